@@ -1,0 +1,140 @@
+"""Writing the weights of a model folder as a stream, in shards, so that a kill loses one shard at most.
+
+The whole layout is known before the first byte: a shard's header is written, then the tensors' bytes as they
+come, under another name, and the shard is renamed when it is complete and on the disk. So memory never holds
+more than the piece in hand, and a shard under its final name is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from io import RawIOBase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from micota.checkpoints.safetensor_files import DTYPES, INDEX, SINGLE, Entry
+from micota.errors import MicotaError
+
+if TYPE_CHECKING:
+    import torch
+
+SHARD_BYTES = 2 * 2**30
+"""Default size of a shard: what a killed merge can lose."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file to be written: its header's bytes, and the tensors in the order of their bytes."""
+
+    file: Path
+    header: bytes
+    entries: tuple[Entry, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.header) + sum(entry.nbytes for entry in self.entries)
+
+    def is_finished(self) -> bool:
+        """Whether the file stands under its final name with this header and size."""
+        if not self.file.is_file() or self.file.stat().st_size != self.nbytes:
+            return False
+        with self.file.open("rb") as stream:
+            return stream.read(len(self.header)) == self.header
+
+
+class Writer:
+    """Writes tensors, as their bytes arrive, into shards of at most `shard_bytes` (a larger tensor: alone).
+
+    Call `write` for the shards that are not finished, then `finish`. Tensors keep the order they are given
+    in, except that within a shard wider dtypes come first, so that every tensor is aligned.
+    """
+
+    def __init__(self, folder: Path, entries: Sequence[Entry], *, shard_bytes: int = SHARD_BYTES) -> None:
+        self.folder = Path(folder)
+        groups = _group(entries, shard_bytes)
+        names = [f"model-{i + 1:05}-of-{len(groups):05}.safetensors" for i in range(len(groups))]
+        names = [SINGLE] if len(groups) == 1 else names
+        self.shards = tuple(_shard(self.folder / name, group) for name, group in zip(names, groups, strict=True))
+
+    def write(
+        self,
+        shard: Shard,
+        blocks: Callable[[Entry], Iterable[torch.Tensor]],
+        before_rename: Callable[[], None],
+    ) -> None:
+        """Write one shard: `blocks(entry)` gives a tensor's elements in order, flat, in the entry's dtype.
+
+        `before_rename` is called when all bytes are on the disk, and the shard is not yet to be seen.
+        """
+        partial = shard.file.with_name(shard.file.name + ".partial")
+        entry = None
+        try:
+            with partial.open("wb", buffering=0) as stream:
+                stream.write(shard.header)
+                for entry in shard.entries:
+                    _stream(stream, entry, blocks(entry))
+                os.fsync(stream.fileno())
+            before_rename()
+            os.replace(partial, shard.file)
+        except OSError as error:
+            what = f"reading or writing failed at tensor {entry.name}" if entry else "cannot write weights"
+            raise MicotaError(what, where=str(shard.file), why=error.strerror) from error
+
+    def finish(self) -> None:
+        """Write the index, if there is more than one shard: the folder now holds a whole set of weights."""
+        if len(self.shards) == 1:
+            return
+        entries = [(entry, shard.file.name) for shard in self.shards for entry in shard.entries]
+        index = {
+            "metadata": {"total_size": sum(entry.nbytes for entry, _ in entries)},
+            "weight_map": {entry.name: file for entry, file in entries},
+        }
+        write_json(self.folder / INDEX, index)
+
+
+def write_json(file: Path, value: object) -> None:
+    """Write a JSON file whole or not at all."""
+    partial = file.with_name(file.name + ".partial")
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(json.dumps(value, indent=2) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial, file)
+
+
+def _stream(stream: RawIOBase, entry: Entry, blocks: Iterable[torch.Tensor]) -> None:
+    import torch
+
+    written = 0
+    for block in blocks:
+        data = memoryview(block.contiguous().view(torch.uint8).numpy().data)
+        assert block.dtype == getattr(torch, DTYPES[entry.dtype][0]), entry.name
+        done = 0
+        while done < len(data):
+            done += stream.write(data[done:]) or 0
+        written += done
+    assert written == entry.nbytes, f"{entry.name}: {written} bytes instead of {entry.nbytes}"
+
+
+def _group(entries: Sequence[Entry], shard_bytes: int) -> list[list[Entry]]:
+    groups: list[list[Entry]] = [[]]
+    for entry in entries:
+        if groups[-1] and sum(e.nbytes for e in groups[-1]) + entry.nbytes > shard_bytes:
+            groups.append([])
+        groups[-1].append(entry)
+    return [sorted(group, key=lambda entry: -entry.itemsize) for group in groups]
+
+
+def _shard(file: Path, entries: Sequence[Entry]) -> Shard:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    start = 0
+    for entry in entries:
+        offsets = [start, start + entry.nbytes]
+        header[entry.name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": offsets}
+        start += entry.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return Shard(file, len(text).to_bytes(8, "little") + text, tuple(entries))

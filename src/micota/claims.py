@@ -1,0 +1,121 @@
+"""Claims: a file that says who is making an artifact, so that two runs on one store do each stage once.
+
+A claim names host and process and is touched every few seconds. It is void when its process is gone (same host) or
+when it has not been touched for a minute (another host).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+BEAT_S = 5.0
+STALE_S = 60.0
+
+
+def _host() -> str:
+    """The machine and, in a container, its process namespace: process ids mean something only there."""
+    try:
+        return f"{socket.gethostname()}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+class Claims:
+    """The claims that this process holds; one thread keeps them fresh."""
+
+    def __init__(self) -> None:
+        self._held: set[Path] = set()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._me = {"host": _host(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+
+    def take(self, path: Path) -> bool:
+        """Claim `path`; False while somebody else holds it. A void claim is taken over."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.parent / ".lock"):
+            if path.exists() and not _void(path):
+                return False
+            _write_json(path, self._me)
+        with self._lock:
+            self._held.add(path)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._beat, daemon=True)
+                self._thread.start()
+        return True
+
+    def release(self, path: Path) -> None:
+        with self._lock:
+            self._held.discard(path)
+        path.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(BEAT_S)
+            with self._lock:
+                for path in self._held:
+                    if path.exists():
+                        os.utime(path)
+
+
+def holder(path: Path) -> str | None:
+    """Who holds a valid claim, in words; None where nobody does."""
+    if not path.exists() or _void(path):
+        return None
+    data = _read_json(path) or {}
+    return f"process {data.get('pid')} on {str(data.get('host')).split('/')[0]}"
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold the kernel's lock on a file; it goes when the process does. With `wait` off, False if it is taken."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _void(path: Path) -> bool:
+    data = _read_json(path)
+    try:
+        age = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return True
+    if data is not None and data.get("host") == _host():
+        return not _alive(int(data["pid"]), float(data["started"]))
+    return age > STALE_S
+
+
+def _alive(pid: int, started: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return None
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    aside = path.with_suffix(f".{os.getpid()}")
+    aside.write_text(json.dumps(data))
+    os.replace(aside, path)

@@ -1,0 +1,224 @@
+"""The commands of `micota`. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from micota.execution import Outcome
+    from micota.recipe import Recipe
+    from micota.specs import Spec
+    from micota.store import Store
+
+app = typer.Typer(
+    help="Distil long chain-of-thought reasoning into small language models, at the length they can learn.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+lab = typer.Typer(help="The lab: real models, small enough for a laptop.", no_args_is_help=True)
+app.add_typer(lab, name="lab")
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe by its name, or a YAML file.")]
+StoreDir = Annotated[Path, typer.Option("--store", envvar="MICOTA_STORE", help="Where artifacts are kept.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a value: --set let.ta-long.train.lr=2e-5")]
+Only = Annotated[str | None, typer.Option(help="One name of the recipe, with what it needs.")]
+STORE = Path("micota-store")
+
+
+def main() -> None:
+    """Run a command; a user's mistake ends with its message and exit code 2."""
+    from micota.errors import MicotaError, StageFailed, Stopped
+
+    try:
+        app()
+    except MicotaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except StageFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Stopped as error:
+        print(error, file=sys.stderr)
+        sys.exit(143)
+
+
+@app.command()
+def run(
+    recipe: RecipeName,
+    machine: Annotated[str, typer.Option(help="A shipped machine profile by its name, or a YAML file.")] = "laptop",
+    only: Only = None,
+    set_: Sets = None,
+    store: StoreDir = STORE,
+) -> None:
+    """Make what a recipe needs and is not there yet, then show its table."""
+    from rich.console import Console
+
+    from micota import machine as machines
+    from micota import recipe as recipes
+    from micota.check import check
+    from micota.plan import refuse_unfinished_kinds
+    from micota.store import Store
+
+    profile = machines.load(machine)
+    made = recipes.load(recipe, set_ or (), ask=True)
+    targets = [made.named(only)] if only else made.targets
+    refuse_unfinished_kinds(targets)
+    place = Store(store)
+    check(targets, place)
+    made.lock.save()
+    console = Console()
+    outcome = _execute(console, place, profile, made, targets)
+    console.print(f"{len(outcome.executed)} stages executed, {len(outcome.linked)} linked, the rest was there.")
+    _show_report(console, made, place)
+
+
+def _execute(console: Console, place: Store, profile: object, made: Recipe, targets: list[Spec]) -> Outcome:
+    from micota.execution import Run
+    from micota.machine import Machine
+    from micota.progress import Bars
+
+    assert isinstance(profile, Machine)
+    with Bars(console, _labels(made)) as bars:
+        running = Run(place, profile, bars)
+        with _signals(running.stop):
+            try:
+                return running.go(targets)
+            finally:
+                for name, spec in made.names.items():
+                    place.name(made.name, name, spec)
+
+
+@app.command()
+def plan(
+    recipe: RecipeName,
+    why: Annotated[str | None, typer.Option(help="Say why this name of the recipe is not done.")] = None,
+    only: Only = None,
+    set_: Sets = None,
+    store: StoreDir = STORE,
+) -> None:
+    """Show what a run would find done, partial or new; makes nothing."""
+    from rich.console import Console
+
+    from micota import plan as plans
+    from micota import recipe as recipes
+    from micota.show import plan_table
+    from micota.store import Store
+
+    made = recipes.load(recipe, set_ or ())
+    place = Store(store)
+    if why:
+        print("\n".join([why, *plans.why(place, made.named(why))]))
+        return
+    targets = [made.named(only)] if only else made.targets
+    plan_table(Console(), plans.survey(place, targets), _labels(made))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="An artifact's id, or a name of a recipe: lab-mini/ta-long.")],
+    store: StoreDir = STORE,
+) -> None:
+    """Show what is known of an artifact: what it was made of, by what, and what came out."""
+    from rich.console import Console
+
+    from micota.show import artifact
+    from micota.store import Store
+
+    artifact(Console(), Store(store), name)
+
+
+@app.command()
+def report(recipe: RecipeName, set_: Sets = None, store: StoreDir = STORE) -> None:
+    """Write the tables of a recipe from the artifacts that are there."""
+    from rich.console import Console
+
+    from micota import recipe as recipes
+    from micota.store import Store
+
+    _show_report(Console(), recipes.load(recipe, set_ or ()), Store(store))
+
+
+@app.command()
+def check(recipe: RecipeName, set_: Sets = None) -> None:
+    """Look for mistakes in a recipe before anything is made."""
+    from micota import check as checks
+    from micota import recipe as recipes
+    from micota.plan import refuse_unfinished_kinds
+
+    made = recipes.load(recipe, set_ or ())
+    for line in checks.check(made.targets):
+        print(f"  {line}")
+    refuse_unfinished_kinds(made.targets)
+    print(f"{made.name}: {len(made.names)} names, {len(made.evaluations)} evaluations, no mistake found")
+
+
+@app.command()
+def stage(work: Annotated[Path, typer.Argument(help="A work folder with its task.json.")]) -> None:
+    """Run one stage of a plan; this is what a machine profile's prefix starts."""
+    from micota.errors import MicotaError
+    from micota.execution import run_alone
+
+    if not (work / "task.json").is_file():
+        raise MicotaError(f"{work} holds no task.json", fix="a plan makes it: micota run RECIPE")
+    sys.exit(run_alone(work))
+
+
+@lab.command()
+def pretrain(
+    out: Annotated[Path, typer.Option(help="Where the model folders go.")] = Path("lab-models"),
+    only: Annotated[str | None, typer.Option(help="teacher, ta or student.")] = None,
+    seed: int = 0,
+) -> None:
+    """Make the lab's models from nothing: seeded, and the same command goes on after an interruption."""
+    from rich.console import Console
+
+    from micota.lab.command import pretrain_all
+
+    pretrain_all(Console(), out, only, seed)
+
+
+@contextmanager
+def _signals(stop: object) -> Iterator[None]:
+    """The first SIGTERM or Ctrl-C asks the stages to stop, the second kills them."""
+    from collections.abc import Callable
+    from typing import cast
+
+    ask = cast("Callable[[bool], None]", stop)
+    asked: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        ask(bool(asked))
+        asked.append(number)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _labels(made: Recipe) -> dict[str, str]:
+    """What to call each spec: its name, or the name of what it belongs to."""
+    from micota.show import labels
+
+    return labels(made)
+
+
+def _show_report(console: Console, made: Recipe, place: Store) -> None:
+    from micota.report.files import write
+    from micota.show import results
+
+    results(console, made, place)
+    path = write(made, place)
+    console.print(f"report: {path}", soft_wrap=True, highlight=False)

@@ -1,0 +1,44 @@
+"""The errors a user can meet: each says what is wrong, where, why it matters, and what to type."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MicotaError(Exception):
+    """A mistake that the user can mend. `str(error)` is the whole message, ready to print."""
+
+    def __init__(self, what: str, *, where: str | None = None, why: str | None = None, fix: str | None = None) -> None:
+        super().__init__(what)
+        self.what, self.where, self.why, self.fix = what, where, why, fix
+
+    def __str__(self) -> str:
+        parts = [self.what]
+        parts += [f"  {label}: {text}" for label, text in self._details() if text]
+        return "\n".join(parts)
+
+    def _details(self) -> list[tuple[str, str | None]]:
+        return [("where", self.where), ("why", self.why), ("fix", self.fix)]
+
+
+class StageFailed(Exception):
+    """A stage of a run ended without its artifact; the message says which one and where its log lies."""
+
+
+class Stopped(Exception):
+    """The run was asked to stop (SIGTERM, Ctrl-C); what was done so far is kept and the same command goes on."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Name the closest known word, or list them all: `did you mean 'train'?`"""
+    options = sorted(set(known))
+    close = difflib.get_close_matches(word, options, n=1)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"known here: {', '.join(options)}" if options else "nothing is known here"
+
+
+def missing_extra(package: str, extra: str) -> MicotaError:
+    """The error for a library that only an optional part of micota needs."""
+    return MicotaError(f"this needs the package '{package}'", fix=f'pip install "micota[{extra}]"')

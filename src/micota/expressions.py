@@ -1,0 +1,297 @@
+"""From the expressions of a recipe to specs: names, literals, and forms such as `{train: {base: ..., data: ...}}`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from micota.benchmarks import BENCHMARKS
+from micota.errors import MicotaError, suggestion
+from micota.specs import (
+    Dial,
+    Generate,
+    Merge,
+    Mix,
+    Part,
+    Probe,
+    Problems,
+    Prompt,
+    Sampling,
+    Select,
+    Source,
+    Spec,
+    Target,
+    Train,
+    Verify,
+)
+from micota.yaml_tree import Path
+
+T = TypeVar("T")
+Asked = TypeVar("Asked", Prompt, Sampling)
+Want = Literal["model", "data", "problems"]
+TYPES: dict[Want, tuple[type[Spec], ...]] = {
+    "model": (Source, Train, Merge, Dial),
+    "data": (Select, Mix),
+    "problems": (Problems,),
+}
+SOURCES: dict[Want, Literal["model", "dataset"]] = {"model": "model", "data": "dataset", "problems": "dataset"}
+ASKING = ("prompt", "sampling", "n", "precision", "trust_remote_code")  # fields of generate that sugar passes on
+
+
+@dataclass
+class Scope:
+    """What the words of an expression mean: the names of the recipe, and how literals become sources.
+
+    `lookup(name, path)` gives the spec of a name; `literal(word, what, path)` the source of a literal.
+    """
+
+    names: Mapping[str, Any]
+    lookup: Callable[[str, Path], Spec]
+    literal: Callable[[str, Literal["model", "dataset"], Path], Source]
+    where: Callable[[Path], str]
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    _inherited: dict[Path, Path] = field(default_factory=dict)
+
+    def wrong(self, what: str, path: Path, fix: str | None = None, why: str | None = None) -> MicotaError:
+        """The error for a place; of a field that came from the defaults, that is where it stands there."""
+        for i in range(len(path) + 1):
+            if path[:i] in self._inherited:
+                path = self._inherited[path[:i]] + path[i:]
+                break
+        return MicotaError(what, where=self.where(path), fix=fix, why=why)
+
+    def spec(self, expression: Any, want: Want, path: Path) -> Spec:
+        """The spec of an expression, which must be of the wanted sort."""
+        made = self._any(expression, want, path)
+        if not isinstance(made, TYPES[want]):
+            said = f"'{expression}'" if isinstance(expression, str) else "this"
+            raise self.wrong(f"{said} is a {made.kind}; {_article(want)} is wanted here", path)
+        return made
+
+    def _any(self, expression: Any, want: Want, path: Path) -> Spec:
+        if isinstance(expression, str):
+            return self._word(expression, want, path)
+        if isinstance(expression, dict) and len(expression) == 1:
+            return self.form(expression, path)
+        raise self.wrong(f"{expression!r} is no expression", path, "write a name, a literal, or {KIND: {...}}")
+
+    def _word(self, word: str, want: Want, path: Path) -> Spec:
+        from micota.sources import is_literal
+
+        if word in self.names:
+            return self.lookup(word, path)
+        if want == "problems" and word in BENCHMARKS:
+            return self.benchmark(word, path)
+        if is_literal(word):
+            source = self.literal(word, SOURCES[want], path)
+            return Problems(source=source) if want == "problems" else source
+        known = [*self.names, *(BENCHMARKS if want == "problems" else ())]
+        raise self.wrong(f"unknown name '{word}'", path, suggestion(word, known))
+
+    def form(self, expression: dict[str, Any], path: Path) -> Spec:
+        """`{KIND: {...}}`: the fields of the kind, with the recipe's defaults below them."""
+        ((kind, fields),) = expression.items()
+        if kind not in FORMS:
+            raise self.wrong(f"unknown kind '{kind}'", (*path, kind), suggestion(kind, FORMS))
+        here = (*path, kind)
+        if kind == "mix" and isinstance(fields, list):
+            fields = {"parts": fields}
+        if not isinstance(fields, dict):
+            raise self.wrong(f"'{kind}' has no fields", here, f"write {{{kind}: {{...}}}}")
+        defaults = self.defaults.get(kind, {})
+        self._inherited |= {(*here, name): ("defaults", kind, name) for name in defaults if name not in fields}
+        return FORMS[kind](self, {**defaults, **fields}, here)
+
+    def benchmark(self, name: str, path: Path) -> Problems:
+        b = BENCHMARKS[name]
+        source = self.literal(b.source, "dataset", path)
+        return Problems(
+            source=source, config=b.config, split=b.split, problem=b.problem, answer=b.answer, benchmark=name
+        )
+
+    def build(self, make: Callable[..., T], fields: dict[str, Any], known: Mapping[str, Any], path: Path) -> T:
+        """Make a spec; unknown fields and wrong values become errors that name their place."""
+        for name in fields:
+            if name not in known:
+                raise self.wrong(f"unknown key '{name}'", (*path, name), suggestion(name, known))
+        try:
+            return make(**fields)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = (*path, *(part for part in first["loc"] if isinstance(part, str)))
+            if first["type"] == "missing":
+                raise self.wrong(f"'{path[-1]}' lacks '{first['loc'][-1]}'", path) from None
+            shown = "" if isinstance(first["input"], dict) else f": {first['input']!r}"
+            message = first["msg"].removeprefix("Value error, ")
+            raise self.wrong(f"{place[-1]}{shown}: {message}", place) from None
+
+
+def problems(scope: Scope, fields: dict[str, Any], path: Path) -> Problems:
+    known = Problems.model_fields
+    fields = dict(fields)
+    if isinstance(fields.get("source"), str):
+        fields["source"] = scope.literal(fields["source"], "dataset", (*path, "source"))
+    if fields.get("benchmark") in BENCHMARKS:
+        b = BENCHMARKS[fields["benchmark"]]
+        fields = {"problem": b.problem, "answer": b.answer, **fields}
+    elif "benchmark" in fields:
+        raise scope.wrong(
+            f"unknown benchmark '{fields['benchmark']}'", path, suggestion(str(fields["benchmark"]), BENCHMARKS)
+        )
+    return scope.build(Problems, fields, known, path)
+
+
+def generate(scope: Scope, fields: dict[str, Any], path: Path) -> Generate:
+    made = _with(scope, fields, path, model="model", problems="problems")
+    made |= _asking(scope, made, path)
+    return scope.build(Generate, made, Generate.model_fields, path)
+
+
+def verify(scope: Scope, fields: dict[str, Any], path: Path) -> Verify:
+    """`{verify: {completions: {generate: ...}, by: ...}}`; the problems are those of the completions."""
+    fields = dict(fields)
+    if isinstance(fields.get("completions"), dict):
+        fields["completions"] = scope.form(fields["completions"], (*path, "completions"))
+        fields["problems"] = getattr(fields["completions"], "problems", None)
+    return scope.build(Verify, fields, Verify.model_fields, path)
+
+
+def distil(scope: Scope, fields: dict[str, Any], path: Path) -> Select:
+    """Sugar for select(verify(generate)): a model's verified answers to problems, as training data."""
+    known = ["from", "data", *ASKING, "by", "keep", "max_tokens", "duplicates"]
+    _only(scope, fields, known, path)
+    for needed in ("from", "data"):
+        if needed not in fields:
+            raise scope.wrong(f"'distil' lacks '{needed}'", path, "distil: {from: MODEL, data: PROBLEMS}")
+    asked = {name: fields[name] for name in ASKING if name in fields}
+    model = scope.spec(fields["from"], "model", (*path, "from"))
+    questions = scope.spec(fields["data"], "problems", (*path, "data"))
+    assert isinstance(questions, Problems)
+    made = {"model": model, "problems": questions, **_asking(scope, asked, path)}
+    answers = scope.build(Generate, made, Generate.model_fields, path)
+    by = {name: fields[name] for name in ("by",) if name in fields}
+    graded = scope.build(Verify, {"problems": questions, "completions": answers, **by}, Verify.model_fields, path)
+    rest: dict[str, Any] = {name: fields[name] for name in ("keep", "max_tokens", "duplicates") if name in fields}
+    return scope.build(Select, {"completions": answers, "verdicts": graded, **rest}, Select.model_fields, path)
+
+
+def evaluation(scope: Scope, model: Spec, data: Problems, fields: dict[str, Any], path: Path) -> Verify:
+    """A model's answers to a benchmark, verified. A benchmark brings its prompt and stop strings."""
+    asked = {name: fields[name] for name in ASKING if name in fields}
+    if data.benchmark in BENCHMARKS:
+        b = BENCHMARKS[data.benchmark]
+        asked = {"prompt": b.prompt, **asked, "sampling": {"stop": list(b.stop), **asked.get("sampling", {})}}
+    made = {"model": model, "problems": data, **_asking(scope, asked, path)}
+    answers = scope.build(Generate, made, Generate.model_fields, path)
+    by = {name: fields[name] for name in ("by",) if name in fields}
+    return scope.build(Verify, {"problems": data, "completions": answers, **by}, Verify.model_fields, path)
+
+
+def train(scope: Scope, fields: dict[str, Any], path: Path) -> Train:
+    return scope.build(Train, _with(scope, fields, path, base="model", data="data"), Train.model_fields, path)
+
+
+def merge(scope: Scope, fields: dict[str, Any], path: Path) -> Merge:
+    """`weight: 0.6` may stand for `weights: [0.6]`, and `lambda` is written without its underscore."""
+    fields = _with(scope, fields, path, base="model")
+    if "weight" in fields:
+        fields["weights"] = [fields.pop("weight")]
+    if "lambda" in fields:
+        fields["lambda_"] = fields.pop("lambda")
+    fields = _models(scope, fields, path)
+    return scope.build(Merge, _floats(fields, "weights"), {**Merge.model_fields, "weight": 0, "lambda": 0}, path)
+
+
+def mix(scope: Scope, fields: dict[str, Any], path: Path) -> Mix:
+    parts = fields.get("parts")
+    if not isinstance(parts, list):
+        raise scope.wrong("'mix' is a list of parts", path, "mix: [{data: NAME, share: 0.2}, ...]")
+    made = []
+    for i, part in enumerate(parts):
+        here = (*path, i) if "parts" not in path else (*path, "parts", i)
+        made.append(scope.build(Part, _with(scope, part, here, data="data"), Part.model_fields, here))
+    return scope.build(Mix, {**fields, "parts": made}, Mix.model_fields, path)
+
+
+def dial(scope: Scope, fields: dict[str, Any], path: Path) -> Dial:
+    fields = _models(scope, _with(scope, fields, path, base="model"), path)
+    if isinstance(fields.get("target"), dict):
+        here = (*path, "target")
+        fields["target"] = scope.build(
+            Target, _with(scope, fields["target"], here, of="model"), Target.model_fields, here
+        )
+    if isinstance(fields.get("probe"), dict):
+        here = (*path, "probe")
+        fields["probe"] = scope.build(
+            Probe, _with(scope, fields["probe"], here, data="problems"), Probe.model_fields, here
+        )
+    return scope.build(Dial, _floats(fields, "weight"), Dial.model_fields, path)
+
+
+FORMS: dict[str, Callable[[Scope, dict[str, Any], Path], Spec]] = {
+    "problems": problems,
+    "generate": generate,
+    "verify": verify,
+    "distil": distil,
+    "train": train,
+    "merge": merge,
+    "mix": mix,
+    "dial": dial,
+}
+
+
+def _with(scope: Scope, fields: Any, path: Path, **wants: Want) -> dict[str, Any]:
+    """The fields, with the expressions among them turned into specs."""
+    if not isinstance(fields, dict):
+        raise scope.wrong(f"{fields!r} is no mapping of fields", path)
+    made = dict(fields)
+    for name, want in wants.items():
+        if name in made:
+            made[name] = scope.spec(made[name], want, (*path, name))
+    return made
+
+
+def _models(scope: Scope, fields: dict[str, Any], path: Path) -> dict[str, Any]:
+    models = fields.get("models")
+    if isinstance(models, list):
+        fields["models"] = [scope.spec(model, "model", (*path, "models", i)) for i, model in enumerate(models)]
+    return fields
+
+
+def _floats(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    """Whole numbers in a list of weights are weights too."""
+    values = fields.get(name)
+    if isinstance(values, list):
+        fields[name] = [float(v) if type(v) is int else v for v in values]
+    return fields
+
+
+def _asking(scope: Scope, fields: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The prompt and the sampling as values; a bare string is the prompt's template."""
+    made = dict(fields)
+    prompt = made.get("prompt")
+    if prompt is not None:
+        mapping = {"template": prompt} if isinstance(prompt, str) else prompt
+        made["prompt"] = _value(scope, Prompt, mapping, (*path, "prompt"))
+    if "sampling" in made:
+        made["sampling"] = _value(scope, Sampling, made["sampling"], (*path, "sampling"))
+    return made
+
+
+def _value(scope: Scope, make: type[Asked], fields: Any, path: Path) -> Asked:
+    if not isinstance(fields, dict):
+        raise scope.wrong(f"{fields!r} is no mapping of fields", path)
+    return scope.build(make, fields, make.model_fields, path)
+
+
+def _only(scope: Scope, fields: dict[str, Any], known: list[str], path: Path) -> None:
+    for name in fields:
+        if name not in known:
+            raise scope.wrong(f"unknown key '{name}'", (*path, name), suggestion(name, known))
+
+
+def _article(want: Want) -> str:
+    return {"model": "a model", "data": "training data", "problems": "a problem set"}[want]

@@ -1,0 +1,81 @@
+"""The documents of pre-training: problems with their workings, in batches that are functions of seed and step.
+
+A batch holds documents of like length, which saves padding: sixteen batches are drawn together and sorted.
+"""
+
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from micota.arithmetic import Style, compose, draw, split_of
+from micota.lab.tokenizer import PAD, build
+
+if TYPE_CHECKING:
+    import torch
+
+Batch = tuple["torch.Tensor", "torch.Tensor"]
+Document = tuple[list[int], int]
+"""Token ids, and where the response begins."""
+GROUP = 16
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training on one style, with an optimizer of its own and a cosine schedule."""
+
+    style: Style
+    steps: int
+    rate: float
+    batch: int = 64
+    shortest: int = 1
+    """Operations of the shortest problem; the longest has four."""
+
+
+def batch(phase: Phase, window: int, key: str, step: int) -> Batch:
+    """The batch of one step: token ids and labels, both [phase.batch, length]. No document exceeds the window."""
+    return _group(phase, window, f"{key} {step // GROUP}")[step % GROUP]
+
+
+@lru_cache(maxsize=2)
+def _group(phase: Phase, window: int, key: str) -> list[Batch]:
+    """`GROUP` batches, shuffled, each of documents of like length; a function of its arguments alone."""
+    rng = random.Random(key)
+    documents: list[Document] = []
+    while len(documents) < GROUP * phase.batch:
+        documents += _write(phase, window, rng)
+    documents = sorted(documents[: GROUP * phase.batch], key=lambda document: len(document[0]))
+    starts = list(range(0, len(documents), phase.batch))
+    rng.shuffle(starts)
+    return [collate(documents[start : start + phase.batch]) for start in starts]
+
+
+def _write(phase: Phase, window: int, rng: random.Random) -> list[Document]:
+    """A few hundred documents of training problems: token ids, and where the response begins."""
+    prompts, texts = [], []
+    for _ in range(256):
+        chain = draw(rng, phase.shortest)
+        if split_of(chain.text) == "train":
+            prompts.append(f"<bos><user>{chain.text}<assistant>")
+            texts.append(f"{prompts[-1]}{compose(phase.style, chain, rng)}<eos>")
+    tokenizer = _tokenizer()
+    heads, rows = tokenizer(prompts)["input_ids"], tokenizer(texts)["input_ids"]
+    return [(row, len(head)) for head, row in zip(heads, rows, strict=True) if len(row) <= window]
+
+
+@lru_cache(maxsize=1)
+def _tokenizer() -> Any:
+    return build()
+
+
+def collate(documents: list[Document]) -> Batch:
+    """Token ids padded on the right, and labels already shifted by one: -100 on prompt and padding."""
+    import torch
+
+    longest = max(len(row) for row, _ in documents)
+    tokens = torch.full((len(documents), longest), PAD)
+    labels = torch.full((len(documents), longest), -100)
+    for place, (row, begin) in enumerate(documents):
+        tokens[place, : len(row)] = torch.tensor(row)
+        labels[place, begin - 1 : len(row) - 1] = torch.tensor(row[begin:])
+    return tokens, labels

@@ -1,0 +1,187 @@
+"""The plan pulls: from the targets backwards, what is missing and still needed.
+
+A finished artifact needs nothing below it. One whose fields and input contents equal those of a finished one is
+linked to it. Files of an input are needed only by a stage that really runs.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from micota.errors import MicotaError
+from micota.specs import Choice, Generate, Source, Spec, walk
+from micota.stages import generate
+from micota.store import Manifest, Store, artifact_id, child_name
+
+STAGES = {
+    "problems": "micota.stages.problems",
+    "generate": "micota.stages.generate",
+    "verify": "micota.stages.verify",
+    "select": "micota.stages.select",
+    "train": "micota.stages.train",
+    "merge": "micota.stages.merge",
+}
+
+
+class Pull:
+    """One look at the store: `ready` holds the specs whose stages can run now."""
+
+    def __init__(self, store: Store, failed: Collection[str] = ()) -> None:
+        self.ready: dict[str, Spec] = {}
+        self.linked: list[Spec] = []
+        self._store, self._failed = store, failed
+        self._answers: dict[tuple[str, bool], bool] = {}
+
+    def satisfied(self, spec: Spec, files: bool = False) -> bool:
+        """Whether a spec is done (with its files, if asked); if not, what it needs first is pulled."""
+        key = (spec.digest, files)
+        if key not in self._answers:
+            self._answers[key] = isinstance(spec, Source) or self._demand(spec, files)
+        return self._answers[key]
+
+    def all(self, specs: Iterable[Spec], files: bool = False) -> bool:
+        answers = [self.satisfied(spec, files) for spec in specs]  # each is pulled, not only up to the first missing
+        return all(answers)
+
+    def _demand(self, spec: Spec, files: bool) -> bool:
+        manifest = self._store.manifest(spec)
+        if manifest and (not files or self._store.whole(manifest)):
+            return True
+        if spec.digest in self._failed:
+            return False
+        if (step := spec.next({})) is not None:
+            return self._search(spec, step, files)
+        if not self.all(spec.children):
+            return False
+        if manifest is None and (equal := self._store.equal(self._store.inputs_key(spec))):
+            self._store.link(spec, equal, "same fields and same input contents")
+            self.linked.append(spec)
+            return self._demand(spec, files)
+        if self.all(self._reads(spec), files=True):
+            self.ready[spec.digest] = spec
+        return False
+
+    def _search(self, spec: Spec, step: tuple[Spec, ...] | Choice | None, files: bool) -> bool:
+        """Follow a dynamic spec from round to round, as far as its results are there."""
+        results: dict[str, dict[str, Any]] = {}
+        while isinstance(step, tuple):
+            if not self.all(step):
+                return False
+            results |= {one.digest: manifest.facts for one in step if (manifest := self._store.manifest(one))}
+            step = spec.next(results)
+        assert isinstance(step, Choice), f"{spec.kind} ends without a choice"
+        if not (self.all(spec.children) and self.satisfied(step.spec, files)):
+            return False
+        chosen = self._store.manifest(step.spec)
+        assert chosen is not None
+        self._store.link(spec, chosen, step.why, step.facts)
+        return True
+
+    def _reads(self, spec: Spec) -> tuple[Spec, ...]:
+        return generate.reads(spec, self._store) if isinstance(spec, Generate) else spec.children
+
+
+def heights(targets: Iterable[Spec]) -> defaultdict[str, int]:
+    """How many stages come after each spec at most: what the longest chain waits for is made first."""
+    above: defaultdict[str, int] = defaultdict(int)
+    for spec in reversed(list(walk(*targets))):
+        for child in spec.children:
+            above[child.digest] = max(above[child.digest], above[spec.digest] + 1)
+    return above
+
+
+@dataclass(frozen=True)
+class State:
+    """How far one spec is: done, light (done, files removed), partial, new, or unresolved (a Hub id without commit)."""
+
+    spec: Spec
+    word: str
+    note: str = ""
+
+
+def survey(store: Store, targets: Iterable[Spec]) -> list[State]:
+    """The state of every spec below the targets, in the order in which they would be made. Reads only."""
+    return [_state(store, spec) for spec in walk(*targets)]
+
+
+def refuse_unfinished_kinds(targets: Iterable[Spec]) -> None:
+    """Stop before anything is made if a recipe needs a kind that has no stage yet."""
+    for spec in walk(*targets):
+        if not isinstance(spec, Source) and spec.kind not in STAGES and spec.next({}) is None:
+            raise MicotaError(
+                f"'{spec.kind}' is not there yet in this version of micota",
+                fix="remove it from the recipe, or run one arm with --only NAME",
+            )
+
+
+def _state(store: Store, spec: Spec) -> State:
+    if isinstance(spec, Source):
+        return State(spec, "done" if spec.revision else "unresolved", spec.ref)
+    manifest = store.manifest(spec)
+    if manifest:
+        word = "done" if store.whole(manifest) else "light"
+        return State(spec, word, f"same as {manifest.same_as}" if manifest.same_as else "")
+    if isinstance(spec, Generate) and (count := _pooled(store, spec)):
+        return State(spec, "partial", f"{count} answers are there")
+    return State(spec, "partial" if (store.work(spec) / "task.json").exists() else "new")
+
+
+def _pooled(store: Store, spec: Generate) -> int:
+    """How many of the wanted answers the pool already has, as far as that can be known now."""
+    content, problems = store.content(spec.model), store.manifest(spec.problems)
+    if content is None or problems is None or not store.whole(problems):
+        return 0
+    rows = store.files(problems) / "rows.jsonl"
+    return int(problems.facts["problems"]) * spec.n - len(generate.missing_from(spec, store, content, rows))
+
+
+def why(store: Store, spec: Spec) -> list[str]:
+    """In words, why a spec is not done: how it differs from the nearest artifact of its kind, down to the fields."""
+    if isinstance(spec, Source):
+        return [f"{spec.ref} is made elsewhere; revision {spec.revision or 'unresolved'}"]
+    if store.manifest(spec):
+        return [f"{artifact_id(spec)} is done"]
+    others = [manifest for manifest in store.all() if manifest.kind == spec.kind]
+    if not others:
+        return [f"new: there is no {spec.kind} in this store yet"]
+    nearest = min(others, key=lambda manifest: (len(_differences(store, spec, manifest)), manifest.digest))
+    lines = _differences(store, spec, nearest)
+    return [f"new: the nearest artifact is {nearest.kind}-{nearest.digest}; it differs in", *lines]
+
+
+def _differences(store: Store, spec: Spec, other: Manifest, path: str = "") -> list[str]:
+    """Each field that differs, as `path: here, there`; an input that differs is followed down."""
+    lines = []
+    if spec.version != other.version:
+        lines.append(f"  {path or spec.kind}: version {spec.version} here, {other.version} there")
+    mine = spec.own_fields
+    children = {child.digest: child for child in spec.children}
+    for name in sorted(mine.keys() | other.fields.keys()):
+        here, there = mine.get(name, "its default"), other.fields.get(name, "its default")
+        if here != there:
+            lines += _difference(store, children, f"{path}.{name}" if path else name, here, there, other)
+    return lines
+
+
+def _difference(
+    store: Store, children: dict[str, Spec], path: str, here: Any, there: Any, other: Manifest
+) -> list[str]:
+    if isinstance(here, list) and isinstance(there, list) and len(here) == len(there):
+        here, there = ({str(i): item for i, item in enumerate(items)} for items in (here, there))
+    if not (isinstance(here, dict) and isinstance(there, dict)):
+        return [f"  {path}: {here} here, {there} there"]
+    if "$" in here and "$" in there:
+        child, name = children[here["$"]], other.children[there["$"]]
+        manifest = store.manifest_of(name)
+        if manifest and manifest.kind == child.kind:
+            return _differences(store, child, manifest, path)
+        return [f"  {path}: {child_name(child)} here, {name} there"]
+    lines = []
+    for key in sorted(here.keys() | there.keys()):
+        one, two = here.get(key, "its default"), there.get(key, "its default")
+        if one != two:
+            lines += _difference(store, children, f"{path}.{key}", one, two, other)
+    return lines

@@ -1,0 +1,291 @@
+"""A recipe: YAML that names models, data and arms as expressions, and says what to evaluate and to measure.
+
+`for` makes a matrix: `$student` is replaced by each of its values in turn, and what mentions no variable is one
+artifact, made once. Every mistake is one error that names its line.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import micota
+from micota import sources, yaml_tree
+from micota.errors import MicotaError, suggestion
+from micota.expressions import FORMS, Scope, evaluation
+from micota.specs import Bpc, Problems, Source, Spec, Verify
+
+SHIPPED = Path(micota.__file__).parent / "recipes"
+SECTIONS = ("name", "for", "let", "defaults", "arms", "evaluate", "measure")
+EVALUATE = ("models", "data", "prompt", "sampling", "n", "precision", "trust_remote_code", "by")
+VARIABLE = re.compile(r"\$(\w+)")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One cell of the tables: a model, in its role, on one problem set."""
+
+    role: str
+    model: str
+    data: str
+    variables: Mapping[str, Any]
+    spec: Verify
+
+
+@dataclass
+class Recipe:
+    """A recipe read and understood. `names` maps every label to its spec; labels carry the variables they depend on."""
+
+    name: str
+    names: dict[str, Spec]
+    evaluations: list[Evaluation]
+    measures: dict[str, Bpc]
+    lock: sources.Lock
+    titles: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> list[Spec]:
+        """What a run is for: evaluations, measures and arms; of a recipe without arms, all its names."""
+        wanted: list[Spec] = [*(one.spec for one in self.evaluations), *self.measures.values()]
+        return wanted or [spec for spec in self.names.values() if not isinstance(spec, Source)]
+
+    def named(self, name: str) -> Spec:
+        labels = {**self.names, **{f"{e.model}@{e.data}": e.spec for e in self.evaluations}, **self.measures}
+        if name not in labels:
+            raise MicotaError(f"the recipe '{self.name}' has no '{name}'", fix=suggestion(name, labels))
+        return labels[name]
+
+
+def find(name: str) -> Path:
+    """The file of a recipe: a shipped one by its name, or a path."""
+    shipped = {
+        str(p.relative_to(SHIPPED).with_suffix("")): p for d in (".", "paper") for p in (SHIPPED / d).glob("*.yaml")
+    }
+    path = shipped.get(name) or Path(name).expanduser()
+    if not path.is_file():
+        raise MicotaError(f"there is no recipe '{name}'", fix=suggestion(name, shipped) + " or the path of a YAML file")
+    return path
+
+
+def load(name: str, overrides: Iterable[str] = (), ask: bool = False) -> Recipe:
+    """Read a recipe; with `ask`, Hub ids without a revision are resolved. Raises MicotaError for every mistake."""
+    path = find(name)
+    tree = yaml_tree.read(path.read_text(encoding="utf-8"), path.name)
+    if not isinstance(tree.value, dict):
+        raise MicotaError(f"{path.name} is no recipe", fix="begin with `name:` and `arms:`")
+    for override in overrides:
+        _override(tree.value, override)
+    beside = Path.cwd() if path.is_relative_to(SHIPPED) else path.absolute().parent
+    lock = sources.Lock(beside / f"{path.stem}.lock")
+    return _Reader(tree, path, beside, lock, ask).read()
+
+
+class _Reader:
+    """Turns the tree of a recipe into specs, one combination of variables after the other."""
+
+    def __init__(self, tree: yaml_tree.Tree, path: Path, beside: Path, lock: sources.Lock, ask: bool) -> None:
+        self._tree, self._beside, self._lock, self._ask = tree, beside, lock, ask
+        self._top: dict[str, Any] = tree.value
+        self._stem = path.stem
+        self._sections()
+        self._titles: dict[str, str] = {}
+        self._definitions = {**self._top.get("let", {}), **self._arms()}
+        self._depends = {name: self._variables(name) for name in self._definitions}
+        self._made: dict[tuple[Any, ...], Spec] = {}
+        self._literals: dict[tuple[str, str], Source] = {}
+        self._opening: list[str] = []
+        self._env: dict[str, Any] = {}
+
+    def read(self) -> Recipe:
+        names: dict[str, Spec] = {}
+        evaluations: dict[tuple[str, str, str], Evaluation] = {}
+        measures: dict[str, Bpc] = {}
+        for combination in self._combinations():
+            self._env = combination
+            scope = self._scope()
+            for name in self._definitions:
+                names[self._label(name)] = self._lookup(name, self._place(name))
+            for one in self._evaluations(scope):
+                evaluations[one.model, one.data, one.spec.digest] = one
+            measures |= self._measures(scope)
+        name = str(self._top.get("name", self._stem))
+        return Recipe(name, names, list(evaluations.values()), measures, self._lock, self._titles)
+
+    def _wrong(self, what: str, path: yaml_tree.Path, fix: str | None = None) -> MicotaError:
+        return MicotaError(what, where=self._tree.where(path), fix=fix)
+
+    def _sections(self) -> None:
+        for key in self._top:
+            if key not in SECTIONS:
+                raise self._wrong(f"unknown key '{key}'", (key,), suggestion(key, SECTIONS))
+        for key in ("for", "let", "defaults", "arms", "evaluate", "measure"):
+            if not isinstance(self._top.get(key, {}), dict):
+                raise self._wrong(f"'{key}' is no mapping", (key,), f"write `{key}:` and its entries below it")
+        for kind in self._top.get("defaults", {}):
+            if kind not in FORMS:
+                raise self._wrong(f"unknown kind '{kind}'", ("defaults", kind), suggestion(kind, FORMS))
+        both = self._top.get("let", {}).keys() & self._top.get("arms", {}).keys()
+        if both:
+            raise self._wrong(f"'{min(both)}' stands in let and in arms", ("arms", min(both)), "rename one of the two")
+
+    def _arms(self) -> dict[str, Any]:
+        """The arms without the `name` that only changes what is printed."""
+        arms = {}
+        for role, value in self._top.get("arms", {}).items():
+            if isinstance(value, dict) and len(value) == 2 and "name" in value:
+                self._titles[role] = str(value["name"])
+                value = {key: item for key, item in value.items() if key != "name"}
+            arms[role] = value
+        return arms
+
+    def _combinations(self) -> list[dict[str, Any]]:
+        variables = self._top.get("for", {})
+        for name, values in variables.items():
+            if not isinstance(values, list) or not values:
+                raise self._wrong(f"'{name}' is no list of values", ("for", name), f"{name}: [FIRST, SECOND]")
+        return [dict(zip(variables, values, strict=True)) for values in itertools.product(*variables.values())]
+
+    def _variables(self, name: str) -> tuple[str, ...]:
+        """The variables that a definition mentions, itself or through other names."""
+        found: set[str] = set()
+        seen, todo = {name}, [name]
+        while todo:
+            current = todo.pop()
+            for word in _words(self._definitions[current]):
+                for variable in VARIABLE.findall(word):
+                    if variable not in self._top.get("for", {}):
+                        fix = suggestion(variable, self._top.get("for", {}))
+                        raise self._wrong(f"unknown variable '${variable}'", self._place(current), fix)
+                    found.add(variable)
+                if word in self._definitions and word not in seen:
+                    seen.add(word)
+                    todo.append(word)
+        return tuple(sorted(found))
+
+    def _place(self, name: str) -> yaml_tree.Path:
+        return ("let" if name in self._top.get("let", {}) else "arms", name)
+
+    def _label(self, name: str) -> str:
+        depends = self._depends.get(name, ())
+        inside = ",".join(f"{variable}={self._env[variable]}" for variable in depends)
+        return f"{name}[{inside}]" if inside else name
+
+    def _scope(self) -> Scope:
+        return Scope(self._definitions, self._lookup, self._literal, self._tree.where, self._top.get("defaults", {}))
+
+    def _lookup(self, name: str, path: yaml_tree.Path) -> Spec:
+        """The spec of a name in the current combination; made once for equal values of what it depends on."""
+        key = (name, *(str(self._env[variable]) for variable in self._depends[name]))
+        if key not in self._made:
+            if name in self._opening:
+                circle = " -> ".join([*self._opening[self._opening.index(name) :], name])
+                raise self._wrong(f"the definitions run in a circle: {circle}", path, "let one of them begin")
+            self._opening.append(name)
+            self._made[key] = self._define(self._expand(self._definitions[name]), self._place(name))
+            self._opening.pop()
+        return self._made[key]
+
+    def _define(self, expression: Any, place: yaml_tree.Path) -> Spec:
+        """A form is what it says; a bare word in a definition is a model."""
+        if isinstance(expression, dict) and len(expression) == 1:
+            return self._scope().form(expression, place)
+        return self._scope().spec(expression, "model", place)
+
+    def _expand(self, value: Any) -> Any:
+        if isinstance(value, str):
+            whole = VARIABLE.fullmatch(value)
+            if whole:
+                return self._env[whole[1]]
+            return VARIABLE.sub(lambda match: str(self._env[match[1]]), value)
+        if isinstance(value, dict):
+            return {key: self._expand(item) for key, item in value.items()}
+        return [self._expand(item) for item in value] if isinstance(value, list) else value
+
+    def _literal(self, word: str, what: sources.What, path: yaml_tree.Path) -> Source:
+        key = (word, what)
+        if key not in self._literals:
+            try:
+                here = word.startswith(("./", "../", "/", "~", "lab:"))
+                made = sources.local(word, what, self._beside) if here else self._lock.source(word, what, self._ask)
+            except MicotaError as error:
+                raise MicotaError(error.what, where=self._tree.where(path), why=error.why, fix=error.fix) from None
+            self._literals[key] = made
+        return self._literals[key]
+
+    def _evaluations(self, scope: Scope) -> list[Evaluation]:
+        section = self._expand(self._top.get("evaluate", {}))
+        for key in section:
+            if key not in EVALUATE:
+                raise self._wrong(f"unknown key '{key}'", ("evaluate", key), suggestion(key, EVALUATE))
+        if not section:
+            return []
+        models, data = self._listed(section, "models"), self._listed(section, "data")
+        arms = list(self._top.get("arms", {}))
+        wanted = [one for word in models for one in (arms if word == "arms" else [word])]
+        made = []
+        for word in dict.fromkeys(wanted):
+            model = scope.spec(word, "model", ("evaluate", "models"))
+            for name in data:
+                problems = scope.spec(name, "problems", ("evaluate", "data"))
+                assert isinstance(problems, Problems)
+                spec = evaluation(scope, model, problems, section, ("evaluate",))
+                used = {v: self._env[v] for v in self._depends.get(word, ())}
+                made.append(Evaluation(word, self._label(word), self._label(name), used, spec))
+        return made
+
+    def _measures(self, scope: Scope) -> dict[str, Bpc]:
+        section = self._expand(self._top.get("measure", {}))
+        for key in section:
+            if key != "bpc":
+                raise self._wrong(f"unknown key '{key}'", ("measure", key), suggestion(key, ["bpc"]))
+        fields = section.get("bpc", {})
+        made = {}
+        for word in fields.get("models", []):
+            for name in fields.get("data", []):
+                model = scope.spec(word, "model", ("measure", "bpc", "models"))
+                data = scope.spec(name, "data", ("measure", "bpc", "data"))
+                made[f"bpc:{self._label(name)}@{self._label(word)}"] = Bpc(model=model, data=data)  # type: ignore[arg-type]
+        return made
+
+    def _listed(self, section: dict[str, Any], key: str) -> list[str]:
+        values = section.get(key)
+        if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
+            raise self._wrong(f"'evaluate' needs a list of {key}", ("evaluate",), f"{key}: [NAME, ...]")
+        return values
+
+
+def _words(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _words(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _words(item)
+
+
+def _override(top: dict[str, Any], text: str) -> None:
+    """Apply `--set a.b=c`; the path must exist or end in a field that its kind will check."""
+    place, equals, value = text.partition("=")
+    if not equals:
+        raise MicotaError(f"'--set {text}' sets nothing", fix="--set let.ta-long.train.lr=2e-5")
+    node: Any = top
+    key: Any
+    *parents, last = place.split(".")
+    for i, part in enumerate(parents):
+        key = int(part) if isinstance(node, list) and part.isdigit() else part
+        try:
+            node = node[key]
+        except (KeyError, IndexError, TypeError):
+            known = [str(k) for k in node] if isinstance(node, dict) else []
+            where = ".".join(parents[:i]) or "the recipe"
+            raise MicotaError(f"'--set {place}': {where} has no '{part}'", fix=suggestion(part, known)) from None
+    if not isinstance(node, dict | list):
+        raise MicotaError(f"'--set {place}': {'.'.join(parents)} has no fields")
+    key = int(last) if isinstance(node, list) and last.isdigit() else last
+    node[key] = yaml_tree.read(value, "--set").value

@@ -1,0 +1,78 @@
+"""The rows that stages hand to each other, and the keys that join them: one JSON object a line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+FinishReason = Literal["stop", "length"]
+
+
+def text_key(*texts: str) -> str:
+    """16 hexadecimal digits that stand for the texts; any string is taken, lone surrogates too."""
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A problem and its gold answer. `key` is the hash of the problem's text: what a model is asked."""
+
+    key: str
+    problem: str
+    answer: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One sample that is wanted of one problem; `prompt` is the user turn."""
+
+    key: str
+    sample: int
+    prompt: str
+
+    def seed(self, seed: int) -> int:
+        """The row's own random seed, so that a drawn text depends on nothing but (seed, key, sample)."""
+        return int(text_key(str(seed), self.key, str(self.sample)), 16) >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One answer as the engine gave it. `engine` says what made it, with its version; tokens are the model's own."""
+
+    key: str
+    sample: int
+    prompt: str
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    engine: str
+
+    @property
+    def sha(self) -> str:
+        """What training learns from this row: the prompt and the text."""
+        return text_key(self.prompt, self.text)
+
+    def line(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":")) + "\n"
+
+    @classmethod
+    def parse(cls, line: str | bytes) -> Completion:
+        return cls(**json.loads(line))
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Write rows sorted by (key, sample), so that equal sets of rows are equal files; return their number."""
+    ordered = sorted(rows, key=lambda row: (row["key"], row.get("sample", 0)))
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps(row, separators=(",", ":")) + "\n" for row in ordered)
+    return len(ordered)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]

@@ -1,0 +1,1 @@
+"""The report: tables made of the artifacts that are there, anew at every call."""

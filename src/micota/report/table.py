@@ -1,0 +1,127 @@
+"""What the tables hold: one row for each model on each problem set, and the funnel of each data set."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from micota.recipe import Evaluation, Recipe
+from micota.records import read_rows
+from micota.specs import Merge, Select, Source, Spec, Train, walk
+from micota.stats import clustered_accuracy, mean
+from micota.store import Manifest, Store
+
+ROLES = {
+    "instruct": "Instruct",
+    "short": "Short SFT",
+    "strong": "Strong Teacher CoT",
+    "half": "Half-size CoT",
+    "mix_long": "Mix-Long",
+    "micota": "MiCoTA",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model on a problem set: accuracy with its standard error, n, lengths in tokens; nothing but names if missing.
+
+    `truncated` and `no_answer` are shares of the responses.
+    """
+
+    model: str
+    role: str
+    data: str
+    done: bool = False
+    accuracy: float = float("nan")
+    error: float = float("nan")
+    n: int = 0
+    mean_tokens: float = float("nan")
+    truncated: float = float("nan")
+    no_answer: float = float("nan")
+
+
+def rows(recipe: Recipe, store: Store) -> list[Row]:
+    """The rows of a recipe's evaluations, in its order; missing ones are there and say so."""
+    return [_row(recipe, one, store) for one in recipe.evaluations]
+
+
+def title(recipe: Recipe, one: Evaluation) -> str:
+    """What is printed for a model: the arm's own name, else the role's, else the recipe's word; with its variables."""
+    name = recipe.titles.get(one.role) or ROLES.get(one.role, one.role)
+    return name + one.model.removeprefix(one.role)
+
+
+def _row(recipe: Recipe, one: Evaluation, store: Store) -> Row:
+    name = title(recipe, one)
+    manifest = store.manifest(one.spec)
+    if manifest is None or not store.whole(manifest):
+        return Row(name, one.role, one.data)
+    verdicts = read_rows(store.files(manifest) / "rows.jsonl")
+    of_problem: defaultdict[str, list[bool]] = defaultdict(list)
+    for verdict in verdicts:
+        of_problem[verdict["key"]].append(verdict["verdict"] == "correct")
+    share, error = clustered_accuracy(list(of_problem.values()))
+    words = Counter(verdict["verdict"] for verdict in verdicts)
+    return Row(
+        name,
+        one.role,
+        one.data,
+        True,
+        share,
+        error,
+        len(of_problem),
+        mean([float(v["tokens"]) for v in verdicts]),
+        mean([float(v["truncated"]) for v in verdicts]),
+        words["no_answer"] / len(verdicts),
+    )
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished data set, training or merge: its name in the recipe and what is worth a line."""
+
+    name: str
+    kind: str
+    line: str
+
+
+def steps(recipe: Recipe, store: Store) -> list[Step]:
+    """Where the data and the models came from: yields, lengths, losses, merges."""
+    labels = {spec.digest: name for name, spec in recipe.names.items()}
+    found = []
+    for spec in walk(*recipe.targets):
+        manifest = None if isinstance(spec, Source) else store.manifest(spec)
+        if manifest and (line := _line(spec, manifest)):
+            found.append(Step(labels.get(spec.digest, spec.digest), spec.kind, line))
+    return found
+
+
+def _line(spec: Spec, manifest: Manifest) -> str:
+    facts = manifest.facts
+    if isinstance(spec, Select):
+        drops = ", ".join(f"{count} {reason}" for reason, count in sorted(facts["dropped"].items())) or "none"
+        return (
+            f"{facts['kept']} of {facts['answers']} answers kept, {facts['mean_tokens']:.0f} tokens; dropped: {drops}"
+        )
+    if isinstance(spec, Train):
+        drops = f", {facts['dropped']['too_long']} too long" if facts["dropped"] else ""
+        return f"{facts['steps']} steps on {facts['examples']} examples{drops}; last loss {facts['final_loss']:.3f}"
+    if isinstance(spec, Merge):
+        weights = ", ".join(f"{w:g}" for w in spec.weights)
+        return f"{spec.method}, weight {weights}, density {spec.density:g}, lambda {spec.lambda_:g}"
+    return ""
+
+
+def seconds(recipe: Recipe, store: Store) -> dict[str, float]:
+    """The seconds that each kind of stage took, over the whole recipe."""
+    spent: defaultdict[str, float] = defaultdict(float)
+    for spec in walk(*recipe.targets):
+        manifest = None if isinstance(spec, Source) else store.manifest(spec)
+        if manifest:
+            spent[spec.kind] += manifest.made.get("seconds", 0.0)
+    return dict(spent)
+
+
+def folder(recipe: Recipe, store: Store) -> Path:
+    return store.root / "reports" / recipe.name

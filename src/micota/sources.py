@@ -1,0 +1,147 @@
+"""Where things that were made elsewhere lie, and what they contain: Hub ids, local folders and files, `lab:NAME`.
+
+A local model or data set is identified by the hash of its content, so a copy elsewhere is the same and a changed one
+is another. A Hub id is identified by its commit, which is read once and kept in the recipe's lock file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import micota
+from micota.errors import MicotaError, suggestion
+from micota.specs import Source
+
+What = Literal["model", "dataset"]
+LAB_MODELS = Path(micota.__file__).parent / "lab" / "models"
+LAB_WORLD = "lab:arithmetic"
+LAB_WORLD_VERSION = "1"  # raise it when the world writes other problems for the same seed
+DATA_FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+
+
+def is_literal(word: str) -> bool:
+    """Whether a word of a recipe names something made elsewhere, and not a name in the recipe."""
+    return word.startswith(("./", "../", "/", "~", "lab:")) or "/" in word
+
+
+def local(word: str, what: What, beside: Path) -> Source:
+    """The source of a local literal, with the hash of its content. Relative paths start at the recipe's folder."""
+    if word.startswith("lab:"):
+        return _lab(word, what)
+    path = Path(os.path.abspath(beside / Path(word).expanduser()))
+    if not path.exists():
+        raise MicotaError(f"there is no {'folder' if what == 'model' else 'file'} {path}", fix="check the path")
+    if what == "model":
+        check_model(path)
+    elif path.is_file() and path.suffix not in DATA_FORMATS:
+        raise MicotaError(f"{path.name} is no data file", fix=f"use one of {', '.join(DATA_FORMATS)}")
+    return Source(ref=word, revision=content_hash(path), path=str(path))
+
+
+def check_model(path: Path) -> None:
+    """A model folder has a configuration, a tokenizer and weights in safetensors."""
+    if not path.is_dir():
+        raise MicotaError(f"{path} is a file; a model is a folder")
+    for needed in ("config.json", "tokenizer_config.json"):
+        if not (path / needed).is_file():
+            raise MicotaError(
+                f"the model folder {path} has no {needed}", fix="give the folder that from_pretrained loads"
+            )
+    if not any(path.glob("*.safetensors")):
+        why = "weights are read from .safetensors files only: others can run code when loaded"
+        raise MicotaError(f"the model folder {path} has no weights (*.safetensors)", why=why)
+
+
+def content_hash(path: Path) -> str:
+    """The hash of a file, or of all files of a folder by relative name; hidden files are left out."""
+    digest = hashlib.sha256()
+    for name, file in _files(path):
+        digest.update(f"{name}\0{_file_hash(file, file.stat().st_size, file.stat().st_mtime_ns)}\0".encode())
+    return digest.hexdigest()
+
+
+def fetch(source: Source, what: What) -> Path:
+    """The local folder of a model or data set, downloaded from the Hub where it is not local."""
+    if source.path:
+        return Path(source.path)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(source.ref, repo_type=what, revision=source.revision))
+
+
+def hub_revision(ref: str, what: What) -> str | None:
+    """The commit that a Hub id stands for now: asked of the Hub, else the one in the local cache, else None."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    try:
+        revision = HfApi().repo_info(ref, repo_type=what, timeout=10).sha
+        return str(revision) if revision else None
+    except Exception:  # no network, no such repository, no access: the cache may still know
+        main = Path(HF_HUB_CACHE) / f"{what}s--{ref.replace('/', '--')}" / "refs" / "main"
+        return main.read_text().strip() if main.is_file() else None
+
+
+class Lock:
+    """The commits of Hub ids, in a JSON file beside the recipe: `RECIPE.lock`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.revisions: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
+
+    def source(self, ref: str, what: What, ask: bool) -> Source:
+        """The source of a Hub id; its revision stays None where the lock does not know it and nobody may ask."""
+        key = f"{what}:{ref}"
+        if key not in self.revisions and ask:
+            revision = hub_revision(ref, what)
+            if revision is None:
+                raise MicotaError(
+                    f"the {what} '{ref}' cannot be resolved: the Hub does not answer and the cache does not have it",
+                    fix="check the name and the network, or give a local folder (./NAME)",
+                )
+            self.revisions[key] = revision
+        return Source(ref=ref, revision=self.revisions.get(key))
+
+    def save(self) -> None:
+        if self.revisions:
+            self.path.write_text(json.dumps(self.revisions, indent=1, sort_keys=True) + "\n")
+
+
+def _lab(word: str, what: What) -> Source:
+    name = word.removeprefix("lab:")
+    if what == "dataset":
+        if word != LAB_WORLD:
+            raise MicotaError(f"there is no data set '{word}'", fix=suggestion(name, ["arithmetic"]))
+        return Source(ref=word, revision=LAB_WORLD_VERSION)
+    path = LAB_MODELS / name
+    if not path.is_dir():
+        known = [p.name for p in LAB_MODELS.iterdir() if p.is_dir()]
+        raise MicotaError(f"no model '{word}' is shipped with micota", fix=suggestion(name, known))
+    return Source(ref=word, revision=content_hash(path), path=str(path))
+
+
+def _files(path: Path) -> Iterator[tuple[str, Path]]:
+    if path.is_file():
+        yield path.suffix, path
+        return
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path)
+        if file.is_file() and not any(part.startswith(".") for part in name.parts):
+            yield name.as_posix(), file
+
+
+_hashes: dict[tuple[str, int, int], str] = {}
+
+
+def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
+    """The SHA-256 of a file, read again only when its size or time of change differs."""
+    key = (str(path), size, mtime_ns)
+    if key not in _hashes:
+        with open(path, "rb") as file:
+            _hashes[key] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _hashes[key]

@@ -1,0 +1,40 @@
+"""Merge fine-tuned models into their base, tensor by tensor."""
+
+from __future__ import annotations
+
+from micota.specs import Merge
+from micota.store import Result
+from micota.task import Task
+
+
+def run(task: Task) -> Result:
+    """Write a model folder; the facts are the norms of the task vectors and what the settings did."""
+    import torch
+
+    from micota.checkpoints import merge_folders
+    from micota.merging import Settings
+
+    torch.set_num_threads(task.machine.threads)
+    spec = task.spec
+    assert isinstance(spec, Merge)
+    settings = Settings(
+        method=spec.method,
+        weights=spec.weights,
+        density=spec.density,
+        lambda_=spec.lambda_,
+        rescale=spec.rescale or "none",
+        normalize=spec.normalize,
+        seed=spec.seed,
+    )
+    models = [task.model(model) for model in spec.models]
+    labels = [str(i) for i in range(len(models))]
+    facts = merge_folders(
+        task.out,
+        task.model(spec.base),
+        models,
+        labels,
+        settings,
+        record_in=task.scratch,
+        progress=lambda done, total: task.progress(done, total, "bytes"),
+    )
+    return Result(facts)

@@ -1,0 +1,94 @@
+"""Read a problem set: from the Hub, from a file or folder, or from the lab's world that makes its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from micota.errors import MicotaError
+from micota.records import text_key, write_rows
+from micota.sources import DATA_FORMATS, LAB_WORLD
+from micota.specs import Problems
+from micota.store import Result
+from micota.task import Task
+
+
+def run(task: Task) -> Result:
+    """Write rows {key, problem, answer}. Problems whose text came before are dropped and counted."""
+    spec = task.spec
+    assert isinstance(spec, Problems)
+    counts = {"duplicates": 0, "conflicting": 0}
+    rows = _unique(read(spec, task.scratch), counts)
+    kept = list(islice(rows, spec.skip, None if spec.n is None else spec.skip + spec.n))
+    if not kept:
+        raise MicotaError(f"no problem is left of {spec.source.ref}", fix="check split, skip and n")
+    if spec.n is not None and len(kept) < spec.n:
+        what = f"{spec.source.ref} has {len(kept)} problems, {spec.n} are wanted"
+        raise MicotaError(what, fix=f"set n: {len(kept)}")
+    task.progress(len(kept), len(kept), "problems")
+    write_rows(task.out / "rows.jsonl", kept)
+    return Result({"problems": len(kept), **counts})
+
+
+def read(spec: Problems, cache: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a problem set in their own order, as {problem, answer}; a missing column is a MicotaError."""
+    if spec.source.ref == LAB_WORLD:
+        yield from _world(spec)
+        return
+    table = _table(spec, cache)
+    for column in (spec.problem, spec.answer):
+        if column not in table.column_names:
+            raise MicotaError(
+                f"{spec.source.ref} has no column '{column}'; it has {', '.join(table.column_names)}",
+                fix="name the columns in the recipe, as in `problem: question`",
+            )
+    for row in table:
+        yield {"problem": row[spec.problem], "answer": row[spec.answer]}
+
+
+def _world(spec: Problems) -> Iterable[dict[str, Any]]:
+    from micota import arithmetic
+
+    if spec.n is None or spec.split not in ("train", "dev", "test"):
+        raise MicotaError(
+            f"{LAB_WORLD} makes its problems: say how many and of which split",
+            fix="{problems: {source: lab:arithmetic, split: train, n: 600}}  (or dev, test)",
+        )
+    split: arithmetic.Split = spec.split  # type: ignore[assignment]
+    return arithmetic.problems(spec.skip + spec.n, spec.seed, split)
+
+
+def _table(spec: Problems, cache: Path) -> Any:
+    """The table through `datasets`. Files are read anew: a cache of an earlier content would be wrong."""
+    import datasets
+
+    split = spec.split or "train"
+    if spec.source.path is None:
+        return datasets.load_dataset(spec.source.ref, spec.config, split=split, revision=spec.source.revision)
+    path = Path(spec.source.path)
+    datasets.disable_progress_bars()
+    try:
+        if path.is_file():
+            reader = DATA_FORMATS[path.suffix]
+            return datasets.load_dataset(reader, data_files={split: str(path)}, split=split, cache_dir=str(cache))
+        return datasets.load_dataset(str(path), spec.config, split=split, cache_dir=str(cache))
+    except (datasets.exceptions.DatasetGenerationError, ValueError) as error:
+        cause = str(error.__cause__ or error).splitlines()[0]
+        raise MicotaError(
+            f"{spec.source.ref} cannot be read: {cause}", fix="check that all rows have the same form"
+        ) from error
+
+
+def _unique(rows: Iterable[dict[str, Any]], counts: dict[str, int]) -> Iterator[dict[str, Any]]:
+    seen: dict[str, Any] = {}
+    for number, row in enumerate(rows):
+        if not isinstance(row["problem"], str) or not row["problem"].strip():
+            raise MicotaError(f"row {number} has no text for its problem: {row['problem']!r}")
+        key = text_key(row["problem"])
+        if key in seen:
+            counts["duplicates" if seen[key] == row["answer"] else "conflicting"] += 1
+            continue
+        seen[key] = row["answer"]
+        yield {"key": key, **row}

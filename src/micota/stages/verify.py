@@ -1,0 +1,51 @@
+"""Give each answer a verdict: correct, wrong, no_answer or unverifiable."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from micota.records import Completion, read_rows, write_rows
+from micota.scoring import Grade, Grader, Item
+from micota.specs import Verify
+from micota.stats import mean
+from micota.store import Result
+from micota.task import Task
+
+AT_ONCE = 256
+
+
+def run(task: Task) -> Result:
+    """Write rows {key, sample, verdict, answer, reason, truncated, tokens}."""
+    spec = task.spec
+    assert isinstance(spec, Verify)
+    golds = {row["key"]: row["answer"] for row in read_rows(task.rows(spec.problems))}
+    rows = read_rows(task.rows(spec.completions))
+    pool = task.store.pool(task.input(spec.completions).pools[0])
+    graded: list[dict[str, Any]] = []
+    with Grader(by=spec.by, workers=task.machine.threads) as grader:
+        for start in range(0, len(rows), AT_ONCE):
+            chunk = rows[start : start + AT_ONCE]
+            answers = pool.read((row["key"], row["sample"]) for row in chunk)
+            items = [_item(answer, golds[answer.key], spec.problems.benchmark) for answer in answers]
+            graded += [_row(row, grade) for row, grade in zip(chunk, grader.grade(items), strict=True)]
+            task.progress(len(graded), len(rows), "answers")
+    write_rows(task.out / "rows.jsonl", graded)
+    verdicts = Counter(row["verdict"] for row in graded)
+    tokens = mean([float(row["tokens"]) for row in rows])
+    return Result({"rows": len(rows), "mean_tokens": tokens, "verdicts": dict(verdicts)})
+
+
+def _item(answer: Completion, gold: object, benchmark: str | None) -> Item:
+    return Item(answer.text, gold, benchmark, truncated=answer.finish_reason == "length")
+
+
+def _row(row: dict[str, Any], grade: Grade) -> dict[str, Any]:
+    verdict = {"verdict": str(grade.verdict), "answer": grade.answer, "reason": grade.reason}
+    return {
+        "key": row["key"],
+        "sample": row["sample"],
+        **verdict,
+        "truncated": row["finish"] == "length",
+        "tokens": row["tokens"],
+    }

@@ -1,0 +1,118 @@
+"""A task: all that a stage is given. It can be written to WORK/task.json and read by another process, on any machine
+that sees the store."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from micota import sources
+from micota.errors import Stopped
+from micota.machine import Machine, Place
+from micota.specs import Source, Spec, from_json, to_json
+from micota.store import Store, write_whole
+
+PROGRESS_EVERY_S = 0.25
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input's content hash, the folder of its files, and the pools that its rows refer to."""
+
+    content: str
+    files: Path | None = None
+    pools: tuple[str, ...] = ()
+
+
+class Progress:
+    """How far a stage is, in a small file that whoever shows it reads; also the place where a stage is stopped."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._written = 0.0
+        self.stop = threading.Event()
+
+    def report(self, done: float, total: float, unit: str, note: str = "") -> None:
+        """Say how far the stage is."""
+        now = time.monotonic()
+        if now - self._written > PROGRESS_EVERY_S or done >= total:
+            self._written = now
+            write_whole(self._path, {"done": done, "total": total, "unit": unit, "note": note})
+
+    def __call__(self, done: float, total: float, unit: str, note: str = "") -> None:
+        """Report; raises Stopped if the run was asked to stop, so call it where work is safe on the disk."""
+        self.report(done, total, unit, note)
+        if self.stop.is_set():
+            raise Stopped("stopped")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A spec to make in `work`: the artifact's files go to `out`, what only a resume needs to `scratch`."""
+
+    spec: Spec
+    work: Path
+    inputs: Mapping[str, Input]
+    store: Store
+    machine: Machine
+    progress: Progress = field(compare=False)
+
+    @property
+    def out(self) -> Path:
+        return self.work / "out"
+
+    @property
+    def scratch(self) -> Path:
+        return self.work / "scratch"
+
+    @property
+    def place(self) -> Place:
+        return self.machine.place(self.spec.kind)
+
+    def input(self, spec: Spec) -> Input:
+        return self.inputs[spec.digest]
+
+    def rows(self, spec: Spec) -> Path:
+        """The rows file of an input."""
+        return self._files(spec) / "rows.jsonl"
+
+    def model(self, spec: Spec) -> Path:
+        """The folder of an input model; one of the Hub is downloaded."""
+        return sources.fetch(spec, "model") if isinstance(spec, Source) else self._files(spec)
+
+    def _files(self, spec: Spec) -> Path:
+        files = self.input(spec).files
+        assert files is not None, f"{spec.kind} {spec.digest} is no input with files"
+        return files
+
+    def save(self) -> Path:
+        inputs = {
+            digest: {"content": i.content, "files": str(i.files) if i.files else None, "pools": list(i.pools)}
+            for digest, i in self.inputs.items()
+        }
+        data = {
+            "spec": to_json(self.spec),
+            "inputs": inputs,
+            "store": str(self.store.root),
+            "machine": self.machine.model_dump(exclude={"places": {"__all__": {"prefix"}}}),
+        }
+        write_whole(self.work / "task.json", data)
+        return self.work
+
+
+def load(work: Path) -> Task:
+    """The task of a work folder."""
+    data: dict[str, Any] = json.loads((work / "task.json").read_text())
+    inputs = {
+        digest: Input(i["content"], Path(i["files"]) if i["files"] else None, tuple(i["pools"]))
+        for digest, i in data["inputs"].items()
+    }
+    machine = Machine(**{**data["machine"], "places": {k: Place(**p) for k, p in data["machine"]["places"].items()}})
+    return Task(
+        from_json(data["spec"]), work, inputs, Store(Path(data["store"])), machine, Progress(work / "progress.json")
+    )

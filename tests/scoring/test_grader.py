@@ -1,0 +1,108 @@
+"""The grader: order, deadline, memory limit, dying processes, threads."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import micota
+from micota.scoring import Grader, Item, Verdict, semantic
+
+SLOW = Item(r"\boxed{\sum_{k=1}^{99999} \sum_{j=1}^{99999} j^k}", "7")
+EASY = Item(r"\boxed{\pi+1}", r"1+\pi")
+ITEMS = [
+    Item(r"\boxed{4}", "4"),
+    EASY,
+    Item(r"\boxed{x+1}", "x+2"),
+    Item("nothing", "4"),
+    Item(r"\boxed{(1,2)}", "(1,2]"),
+    Item(r"\boxed{y=2x}", "2x"),
+]
+EXPECTED = ["correct", "correct", "wrong", "no_answer", "wrong", "correct"]
+
+
+def verdicts(grader: Grader, items: list[Item]) -> list[str]:
+    return [grade.verdict.value for grade in grader.grade(items)]
+
+
+def test_grades_come_in_order_from_one_or_more_workers() -> None:
+    for workers in (1, 3):
+        with Grader(workers=workers) as grader:
+            assert verdicts(grader, ITEMS * 5) == EXPECTED * 5
+            assert grader.grade([]) == []
+
+
+def test_it_says_what_semantic_says() -> None:
+    with Grader() as grader:
+        assert grader.grade(ITEMS) == [semantic(i.response, i.gold, i.benchmark, i.truncated) for i in ITEMS]
+
+
+def test_exact_match_needs_no_process() -> None:
+    with Grader(by="exact_match") as grader:
+        assert verdicts(grader, ITEMS[:4]) == ["correct", "wrong", "wrong", "no_answer"]
+        assert not grader._crew
+
+
+def test_a_slow_answer_is_unverifiable_and_the_rest_goes_on() -> None:
+    with Grader(deadline=1.0) as grader:
+        began = time.perf_counter()
+        assert verdicts(grader, [EASY, SLOW, EASY]) == ["correct", "unverifiable", "correct"]
+        assert time.perf_counter() - began < 5
+
+
+def test_a_stopped_process_is_killed_and_replaced() -> None:
+    with Grader(deadline=1.0) as grader:
+        grader.grade([EASY])
+        os.kill(grader._crew[0]._child.pid, signal.SIGSTOP)
+        grades = grader.grade([EASY, EASY])
+        assert [grade.verdict for grade in grades] == [Verdict.unverifiable, Verdict.correct]
+        assert "1 s" in grades[0].reason
+
+
+def test_a_dead_process_is_replaced() -> None:
+    with Grader() as grader:
+        grader.grade([EASY])
+        child = grader._crew[0]._child
+        child.kill()
+        child.wait()
+        grades = grader.grade([EASY, EASY])
+        assert [grade.verdict for grade in grades] == [Verdict.unverifiable, Verdict.correct]
+        assert "died" in grades[0].reason
+
+
+def test_memory_is_limited() -> None:
+    code = (
+        "from micota.scoring.worker import limit_memory\nlimit_memory(256)\n"
+        "try:\n    data = bytearray(2**30)\n    print('allocated')\nexcept MemoryError:\n    print('refused')\n"
+    )
+    root = str(Path(micota.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root}
+    )
+    assert done.stdout.strip() == "refused" or sys.platform == "darwin"
+
+
+def test_it_works_from_threads() -> None:
+    results: list[list[str]] = []
+    with Grader() as grader:
+        threads = [threading.Thread(target=lambda: results.append(verdicts(grader, ITEMS))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert results == [EXPECTED] * 4
+
+
+def test_closing_ends_the_processes_and_grading_again_starts_new_ones() -> None:
+    grader = Grader()
+    grader.grade([EASY])
+    child = grader._crew[0]._child
+    grader.close()
+    assert child.poll() is not None
+    assert verdicts(grader, [EASY]) == ["correct"]
+    grader.close()

@@ -1,0 +1,48 @@
+"""The documents: their recipes plan, their machine profiles load, and every command they name is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from micota import cli, machine
+from micota import recipe as recipes
+from micota.plan import survey
+from micota.store import Store
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [(path.name, text) for path in DOCUMENTS for text in re.findall(r"```yaml\n(.*?)```", path.read_text(), re.S)]
+
+
+@pytest.mark.parametrize(("name", "text"), BLOCKS, ids=[f"{name}-{i}" for i, (name, _) in enumerate(BLOCKS)])
+def test_every_yaml_block_is_a_recipe_or_a_machine_profile(name: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "block.yaml"
+    path.write_text(text)
+    if "jobs" in yaml.safe_load(text):
+        assert machine.load(str(path)).jobs
+        return
+    recipe = recipes.load(str(path))
+    assert survey(Store(tmp_path / "store"), recipe.targets), name
+
+
+def test_every_command_in_the_documents_is_there() -> None:
+    known = {command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback}
+    known |= {group.name for group in cli.app.registered_groups if group.name}
+    for path in DOCUMENTS:
+        named = set(re.findall(r"`micota ([a-z]+)", path.read_text()))
+        assert named <= known, path.name
+
+
+def test_every_file_that_the_documents_link_to_is_there() -> None:
+    for path in DOCUMENTS:
+        links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text())
+        assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_every_shipped_machine_profile_loads() -> None:
+    for path in machine.PROFILES.glob("*.yaml"):
+        assert machine.load(path.stem).name == path.stem

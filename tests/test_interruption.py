@@ -1,0 +1,155 @@
+"""Kills, requests to stop, two runs at once: what was done stays, nothing is done twice, the end is the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+RECIPE = """
+name: interrupted
+defaults:
+  distil: {prompt: "{problem}", precision: float32, by: exact_match, keep: all, sampling: {max_tokens: 100}}
+  train: {precision: float32, batch: 8, cutoff: 200, lr: 1e-4, max_steps: 12}
+let:
+  train-set: {problems: {source: "lab:arithmetic", split: train, n: 40}}
+  long-cot: {distil: {from: lab:ta, data: train-set}}
+  ta-long: {train: {base: lab:student, data: long-cot}}
+  ta-mid: {merge: {base: lab:student, models: [ta-long], method: dare_ties, density: 0.7, weight: 0.5, rescale: l1}}
+  mid-cot: {distil: {from: ta-mid, data: train-set}}
+arms:
+  micota: {train: {base: lab:student, data: mid-cot}}
+"""
+LAUNCHED = "accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no"
+KINDS = ("problems", "generate", "verify", "select", "train", "merge")
+
+
+class Place:
+    """A folder with the recipe and a machine profile; runs of it are processes of their own."""
+
+    def __init__(self, folder: Path, prefix: str | None = None) -> None:
+        self.folder = folder
+        self.store = folder / "store"
+        (folder / "recipe.yaml").write_text(RECIPE)
+        train = "{checkpoint_every: 3" + (f", prefix: {prefix}" if prefix else "") + "}"
+        (folder / "machine.yaml").write_text(f"jobs: 1\nthreads: 1\ngenerate: {{batch: 8}}\ntrain: {train}\n")
+
+    def start(self) -> subprocess.Popen[str]:
+        command = [
+            sys.executable,
+            "-m",
+            "micota",
+            "run",
+            "recipe.yaml",
+            "--machine",
+            "machine.yaml",
+            "--store",
+            "store",
+        ]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        return subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def finish(self) -> str:
+        process = self.start()
+        said, _ = process.communicate(timeout=200)
+        assert process.returncode == 0, said
+        return said
+
+    def interrupt(self, when: Callable[[], bool], number: signal.Signals) -> tuple[int, str]:
+        """Start a run, send the signal as soon as `when` holds, and wait for the end."""
+        process = self.start()
+        deadline = time.monotonic() + 120
+        while not when() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert process.poll() is None, process.communicate()[0]
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=100)
+        return process.returncode, said
+
+    def working(self, kind: str) -> bool:
+        """Whether a stage of the kind is under way, with something of it done where that can be seen."""
+        for work in self.store.glob(f"making/{kind}-*"):
+            if kind == "train":
+                return any(work.glob("scratch/checkpoints/*/complete"))
+            if kind == "generate":
+                return any(path.stat().st_size for path in self.store.glob("pools/*/*.jsonl"))
+            if (work / "task.json").exists():
+                return True
+        return False
+
+    def contents(self) -> dict[str, str]:
+        """The content hash of every artifact: of its files' names and bytes, which hold sorted rows or weights."""
+        manifests = [json.loads(path.read_text()) for path in self.store.glob("artifacts/*/manifest.json")]
+        return {f"{m['kind']}-{m['digest']}": m["content"] for m in manifests}
+
+    def pooled(self) -> Counter[tuple[str, str, int]]:
+        found: Counter[tuple[str, str, int]] = Counter()
+        for path in self.store.glob("pools/*/*.jsonl"):
+            for line in path.read_text().splitlines():
+                row = json.loads(line)
+                found[path.parent.name, row["key"], row["sample"]] += 1
+        return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    place = Place(tmp_path_factory.mktemp("undisturbed"))
+    place.finish()
+    return place
+
+
+def test_killed_in_every_stage_it_ends_with_the_same_bytes(undisturbed: Place, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for kind in KINDS:
+        code, _ = place.interrupt(lambda kind=kind: place.working(kind), signal.SIGKILL)  # type: ignore[misc]
+        assert code == -signal.SIGKILL
+    place.finish()
+    assert place.contents() == undisturbed.contents()
+    assert place.pooled() == undisturbed.pooled()
+    assert set(place.pooled().values()) == {1}
+
+
+def test_a_training_behind_a_launcher_is_killed_with_its_run_and_goes_on(undisturbed: Place, tmp_path: Path) -> None:
+    place = Place(tmp_path, LAUNCHED)
+    place.interrupt(lambda: place.working("train"), signal.SIGKILL)
+    before = [path.name for path in place.store.glob("making/train-*/scratch/checkpoints/*")]
+    assert before
+    assert "2 linked" not in place.finish()
+    assert place.contents() == undisturbed.contents()
+
+
+def test_a_request_to_stop_leaves_a_checkpoint(undisturbed: Place, tmp_path: Path) -> None:
+    place = Place(tmp_path, LAUNCHED)
+    code, said = place.interrupt(lambda: place.working("train"), signal.SIGTERM)
+    assert code == 143, said
+    assert "the same command goes on from here" in said
+    steps = [
+        int(p.parent.name.partition("-")[2]) for p in place.store.glob("making/train-*/scratch/checkpoints/*/complete")
+    ]
+    assert max(steps) < 12
+    assert not list(place.store.glob("artifacts/train-*/manifest.json"))
+    assert not list(place.store.glob("claims/*.json"))
+    place.finish()
+    assert place.contents() == undisturbed.contents()
+
+
+def test_two_runs_on_one_store_make_each_stage_once(undisturbed: Place, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    runs = [place.start(), place.start()]
+    said = [run.communicate(timeout=250)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    executed = [int(re.search(r"(\d+) stages executed", text)[1]) for text in said]  # type: ignore[index]
+    assert sum(executed) == len(undisturbed.contents())
+    assert place.contents() == undisturbed.contents()
+    assert set(place.pooled().values()) == {1}

@@ -1,0 +1,108 @@
+"""Training: what the loss covers, that everything moves, that a batch is a batch, and that nothing is cut."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import World
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from micota.errors import MicotaError, StageFailed
+from micota.machine import Place
+from micota.prompts import end_id, eos_ids, example, prompt_ids
+from micota.stages.train import micro_batch
+
+
+def trained(world: World, *sets: str, micro: int = 32) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+    """The weights and the facts of the arm `strong`."""
+    places = {**world.machine.places, "train": Place(micro_batch=micro)}
+    machine = world.machine.model_copy(update={"places": places})
+    world.run(*sets, only="strong", machine=machine)
+    manifest = world.store.manifest(world.load(*sets).named("strong"))
+    assert manifest is not None
+    return load_file(world.store.files(manifest) / "model.safetensors"), manifest.facts
+
+
+def test_the_loss_covers_the_response_and_its_end_token_only(models: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(models / "student")
+    model = AutoModelForCausalLM.from_pretrained(models / "student")
+    end = end_id(tokenizer, eos_ids(model.generation_config, tokenizer))
+    one = example(tokenizer, "452*5+17", "452*5=260;260+17=277;\\boxed{277}", None, end)
+    learnt = [token for token, label in zip(one["input_ids"], one["labels"], strict=True) if label != -100]
+    assert tokenizer.decode(learnt) == "452*5=260;260+17=277;\\boxed{277}" + tokenizer.eos_token
+    assert learnt == [label for label in one["labels"] if label != -100]
+    before = one["input_ids"][: len(one["input_ids"]) - len(learnt)]
+    assert before == prompt_ids(tokenizer, "452*5+17", None)  # the very tokens that generation begins with
+
+
+def test_trl_sees_these_labels_and_its_loss_is_theirs(world: World) -> None:
+    _, facts = trained(world, "defaults.train.max_steps=1", "defaults.train.batch=8")
+    tokenizer = AutoTokenizer.from_pretrained(world.folder / "models" / "student")
+    model = AutoModelForCausalLM.from_pretrained(world.folder / "models" / "student", dtype=torch.float32)
+    end = end_id(tokenizer, [tokenizer.eos_token_id])
+    rows = [json.loads(line) for line in (world.folder / "answers.jsonl").read_text().splitlines()[:8]]
+    nats, tokens = 0.0, 0
+    for row in rows:
+        one = example(tokenizer, row["problem"], row["text"], None, end)
+        labels = torch.tensor([one["labels"]])
+        count = int((labels != -100).sum())
+        nats += float(model(torch.tensor([one["input_ids"]]), labels=labels).loss.detach()) * count
+        tokens += count
+    assert facts["target_tokens"] == tokens
+    assert facts["loss"][0][1] == pytest.approx(nats / tokens, rel=1e-3)  # type: ignore[index]
+
+
+def test_every_parameter_moves_and_the_folder_is_a_whole_model(world: World) -> None:
+    weights, facts = trained(world)
+    before = load_file(world.folder / "models" / "student" / "model.safetensors")
+    assert weights.keys() == before.keys()
+    assert [name for name in weights if torch.equal(weights[name], before[name])] == []
+    assert facts["steps"] == 2
+    files = {path.name for path in world.files("strong").iterdir()}
+    assert files >= {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "chat_template.jinja",
+    }
+    assert "training_args.bin" not in files
+    base = world.folder / "models" / "student"
+    for name in ("tokenizer.json", "generation_config.json", "chat_template.jinja"):
+        assert (world.files("strong") / name).read_bytes() == (base / name).read_bytes()
+
+
+def test_a_batch_of_eight_is_eight_micro_batches_of_one(world: World) -> None:
+    sets = ("defaults.train.batch=8", "defaults.train.max_steps=3")
+    at_once, _ = trained(world, *sets)
+    (world.folder / "store").rename(world.folder / "first")  # a store of its own, so that nothing is found done
+    one_by_one, _ = trained(world, *sets, micro=1)
+    for name, tensor in at_once.items():
+        torch.testing.assert_close(one_by_one[name], tensor, rtol=1e-4, atol=2e-5, msg=name)
+
+
+def test_micro_batches_always_make_up_the_batch() -> None:
+    assert micro_batch(8, 1, 32) == (8, 1)
+    assert micro_batch(8, 1, 3) == (2, 4)
+    assert micro_batch(32, 4, 32) == (8, 1)
+    with pytest.raises(MicotaError, match="cannot be split over 3"):
+        micro_batch(32, 3, 8)
+
+
+def test_a_target_longer_than_the_cutoff_is_dropped_and_counted(world: World) -> None:
+    rows = [json.loads(line) for line in (world.folder / "answers.jsonl").read_text().splitlines()]
+    rows[3]["text"] = "1+1=2;" * 20 + rows[3]["text"]
+    (world.folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, facts = trained(world)
+    assert (facts["examples"], facts["dropped"]) == (7, {"too_long": 1})
+
+
+def test_if_all_targets_are_too_long_the_error_says_what_would_fit(world: World) -> None:
+    with pytest.raises(
+        StageFailed, match=r"all 8 examples are longer than the cutoff of 9 tokens[\s\S]*shortest has 2"
+    ):
+        world.run("defaults.train.cutoff=9", only="strong")
