@@ -18,7 +18,9 @@ from micota.store import Store
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--shared", default=None, help="--shared=DIR (with the sign): a folder with benchmark files and golden labels")
+    parser.addoption(
+        "--shared", default=None, help="--shared=DIR (with the sign): a folder with benchmark files and golden labels"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,8 +32,8 @@ def _problems(spec: Problems) -> str:
     """A local problem set has the named columns and at least one row; one of the Hub is read when it is needed."""
     if spec.source.path is None and not spec.source.ref.startswith("lab:"):
         return f"{spec.source.ref}: columns '{spec.problem}' and '{spec.answer}' are looked at when it is read"
-    with tempfile.TemporaryDirectory() as cache:
-        first = next(iter(problems.read(spec, Path(cache))), None)
+    with contextlib.closing(problems.read(spec)) as rows:
+        first = next(rows, None)
     if first is None:
         raise MicotaError(f"{spec.source.ref} has no rows", fix="check the file and the split")
     return f"{spec.source.ref}: a problem reads {first['problem'][:60]!r}, its answer {str(first['answer'])[:20]!r}"

@@ -32,6 +32,7 @@ RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped rec
 StoreDir = Annotated[Path, typer.Option("--store", envvar="MICOTA_STORE", help="Where artifacts are kept.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a value: --set let.ta-long.train.lr=2e-5")]
 Only = Annotated[str | None, typer.Option(help="One name of the recipe, with what it needs.")]
+DataDir = Annotated[Path | None, typer.Option(help="A folder with the benchmarks as NAME.jsonl; else the Hub.")]
 STORE = Path("micota-store")
 
 
@@ -61,8 +62,6 @@ def run(
     store: StoreDir = STORE,
 ) -> None:
     """Make what a recipe needs and is not there yet, then show its table."""
-    from rich.console import Console
-
     from micota import machine as machines
     from micota import recipe as recipes
     from micota.check import check
@@ -76,7 +75,7 @@ def run(
     place = Store(store)
     check(targets, place)
     made.lock.save()
-    console = Console()
+    console = _console()
     outcome = _execute(console, place, profile, made, targets)
     console.print(f"{len(outcome.executed)} stages executed, {len(outcome.linked)} linked, the rest was there.")
     _show_report(console, made, place)
@@ -107,8 +106,6 @@ def plan(
     store: StoreDir = STORE,
 ) -> None:
     """Show what a run would find done, partial or new; makes nothing."""
-    from rich.console import Console
-
     from micota import plan as plans
     from micota import recipe as recipes
     from micota.show import plan_table
@@ -120,7 +117,7 @@ def plan(
         print("\n".join([why, *plans.why(place, made.named(why))]))
         return
     targets = [made.named(only)] if only else made.targets
-    plan_table(Console(), plans.survey(place, targets), _labels(made))
+    plan_table(_console(), plans.survey(place, targets), _labels(made))
 
 
 @app.command()
@@ -129,37 +126,72 @@ def show(
     store: StoreDir = STORE,
 ) -> None:
     """Show what is known of an artifact: what it was made of, by what, and what came out."""
-    from rich.console import Console
-
     from micota.show import artifact
     from micota.store import Store
 
-    artifact(Console(), Store(store), name)
+    artifact(_console(), Store(store), name)
 
 
 @app.command()
 def report(recipe: RecipeName, set_: Sets = None, store: StoreDir = STORE) -> None:
     """Write the tables of a recipe from the artifacts that are there."""
-    from rich.console import Console
-
     from micota import recipe as recipes
     from micota.store import Store
 
-    _show_report(Console(), recipes.load(recipe, set_ or ()), Store(store))
+    _show_report(_console(), recipes.load(recipe, set_ or ()), Store(store))
 
 
 @app.command()
-def check(recipe: RecipeName, set_: Sets = None) -> None:
-    """Look for mistakes in a recipe before anything is made."""
+def check(
+    recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="A shipped recipe, or a YAML file.")] = None,
+    benchmarks: Annotated[
+        bool, typer.Option("--benchmarks", help="Let each benchmark's golds grade themselves.")
+    ] = False,
+    data_dir: DataDir = None,
+    set_: Sets = None,
+) -> None:
+    """Look for mistakes in a recipe before anything is made, or for golds that do not grade themselves."""
     from micota import check as checks
     from micota import recipe as recipes
+    from micota.errors import MicotaError
     from micota.plan import refuse_unfinished_kinds
 
+    if benchmarks:
+        from micota.show import failing_golds
+
+        failing_golds(_console(), data_dir)
+    if recipe is None:
+        if not benchmarks:
+            raise MicotaError("there is nothing to check", fix="micota check RECIPE, or micota check --benchmarks")
+        return
     made = recipes.load(recipe, set_ or ())
     for line in checks.check(made.targets):
         print(f"  {line}")
     refuse_unfinished_kinds(made.targets)
     print(f"{made.name}: {len(made.names)} names, {len(made.evaluations)} evaluations, no mistake found")
+
+
+@app.command()
+def grade(
+    rows: Annotated[Path, typer.Argument(metavar="ROWS.jsonl", help="Responses to grade, or samples of lm-eval.")],
+    out: Annotated[Path, typer.Option(help="Where the graded rows go.")],
+    data_dir: DataDir = None,
+    workers: Annotated[int, typer.Option(help="Processes that compare answers.")] = 1,
+) -> None:
+    """Grade responses under the paper's scorer and under the one that reads meaning."""
+    from rich.progress import Progress
+
+    from micota import grade as grading
+    from micota.show import grades
+
+    console = _console()
+    with Progress(console=console, disable=not console.is_terminal) as bars:
+        row = bars.add_task("grading", total=None)
+        done = grading.grade_file(
+            rows, out, data_dir, workers, lambda at, total: bars.update(row, completed=at, total=total)
+        )
+    grades(console, grading.totals(done), grading.differences(done))
+    console.print(f"graded rows: {out}", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -180,11 +212,16 @@ def pretrain(
     seed: int = 0,
 ) -> None:
     """Make the lab's models from nothing: seeded, and the same command goes on after an interruption."""
-    from rich.console import Console
-
     from micota.lab.command import pretrain_all
 
-    pretrain_all(Console(), out, only, seed)
+    pretrain_all(_console(), out, only, seed)
+
+
+def _console() -> Console:
+    """The terminal; into a file or a pipe, lines wide enough for a table."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=160)
 
 
 @contextmanager

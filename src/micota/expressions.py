@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError, suggestion
+from micota.sources import What, is_literal
 from micota.specs import (
     Dial,
     Generate,
@@ -37,7 +38,7 @@ TYPES: dict[Want, tuple[type[Spec], ...]] = {
     "data": (Select, Mix),
     "problems": (Problems,),
 }
-SOURCES: dict[Want, Literal["model", "dataset"]] = {"model": "model", "data": "dataset", "problems": "dataset"}
+SOURCES: dict[Want, What] = {"model": "model", "data": "dataset", "problems": "dataset"}
 ASKING = ("prompt", "sampling", "n", "precision", "trust_remote_code")  # fields of generate that sugar passes on
 
 
@@ -50,7 +51,7 @@ class Scope:
 
     names: Mapping[str, Any]
     lookup: Callable[[str, Path], Spec]
-    literal: Callable[[str, Literal["model", "dataset"], Path], Source]
+    literal: Callable[[str, What, Path], Source]
     where: Callable[[Path], str]
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     _inherited: dict[Path, Path] = field(default_factory=dict)
@@ -79,8 +80,6 @@ class Scope:
         raise self.wrong(f"{expression!r} is no expression", path, "write a name, a literal, or {KIND: {...}}")
 
     def _word(self, word: str, want: Want, path: Path) -> Spec:
-        from micota.sources import is_literal
-
         if word in self.names:
             return self.lookup(word, path)
         if want == "problems" and word in BENCHMARKS:
@@ -141,6 +140,9 @@ def problems(scope: Scope, fields: dict[str, Any], path: Path) -> Problems:
         raise scope.wrong(
             f"unknown benchmark '{fields['benchmark']}'", path, suggestion(str(fields["benchmark"]), BENCHMARKS)
         )
+    if isinstance(against := fields.get("against"), list) or fields.get("decontaminate"):
+        names = against if isinstance(against, list) else list(BENCHMARKS)
+        fields["against"] = [scope.spec(one, "problems", (*path, "against", i)) for i, one in enumerate(names)]
     return scope.build(Problems, fields, known, path)
 
 
@@ -153,6 +155,7 @@ def generate(scope: Scope, fields: dict[str, Any], path: Path) -> Generate:
 def verify(scope: Scope, fields: dict[str, Any], path: Path) -> Verify:
     """`{verify: {completions: {generate: ...}, by: ...}}`; the problems are those of the completions."""
     fields = dict(fields)
+    fields |= _grader(scope, fields, path)
     if isinstance(fields.get("completions"), dict):
         fields["completions"] = scope.form(fields["completions"], (*path, "completions"))
         fields["problems"] = getattr(fields["completions"], "problems", None)
@@ -172,7 +175,7 @@ def distil(scope: Scope, fields: dict[str, Any], path: Path) -> Select:
     assert isinstance(questions, Problems)
     made = {"model": model, "problems": questions, **_asking(scope, asked, path)}
     answers = scope.build(Generate, made, Generate.model_fields, path)
-    by = {name: fields[name] for name in ("by",) if name in fields}
+    by = _grader(scope, fields, path)
     graded = scope.build(Verify, {"problems": questions, "completions": answers, **by}, Verify.model_fields, path)
     rest: dict[str, Any] = {name: fields[name] for name in ("keep", "max_tokens", "duplicates") if name in fields}
     return scope.build(Select, {"completions": answers, "verdicts": graded, **rest}, Select.model_fields, path)
@@ -186,7 +189,7 @@ def evaluation(scope: Scope, model: Spec, data: Problems, fields: dict[str, Any]
         asked = {"prompt": b.prompt, **asked, "sampling": {"stop": list(b.stop), **asked.get("sampling", {})}}
     made = {"model": model, "problems": data, **_asking(scope, asked, path)}
     answers = scope.build(Generate, made, Generate.model_fields, path)
-    by = {name: fields[name] for name in ("by",) if name in fields}
+    by = _grader(scope, fields, path)
     return scope.build(Verify, {"problems": data, "completions": answers, **by}, Verify.model_fields, path)
 
 
@@ -285,6 +288,14 @@ def _value(scope: Scope, make: type[Asked], fields: Any, path: Path) -> Asked:
     if not isinstance(fields, dict):
         raise scope.wrong(f"{fields!r} is no mapping of fields", path)
     return scope.build(make, fields, make.model_fields, path)
+
+
+def _grader(scope: Scope, fields: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The field `by`; of a grader of the user's own also the file that it is in, whose content is identity."""
+    by = fields.get("by")
+    if isinstance(by, str) and ":" in by:
+        return {"by": by, "grader": scope.literal(by, "grader", (*path, "by"))}
+    return {"by": by} if "by" in fields else {}
 
 
 def _only(scope: Scope, fields: dict[str, Any], known: list[str], path: Path) -> None:

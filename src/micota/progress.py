@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from micota.specs import Spec
@@ -78,7 +79,7 @@ class Bars:
         self._progress.remove_task(row)
 
     def _name(self, spec: Spec) -> str:
-        return f"{spec.kind:9}{self._labels.get(spec.digest, spec.digest)}".replace("[", "\\[")
+        return escape(f"{spec.kind:9}{self._labels.get(spec.digest, spec.digest)}")
 
 
 def _short(value: float) -> str:

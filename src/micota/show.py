@@ -6,15 +6,18 @@ from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
 from micota.errors import MicotaError, suggestion
+from micota.grade import golds_that_fail
 from micota.plan import State
 from micota.recipe import Recipe
 from micota.report.files import HEAD, cells
 from micota.report.table import rows
-from micota.specs import Spec
+from micota.specs import Source, Spec
+from micota.stats import accuracy
 from micota.store import Manifest, Store
 
 LONG = 60  # a longer plan is counted by kind, and only what is not done is listed
@@ -26,7 +29,9 @@ def labels(recipe: Recipe) -> dict[str, str]:
     found = {spec.digest: name for name, spec in reversed(recipe.names.items())}
     for one in recipe.evaluations:
         found.setdefault(one.spec.digest, f"{one.model}@{one.data}")
-    roots = [*recipe.names.values(), *(one.spec for one in recipe.evaluations)]
+        found.setdefault(one.spec.problems.digest, one.data)
+    roots: list[Spec] = [*recipe.names.values(), *(one.spec for one in recipe.evaluations), *recipe.measures.values()]
+    found |= {spec.digest: name for name, spec in recipe.measures.items()}
     for root in roots:
         _pass_down(root, found)
     return found
@@ -36,7 +41,7 @@ def _pass_down(root: Spec, found: dict[str, str]) -> None:
     """Stages that sugar made have no name of their own and take that of what they belong to."""
     for child in root.children:
         if child.digest not in found:
-            found[child.digest] = found[root.digest]
+            found[child.digest] = child.ref if isinstance(child, Source) else found[root.digest]
             _pass_down(child, found)
 
 
@@ -47,7 +52,7 @@ def plan_table(console: Console, states: list[State], names: dict[str, str]) -> 
     table = Table("state", "kind", "name", "artifact", "note", box=None, pad_edge=False)
     for state in shown:
         word = f"[{COLOURS[state.word]}]{state.word}[/]"
-        name = names.get(state.spec.digest, "").replace("[", "\\[")
+        name = escape(names.get(state.spec.digest, ""))
         table.add_row(word, state.spec.kind, name, state.spec.digest, state.note)
     console.print(table)
     if len(shown) < len(states):
@@ -62,9 +67,46 @@ def results(console: Console, recipe: Recipe, store: Store) -> None:
     for column in table.columns[2:]:
         column.justify = "right"
     for row in rows(recipe, store):
-        table.add_row(*(cell.replace("[", "\\[") for cell in cells(row)))
+        table.add_row(*map(escape, cells(row)))
     if table.row_count:
         console.print(table)
+
+
+def grades(
+    console: Console, totals: dict[str, Counter[str]], parted: list[tuple[str, str, str, int, str, str]]
+) -> None:
+    """Accuracy under both scorers, and where and why they part."""
+    table = Table("benchmark", "n", "exact_match", "semantic", "no answer", "unverifiable")
+    for name, count in totals.items():
+        table.add_row(
+            name,
+            str(count["n"]),
+            _percent(count["exact_match"], count["n"]),
+            _percent(count["correct"], count["n"]),
+            str(count["no_answer"]),
+            str(count["unverifiable"]),
+        )
+    console.print(table)
+    if parted:
+        apart = Table("benchmark", "exact_match", "semantic", "rows", "reason", "for example", title="Where they part")
+        for name, exact, meant, n, reason, example in parted[:LONG]:
+            apart.add_row(name, exact, meant, str(n), escape(reason), escape(example))
+        console.print(apart)
+
+
+def _percent(correct: int, n: int) -> str:
+    share, error = accuracy(correct, n)
+    return f"{100 * share:.1f} ± {100 * error:.1f} %"
+
+
+def failing_golds(console: Console, data_dir: Path | None) -> None:
+    """The golds that do not grade themselves, under either scorer."""
+    table = Table("benchmark", "row", "gold", "exact_match", "semantic")
+    for name, index, gold, exact, semantic in golds_that_fail(data_dir):
+        words = str(exact.verdict), f"{semantic.verdict}: {semantic.reason}"
+        table.add_row(name, str(index), escape(gold[:60]), words[0], escape(words[1]))
+    console.print(table if table.row_count else "every gold grades itself")
+    console.print(f"{table.row_count} golds do not grade themselves under both scorers")
 
 
 def artifact(console: Console, store: Store, name: str) -> None:
@@ -78,7 +120,7 @@ def artifact(console: Console, store: Store, name: str) -> None:
         branch = tree.add(f"[bold]{title}[/]")
         for key, value in data.items():
             shown = manifest.children.get(value["$"], "source") if _is_child(value) else value
-            branch.add(f"{key}: {shown!r}".replace("[", "\\["))
+            branch.add(escape(f"{key}: {shown!r}"))
     console.print(tree, soft_wrap=True, highlight=False)
 
 
@@ -96,9 +138,5 @@ def _find(store: Store, name: str) -> Manifest:
         return manifest
     if len(fits) > 1:
         raise MicotaError(f"several recipes have a '{name}'", fix=f"micota show {fits[0]}")
-    known = [*links, *(artifact_id_of(manifest) for manifest in store.all())]
+    known = [*links, *(f"{manifest.kind}-{manifest.digest}" for manifest in store.all())]
     raise MicotaError(f"there is no artifact '{name}' in {store.root}", fix=suggestion(name, known))
-
-
-def artifact_id_of(manifest: Manifest) -> str:
-    return f"{manifest.kind}-{manifest.digest}"

@@ -7,17 +7,18 @@ is another. A Hub id is identified by its commit, which is read once and kept in
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import micota
 from micota.errors import MicotaError, suggestion
 from micota.specs import Source
 
-What = Literal["model", "dataset"]
+What = Literal["model", "dataset", "grader"]
 LAB_MODELS = Path(micota.__file__).parent / "lab" / "models"
 LAB_WORLD = "lab:arithmetic"
 LAB_WORLD_VERSION = "1"  # raise it when the world writes other problems for the same seed
@@ -31,6 +32,8 @@ def is_literal(word: str) -> bool:
 
 def local(word: str, what: What, beside: Path) -> Source:
     """The source of a local literal, with the hash of its content. Relative paths start at the recipe's folder."""
+    if what == "grader":
+        return _grader(word, beside)
     if word.startswith("lab:"):
         return _lab(word, what)
     path = Path(os.path.abspath(beside / Path(word).expanduser()))
@@ -123,6 +126,34 @@ def _lab(word: str, what: What) -> Source:
         known = [p.name for p in LAB_MODELS.iterdir() if p.is_dir()]
         raise MicotaError(f"no model '{word}' is shipped with micota", fix=suggestion(name, known))
     return Source(ref=word, revision=content_hash(path), path=str(path))
+
+
+def _grader(word: str, beside: Path) -> Source:
+    """The file of `package.module:function`, in the recipe's folder or wherever Python finds the module."""
+    module = word.partition(":")[0]
+    path = beside / (module.replace(".", "/") + ".py")
+    if not path.is_file():
+        try:
+            found = importlib.util.find_spec(module)
+        except ModuleNotFoundError:
+            found = None
+        if found is None or found.origin is None:
+            raise MicotaError(f"there is no module '{module}'", fix=f"put {path.name} beside the recipe, or install it")
+        path = Path(found.origin)
+    return Source(ref=word, revision=content_hash(path), path=str(path.absolute()))
+
+
+def grader(source: Source) -> Any:
+    """The function of a grader of the user's own, loaded from its file."""
+    module, _, name = source.ref.partition(":")
+    assert source.path is not None
+    found = importlib.util.spec_from_file_location(module, source.path)
+    assert found is not None and found.loader is not None
+    loaded = importlib.util.module_from_spec(found)
+    found.loader.exec_module(loaded)
+    if not callable(function := getattr(loaded, name, None)):
+        raise MicotaError(f"{source.path} has no function '{name}'", fix=f"define {name}(response, gold)")
+    return function
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -147,6 +148,8 @@ class Problems(Spec):
     skip: int = Field(0, ge=0)
     seed: int = Field(0, description="of a world that makes its problems (lab:arithmetic)")
     benchmark: str | None = Field(None, description="the benchmark whose rules of extraction hold")
+    decontaminate: Literal["report", "drop"] | None = Field(None, description="what to do with problems of `against`")
+    against: Annotated[tuple[Problems, ...], Field(strict=False)] = ()
 
 
 class Generate(Spec):
@@ -180,11 +183,18 @@ class Verify(Spec):
     kind: ClassVar[str] = "verify"
     problems: Problems
     completions: Generate
-    by: Literal["exact_match", "semantic"] = "semantic"
+    by: str = Field("semantic", description="exact_match, semantic, or a grader of one's own: package.module:function")
+    grader: Source | None = Field(None, description="the file of a grader of one's own: its content is identity")
 
     @property
     def version(self) -> str:
-        return f"{self.VERSION}.{GRADERS[self.by]}"
+        return f"{self.VERSION}.{GRADERS.get(self.by, 0)}"
+
+    @model_validator(mode="after")
+    def _is_a_grader(self) -> Verify:
+        if self.by not in GRADERS and not re.fullmatch(r"[\w.]+:\w+", self.by):
+            raise ValueError(f"'{self.by}' is no grader: exact_match, semantic, or package.module:function")
+        return self
 
 
 class Select(Spec):
@@ -302,7 +312,7 @@ Data = Select | Mix
 KINDS: dict[str, type[Spec]] = {
     cls.kind: cls for cls in (Source, Problems, Generate, Verify, Select, Mix, Train, Merge, Dial, Bpc)
 }
-for _cls in (Generate, Part, Mix, Train, Merge, Target, Dial, Bpc, Select, Verify):
+for _cls in (Problems, Generate, Part, Mix, Train, Merge, Target, Dial, Bpc, Select, Verify):
     _cls.model_rebuild()
 
 

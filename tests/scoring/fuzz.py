@@ -217,7 +217,7 @@ def _mutated(random: Random, answer: str) -> str:
 
 
 def _spliced(random: Random, answer: str) -> str:
-    other = random.choice(PAIRS)["answer"]
+    other: str = random.choice(PAIRS)["answer"]
     return (
         answer[: random.randint(0, len(answer))]
         + random.choice(["", "^", "+", ",", "="])

@@ -70,7 +70,10 @@ class Transformers:
         for row, new in zip(rows, out[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
             end = next((i for i, token in enumerate(new) if token in self._eos), None)
             row.new += new if end is None else new[: end + 1]
-            row.ended = end is not None or any(stop in self._text(row) for stop in self._spec.sampling.stop)
+            stopped = any(stop in self._text(row) for stop in self._spec.sampling.stop)
+            if stopped and end is not None:
+                row.new.pop()  # the filling behind a stop string, which the row did not write
+            row.ended = stopped or end is not None
 
     def _ids(self, request: Request) -> list[int]:
         ids = prompt_ids(self._tokenizer, request.prompt, self._spec.prompt.system, self._spec.prompt.mode)
@@ -106,14 +109,13 @@ class Transformers:
             max_new_tokens=tokens,
             eos_token_id=self._eos,
             pad_token_id=self._eos[0],
-            stop_strings=list(sampling.stop) or None,
             # On a CPU a cache that grows is copied at every token; one of fixed size halves the time.
             cache_implementation="static" if self._model.device.type == "cpu" else None,
             disable_compile=True,
         )
         settings: dict[str, Any] = {"generation_config": config}
         if sampling.stop:
-            settings["tokenizer"] = self._tokenizer
+            settings["stopping_criteria"] = [_Stops(self._tokenizer, sampling.stop, rows)]
         if sampling.temperature > 0:
             settings["logits_processor"] = LogitsProcessorList(self._draws(rows))
         return settings
@@ -159,6 +161,25 @@ class _Row:
     generator: Any
     new: list[int] = field(default_factory=list)
     ended: bool = False
+
+
+class _Stops:
+    """Ends a row whose last tokens hold a stop string. The library's own fails on small vocabularies."""
+
+    def __init__(self, tokenizer: Any, stops: Sequence[str], rows: Sequence[_Row]) -> None:
+        self._tokenizer, self._stops = tokenizer, stops
+        self._window = max(map(len, stops)) + 4  # tokens: each is one character at least
+        width = max(len(row.prompt) + len(row.new) for row in rows)
+        self._begins = [width - len(row.new) for row in rows]  # where the response begins: a prompt stops nothing
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        import torch
+
+        first = input_ids.shape[1] - self._window
+        tails = [row[max(begin, first) :] for row, begin in zip(input_ids.tolist(), self._begins, strict=True)]
+        texts = self._tokenizer.batch_decode(tails, clean_up_tokenization_spaces=False)
+        found = [any(stop in text for stop in self._stops) for text in texts]
+        return torch.tensor(found, device=input_ids.device)
 
 
 class _Gumbel:

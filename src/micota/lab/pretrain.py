@@ -66,8 +66,8 @@ DESIGNS = {
         heads=2,
         feedforward=128,
         phases=(
-            Phase("basics", 1000, 3e-3),
-            Phase("mixed", 1000, 2e-3, 64, 2),
+            Phase("basics", 1400, 3e-3),
+            Phase("mixed", 1200, 2e-3, 64, 2),
             Phase("terse", 60, 1e-3, 32, 3),
         ),
         window=128,

@@ -52,8 +52,8 @@ def same(gold: Answer, answer: Answer) -> bool:
 
 
 def restates(gold: Answer, answer: Answer) -> bool:
-    r"""Whether the answer is the gold several times, spelled differently: `1\frac{1}{2} \text{ or } 1.5`."""
-    if not isinstance(answer, Group) or answer.opening or isinstance(gold, Group) or len(set(answer.items)) < 2:
+    r"""Whether the answer is a bare list that only repeats the gold: `1\frac{1}{2} \text{ or } 1.5`."""
+    if not isinstance(answer, Group) or answer.opening or isinstance(gold, Group):
         return False
     return len(answer.items) <= MOST_ITEMS and all(same(gold, item) for item in answer.items)
 

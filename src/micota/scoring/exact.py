@@ -23,6 +23,7 @@ _LONGEST_INTEGER: Final = 4300
 """Python's own default limit, stated here so that an interpreter without one labels alike."""
 _FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
 _STRICT = re.compile(r"Final Answer: \\boxed\{(\-?[0-9\.\,]*[0-9])\}")
+_BRACE = re.compile(r"[{}]")
 _FINAL_DOT = re.compile(r"\.$")
 
 
@@ -75,10 +76,10 @@ def _in_braces(text: str, start: int) -> str | None:
     if not text.startswith("{", start):
         return None
     depth = 0
-    for brace in re.finditer(r"[{}]", text[start:]):
+    for brace in _BRACE.finditer(text, start):
         depth += 1 if brace[0] == "{" else -1
         if depth == 0:
-            return text[start + 1 : start + brace.start()]
+            return text[start + 1 : brace.start()]
     return None
 
 
@@ -87,6 +88,8 @@ def _compared(answer: str, gold: str, numbered: bool) -> Grade:
         left, right = _bare_number(answer), _bare_number(gold)
     else:
         left, right = answer, gold
+    if left == right:
+        return label(True, answer, "equal strings")
     try:
         left, right = normalised(left), normalised(right)
     except (ValueError, IndexError):

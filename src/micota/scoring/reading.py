@@ -86,8 +86,11 @@ def _outside(tokens: Sequence[Token], kind: str = "", texts: frozenset[str] = fr
 
 def _signed(tokens: Sequence[Token]) -> list[Answer]:
     r"""One element, or one for each choice of its `\pm` signs (`\mp` takes the opposite of the `\pm`)."""
-    places = [at for at, token in enumerate(tokens) if token.text in {r"\pm", r"\mp"}]
-    if not places or (tokens[0].text == "{{" and _encloses(tokens)):
+    depth, places = 0, list[int]()
+    for at, token in enumerate(tokens):  # a set in braces expands its own elements
+        depth += (token.text == "{{") - (token.text == "}}")
+        places += [at] if depth == 0 and token.text in {r"\pm", r"\mp"} else []
+    if not places:
         return [_element(tokens)]
     linked = any(tokens[at].text == r"\mp" for at in places)
     free = 1 if linked else len(places)
@@ -126,7 +129,9 @@ def _whole(tokens: Sequence[Token]) -> Answer | None:
         return _matrix(tokens)
     if tokens[-1].kind == "sub":
         digits = "".join(token.text for token in tokens[:-1] if token.text not in {"(", ")"})
-        return special_form(f"{digits}_{{{tokens[-1].text}}}") if digits[:1].isdecimal() else None
+        return special_form(f"{digits}_{{{tokens[-1].text}}}") if digits.lstrip("-")[:1].isdecimal() else None
+    if any(token.text == ":" for token in tokens):
+        return special_form("".join(token.text for token in tokens))
     if len(tokens) == 1:
         return {r"\emptyset": Group("{", "}", ()), r"\mathbb{R}": REALS}.get(tokens[0].text)
     return None
@@ -134,13 +139,15 @@ def _whole(tokens: Sequence[Token]) -> Answer | None:
 
 def _bare(tokens: Sequence[Token]) -> Sequence[Token]:
     """Without a unit, a percent or a degree sign behind brackets, where it says nothing."""
-    tokens = tokens[: _unit_start(tokens)]
+    tokens = tokens[tokens[0] == Token("unit", "$") : _unit_start(tokens)]
     texts = [token.text for token in tokens]
     while texts and (texts[-1] in {"%", "°"} or texts[-2:] == ["^", r"\circ"] or texts[-3:-1] == ["{", r"\circ"]):
         cut = 1 if texts[-1] in {"%", "°"} else 2 if texts[-1] == r"\circ" else 4
         texts, tokens = texts[:-cut], tokens[:-cut]
     bracketed = bool(tokens) and tokens[0].text in {"(", "[", "{{"} and bool(_outside(tokens[1:-1], "sep"))
-    return tokens if bracketed or (tokens and tokens[-1].kind == "sub") else ()
+    bracketed = bracketed or (bool(tokens) and tokens[-1].text.startswith(r"\end:"))
+    single = bool(tokens) and (tokens[-1].kind == "sub" or any(token.text == ":" for token in tokens))
+    return tokens if bracketed or single else ()
 
 
 def _trimmed(tokens: Sequence[Token]) -> Sequence[Token]:

@@ -139,7 +139,7 @@ def _same_pair(gold: Relation, answer: Relation, same: Same) -> bool:
     if intervals[0] != [gold] and intervals[1] != [answer]:
         return _letters_of(gold) == _letters_of(answer) and same(*(Union(tuple(part)) for part in intervals))
     name = name_of(gold)
-    if name and _same_name(name, name_of(answer)) and _is_consistent(answer, same):
+    if name and _names(answer, name) and _is_consistent(answer, same):
         if same(value_of(gold), value_of(answer)):
             return True
     elif not name and all(map(_is_plain, (*gold.sides, *answer.sides))):
@@ -150,6 +150,14 @@ def _same_pair(gold: Relation, answer: Relation, same: Same) -> bool:
 def _same_name(gold: str, answer: str) -> bool:
     """Case says nothing, and `y = 2x` may stand for `f(x) = 2x`."""
     return gold.lower() == answer.lower() or (gold.startswith("of ") and answer == "y")
+
+
+def _names(answer: Relation, name: str) -> bool:
+    """Whether the chain defines that name, be it as `x = 5` or within `n = x = 5`."""
+    if not name_of(answer):
+        return False
+    chains = [replace(answer, sides=answer.sides[at:], signs=answer.signs[at:]) for at in range(len(answer.signs))]
+    return any(_same_name(name, name_of(chain)) for chain in chains)
 
 
 def _letters_of(relation: Relation) -> set[str]:

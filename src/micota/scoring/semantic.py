@@ -32,6 +32,7 @@ FAILED: Final = "the scorer failed"
 """How the reason begins where a mistake of ours, not the answer, kept the verdict open."""
 _UNIT_LETTER = re.compile(r"(\d)(?:\\,|~|\s)+([mgshLNJW])\s*$", re.A)
 """`5 m` may be a length or a product: both readings are tried."""
+_JOINED = re.compile(r",|\\text\s*\{[\s,]*(?:and|or)\s*\}|\b(?:and|or)\b")
 _CHOICE = re.compile(r"\s*\(?([A-J])\)?\s*[).:]\s*\S.*", re.S)
 
 
@@ -93,7 +94,8 @@ def _unlike(answer: str, gold: str, golds: Sequence[Answer], answers: Sequence[A
     choice = _CHOICE.fullmatch(unwrapped(stripped(answer)))
     if choice and any(isinstance(reading, (Text, Quantity)) and same(reading, read(choice[1])[0]) for reading in golds):
         return Grade(Verdict.correct, answer, "the same choice")
-    if any(restates(ours, theirs) for ours in golds for theirs in answers):
+    spellings = {part.strip() for part in _JOINED.split(answer)}
+    if len(spellings) > 1 and any(restates(ours, theirs) for ours in golds for theirs in answers):
         return Grade(Verdict.correct, answer, "means the same, stated more than once")
     unread = isinstance(answers[-1], Text) or isinstance(golds[-1], Text)
     if unread and gold and "\\" in answer + gold:

@@ -15,7 +15,7 @@ _WRAPPED = re.compile(
 )
 _LAYOUT = re.compile(r"\\[!,;: ]|\$|~|\\left|\\right|\\quad|\\displaystyle")
 _MATHS = re.compile(r"\\[a-zA-Z]|[=<>^_\[+*/]|\d\s*[(\[]|[a-z]\(")
-_CLOCK = re.compile(r"(\d{1,2})(?::(\d\d))?(?::(\d\d))?\s*([ap])\.?\s?m\b\.?", re.I | re.A)
+_CLOCK = re.compile(r"(\d{1,2})(?:\s*:\s*(\d\d))?(?:\s*:\s*(\d\d))?\s*([ap])\.?\s?m\b\.?", re.I | re.A)
 _RATIO = re.compile(r"\s*\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+\s*", re.A)
 _NUMERAL = re.compile(r"\s*(-?[0-9A-Z]+(?:\.[0-9A-Z]+)?)\s*_\s*(?:\{\s*(\d\d?)\s*\}|(\d))\s*", re.A)
 _BASE_WORDS = re.compile(r"\s*(-?[0-9A-Z]+)\s*\(?\s*(?:in )?base[ -]+(\d\d?)\s*\)?\s*", re.A | re.I)

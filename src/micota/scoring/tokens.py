@@ -142,7 +142,9 @@ class _Scanner:
             self.add("cmd", NAMED[low])
         elif low in _JOINING:
             self.add("sep", low)
-        elif is_unit(low) and len(run) > 1 and self.after_value():
+        elif low == "in" and self.out and self.out[-1].kind == "sym":
+            self.add("cmd", r"\in")
+        elif is_unit(low) and len(run) > 1 and self.after_value(self.at - len(run)):
             self.add("unit", run)
         elif len(run) >= 4 or low in SHORT_NOUNS or (len(run) == 3 and run.isupper()):
             self.add("word", run)
@@ -150,9 +152,12 @@ class _Scanner:
             for letter in run:
                 self.add("sym", letter)
 
-    def after_value(self) -> bool:
+    def after_value(self, here: int) -> bool:
+        """Whether a unit may stand here: behind a number or a bracket, or with a blank behind anything."""
         last = self.out[-1] if self.out else Token("op", "")
-        return last.kind in {"num", "unit", "word"} or last.text in {")", "}", "/", "}}"}
+        apart = here > 0 and self.text[here - 1].isspace() and last.kind in {"sym", "cmd"}
+        closed = last.text in {")", "]", "}", "/", "}}"} or last.text.startswith(r"\end:")
+        return closed or apart or last.kind in {"num", "sub", "unit", "word"}
 
     def text_group(self, content: str) -> None:
         """Words, unless there is mathematics in the text: `\\text{x = 5}`."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from micota.errors import MicotaError
-from micota.records import text_key, write_rows
+from micota.overlap import Shared, shared
+from micota.records import read_rows, text_key, write_rows
 from micota.sources import DATA_FORMATS, LAB_WORLD
 from micota.specs import Problems
 from micota.store import Result
@@ -27,13 +31,41 @@ def run(task: Task) -> Result:
     if spec.n is not None and len(kept) < spec.n:
         what = f"{spec.source.ref} has {len(kept)} problems, {spec.n} are wanted"
         raise MicotaError(what, fix=f"set n: {len(kept)}")
+    if spec.decontaminate:
+        kept = _decontaminated(task, spec, kept, counts)
     task.progress(len(kept), len(kept), "problems")
     write_rows(task.out / "rows.jsonl", kept)
     return Result({"problems": len(kept), **counts})
 
 
-def read(spec: Problems, cache: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a problem set in their own order, as {problem, answer}; a missing column is a MicotaError."""
+def _decontaminated(
+    task: Task, spec: Problems, rows: list[dict[str, Any]], counts: dict[str, int]
+) -> list[dict[str, Any]]:
+    """List what the set shares with others in overlap.jsonl; with `drop`, leave those problems out."""
+    others = {
+        other.benchmark or other.source.ref: {row["key"]: row["problem"] for row in read_rows(task.rows(other))}
+        for other in spec.against
+    }
+    pairs = list(shared({row["key"]: row["problem"] for row in rows}, others))
+    write_rows(task.out / "overlap.jsonl", [asdict(pair) for pair in pairs])
+    hit = {pair.key for pair in pairs}
+    counts |= {"in_other_sets": len(hit), **Counter(f"in {name}" for name in _each_set_once(pairs))}
+    return [row for row in rows if row["key"] not in hit] if spec.decontaminate == "drop" else rows
+
+
+def _each_set_once(pairs: list[Shared]) -> list[str]:
+    return [name for _, name in sorted({(pair.key, pair.other_set) for pair in pairs})]
+
+
+def read(spec: Problems, cache: Path | None = None) -> Generator[dict[str, Any], None, None]:
+    """The rows of a problem set in their own order, as {problem, answer}; a missing column is a MicotaError.
+
+    `cache` is where `datasets` keeps its tables: a folder of its own, removed afterwards, unless one is given.
+    """
+    if cache is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield from read(spec, Path(folder))
+        return
     if spec.source.ref == LAB_WORLD:
         yield from _world(spec)
         return

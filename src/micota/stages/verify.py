@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from micota.records import Completion, read_rows, write_rows
-from micota.scoring import Grade, Grader, Item
-from micota.specs import Verify
+from micota.scoring import Grade, Grader, Item, Verdict
+from micota.sources import grader
+from micota.specs import Source, Verify
 from micota.stats import mean
 from micota.store import Result
 from micota.task import Task
@@ -23,17 +26,40 @@ def run(task: Task) -> Result:
     rows = read_rows(task.rows(spec.completions))
     pool = task.store.pool(task.input(spec.completions).pools[0])
     graded: list[dict[str, Any]] = []
-    with Grader(by=spec.by, workers=task.machine.threads) as grader:
+    with _grader(spec, task.machine.threads) as judge:
         for start in range(0, len(rows), AT_ONCE):
             chunk = rows[start : start + AT_ONCE]
             answers = pool.read((row["key"], row["sample"]) for row in chunk)
             items = [_item(answer, golds[answer.key], spec.problems.benchmark) for answer in answers]
-            graded += [_row(row, grade) for row, grade in zip(chunk, grader.grade(items), strict=True)]
+            graded += [_row(row, grade) for row, grade in zip(chunk, judge.grade(items), strict=True)]
             task.progress(len(graded), len(rows), "answers")
     write_rows(task.out / "rows.jsonl", graded)
     verdicts = Counter(row["verdict"] for row in graded)
     tokens = mean([float(row["tokens"]) for row in rows])
     return Result({"rows": len(rows), "mean_tokens": tokens, "verdicts": dict(verdicts)})
+
+
+class _Own:
+    """A grader of the user's own, `function(response, gold)`, which gives a Grade, a verdict's word or a bool."""
+
+    def __init__(self, source: Source) -> None:
+        self._function = grader(source)
+
+    def grade(self, items: Sequence[Item]) -> list[Grade]:
+        return [self._one(item) for item in items]
+
+    def _one(self, item: Item) -> Grade:
+        said = self._function(item.response, item.gold)
+        if isinstance(said, Grade):
+            return said
+        word = said if isinstance(said, str) else "correct" if said else "wrong"
+        return Grade(Verdict(word), None, "the user's grader")
+
+
+def _grader(spec: Verify, workers: int) -> AbstractContextManager[Grader | _Own]:
+    if spec.grader is not None:
+        return nullcontext(_Own(spec.grader))
+    return Grader(by="exact_match" if spec.by == "exact_match" else "semantic", workers=workers)
 
 
 def _item(answer: Completion, gold: object, benchmark: str | None) -> Item:

@@ -1,0 +1,127 @@
+"""Grading from the command line, golds that grade themselves, a grader of one's own, and what problem sets share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import World, kinds
+from test_recipe import command
+
+from micota.overlap import shared as shared_text
+from micota.records import read_rows
+
+
+def lines(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def graded(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_rows_keep_their_order_and_fields_and_get_both_grades(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: list[Any] = [
+        {"response": r"so \boxed{\frac{1}{2}}", "gold": "0.5", "mine": [1]},
+        {"response": r"so \boxed{50,625}", "gold": "50625"},
+        {"response": r"so \boxed{4}", "gold": "5"},
+        {"response": "it is 7, I th", "gold": "7", "finish_reason": "length"},
+    ]
+    out = tmp_path / "out.jsonl"
+    code = command(monkeypatch, "grade", str(lines(tmp_path / "rows.jsonl", rows)), "--out", str(out))
+    assert code == 0
+    got = graded(out)
+    assert [row["exact_match"] for row in got] == [1, 0, 0, 0]
+    assert [row["semantic"] for row in got] == ["correct", "correct", "wrong", "no_answer"]
+    assert got[0]["mine"] == [1]
+    assert all(row["reason"] for row in got)
+    said = capsys.readouterr().out
+    assert "25.0 ± 21.7 %" in said
+    assert "50.0 ± 25.0 %" in said
+    assert "Where they part" in said
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("{", "it is no JSON"),
+        ('{"gold": "1"}', "it has no text in `response`"),
+        ('{"response": "1"}', "neither `benchmark` with `index` nor `gold`"),
+        ('{"response": "1", "benchmark": "aime42", "index": 0}', "did you mean 'aime24'?"),
+    ],
+)
+def test_a_row_that_cannot_be_graded_is_named_and_nothing_is_written(
+    row: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"response": "1", "gold": "1"}\n' + row + "\n")
+    code = command(monkeypatch, "grade", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "out.jsonl"))
+    said = capsys.readouterr().err
+    assert (code, "line 2" in said, says in said) == (2, True, True), said
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_samples_of_the_harness_are_graded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    doc = {"question": "?", "answer": "2 + 2 = 4\n#### 4"}
+    rows = [{"doc_id": 0, "doc": doc, "target": doc["answer"], "resps": [["It makes 4."]], "exact_match": 0.0}]
+    path = lines(tmp_path / "samples_gsm8k_2026.jsonl", rows)
+    assert command(monkeypatch, "grade", str(path), "--out", str(tmp_path / "out.jsonl")) == 0
+    (row,) = graded(tmp_path / "out.jsonl")
+    assert (row["exact_match"], row["strict_match"], row["semantic"]) == (1, 0, "correct")
+
+
+def test_every_gold_of_the_benchmarks_grades_itself_or_is_listed(
+    shared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(monkeypatch, "check", "--benchmarks", "--data-dir", str(shared / "data")) == 0
+    assert "golds do not grade themselves" in capsys.readouterr().out
+
+
+OWN = """
+def last_word(response, gold):
+    return response.split()[-1] == gold
+"""
+
+
+def test_a_grader_of_ones_own_is_used_and_its_file_is_identity(world: World) -> None:
+    (world.folder / "mine.py").write_text(OWN)
+    by = ("let.long-cot.distil.by=mine:last_word", "let.long-cot.distil.keep=all")
+    world.run(*by, only="long-cot")
+    verdicts = world.load(*by).named("long-cot").verdicts  # type: ignore[attr-defined]
+    manifest = world.store.manifest(verdicts)
+    assert manifest is not None
+    assert manifest.facts["verdicts"] == {"wrong": 8}
+    (world.folder / "mine.py").write_text(OWN.replace("== gold", "!= gold"))
+    assert kinds(world.run(*by, only="long-cot")) == ["select", "verify"]
+
+
+def test_problems_shared_with_another_set_are_listed_or_dropped(world: World) -> None:
+    mixed = [f"What is {i} plus {i} if nothing else is said about it at all, dear reader?" for i in range(4)]
+    rows = [{"problem": text, "answer": "1"} for text in mixed]
+    lines(world.folder / "train.jsonl", rows)
+    lines(world.folder / "test.jsonl", [{"problem": rows[0]["problem"].upper() + "!", "answer": "1"}, rows[3]])
+    for word, left in (("report", 4), ("drop", 2)):
+        sets = (f"let.train-set.problems.decontaminate={word}", "let.train-set.problems.against=[test-set]")
+        world.run(*sets, only="train-set")
+        manifest = world.store.manifest(world.load(*sets).named("train-set"))
+        assert manifest is not None
+        pairs = read_rows(world.store.files(manifest) / "overlap.jsonl")
+        assert [pair["how"] for pair in pairs] == ["exact", "exact"]
+        assert len(read_rows(world.store.files(manifest) / "rows.jsonl")) == left
+        assert manifest.facts["in_other_sets"] == 2
+
+
+def test_a_run_of_thirteen_words_is_shared_text() -> None:
+    long = "one two three four five six seven eight nine ten eleven twelve thirteen"
+    others = {"set": {"b": f"before {long} after", "c": long.replace("seven", "7")}}
+    (pair,) = shared_text({"a": f"Another start: {long.title()}, and another end."}, others)
+    assert (pair.key, pair.other_key, pair.how) == ("a", "b", "13-gram")
+
+
+def test_decontamination_is_against_the_five_benchmarks_by_default(world: World) -> None:
+    spec = world.load("let.train-set.problems.decontaminate=report").named("train-set")
+    assert [one.benchmark for one in spec.against] == ["aime24", "amc23", "olympiadbench", "math500", "gsm8k"]  # type: ignore[attr-defined]

@@ -1,0 +1,136 @@
+"""The store and the pool: what a crash may leave behind, and that nothing of it is believed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import World, kinds
+
+from micota.claims import Claims, holder
+from micota.errors import MicotaError
+from micota.pool import Pool, Writer, find
+from micota.records import Completion
+from micota.specs import Problems, Source
+from micota.store import Result, Store
+
+
+def completion(key: str, sample: int = 0, text: str = "tëxt \U0001d54f\u2028\ud800") -> Completion:
+    return Completion(key, sample, "prompt", text, "stop", 3, 2, "test 1")
+
+
+def spec(n: int = 1) -> Problems:
+    return Problems(source=Source(ref="x", revision="y"), n=n)
+
+
+def finished(store: Store, one: Problems, text: str) -> None:
+    work = store.recover(one)
+    (work / "out" / "rows.jsonl").write_text(text)
+    store.finish(one, Result(), {})
+
+
+def test_unicode_and_lone_surrogates_come_back_from_the_pool(tmp_path: Path) -> None:
+    rows = [completion("aa"), completion("aa", 1, "line\nbreak"), completion("bb", 0, "")]
+    with Writer(tmp_path, {}) as writer:
+        writer.write(rows)
+    assert list(Pool(tmp_path).read([("bb", 0), ("aa", 0), ("aa", 1)])) == [rows[2], rows[0], rows[1]]
+
+
+def test_a_torn_last_line_is_owed_again_and_hides_nothing(tmp_path: Path) -> None:
+    with Writer(tmp_path, {}) as writer:
+        writer.write([completion("aa"), completion("bb")])
+    whole = next(tmp_path.glob("*.jsonl"))
+    whole.write_bytes(whole.read_bytes()[:-7])
+    assert set(Pool(tmp_path).keys()) == {("aa", 0)}
+    with Writer(tmp_path, {}) as writer:
+        writer.write([completion("bb", 0, "again")])
+    assert [c.text for c in Pool(tmp_path).read([("bb", 0)])] == ["again"]
+    with pytest.raises(MicotaError, match="problem cc, sample 0 is not in its pool"):
+        list(Pool(tmp_path).read([("cc", 0)]))
+
+
+def test_rows_are_found_in_the_pool_that_has_their_very_text(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        with Writer(tmp_path / name, {}) as writer:
+            writer.write([completion("aa", 0, name)])
+    pools = [Pool(tmp_path / "one"), Pool(tmp_path / "two")]
+    row = {"key": "aa", "sample": 0, "sha": completion("aa", 0, "two").sha}
+    assert [c.text for c in find(pools, [row])] == ["two"]
+
+
+def test_output_without_a_manifest_is_not_done_and_is_gone_on_with(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    finished(store, spec(), "rows\n")
+    (tmp_path / "artifacts" / f"problems-{spec().digest}" / "manifest.json").unlink()  # killed before it was written
+    again = Store(tmp_path)
+    assert again.manifest(spec()) is None
+    assert (again.recover(spec()) / "out" / "rows.jsonl").read_text() == "rows\n"
+
+
+def test_a_file_cut_short_makes_an_artifact_light(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    finished(store, spec(), "rows\n")
+    manifest = store.manifest(spec())
+    assert manifest is not None
+    assert store.whole(manifest)
+    (store.files(manifest) / "rows.jsonl").write_text("ro")
+    assert not store.whole(manifest)
+
+
+def test_an_artifact_made_again_with_other_content_says_so(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    finished(store, spec(), "one\n")
+    first = store.manifest(spec())
+    finished(store, spec(), "two\n")
+    second = store.manifest(spec())
+    assert first is not None
+    assert second is not None
+    assert second.made["replaces"] == [first.content]
+
+
+def test_a_claim_keeps_others_out_until_its_process_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "claims" / "x.json"
+    take = f"print(Claims().take(Path({str(path)!r})), flush=True); input()"
+    code = f"from micota.claims import Claims; from pathlib import Path; {take}"
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline().strip() == "True"
+    assert not Claims().take(path)
+    assert holder(path) == f"process {other.pid} on {os.uname().nodename}"
+    other.kill()
+    other.communicate()
+    assert holder(path) is None
+    assert Claims().take(path)
+
+
+def test_a_claim_of_another_host_is_void_when_nobody_touches_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"host": "elsewhere/pid:[1]", "pid": 1, "started": 0.0}))
+    assert not Claims().take(path)
+    long_ago = time.time() - 3600
+    os.utime(path, (long_ago, long_ago))
+    assert Claims().take(path)
+
+
+def test_a_pool_that_was_removed_is_filled_again_when_it_is_needed(world: World) -> None:
+    import shutil
+
+    world.run(only="long-cot")
+    shutil.rmtree(world.store.root / "pools")
+    assert world.run(only="long-cot").executed == []  # done is done
+    assert "generate" in kinds(world.run("let.long-cot.distil.max_tokens=300", only="long-cot"))
+
+
+def test_names_are_links_to_the_artifacts(world: World) -> None:
+    world.run()
+    recipe = world.load()
+    for name, one in recipe.names.items():
+        world.store.name(recipe.name, name, one)
+    link = world.store.root / "names" / "small" / "ta-mid"
+    assert (link / "files" / "model.safetensors").is_file()
+    assert not os.path.isabs(os.readlink(link))
