@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/default.txt
 SHARED ?=
 
-.PHONY: lab test format clean
+.PHONY: lab test fuzz format clean
 
 lab: $(VENV)/.ready
 	$(BIN)/micota run lab-mini
@@ -17,6 +17,9 @@ test: $(VENV)/.ready-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(if $(SHARED),--shared=$(SHARED))
+
+fuzz: $(VENV)/.ready-for-tests
+	$(BIN)/python tests/scoring/fuzz.py 100000
 
 format: $(VENV)/.ready-for-tests
 	$(BIN)/ruff format .

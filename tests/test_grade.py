@@ -12,6 +12,8 @@ from test_recipe import command
 
 from micota.overlap import shared as shared_text
 from micota.records import read_rows
+from micota.report.files import printed
+from micota.report.table import rows as table_rows
 
 
 def lines(path: Path, rows: list[Any]) -> Path:
@@ -125,3 +127,36 @@ def test_a_run_of_thirteen_words_is_shared_text() -> None:
 def test_decontamination_is_against_the_five_benchmarks_by_default(world: World) -> None:
     spec = world.load("let.train-set.problems.decontaminate=report").named("train-set")
     assert [one.benchmark for one in spec.against] == ["aime24", "amc23", "olympiadbench", "math500", "gsm8k"]  # type: ignore[attr-defined]
+
+
+def test_a_benchmark_brings_its_prompt_stops_and_limit_and_both_scorers(world: World) -> None:
+    rows = [{"problem": "What is 20 plus 5?", "answer": "025"}, {"problem": "What is 2 plus 5?", "answer": "007"}]
+    lines(world.folder / "aime.jsonl", rows)
+    answers = [
+        {"problem": rows[0]["problem"], "text": r"\boxed{25}"},
+        {"problem": "*", "text": r"\boxed{\dfrac{14}{2}}"},
+    ]
+    lines(world.folder / "answers.jsonl", answers)
+    text = world.recipe_file.read_text().replace(
+        "arms:", "  aime: {problems: {source: ./aime.jsonl, benchmark: aime24}}\narms:"
+    )
+    world.recipe_file.write_text(text[: text.index("evaluate:")] + "evaluate: {models: [teacher], data: [aime]}\n")
+    recipe = world.load()
+    asked = recipe.evaluations[0].spec.completions
+    assert asked.prompt.template.startswith("Solve the following math problem.")
+    assert (asked.sampling.stop, asked.sampling.max_tokens, asked.precision) == (("Problem:",), 16_000, "bfloat16")
+    world.run()
+    (row,) = table_rows(recipe, world.store)
+    assert [(score.by, score.accuracy) for score in row.scores] == [("semantic", 1.0), ("exact_match", 0.5)]
+
+
+def test_sections_of_evaluate_have_prompts_of_their_own(world: World) -> None:
+    text = world.recipe_file.read_text()
+    first = "{models: [arms], data: [test-set], by: semantic}"
+    second = '{models: [teacher], data: [test-set], prompt: "Q {problem}"}'
+    world.recipe_file.write_text(text[: text.index("evaluate:")] + f"evaluate: [{first}, {second}]\n")
+    templates = {one.role: one.spec.completions.prompt.template for one in world.load().evaluations}
+    assert templates["teacher"] == "Q {problem}"
+    head, body = printed(table_rows(world.load(), world.store))
+    assert len(head) == len(body[0]) == 10
+    assert templates["micota"].endswith("\\boxed{}.")

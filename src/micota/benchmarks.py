@@ -24,6 +24,7 @@ class Benchmark:
     answer: str = "answer"
     prompt: str = BOXED_PROMPT
     stop: tuple[str, ...] = field(default=("Problem:",))
+    max_tokens: int = 16_000
 
 
 BENCHMARKS = {

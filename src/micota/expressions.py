@@ -186,7 +186,8 @@ def evaluation(scope: Scope, model: Spec, data: Problems, fields: dict[str, Any]
     asked = {name: fields[name] for name in ASKING if name in fields}
     if data.benchmark in BENCHMARKS:
         b = BENCHMARKS[data.benchmark]
-        asked = {"prompt": b.prompt, **asked, "sampling": {"stop": list(b.stop), **asked.get("sampling", {})}}
+        usual = {"stop": list(b.stop), "max_tokens": b.max_tokens}
+        asked = {"prompt": b.prompt, **asked, "sampling": {**usual, **asked.get("sampling", {})}}
     made = {"model": model, "problems": data, **_asking(scope, asked, path)}
     answers = scope.build(Generate, made, Generate.model_fields, path)
     by = _grader(scope, fields, path)

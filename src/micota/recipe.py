@@ -17,7 +17,7 @@ import micota
 from micota import sources, yaml_tree
 from micota.errors import MicotaError, suggestion
 from micota.expressions import FORMS, Scope, evaluation
-from micota.specs import Bpc, Problems, Source, Spec, Verify
+from micota.specs import GRADERS, Bpc, Problems, Source, Spec, Verify
 
 SHIPPED = Path(micota.__file__).parent / "recipes"
 SECTIONS = ("name", "for", "let", "defaults", "arms", "evaluate", "measure")
@@ -27,7 +27,7 @@ VARIABLE = re.compile(r"\$(\w+)")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One cell of the tables: a model, in its role, on one problem set."""
+    """One cell of the tables: a model, in its role, on one problem set, under one scorer."""
 
     role: str
     model: str
@@ -54,7 +54,8 @@ class Recipe:
         return wanted or [spec for spec in self.names.values() if not isinstance(spec, Source)]
 
     def named(self, name: str) -> Spec:
-        labels = {**self.names, **{f"{e.model}@{e.data}": e.spec for e in self.evaluations}, **self.measures}
+        cells: dict[str, Spec] = {f"{e.model}@{e.data}": e.spec for e in reversed(self.evaluations)}
+        labels = {**self.names, **cells, **self.measures}
         if name not in labels:
             raise MicotaError(f"the recipe '{self.name}' has no '{name}'", fix=suggestion(name, labels))
         return labels[name]
@@ -123,7 +124,8 @@ class _Reader:
             if key not in SECTIONS:
                 raise self._wrong(f"unknown key '{key}'", (key,), suggestion(key, SECTIONS))
         for key in ("for", "let", "defaults", "arms", "evaluate", "measure"):
-            if not isinstance(self._top.get(key, {}), dict):
+            several = key == "evaluate" and isinstance(self._top.get(key), list)
+            if not (isinstance(self._top.get(key, {}), dict) or several):
                 raise self._wrong(f"'{key}' is no mapping", (key,), f"write `{key}:` and its entries below it")
         for kind in self._top.get("defaults", {}):
             if kind not in FORMS:
@@ -217,23 +219,28 @@ class _Reader:
         return self._literals[key]
 
     def _evaluations(self, scope: Scope) -> list[Evaluation]:
-        section = self._expand(self._top.get("evaluate", {}))
+        """The cells of the tables; `evaluate` is one section, or a list of sections with prompts of their own."""
+        sections = self._expand(self._top.get("evaluate", {}))
+        if isinstance(sections, dict):
+            return self._section(scope, sections, ("evaluate",)) if sections else []
+        return [one for i, section in enumerate(sections) for one in self._section(scope, section, ("evaluate", i))]
+
+    def _section(self, scope: Scope, section: dict[str, Any], path: yaml_tree.Path) -> list[Evaluation]:
         for key in section:
             if key not in EVALUATE:
-                raise self._wrong(f"unknown key '{key}'", ("evaluate", key), suggestion(key, EVALUATE))
-        if not section:
-            return []
-        models, data = self._listed(section, "models"), self._listed(section, "data")
+                raise self._wrong(f"unknown key '{key}'", (*path, key), suggestion(key, EVALUATE))
+        models, data = self._listed(section, "models", path), self._listed(section, "data", path)
         arms = list(self._top.get("arms", {}))
-        wanted = [one for word in models for one in (arms if word == "arms" else [word])]
+        wanted = dict.fromkeys(one for word in models for one in (arms if word == "arms" else [word]))
+        graders = section.get("by", list(GRADERS))
         made = []
-        for word in dict.fromkeys(wanted):
-            model = scope.spec(word, "model", ("evaluate", "models"))
-            for name in data:
-                problems = scope.spec(name, "problems", ("evaluate", "data"))
-                assert isinstance(problems, Problems)
-                spec = evaluation(scope, model, problems, section, ("evaluate",))
-                used = {v: self._env[v] for v in self._depends.get(word, ())}
+        for word, name in itertools.product(wanted, data):
+            model = scope.spec(word, "model", (*path, "models"))
+            problems = scope.spec(name, "problems", (*path, "data"))
+            assert isinstance(problems, Problems)
+            used = {v: self._env[v] for v in self._depends.get(word, ())}
+            for by in graders if isinstance(graders, list) else [graders]:
+                spec = evaluation(scope, model, problems, {**section, "by": by}, path)
                 made.append(Evaluation(word, self._label(word), self._label(name), used, spec))
         return made
 
@@ -251,10 +258,10 @@ class _Reader:
                 made[f"bpc:{self._label(name)}@{self._label(word)}"] = Bpc(model=model, data=data)  # type: ignore[arg-type]
         return made
 
-    def _listed(self, section: dict[str, Any], key: str) -> list[str]:
+    def _listed(self, section: dict[str, Any], key: str, path: yaml_tree.Path) -> list[str]:
         values = section.get(key)
         if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
-            raise self._wrong(f"'evaluate' needs a list of {key}", ("evaluate",), f"{key}: [NAME, ...]")
+            raise self._wrong(f"'evaluate' needs a list of {key}", path, f"{key}: [NAME, ...]")
         return values
 
 

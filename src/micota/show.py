@@ -14,7 +14,7 @@ from micota.errors import MicotaError, suggestion
 from micota.grade import golds_that_fail
 from micota.plan import State
 from micota.recipe import Recipe
-from micota.report.files import HEAD, cells
+from micota.report.files import printed
 from micota.report.table import rows
 from micota.specs import Source, Spec
 from micota.stats import accuracy
@@ -63,11 +63,12 @@ def plan_table(console: Console, states: list[State], names: dict[str, str]) -> 
 
 def results(console: Console, recipe: Recipe, store: Store) -> None:
     """The table of results."""
-    table = Table(*HEAD, title=recipe.name)
+    head, body = printed(rows(recipe, store))
+    table = Table(*head, title=recipe.name)
     for column in table.columns[2:]:
         column.justify = "right"
-    for row in rows(recipe, store):
-        table.add_row(*map(escape, cells(row)))
+    for cells in body:
+        table.add_row(*map(escape, cells))
     if table.row_count:
         console.print(table)
 

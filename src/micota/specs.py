@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from micota.errors import MicotaError
 from micota.scoring import EXACT_VERSION, SEMANTIC_VERSION
 
-GRADERS = {"exact_match": EXACT_VERSION, "semantic": SEMANTIC_VERSION}
+GRADERS = {"semantic": SEMANTIC_VERSION, "exact_match": EXACT_VERSION}
 Precision = Literal["bfloat16", "float16", "float32"]
 DEFAULT_PROMPT = "{problem}\nPlease reason step by step, and put your final answer within \\boxed{}."
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict, fields
 from pathlib import Path
 
 from micota.recipe import Recipe
-from micota.report.table import Row, Step, folder, rows, seconds, steps
+from micota.report.table import Row, Score, Step, folder, rows, seconds, steps
 from micota.store import Store
 
-HEAD = ("Model", "Problems", "Accuracy", "± s.e.", "n", "Mean tokens", "Truncated", "No answer")
+REST = ("n", "mean_tokens", "truncated", "no_answer")
+SCORERS = {"exact_match": "Exact match", "semantic": "Semantic"}
 
 
 def write(recipe: Recipe, store: Store) -> Path:
@@ -19,21 +19,31 @@ def write(recipe: Recipe, store: Store) -> Path:
     out = folder(recipe, store)
     out.mkdir(parents=True, exist_ok=True)
     with open(out / "report.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(Row)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in table)
+        writer = csv.writer(file)
+        writer.writerow(("model", "role", "data", "scorer", "accuracy", "error", *REST))
+        for row in table:
+            about = [row.model, row.role, row.data]
+            rest = [getattr(row, name) for name in REST]
+            writer.writerows([*about, score.by, score.accuracy, score.error, *rest] for score in row.scores)
     path = out / "report.md"
     path.write_text(_markdown(recipe, table, steps(recipe, store), seconds(recipe, store)), encoding="utf-8")
     return path
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """A row as it is printed: percent for shares, a dash where the evaluation is missing."""
-    if not row.done:
-        return (row.model, row.data, *["–"] * (len(HEAD) - 2))
-    shares = f"{100 * row.accuracy:.1f}", f"{100 * row.error:.1f}"
-    rest = f"{row.mean_tokens:.1f}", f"{100 * row.truncated:.1f}", f"{100 * row.no_answer:.1f}"
-    return (row.model, row.data, *shares, str(row.n), *rest)
+def printed(table: list[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The head and the cells as they are printed: percent for shares, a dash for what is missing."""
+    scorers = list(dict.fromkeys(score.by for row in table for score in row.scores))
+    shares = [column for by in scorers for column in (SCORERS.get(by, by), "± s.e.")]
+    head = ("Model", "Problems", *shares, "n", "Mean tokens", "Truncated", "No answer")
+    return head, [_cells(row, scorers) for row in table]
+
+
+def _cells(row: Row, scorers: list[str]) -> tuple[str, ...]:
+    of = {score.by: score for score in row.scores}
+    shares = [value for by in scorers for value in (of.get(by, Score(by)).accuracy, of.get(by, Score(by)).error)]
+    percents = [f"{100 * value:.1f}" for value in (*shares, row.truncated, row.no_answer)]
+    cells = [*percents[:-2], str(row.n or "–"), f"{row.mean_tokens:.1f}", *percents[-2:]]
+    return (row.model, row.data, *("–" if cell == "nan" else cell for cell in cells))
 
 
 def _markdown(recipe: Recipe, table: list[Row], made: list[Step], spent: dict[str, float]) -> str:
@@ -42,7 +52,7 @@ def _markdown(recipe: Recipe, table: list[Row], made: list[Step], spent: dict[st
     if missing:
         lines += [f"{missing} of {len(table)} evaluations are not there yet (–): `micota run` makes them.", ""]
     lines += ["Accuracy, truncated and no answer in percent; s.e. is the standard error over the n problems.", ""]
-    lines += _table(HEAD, [cells(row) for row in table])
+    lines += _table(*printed(table))
     if made:
         lines += ["", "## Where data and models came from", ""]
         lines += _table(("Name", "Kind", "What was made"), [(s.name, s.kind, s.line) for s in made])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from dataclasses import dataclass
+import math
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from micota.recipe import Evaluation, Recipe
 from micota.records import read_rows
@@ -23,8 +25,17 @@ ROLES = {
 
 
 @dataclass(frozen=True)
+class Score:
+    """Accuracy under one scorer with its standard error; nan where the evaluation is missing."""
+
+    by: str
+    accuracy: float = math.nan
+    error: float = math.nan
+
+
+@dataclass(frozen=True)
 class Row:
-    """A model on a problem set: accuracy with its standard error, n, lengths in tokens; nothing but names if missing.
+    """A model on a problem set: its score under each scorer, n, lengths in tokens; of a missing one the names.
 
     `truncated` and `no_answer` are shares of the responses.
     """
@@ -32,18 +43,23 @@ class Row:
     model: str
     role: str
     data: str
-    done: bool = False
-    accuracy: float = float("nan")
-    error: float = float("nan")
+    scores: tuple[Score, ...]
     n: int = 0
-    mean_tokens: float = float("nan")
-    truncated: float = float("nan")
-    no_answer: float = float("nan")
+    mean_tokens: float = math.nan
+    truncated: float = math.nan
+    no_answer: float = math.nan
+
+    @property
+    def done(self) -> bool:
+        return not any(math.isnan(score.accuracy) for score in self.scores)
 
 
 def rows(recipe: Recipe, store: Store) -> list[Row]:
     """The rows of a recipe's evaluations, in its order; missing ones are there and say so."""
-    return [_row(recipe, one, store) for one in recipe.evaluations]
+    groups: dict[tuple[str, str], list[Evaluation]] = {}
+    for one in recipe.evaluations:
+        groups.setdefault((one.model, one.data), []).append(one)
+    return [_row(recipe, ones, store) for ones in groups.values()]
 
 
 def title(recipe: Recipe, one: Evaluation) -> str:
@@ -52,29 +68,34 @@ def title(recipe: Recipe, one: Evaluation) -> str:
     return name + one.model.removeprefix(one.role)
 
 
-def _row(recipe: Recipe, one: Evaluation, store: Store) -> Row:
-    name = title(recipe, one)
-    manifest = store.manifest(one.spec)
-    if manifest is None or not store.whole(manifest):
-        return Row(name, one.role, one.data)
-    verdicts = read_rows(store.files(manifest) / "rows.jsonl")
+def _row(recipe: Recipe, ones: list[Evaluation], store: Store) -> Row:
+    """One row of what the same answers get under each scorer."""
+    first = ones[0]
+    scores: list[Score] = []
+    graded: list[dict[str, Any]] = []
+    for one in ones:
+        manifest = store.manifest(one.spec)
+        there = manifest is not None and store.whole(manifest)
+        verdicts = read_rows(store.files(manifest) / "rows.jsonl") if manifest and there else []
+        scores.append(_score(one.spec.by, verdicts))
+        graded = graded or verdicts
+    row = Row(title(recipe, first), first.role, first.data, tuple(scores))
+    if not graded:
+        return row
+    return replace(
+        row,
+        n=len({verdict["key"] for verdict in graded}),
+        mean_tokens=mean([float(v["tokens"]) for v in graded]),
+        truncated=mean([float(v["truncated"]) for v in graded]),
+        no_answer=mean([float(v["verdict"] == "no_answer") for v in graded]),
+    )
+
+
+def _score(by: str, verdicts: list[dict[str, Any]]) -> Score:
     of_problem: defaultdict[str, list[bool]] = defaultdict(list)
     for verdict in verdicts:
         of_problem[verdict["key"]].append(verdict["verdict"] == "correct")
-    share, error = clustered_accuracy(list(of_problem.values()))
-    words = Counter(verdict["verdict"] for verdict in verdicts)
-    return Row(
-        name,
-        one.role,
-        one.data,
-        True,
-        share,
-        error,
-        len(of_problem),
-        mean([float(v["tokens"]) for v in verdicts]),
-        mean([float(v["truncated"]) for v in verdicts]),
-        words["no_answer"] / len(verdicts),
-    )
+    return Score(by, *clustered_accuracy(list(of_problem.values())))
 
 
 @dataclass(frozen=True)
