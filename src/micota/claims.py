@@ -6,6 +6,7 @@ when it has not been touched for a minute (another host).
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -64,7 +65,7 @@ class Claims:
             time.sleep(BEAT_S)
             with self._lock:
                 for path in self._held:
-                    if path.exists():
+                    with contextlib.suppress(FileNotFoundError):
                         os.utime(path)
 
 
@@ -92,12 +93,21 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
 def _void(path: Path) -> bool:
     data = _read_json(path)
     try:
-        age = time.time() - path.stat().st_mtime
+        age = _now(path.parent) - path.stat().st_mtime
     except FileNotFoundError:
         return True
     if data is not None and data.get("host") == _host():
         return not _alive(int(data["pid"]), float(data["started"]))
     return age > STALE_S
+
+
+def _now(folder: Path) -> float:
+    """The time by the clock of the file system, which may not be this machine's."""
+    probe = folder / f".now.{os.getpid()}.{threading.get_ident()}"
+    probe.touch()
+    now = probe.stat().st_mtime
+    probe.unlink()
+    return now
 
 
 def _alive(pid: int, started: float) -> bool:

@@ -35,6 +35,7 @@ from micota.store import Result, Store, artifact_id, write_whole
 from micota.task import Input, Progress, Task
 
 POLL_S = 0.2
+LOOK_AGAIN_S = 1.0  # how often to look whether another run has finished what is needed
 STOPPED = 75  # the exit code of a stage that was asked to stop and can go on
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "tokenizers", "datasets")
 
@@ -79,13 +80,16 @@ class Run:
         """Run until nothing more can be made. Raises Stopped after a request to stop, StageFailed after failures."""
         self._heights = heights(targets)
         with ThreadPoolExecutor(self.machine.jobs) as pool:
-            while True:
-                waiting = [] if self._stopping else self._start_what_is_ready(targets, pool)
-                if not self._running and not waiting:
-                    break
-                self._collect(wait(self._running, timeout=POLL_S, return_when=FIRST_COMPLETED)[0])
-                if not self._running and waiting:
+            elsewhere = self._start_what_is_ready(targets, pool)
+            looked = time.monotonic()
+            while self._running or elsewhere:
+                ended = wait(self._running, timeout=POLL_S, return_when=FIRST_COMPLETED)[0]
+                self._collect(ended)
+                if not self._running:
                     time.sleep(POLL_S)
+                if ended or (elsewhere and time.monotonic() - looked > LOOK_AGAIN_S):
+                    elsewhere = self._start_what_is_ready(targets, pool)
+                    looked = time.monotonic()
                 self.watcher.tick()
         if self._stopping:
             raise Stopped("stopped; the same command goes on from here")
@@ -103,6 +107,8 @@ class Run:
 
     def _start_what_is_ready(self, targets: Sequence[Spec], pool: ThreadPoolExecutor) -> list[Spec]:
         """Start stages up to the number of jobs; return those that another run is making."""
+        if self._stopping:
+            return []
         pull = Pull(self.store, self.outcome.failed)
         pull.all(targets)
         self.outcome.linked += [artifact_id(spec) for spec in pull.linked]
@@ -192,6 +198,8 @@ class Run:
                 fix="install it, or change the prefix",
             ) from None
         self._children[task.spec.digest] = child
+        if task.progress.stop.is_set():  # asked to stop while the child was being started
+            _signal(child, signal.SIGTERM)
         code = child.wait()
         assert child.stdin is not None
         child.stdin.close()

@@ -6,6 +6,7 @@ loss covers is exactly what the model has to produce itself.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from micota.errors import MicotaError
@@ -25,6 +26,12 @@ def render(tokenizer: Any, text: str, system: str | None, mode: str = "chat") ->
         return (system or "") + text
     _needs_template(tokenizer)
     return str(tokenizer.apply_chat_template(_turns(text, system), tokenize=False, add_generation_prompt=True))
+
+
+def opened_thought(rendered: str) -> str:
+    """The piece of a rendered prompt that already belongs to the response: an opened `<think>`, or nothing."""
+    found = re.search(r"<think>\s*$", rendered)
+    return found[0] if found else ""
 
 
 def prompt_ids(tokenizer: Any, text: str, system: str | None, mode: str = "chat") -> list[int]:
@@ -58,6 +65,7 @@ def end_id(tokenizer: Any, eos: list[int]) -> int:
 def example(tokenizer: Any, prompt: str, response: str, system: str | None, end: int) -> dict[str, list[int]]:
     """One training example: `input_ids`, and `labels` that are -100 but for the response and its end token."""
     before = prompt_ids(tokenizer, prompt, system)
+    response = response.removeprefix(opened_thought(render(tokenizer, prompt, system)))  # never opened twice
     target = [*tokenizer(response, add_special_tokens=False)["input_ids"], end]
     return {"input_ids": before + target, "labels": [-100] * len(before) + target}
 

@@ -41,7 +41,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer as the engine gave it. `engine` says what made it, with its version; tokens are the model's own."""
+    """One answer as the engine gave it. `engine` says what made it, with its version; tokens are the model's own.
+
+    A template can end the prompt inside the thought (`<think>` and a line's end); `opened` holds that piece.
+    """
 
     key: str
     sample: int
@@ -51,11 +54,17 @@ class Completion:
     prompt_tokens: int
     completion_tokens: int
     engine: str
+    opened: str = ""
+
+    @property
+    def target(self) -> str:
+        """What a student learns to say: the text, with the thought's opening that the prompt's template had written."""
+        return self.opened + self.text
 
     @property
     def sha(self) -> str:
-        """What training learns from this row: the prompt and the text."""
-        return text_key(self.prompt, self.text)
+        """What training learns from this row: the prompt and the target."""
+        return text_key(self.prompt, self.target)
 
     def line(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":")) + "\n"

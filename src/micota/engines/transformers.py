@@ -12,7 +12,7 @@ from typing import Any
 
 from micota.errors import MicotaError
 from micota.machine import Place
-from micota.prompts import eos_ids, prompt_ids, render
+from micota.prompts import eos_ids, opened_thought, prompt_ids, render
 from micota.records import Completion, Request
 from micota.specs import Generate
 
@@ -149,6 +149,7 @@ class Transformers:
             len(row.prompt),
             len(row.new),
             self._name,
+            opened_thought(self.render(request)),
         )
 
 

@@ -57,6 +57,7 @@ DESIGNS = {
         phases=(
             Phase("basics", 1500, 2e-3),
             Phase("mixed", 1000, 1.5e-3),
+            Phase("mixed", 1000, 1e-3),
             Phase("instruct", 60, 3e-4, 32, 3),
         ),
     ),
@@ -68,6 +69,7 @@ DESIGNS = {
         phases=(
             Phase("basics", 1400, 3e-3),
             Phase("mixed", 1200, 2e-3, 64, 2),
+            Phase("mixed", 400, 1e-3, 64, 2),
             Phase("terse", 60, 1e-3, 32, 3),
         ),
         window=128,

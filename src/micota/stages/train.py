@@ -54,7 +54,7 @@ def examples_of(
     pools = [task.store.pool(pool) for pool in source.pools]
     end = end_id(tokenizer, eos)
     rows = find(pools, read_rows(task.rows(spec.data)))
-    made = [example(tokenizer, row.prompt, row.text, spec.system, end) for row in rows]
+    made = [example(tokenizer, row.prompt, row.target, spec.system, end) for row in rows]
     kept = [one for one in made if len(one["input_ids"]) <= spec.cutoff]
     if not kept:
         raise MicotaError(
