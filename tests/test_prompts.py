@@ -52,7 +52,6 @@ def test_training_begins_where_generation_begins_and_ends_with_the_end_token(nam
     assert opened == ("<think>\n" if name in ("qwq-32b", "deepseek-r1-distill-qwen") else "")
     one = example(tok, "2+2?", "<think>\n" + TEXT, None, end)
     before = [token for token, label in zip(one["input_ids"], one["labels"], strict=True) if label == -100]
-    learnt = [label for label in one["labels"] if label != -100]
     assert before == prompt_ids(tok, "2+2?", None)
     assert tok.decode(before) == render(tok, "2+2?", None)
     whole = tok.decode(one["input_ids"])

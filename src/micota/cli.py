@@ -197,8 +197,8 @@ def grade(
 @app.command()
 def stage(work: Annotated[Path, typer.Argument(help="A work folder with its task.json.")]) -> None:
     """Run one stage of a plan; this is what a machine profile's prefix starts."""
+    from micota.child import run_alone
     from micota.errors import MicotaError
-    from micota.execution import run_alone
 
     if not (work / "task.json").is_file():
         raise MicotaError(f"{work} holds no task.json", fix="a plan makes it: micota run RECIPE")

@@ -6,19 +6,11 @@ the next try and does not hold up what does not depend on it.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import os
 import shlex
-import shutil
-import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -26,17 +18,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import micota
-from micota.claims import holder, locked
+from micota.child import Child, stage
+from micota.claims import holder
 from micota.errors import MicotaError, StageFailed, Stopped
 from micota.machine import Machine, Place
-from micota.plan import STAGES, Pull, heights
+from micota.plan import Pull, heights
 from micota.specs import Generate, Source, Spec
-from micota.store import Result, Store, artifact_id, write_whole
+from micota.store import Result, Store, artifact_id
 from micota.task import Input, Progress, Task
 
 POLL_S = 0.2
 LOOK_AGAIN_S = 1.0  # how often to look whether another run has finished what is needed
-STOPPED = 75  # the exit code of a stage that was asked to stop and can go on
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "tokenizers", "datasets")
 
 
@@ -59,12 +51,6 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def stage(kind: str) -> Callable[[Task], Result]:
-    """The function of a kind of stage."""
-    run: Callable[[Task], Result] = importlib.import_module(STAGES[kind]).run
-    return run
-
-
 class Run:
     """Makes what the targets need, `machine.jobs` stages at a time: of those in this process one at a time."""
 
@@ -72,7 +58,7 @@ class Run:
         self.store, self.machine, self.watcher = store, machine, watcher
         self.outcome = Outcome()
         self._running: dict[Future[Result], tuple[Task, float]] = {}
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._children: dict[str, Child] = {}
         self._stopping = False
         self._heights: dict[str, int] = {}
 
@@ -103,7 +89,7 @@ class Run:
         for task, _ in self._running.values():
             task.progress.stop.set()
         for child in list(self._children.values()):
-            _signal(child, signal.SIGKILL if force else signal.SIGTERM)
+            child.stop(force)
 
     def _start_what_is_ready(self, targets: Sequence[Spec], pool: ThreadPoolExecutor) -> list[Spec]:
         """Start stages up to the number of jobs; return those that another run is making."""
@@ -171,42 +157,18 @@ class Run:
 
     def _execute(self, task: Task, started: float) -> Result:
         prefix = task.place.prefix
-        result = stage(task.spec.kind)(task) if prefix is None else self._behind_prefix(task, prefix)
+        result = stage(task.spec.kind)(task) if prefix is None else self._behind(task, prefix)
         self.store.finish(task.spec, result, _made(task, time.monotonic() - started))
         return result
 
-    def _behind_prefix(self, task: Task, prefix: str) -> Result:
-        """Run `PREFIX micota stage WORK/`; the child ends when this process does, by the pipe on its input."""
-        command = [*shlex.split(prefix), *_micota(), "stage", str(task.work)]
-        command[0] = shutil.which(command[0], path=_search_path()) or command[0]
-        for name in ("result.json", "error.txt"):
-            (task.work / name).unlink(missing_ok=True)
-        try:
-            with open(task.work / "log.txt", "ab") as log:
-                child = subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=log,
-                    env=_environment(task),
-                    start_new_session=True,
-                )
-        except FileNotFoundError:
-            raise MicotaError(
-                f"the launcher '{command[0]}' is not there",
-                where=f"machine profile '{task.machine.name}', {task.spec.kind}.prefix",
-                fix="install it, or change the prefix",
-            ) from None
-        self._children[task.spec.digest] = child
+    def _behind(self, task: Task, prefix: str) -> Result:
+        child = self._children[task.spec.digest] = Child(task, prefix)
         if task.progress.stop.is_set():  # asked to stop while the child was being started
-            _signal(child, signal.SIGTERM)
-        code = child.wait()
-        assert child.stdin is not None
-        child.stdin.close()
-        with locked(task.work / "lock"):  # a launcher can end before the stage that it started
-            pass
-        del self._children[task.spec.digest]
-        return _outcome_of(task, code)
+            child.stop()
+        try:
+            return child.result()
+        finally:
+            del self._children[task.spec.digest]
 
     def _collect(self, done: set[Future[Result]]) -> None:
         for future in done:
@@ -233,75 +195,6 @@ class Run:
         message = f"{name} failed: {error or type(error).__name__}\n  log: {task.work / 'log.txt'}"
         self.outcome.failed[task.spec.digest] = message
         self.watcher.failed(task.spec, message)
-
-
-def run_alone(work: Path) -> int:
-    """`micota stage WORK/`: run the stage of a work folder; its exit code. Under a launcher every rank comes here."""
-    from micota import task as tasks
-
-    task = tasks.load(work)
-    first = int(os.environ.get("RANK", "0")) == 0
-    signal.signal(signal.SIGTERM, lambda *_: task.progress.stop.set())
-    _end_with_parent()
-    with locked(work / "lock") if first else threading.Lock():
-        try:
-            result = stage(task.spec.kind)(task)
-        except Stopped:
-            return STOPPED
-        except MicotaError as error:
-            (work / "error.txt").write_text(str(error))
-            print(error, file=sys.stderr)
-            return 2
-        if first:
-            write_whole(work / "result.json", {"facts": result.facts, "pools": result.pools})
-    return 0
-
-
-def _outcome_of(task: Task, code: int) -> Result:
-    import json
-
-    if code == 0 and (task.work / "result.json").exists():
-        data = json.loads((task.work / "result.json").read_text())
-        return Result(data["facts"], data["pools"])
-    if code == STOPPED or task.progress.stop.is_set():
-        raise Stopped("stopped")
-    if (task.work / "error.txt").exists():
-        raise MicotaError((task.work / "error.txt").read_text())
-    tail = (task.work / "log.txt").read_text(errors="replace").splitlines()[-8:]
-    raise StageFailed("\n    ".join([f"exit code {code}; the log ends with", *tail]))
-
-
-def _micota() -> list[str]:
-    """How to call micota: its script, which any launcher takes; without one, the package's own."""
-    script = Path(sys.executable).parent / "micota"
-    return [str(script)] if script.exists() else [str(Path(micota.__file__).parent / "__main__.py")]
-
-
-def _search_path() -> str:
-    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-
-
-def _environment(task: Task) -> dict[str, str]:
-    threads = str(task.machine.threads)
-    return {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MICOTA_PARENT_PIPE": "1"}
-
-
-def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, number)
-
-
-def _end_with_parent() -> None:
-    """End this process when the run that started it is gone, so that no orphan writes on."""
-    if os.environ.pop("MICOTA_PARENT_PIPE", None) is None:
-        return
-
-    def watch() -> None:
-        while os.read(0, 1024):  # not sys.stdin: its lock would be held when the interpreter ends
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _made(task: Task, seconds: float) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from typing import Any
 import micota
 from micota import sources, yaml_tree
 from micota.errors import MicotaError, suggestion
-from micota.expressions import FORMS, Scope, evaluation
+from micota.expressions import FORMS, evaluation
+from micota.scope import Scope
 from micota.specs import GRADERS, Bpc, Problems, Source, Spec, Verify
 
 SHIPPED = Path(micota.__file__).parent / "recipes"
@@ -177,7 +178,8 @@ class _Reader:
         return f"{name}[{inside}]" if inside else name
 
     def _scope(self) -> Scope:
-        return Scope(self._definitions, self._lookup, self._literal, self._tree.where, self._top.get("defaults", {}))
+        defaults = self._top.get("defaults", {})
+        return Scope(self._definitions, self._lookup, self._literal, self._tree.where, FORMS, defaults)
 
     def _lookup(self, name: str, path: yaml_tree.Path) -> Spec:
         """The spec of a name in the current combination; made once for equal values of what it depends on."""

@@ -70,7 +70,7 @@ DESIGNS = {
             Phase("basics", 1400, 3e-3),
             Phase("mixed", 1200, 2e-3, 64, 2),
             Phase("mixed", 400, 1e-3, 64, 2),
-            Phase("terse", 60, 1e-3, 32, 3),
+            Phase("terse", 150, 1e-3, 32, 3),
         ),
         window=128,
     ),

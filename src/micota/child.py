@@ -1,0 +1,131 @@
+"""A stage in a process of its own: started behind a launcher by a run, and run there as `micota stage WORK/`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import micota
+from micota import task as tasks
+from micota.claims import locked
+from micota.errors import MicotaError, StageFailed, Stopped
+from micota.plan import STAGES
+from micota.store import Result, write_whole
+from micota.task import Task
+
+STOPPED = 75  # the exit code of a stage that was asked to stop and can go on
+
+
+def stage(kind: str) -> Callable[[Task], Result]:
+    """The function of a kind of stage."""
+    run: Callable[[Task], Result] = importlib.import_module(STAGES[kind]).run
+    return run
+
+
+class Child:
+    """`PREFIX micota stage WORK/` for one task. It ends when this process does, by the pipe on its input."""
+
+    def __init__(self, task: Task, prefix: str) -> None:
+        self._task = task
+        command = [*shlex.split(prefix), *_micota(), "stage", str(task.work)]
+        command[0] = shutil.which(command[0], path=_search_path()) or command[0]
+        for name in ("result.json", "error.txt"):
+            (task.work / name).unlink(missing_ok=True)
+        try:
+            with open(task.work / "log.txt", "ab") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    env=_environment(task),
+                    start_new_session=True,
+                )
+        except FileNotFoundError:
+            raise MicotaError(
+                f"the launcher '{command[0]}' is not there",
+                where=f"machine profile '{task.machine.name}', {task.spec.kind}.prefix",
+                fix="install it, or change the prefix",
+            ) from None
+
+    def stop(self, force: bool = False) -> None:
+        """Ask the stage, with all that its launcher started, to stop; `force` kills it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL if force else signal.SIGTERM)
+
+    def result(self) -> Result:
+        """Wait for the end. Raises Stopped, the stage's own MicotaError, or StageFailed with the end of the log."""
+        code = self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with locked(self._task.work / "lock"):  # a launcher can end before the stage that it started
+            pass
+        work = self._task.work
+        if code == 0 and (work / "result.json").exists():
+            data = json.loads((work / "result.json").read_text())
+            return Result(data["facts"], data["pools"])
+        if code == STOPPED or self._task.progress.stop.is_set():
+            raise Stopped("stopped")
+        if (work / "error.txt").exists():
+            raise MicotaError((work / "error.txt").read_text())
+        tail = (work / "log.txt").read_text(errors="replace").splitlines()[-8:]
+        raise StageFailed("\n    ".join([f"exit code {code}; the log ends with", *tail]))
+
+
+def run_alone(work: Path) -> int:
+    """`micota stage WORK/`: run the stage of a work folder; its exit code. Under a launcher every rank comes here."""
+    task = tasks.load(work)
+    first = int(os.environ.get("RANK", "0")) == 0
+    signal.signal(signal.SIGTERM, lambda *_: task.progress.stop.set())
+    _end_with_parent()
+    with locked(work / "lock") if first else contextlib.nullcontext():
+        try:
+            result = stage(task.spec.kind)(task)
+        except Stopped:
+            return STOPPED
+        except MicotaError as error:
+            if first:
+                (work / "error.txt").write_text(str(error))
+            print(error, file=sys.stderr)
+            return 2
+        if first:
+            write_whole(work / "result.json", {"facts": result.facts, "pools": result.pools})
+    return 0
+
+
+def _micota() -> list[str]:
+    """How to call micota: its script, which any launcher takes; without one, the package's own."""
+    script = Path(sys.executable).parent / "micota"
+    return [str(script)] if script.exists() else [str(Path(micota.__file__).parent / "__main__.py")]
+
+
+def _search_path() -> str:
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def _environment(task: Task) -> dict[str, str]:
+    threads = str(task.machine.threads)
+    return {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MICOTA_PARENT_PIPE": "1"}
+
+
+def _end_with_parent() -> None:
+    """End this process when the run that started it is gone, so that no orphan writes on."""
+    if os.environ.pop("MICOTA_PARENT_PIPE", None) is None:
+        return
+
+    def watch() -> None:
+        while os.read(0, 1024):  # not sys.stdin: its lock would be held when the interpreter ends
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

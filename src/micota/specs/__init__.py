@@ -1,0 +1,63 @@
+"""Specs: frozen nouns that say what an artifact is. Equal specs have equal digests and are one artifact.
+
+A spec's fields are literals or other specs; a spec inside a spec is an edge of the plan. The digest covers the kind,
+its version, the fields that differ from their defaults, and the digests of the children; nothing of where or how
+fast it is made. Bump a kind's VERSION when its meaning changes.
+"""
+
+from micota.specs.kinds import (
+    DEFAULT_PROMPT,
+    GRADERS,
+    KINDS,
+    Bpc,
+    Data,
+    Dial,
+    Generate,
+    Merge,
+    Mix,
+    Model,
+    Part,
+    Precision,
+    Probe,
+    Problems,
+    Prompt,
+    Sampling,
+    Select,
+    Source,
+    Target,
+    Train,
+    Verify,
+)
+from micota.specs.spec import Choice, Spec, Value, sha
+from micota.specs.tree import from_json, to_json, walk
+
+__all__ = [
+    "DEFAULT_PROMPT",
+    "GRADERS",
+    "KINDS",
+    "Bpc",
+    "Choice",
+    "Data",
+    "Dial",
+    "Generate",
+    "Merge",
+    "Mix",
+    "Model",
+    "Part",
+    "Precision",
+    "Probe",
+    "Problems",
+    "Prompt",
+    "Sampling",
+    "Select",
+    "Source",
+    "Spec",
+    "Target",
+    "Train",
+    "Value",
+    "Verify",
+    "from_json",
+    "sha",
+    "to_json",
+    "walk",
+]

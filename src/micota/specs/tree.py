@@ -1,0 +1,48 @@
+"""Specs as a tree: walked from the leaves up, and carried to another process as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from micota.specs.kinds import KINDS
+from micota.specs.spec import Spec, plain
+
+
+def walk(*roots: Spec) -> Iterator[Spec]:
+    """Every spec below the roots, children before those that need them, each digest once."""
+    seen: set[str] = set()
+    stack: list[tuple[Spec, bool]] = [(spec, False) for spec in reversed(roots)]
+    while stack:
+        spec, ready = stack.pop()
+        if ready:
+            yield spec
+        elif spec.digest not in seen:
+            seen.add(spec.digest)
+            stack.append((spec, True))
+            stack += [(child, False) for child in reversed(spec.children)]
+
+
+def to_json(spec: Spec) -> dict[str, Any]:
+    """The spec with everything below it, each once and before what needs it, so that another process can read it."""
+    nodes = []
+    for node in walk(spec):
+        fields = {name: plain(getattr(node, name), name) for name in type(node).model_fields}
+        nodes.append({"digest": node.digest, "kind": node.kind, "fields": fields})
+    return {"specs": nodes}
+
+
+def from_json(data: Mapping[str, Any]) -> Spec:
+    """The inverse of `to_json`."""
+    built: dict[str, Spec] = {}
+
+    def build(value: Any) -> Any:
+        if isinstance(value, dict):
+            if set(value) == {"$"}:
+                return built[value["$"]]
+            return {key: build(item) for key, item in value.items()}
+        return [build(item) for item in value] if isinstance(value, list) else value
+
+    for node in data["specs"]:
+        built[node["digest"]] = KINDS[node["kind"]](**build(node["fields"]))
+    return built[data["specs"][-1]["digest"]]
