@@ -44,6 +44,8 @@ def test_why_names_the_field_or_input_that_differs(world: World) -> None:
     assert why(world.fresh(), changed.named("ta-long"))[1:] == ["  lr: 0.002 here, 0.001 there"]
     below = world.load("let.long-cot.distil.max_tokens=9").named("ta-mid")
     assert "  models.0.data.max_tokens: 9 here, its default there" in why(world.fresh(), below)
+    student = world.load("let.ta-mid.merge.weight=0.6").named("micota")
+    assert why(world.fresh(), student)[1:] == ["  data.completions.model.weights.0: 0.6 here, 0.5 there"]
     assert why(world.fresh(), world.load().named("ta-mid")) == [f"merge-{world.load().named('ta-mid').digest} is done"]
 
 

@@ -71,6 +71,8 @@ def test_every_parameter_moves_and_the_folder_is_a_whole_model(world: World) -> 
         "chat_template.jinja",
     }
     assert "training_args.bin" not in files
+    config = json.loads((world.files("strong") / "config.json").read_text())
+    assert config == json.loads((world.folder / "models" / "student" / "config.json").read_text())
     base = world.folder / "models" / "student"
     for name in ("tokenizer.json", "generation_config.json", "chat_template.jinja"):
         assert (world.files("strong") / name).read_bytes() == (base / name).read_bytes()

@@ -147,41 +147,41 @@ def why(store: Store, spec: Spec) -> list[str]:
     others = [manifest for manifest in store.all() if manifest.kind == spec.kind]
     if not others:
         return [f"new: there is no {spec.kind} in this store yet"]
-    nearest = min(others, key=lambda manifest: (len(_differences(store, spec, manifest)), manifest.digest))
-    lines = _differences(store, spec, nearest)
+    lines, nearest = min(
+        ((_differences(store, spec, other, "", set()), other) for other in others),
+        key=lambda pair: (len(pair[0]), -sum(line.count(".") for line in pair[0]), pair[1].digest),
+    )
     return [f"new: the nearest artifact is {nearest.kind}-{nearest.digest}; it differs in", *lines]
 
 
-def _differences(store: Store, spec: Spec, other: Manifest, path: str = "") -> list[str]:
-    """Each field that differs, as `path: here, there`; an input that differs is followed down."""
+def _differences(store: Store, spec: Spec, other: Manifest, path: str, seen: set[tuple[str, str]]) -> list[str]:
+    """Each field that differs, as `path: here, there`; an input that differs is followed down, once."""
+    if (spec.digest, other.digest) in seen:
+        return []
+    seen.add((spec.digest, other.digest))
     lines = []
     if spec.version != other.version:
         lines.append(f"  {path or spec.kind}: version {spec.version} here, {other.version} there")
-    mine = spec.own_fields
-    children = {child.digest: child for child in spec.children}
-    for name in sorted(mine.keys() | other.fields.keys()):
-        here, there = mine.get(name, "its default"), other.fields.get(name, "its default")
-        if here != there:
-            lines += _difference(store, children, f"{path}.{name}" if path else name, here, there, other)
-    return lines
+    return lines + _fields(store, spec, path, spec.own_fields, other.fields, other, seen)
 
 
-def _difference(
-    store: Store, children: dict[str, Spec], path: str, here: Any, there: Any, other: Manifest
+def _fields(
+    store: Store, spec: Spec, path: str, here: Any, there: Any, other: Manifest, seen: set[tuple[str, str]]
 ) -> list[str]:
     if isinstance(here, list) and isinstance(there, list) and len(here) == len(there):
         here, there = ({str(i): item for i, item in enumerate(items)} for items in (here, there))
     if not (isinstance(here, dict) and isinstance(there, dict)):
         return [f"  {path}: {here} here, {there} there"]
     if "$" in here and "$" in there:
-        child, name = children[here["$"]], other.children[there["$"]]
+        child = next(child for child in spec.children if child.digest == here["$"])
+        name = other.children[there["$"]]
         manifest = store.manifest_of(name)
         if manifest and manifest.kind == child.kind:
-            return _differences(store, child, manifest, path)
+            return _differences(store, child, manifest, path, seen)
         return [f"  {path}: {child_name(child)} here, {name} there"]
     lines = []
     for key in sorted(here.keys() | there.keys()):
         one, two = here.get(key, "its default"), there.get(key, "its default")
         if one != two:
-            lines += _difference(store, children, f"{path}.{key}", one, two, other)
+            lines += _fields(store, spec, f"{path}.{key}" if path else key, one, two, other, seen)
     return lines

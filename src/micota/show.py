@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -120,13 +121,17 @@ def artifact(console: Console, store: Store, name: str) -> None:
     for title, data in (("fields", manifest.fields), ("facts", manifest.facts), ("made", manifest.made)):
         branch = tree.add(f"[bold]{title}[/]")
         for key, value in data.items():
-            shown = manifest.children.get(value["$"], "source") if _is_child(value) else value
-            branch.add(escape(f"{key}: {shown!r}"))
+            branch.add(escape(f"{key}: {_named(value, manifest.children)!r}"))
     console.print(tree, soft_wrap=True, highlight=False)
 
 
-def _is_child(value: object) -> bool:
-    return isinstance(value, dict) and set(value) == {"$"}
+def _named(value: Any, children: dict[str, str]) -> Any:
+    """A field with its children's names in the place of their digests."""
+    if isinstance(value, list):
+        return [_named(item, children) for item in value]
+    if isinstance(value, dict):
+        return children[value["$"]] if set(value) == {"$"} else {k: _named(v, children) for k, v in value.items()}
+    return value
 
 
 def _find(store: Store, name: str) -> Manifest:

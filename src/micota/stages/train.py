@@ -5,8 +5,8 @@ Runs in one process or under any launcher of accelerate. Goes on from its last w
 
 from __future__ import annotations
 
+import copy
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,12 @@ def run(task: Task) -> Result:
         base, dtype=torch.float32, trust_remote_code=spec.trust_remote_code
     )
     examples, dropped = examples_of(spec, task, tokenizer, eos_ids(model.generation_config, tokenizer))
+    config = copy.deepcopy(model.config)  # the trainer switches the cache off and moves special tokens about
     trainer = _trainer(task, spec, model, tokenizer, examples)
     outcome = trainer.train(resume_from_checkpoint=last_checkpoint(task.scratch / "checkpoints"))
     if task.progress.stop.is_set():
         raise Stopped("stopped at a checkpoint")
+    trainer.model.config = config
     _save(trainer, spec, base, task.out)
     return Result(_facts(trainer, outcome, examples, dropped))
 
@@ -156,13 +158,9 @@ def _callback(task: Task) -> Any:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written whole; a kill can leave a newer one in pieces, which is removed."""
-    steps = {int(path.name.partition("-")[2]): path for path in folder.glob("checkpoint-*")}
-    for step in sorted(steps, reverse=True):
-        if (steps[step] / COMPLETE).exists():
-            return str(steps[step])
-        shutil.rmtree(steps[step], ignore_errors=True)
-    return None
+    """The newest checkpoint that was written whole; a kill can leave a newer one in pieces."""
+    steps = {int(path.parent.name.partition("-")[2]): path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")}
+    return str(steps[max(steps)]) if steps else None
 
 
 def _save(trainer: Any, spec: Train, base: Path, out: Path) -> None:
