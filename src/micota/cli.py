@@ -69,9 +69,10 @@ def run(
     from micota.store import Store
 
     profile = machines.load(machine)
-    made = recipes.load(recipe, set_ or (), ask=True)
-    targets = [made.named(only)] if only else made.targets
-    refuse_unfinished_kinds(targets)
+    made = recipes.load(recipe, set_ or ())
+    refuse_unfinished_kinds(_targets(made, only))
+    made = recipes.resolved(made, recipe, set_ or (), _targets(made, only))
+    targets = _targets(made, only)
     place = Store(store)
     check(targets, place)
     made.lock.save()
@@ -79,6 +80,10 @@ def run(
     outcome = _execute(console, place, profile, made, targets)
     console.print(f"{len(outcome.executed)} stages executed, {len(outcome.linked)} linked, the rest was there.")
     _show_report(console, made, place)
+
+
+def _targets(made: Recipe, only: str | None) -> list[Spec]:
+    return [made.named(only)] if only else made.targets
 
 
 def _execute(console: Console, place: Store, profile: object, made: Recipe, targets: list[Spec]) -> Outcome:
@@ -116,7 +121,7 @@ def plan(
     if why:
         print("\n".join([why, *plans.why(place, made.named(why))]))
         return
-    targets = [made.named(only)] if only else made.targets
+    targets = _targets(made, only)
     plan_table(_console(), plans.survey(place, targets), _labels(made))
 
 

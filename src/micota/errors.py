@@ -37,8 +37,3 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     return f"known here: {', '.join(options)}" if options else "nothing is known here"
-
-
-def missing_extra(package: str, extra: str) -> MicotaError:
-    """The error for a library that only an optional part of micota needs."""
-    return MicotaError(f"this needs the package '{package}'", fix=f'pip install "micota[{extra}]"')

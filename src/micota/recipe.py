@@ -18,7 +18,7 @@ from micota import sources, yaml_tree
 from micota.errors import MicotaError, suggestion
 from micota.expressions import FORMS, evaluation
 from micota.scope import Scope
-from micota.specs import GRADERS, Bpc, Problems, Source, Spec, Verify
+from micota.specs import GRADERS, Bpc, Problems, Source, Spec, Verify, walk
 
 SHIPPED = Path(micota.__file__).parent / "recipes"
 SECTIONS = ("name", "for", "let", "defaults", "arms", "evaluate", "measure")
@@ -73,8 +73,8 @@ def find(name: str) -> Path:
     return path
 
 
-def load(name: str, overrides: Iterable[str] = (), ask: bool = False) -> Recipe:
-    """Read a recipe; with `ask`, Hub ids without a revision are resolved. Raises MicotaError for every mistake."""
+def load(name: str, overrides: Iterable[str] = (), lock: sources.Lock | None = None) -> Recipe:
+    """Read a recipe; Hub ids have the revisions of its lock file. Raises MicotaError for every mistake."""
     path = find(name)
     tree = yaml_tree.read(path.read_text(encoding="utf-8"), path.name)
     if not isinstance(tree.value, dict):
@@ -82,15 +82,23 @@ def load(name: str, overrides: Iterable[str] = (), ask: bool = False) -> Recipe:
     for override in overrides:
         _override(tree.value, override)
     beside = Path.cwd() if path.is_relative_to(SHIPPED) else path.absolute().parent
-    lock = sources.Lock(beside / f"{path.stem}.lock")
-    return _Reader(tree, path, beside, lock, ask).read()
+    return _Reader(tree, path, beside, lock or sources.Lock(beside / f"{path.stem}.lock")).read()
+
+
+def resolved(recipe: Recipe, name: str, overrides: Iterable[str], targets: Iterable[Spec]) -> Recipe:
+    """The recipe with the Hub ids that its targets need resolved; those that nothing needs stay as they are."""
+    missing = {spec.ref for spec in walk(*targets) if isinstance(spec, Source) and spec.revision is None}
+    if not missing:
+        return recipe
+    recipe.lock.resolve(sorted(missing))
+    return load(name, overrides, recipe.lock)
 
 
 class _Reader:
     """Turns the tree of a recipe into specs, one combination of variables after the other."""
 
-    def __init__(self, tree: yaml_tree.Tree, path: Path, beside: Path, lock: sources.Lock, ask: bool) -> None:
-        self._tree, self._beside, self._lock, self._ask = tree, beside, lock, ask
+    def __init__(self, tree: yaml_tree.Tree, path: Path, beside: Path, lock: sources.Lock) -> None:
+        self._tree, self._beside, self._lock = tree, beside, lock
         self._top: dict[str, Any] = tree.value
         self._stem = path.stem
         self._sections()
@@ -214,7 +222,7 @@ class _Reader:
         if key not in self._literals:
             try:
                 here = what == "grader" or word.startswith(("./", "../", "/", "~", "lab:"))
-                made = sources.local(word, what, self._beside) if here else self._lock.source(word, what, self._ask)
+                made = sources.local(word, what, self._beside) if here else self._lock.source(word, what)
             except MicotaError as error:
                 raise MicotaError(error.what, where=self._tree.where(path), why=error.why, fix=error.fix) from None
             self._literals[key] = made

@@ -10,7 +10,7 @@ import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,19 +96,24 @@ class Lock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.revisions: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
+        self._what: dict[str, What] = {}
 
-    def source(self, ref: str, what: What, ask: bool) -> Source:
-        """The source of a Hub id; its revision stays None where the lock does not know it and nobody may ask."""
-        key = f"{what}:{ref}"
-        if key not in self.revisions and ask:
+    def source(self, ref: str, what: What) -> Source:
+        """The source of a Hub id; its revision is None as long as the lock does not know it."""
+        self._what[ref] = what
+        return Source(ref=ref, revision=self.revisions.get(f"{what}:{ref}"))
+
+    def resolve(self, refs: Iterable[str]) -> None:
+        """Ask the Hub, or its cache here, for the commits that Hub ids stand for now."""
+        for ref in refs:
+            what = self._what[ref]
             revision = hub_revision(ref, what)
             if revision is None:
                 raise MicotaError(
                     f"the {what} '{ref}' cannot be resolved: the Hub does not answer and the cache does not have it",
                     fix="check the name and the network, or give a local folder (./NAME)",
                 )
-            self.revisions[key] = revision
-        return Source(ref=ref, revision=self.revisions.get(key))
+            self.revisions[f"{what}:{ref}"] = revision
 
     def save(self) -> None:
         if self.revisions:
