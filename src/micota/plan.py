@@ -23,6 +23,8 @@ STAGES = {
     "select": "micota.stages.select",
     "train": "micota.stages.train",
     "merge": "micota.stages.merge",
+    "mix": "micota.stages.mix",
+    "bpc": "micota.stages.bpc",
 }
 
 

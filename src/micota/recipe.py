@@ -260,12 +260,19 @@ class _Reader:
             if key != "bpc":
                 raise self._wrong(f"unknown key '{key}'", ("measure", key), suggestion(key, ["bpc"]))
         fields = section.get("bpc", {})
+        for key in fields:
+            if key not in ("models", "data", "precision"):
+                fix = suggestion(key, ("models", "data", "precision"))
+                raise self._wrong(f"unknown key '{key}'", ("measure", "bpc", key), fix)
+        precision = {"precision": fields["precision"]} if "precision" in fields else {}
         made = {}
         for word in fields.get("models", []):
             for name in fields.get("data", []):
                 model = scope.spec(word, "model", ("measure", "bpc", "models"))
                 data = scope.spec(name, "data", ("measure", "bpc", "data"))
-                made[f"bpc:{self._label(name)}@{self._label(word)}"] = Bpc(model=model, data=data)  # type: ignore[arg-type]
+                made[f"bpc:{self._label(name)}@{self._label(word)}"] = scope.build(
+                    Bpc, {"model": model, "data": data, **precision}, Bpc.model_fields, ("measure", "bpc")
+                )
         return made
 
     def _listed(self, section: dict[str, Any], key: str, path: yaml_tree.Path) -> list[str]:

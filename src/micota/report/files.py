@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 from micota.recipe import Recipe
-from micota.report.table import Row, Score, Step, folder, rows, seconds, steps
+from micota.report.table import Row, Score, Step, folder, measures, rows, seconds, steps
 from micota.store import Store
 
 REST = ("n", "mean_tokens", "truncated", "no_answer")
+BPC_HEAD = ("Data", "Model", "Bits", "Nats", "Bits per byte", "Bits, mean of rows")
+Measure = tuple[str, str, dict[str, Any]]
 SCORERS = {"exact_match": "Exact match", "semantic": "Semantic"}
 
 
@@ -26,7 +29,8 @@ def write(recipe: Recipe, store: Store) -> Path:
             rest = [getattr(row, name) for name in REST]
             writer.writerows([*about, score.by, score.accuracy, score.error, *rest] for score in row.scores)
     path = out / "report.md"
-    path.write_text(_markdown(recipe, table, steps(recipe, store), seconds(recipe, store)), encoding="utf-8")
+    text = _markdown(recipe, table, steps(recipe, store), measures(recipe, store), seconds(recipe, store))
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -46,7 +50,7 @@ def _cells(row: Row, scorers: list[str]) -> tuple[str, ...]:
     return (row.model, row.data, *("–" if cell == "nan" else cell for cell in cells))
 
 
-def _markdown(recipe: Recipe, table: list[Row], made: list[Step], spent: dict[str, float]) -> str:
+def _markdown(recipe: Recipe, table: list[Row], made: list[Step], found: list[Measure], spent: dict[str, float]) -> str:
     missing = sum(not row.done for row in table)
     lines = [f"# {recipe.name}", ""]
     if missing:
@@ -56,10 +60,18 @@ def _markdown(recipe: Recipe, table: list[Row], made: list[Step], spent: dict[st
     if made:
         lines += ["", "## Where data and models came from", ""]
         lines += _table(("Name", "Kind", "What was made"), [(s.name, s.kind, s.line) for s in made])
+    if found:
+        lines += ["", "## Bits per character of the data under a model, given the prompts", ""]
+        lines += _table(BPC_HEAD, [(data, model, *_bpc(facts)) for data, model, facts in found])
     if spent:
         lines += ["", "## Time", ""]
         lines += _table(("Stage", "Seconds"), [(kind, f"{value:.1f}") for kind, value in sorted(spent.items())])
     return "\n".join(lines) + "\n"
+
+
+def _bpc(facts: dict[str, Any]) -> tuple[str, ...]:
+    names = ("bits_per_character", "nats_per_character", "bits_per_byte", "bits_per_character_mean_of_rows")
+    return tuple(f"{facts[name]:.3f}" for name in names)
 
 
 def _table(head: tuple[str, ...], body: list[tuple[str, ...]]) -> list[str]:

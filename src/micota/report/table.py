@@ -10,7 +10,7 @@ from typing import Any
 
 from micota.recipe import Evaluation, Recipe
 from micota.records import read_rows
-from micota.specs import Merge, Select, Source, Spec, Train, walk
+from micota.specs import Merge, Mix, Select, Source, Spec, Train, walk
 from micota.stats import clustered_accuracy, mean
 from micota.store import Manifest, Store
 
@@ -98,6 +98,17 @@ def _score(by: str, verdicts: list[dict[str, Any]]) -> Score:
     return Score(by, *clustered_accuracy(list(of_problem.values())))
 
 
+def measures(recipe: Recipe, store: Store) -> list[tuple[str, str, dict[str, Any]]]:
+    """(data set, model, facts) of every measure that is there: bits per character, Table 4 of the paper."""
+    found = []
+    for name, spec in recipe.measures.items():
+        manifest = store.manifest(spec)
+        if manifest:
+            data, _, model = name.removeprefix("bpc:").partition("@")
+            found.append((data, model, manifest.facts))
+    return found
+
+
 @dataclass(frozen=True)
 class Step:
     """One finished data set, training or merge: its name in the recipe and what is worth a line."""
@@ -128,6 +139,8 @@ def _line(spec: Spec, manifest: Manifest) -> str:
     if isinstance(spec, Train):
         drops = f", {facts['dropped']['too_long']} too long" if facts["dropped"] else ""
         return f"{facts['steps']} steps on {facts['examples']} examples{drops}; last loss {facts['final_loss']:.3f}"
+    if isinstance(spec, Mix):
+        return f"{facts['rows']} examples, of its parts {', '.join(map(str, facts['parts']))}"
     if isinstance(spec, Merge):
         weights = ", ".join(f"{w:g}" for w in spec.weights)
         return f"{spec.method}, weight {weights}, density {spec.density:g}, lambda {spec.lambda_:g}"

@@ -151,6 +151,13 @@ class Mix(Spec):
     parts: Annotated[tuple[Part, ...], Field(strict=False, min_length=1)]
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _is_whole(self) -> Mix:
+        total = sum(part.share for part in self.parts)
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"the shares of the parts make {total:g}, not 1")
+        return self
+
 
 class Train(Spec):
     """A model fine-tuned on the responses of a data set: plain SFT, all parameters, AdamW."""
@@ -234,6 +241,7 @@ class Bpc(Spec):
     kind: ClassVar[str] = "bpc"
     model: Model
     data: Data
+    precision: Precision = "bfloat16"
 
 
 Model = Source | Train | Merge | Dial

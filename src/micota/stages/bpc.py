@@ -1,0 +1,103 @@
+"""Bits per character of a data set's responses under a model, given the prompts (Eq. 3 of the paper)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from micota.pool import find
+from micota.prompts import example
+from micota.records import Completion, read_rows, write_rows
+from micota.specs import Bpc
+from micota.stats import mean
+from micota.store import Result
+from micota.task import Task
+
+
+def run(task: Task) -> Result:
+    """Write rows {key, sample, nats, tokens, characters, bytes}; the facts sum them up.
+
+    The value of a data set is the sum of the nats over the sum of the characters; the mean of its rows stands beside.
+    Characters are code points. The end token belongs to no character and is left out.
+    """
+    spec = task.spec
+    assert isinstance(spec, Bpc)
+    source = task.input(spec.data)
+    chosen = list(find([task.store.pool(pool) for pool in source.pools], read_rows(task.rows(spec.data))))
+    rows: list[dict[str, Any]] = []
+    for measured in _measured(task, spec, chosen):
+        rows += measured
+        task.progress(len(rows), len(chosen), "responses")
+    write_rows(task.out / "rows.jsonl", rows)
+    return Result(summary(rows))
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Nats and bits for each character and each byte of UTF-8, over all rows together and as the mean of the rows."""
+    nats, tokens, characters, bytes_ = (
+        sum(row[name] for row in rows) for name in ("nats", "tokens", "characters", "bytes")
+    )
+    return {
+        "rows": len(rows),
+        "tokens": tokens,
+        "characters": characters,
+        "nats_per_character": nats / characters,
+        "bits_per_character": nats / characters / math.log(2),
+        "bits_per_byte": nats / bytes_ / math.log(2),
+        "bits_per_character_mean_of_rows": mean([row["nats"] / row["characters"] for row in rows]) / math.log(2),
+    }
+
+
+def _measured(task: Task, spec: Bpc, chosen: list[Completion]) -> Iterator[list[dict[str, Any]]]:
+    """Rows in batches of similar length: one forward pass for each batch."""
+    import torch
+    import transformers
+
+    torch.set_num_threads(task.machine.threads)
+    transformers.utils.logging.disable_progress_bar()
+    folder = task.model(spec.model)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, spec.precision))
+    model.to(task.place.device).eval()
+    made = [(row, example(tokenizer, row.prompt, row.target, None, end=0)) for row in chosen if row.target]
+    made.sort(key=lambda pair: (len(pair[1]["input_ids"]), pair[0].key, pair[0].sample))
+    for start in range(0, len(made), task.place.batch):
+        batch = made[start : start + task.place.batch]
+        nats = _nats(model, [one for _, one in batch])
+        yield [_row(row, one, value) for (row, one), value in zip(batch, nats, strict=True)]
+
+
+def _nats(model: Any, batch: list[dict[str, list[int]]]) -> list[float]:
+    """The negative log-likelihood of each row's response, in nats, summed in double precision."""
+    import torch
+
+    width = max(len(one["input_ids"]) for one in batch) - 1  # without the end token
+    ids = torch.zeros(len(batch), width, dtype=torch.long)
+    labels = torch.full((len(batch), width), -100)
+    mask = torch.zeros_like(ids)
+    for i, one in enumerate(batch):
+        length = len(one["input_ids"]) - 1
+        ids[i, :length] = torch.tensor(one["input_ids"][:length])
+        labels[i, :length] = torch.tensor(one["labels"][:length])
+        mask[i, :length] = 1
+    ids, labels, mask = (tensor.to(model.device) for tensor in (ids, labels, mask))
+    with torch.inference_mode():
+        logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
+    losses = torch.nn.functional.cross_entropy(
+        logits.transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none"
+    )
+    return [float(value) for value in losses.double().sum(1)]
+
+
+def _row(row: Completion, one: dict[str, list[int]], nats: float) -> dict[str, Any]:
+    tokens = sum(label != -100 for label in one["labels"]) - 1
+    size = len(row.target.encode("utf-8", "surrogatepass"))
+    return {
+        "key": row.key,
+        "sample": row.sample,
+        "nats": nats,
+        "tokens": tokens,
+        "characters": len(row.target),
+        "bytes": size,
+    }
