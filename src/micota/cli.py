@@ -65,12 +65,10 @@ def run(
     from micota import machine as machines
     from micota import recipe as recipes
     from micota.check import check
-    from micota.plan import refuse_unfinished_kinds
     from micota.store import Store
 
     profile = machines.load(machine)
     made = recipes.load(recipe, set_ or ())
-    refuse_unfinished_kinds(_targets(made, only))
     made = recipes.resolved(made, recipe, set_ or (), _targets(made, only))
     targets = _targets(made, only)
     place = Store(store)
@@ -159,7 +157,6 @@ def check(
     from micota import check as checks
     from micota import recipe as recipes
     from micota.errors import MicotaError
-    from micota.plan import refuse_unfinished_kinds
 
     if benchmarks:
         from micota.show import failing_golds
@@ -172,7 +169,6 @@ def check(
     made = recipes.load(recipe, set_ or ())
     for line in checks.check(made.targets):
         print(f"  {line}")
-    refuse_unfinished_kinds(made.targets)
     print(f"{made.name}: {len(made.names)} names, {len(made.evaluations)} evaluations, no mistake found")
 
 

@@ -98,6 +98,7 @@ class Run:
         pull = Pull(self.store, self.outcome.failed)
         pull.all(targets)
         self.outcome.linked += [artifact_id(spec) for spec in pull.linked]
+        self.outcome.failed |= {digest: str(error) for digest, error in pull.refused.items()}
         elsewhere = []
         running = {task.spec.digest for task, _ in self._running.values()}
         for spec in sorted(pull.ready.values(), key=lambda spec: -self._heights[spec.digest]):

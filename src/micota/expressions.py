@@ -131,9 +131,8 @@ def dial(scope: Scope, fields: dict[str, Any], path: Path) -> Dial:
         )
     if isinstance(fields.get("probe"), dict):
         here = (*path, "probe")
-        fields["probe"] = scope.build(
-            Probe, _with(scope, fields["probe"], here, data="problems"), Probe.model_fields, here
-        )
+        made = _asking(scope, _with(scope, fields["probe"], here, data="problems"), here)
+        fields["probe"] = scope.build(Probe, made, Probe.model_fields, here)
     return scope.build(Dial, _floats(fields, "weight"), Dial.model_fields, path)
 
 

@@ -29,11 +29,15 @@ STAGES = {
 
 
 class Pull:
-    """One look at the store: `ready` holds the specs whose stages can run now."""
+    """One look at the store: `ready` holds the specs whose stages can run now.
+
+    `linked` were finished without a stage; `refused` are searches that ended without a choice.
+    """
 
     def __init__(self, store: Store, failed: Collection[str] = ()) -> None:
         self.ready: dict[str, Spec] = {}
         self.linked: list[Spec] = []
+        self.refused: dict[str, MicotaError] = {}
         self._store, self._failed = store, failed
         self._answers: dict[tuple[str, bool], bool] = {}
 
@@ -73,7 +77,11 @@ class Pull:
             if not self.all(step):
                 return False
             results |= {one.digest: manifest.facts for one in step if (manifest := self._store.manifest(one))}
-            step = spec.next(results)
+            try:
+                step = spec.next(results)
+            except MicotaError as error:
+                self.refused[spec.digest] = error
+                return False
         assert isinstance(step, Choice), f"{spec.kind} ends without a choice"
         if not (self.all(spec.children) and self.satisfied(step.spec, files)):
             return False
@@ -107,16 +115,6 @@ class State:
 def survey(store: Store, targets: Iterable[Spec]) -> list[State]:
     """The state of every spec below the targets, in the order in which they would be made. Reads only."""
     return [_state(store, spec) for spec in walk(*targets)]
-
-
-def refuse_unfinished_kinds(targets: Iterable[Spec]) -> None:
-    """Stop before anything is made if a recipe needs a kind that has no stage yet."""
-    for spec in walk(*targets):
-        if not isinstance(spec, Source) and spec.kind not in STAGES and spec.next({}) is None:
-            raise MicotaError(
-                f"'{spec.kind}' is not there yet in this version of micota",
-                fix="remove it from the recipe, or run one arm with --only NAME",
-            )
 
 
 def _state(store: Store, spec: Spec) -> State:

@@ -10,7 +10,7 @@ from typing import Any
 
 from micota.recipe import Evaluation, Recipe
 from micota.records import read_rows
-from micota.specs import Merge, Mix, Select, Source, Spec, Train, walk
+from micota.specs import Dial, Merge, Mix, Select, Source, Spec, Train, walk
 from micota.stats import clustered_accuracy, mean
 from micota.store import Manifest, Store
 
@@ -141,6 +141,9 @@ def _line(spec: Spec, manifest: Manifest) -> str:
         return f"{facts['steps']} steps on {facts['examples']} examples{drops}; last loss {facts['final_loss']:.3f}"
     if isinstance(spec, Mix):
         return f"{facts['rows']} examples, of its parts {', '.join(map(str, facts['parts']))}"
+    if isinstance(spec, Dial):
+        tried = ", ".join(f"{row['weight']:g}: {row['accuracy']:.3f} at {row['tokens']:.0f}" for row in facts["dial"])
+        return f"{manifest.made['linked']}; tried {tried}"
     if isinstance(spec, Merge):
         weights = ", ".join(f"{w:g}" for w in spec.weights)
         return f"{spec.method}, weight {weights}, density {spec.density:g}, lambda {spec.lambda_:g}"
