@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event, Timer
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from micota import arithmetic
 from micota.engines import open_engine
 from micota.engines.transformers import Transformers
-from micota.errors import MicotaError
+from micota.errors import MicotaError, Stopped
 from micota.machine import Place
 from micota.records import Completion, Request, text_key
 from micota.sources import LAB_MODELS
@@ -114,6 +115,18 @@ def test_an_over_long_prompt_is_refused_by_its_key(models: Path) -> None:
     request = Request("abc", 0, "1+" * 600)
     with pytest.raises(MicotaError, match=r"problem abc has \d+ tokens; the model reads 512"):
         answers(engine(models / "student", max_tokens=5), [request])
+
+
+def test_a_request_to_stop_is_heard_within_a_batch() -> None:
+    stop = Event()
+    spec = Generate(
+        model=SOURCE, problems=Problems(source=SOURCE), prompt=Prompt(template="{problem}"), precision="float32"
+    )
+    made = open_engine(spec, TA, Place(), threads=1, stop=stop)
+    Timer(0.1, stop.set).start()
+    with pytest.raises(Stopped):
+        for _ in range(1000):
+            list(made.answer(requests(4)))
 
 
 def test_raw_mode_sends_the_bare_text() -> None:

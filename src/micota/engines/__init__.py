@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Protocol
 
 from micota.machine import Place
@@ -25,12 +26,12 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(spec: Generate, model: Path, place: Place, threads: int) -> Engine:
-    """The engine that the machine profile names, with the model loaded."""
+def open_engine(spec: Generate, model: Path, place: Place, threads: int, stop: Event | None = None) -> Engine:
+    """The engine that the machine profile names, with the model loaded. Once `stop` is set it raises Stopped soon."""
     if place.engine == "scripted":
         from micota.engines.scripted import Scripted
 
         return Scripted(spec, place)
     from micota.engines.transformers import Transformers
 
-    return Transformers(spec, model, place, threads)
+    return Transformers(spec, model, place, threads, stop or Event())

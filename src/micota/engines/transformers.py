@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
-from micota.errors import MicotaError
+from micota.errors import MicotaError, Stopped
 from micota.machine import Place
 from micota.prompts import eos_ids, opened_thought, prompt_ids, render
 from micota.records import Completion, Request
@@ -22,14 +23,14 @@ FIRST_ROUND = 64  # new tokens; each round is twice as long as the one before
 class Transformers:
     """A model and its tokenizer, loaded from `model`; `place` says on which device and how many rows at once."""
 
-    def __init__(self, spec: Generate, model: Path, place: Place, threads: int) -> None:
+    def __init__(self, spec: Generate, model: Path, place: Place, threads: int, stop: Event) -> None:
         import torch
         import transformers
 
         torch.set_num_threads(threads)
         transformers.utils.logging.disable_progress_bar()
         self.batch: int | None = place.batch
-        self._spec = spec
+        self._spec, self._stop = spec, stop
         self._name = f"transformers {transformers.__version__}"
         trust = spec.trust_remote_code
         self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=trust)
@@ -113,12 +114,20 @@ class Transformers:
             cache_implementation="static" if self._model.device.type == "cpu" else None,
             disable_compile=True,
         )
-        settings: dict[str, Any] = {"generation_config": config}
+        settings: dict[str, Any] = {"generation_config": config, "stopping_criteria": [self._unless_stopped]}
         if sampling.stop:
-            settings["stopping_criteria"] = [_Stops(self._tokenizer, sampling.stop, rows)]
+            settings["stopping_criteria"].append(_Stops(self._tokenizer, sampling.stop, rows))
         if sampling.temperature > 0:
             settings["logits_processor"] = LogitsProcessorList(self._draws(rows))
         return settings
+
+    def _unless_stopped(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        """Asked at every token: a batch may take many minutes, a request to stop must not."""
+        import torch
+
+        if self._stop.is_set():
+            raise Stopped("stopped")
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
     def _draws(self, rows: list[_Row]) -> list[Any]:
         """Temperature, top-k, top-p, then noise of each row's own: the largest noisy logit is an exact draw."""

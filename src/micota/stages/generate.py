@@ -62,7 +62,7 @@ def _requests(spec: Generate, problems: Path) -> list[Request]:
 
 def _generate(task: Task, spec: Generate, pool: Pool, missing: list[Request]) -> str:
     """Ask the engine for what is missing, batch by batch; return the first prompt as the model saw it."""
-    engine = open_engine(spec, task.model(spec.model), task.place, task.machine.threads)
+    engine = open_engine(spec, task.model(spec.model), task.place, task.machine.threads, task.progress.stop)
     about = {
         "model": task.input(spec.model).content,
         "spec": spec.own_fields,
