@@ -38,6 +38,8 @@ from micota.scoring.semantic import judge
         (r"<think>\boxed{1}</think> That is all.", "1"),
         ("The final answer is $x + 1$.", "$x + 1$"),
         ("Final Answer: 42", "42"),
+        ("**Final Answer**\n\n42", "42"),
+        (r"\boxed{5\\}", r"5\\"),
         ("I do not know, perhaps 42", None),
     ],
 )
@@ -154,3 +156,24 @@ def test_the_fast_rules_change_no_verdict(shared: Path) -> None:
     for (answer, gold), fast in decided:
         slow = judge(answer, gold, identical=False).verdict
         assert slow == (Verdict.correct if fast else Verdict.wrong), (answer, gold)
+
+
+@pytest.mark.parametrize(
+    ("response", "gold", "verdict"),
+    [
+        (r"x=\boxed{1} or x=\boxed{2}", "1,2", "correct"),
+        (r"x=\boxed{1} or x=\boxed{2}", "2", "wrong"),
+        (r"The answers are $\boxed{1}$, $\boxed{2}$, and $\boxed{3}$.", "1,2,3", "correct"),
+        (r"First \boxed{3}. No, wait. So \boxed{4}.", "3", "wrong"),
+        (r"\boxed{\textbf{(E) }27}", 27.0, "correct"),
+        (r"\boxed{\textbf{(E) }27}", r"\text{(E)}", "correct"),
+        (r"\boxed{\textbf{(E) }28}", 27.0, "wrong"),
+        (r"\boxed{\textbf{(C)}, \textbf{(D)}}", r"\text{(C)}", "wrong"),
+        (r"\boxed{m+n = 3+5 = 8}", "8", "correct"),
+        (r"\boxed{m+n = 3+6 = 8}", "8", "wrong"),
+        (r"\boxed{2x = 8}", "8", "wrong"),
+        ("<think>so it is \\boxed{7}</think> The answer is \\boxed{8}.", "7", "wrong"),
+    ],
+)
+def test_whole_responses(response: str, gold: object, verdict: str) -> None:
+    assert semantic(response, gold).verdict == verdict

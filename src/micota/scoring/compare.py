@@ -1,9 +1,10 @@
 r"""Whether two answers mean the same, type by type.
 
 The gold decides how strict to be. An interval's brackets must match; a bare list is compared as a multiset, a
-set in braces without repeats; a tuple keeps its order. A name that is only a label is dropped (`x = 5` is 5,
-`f(x) = 2x` is `2x`), but a list is never one of its elements and two equations must be multiples of
-each other. `Beyond` from below means that the values are too large to be computed.
+set in braces without repeats, a union as a set of real numbers however it is cut; a tuple keeps its order. A
+name that is only a label is dropped (`x = 5` is 5, `f(x) = 2x` is `2x`), but a list is never one of its
+elements and two equations must be multiples of each other. `Beyond` from below means that the values are too
+large to be computed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from micota.scoring.answers import (
     Union,
 )
 from micota.scoring.quantities import same_quantity, spelling
+from micota.scoring.sets import same_set
 from micota.scoring.values import equal
 
 MOST_ITEMS = 100
@@ -37,11 +39,11 @@ def same(gold: Answer, answer: Answer) -> bool:
     if isinstance(gold, Quantity) and isinstance(answer, Quantity):
         return same_quantity(gold, answer)
     if _are_cases(gold) or _are_cases(answer):
-        return _matched(_parts(gold), _parts(answer), same)
+        return _same_union(_parts(gold), _parts(answer))
     if isinstance(gold, Relation) or isinstance(answer, Relation):
         return relations.same_relation(gold, answer, same)
     if isinstance(gold, Union) or isinstance(answer, Union):
-        return _matched(_parts(gold), _parts(answer), same)
+        return _same_union(_parts(gold), _parts(answer))
     if isinstance(gold, Group) and isinstance(answer, Group):
         return _same_group(gold, answer)
     if isinstance(gold, Matrix) or isinstance(answer, Matrix):
@@ -65,6 +67,10 @@ def _unwrapped(answer: Answer) -> Answer:
     return answer
 
 
+def _same_union(gold: Sequence[Answer], answer: Sequence[Answer]) -> bool:
+    return _matched(gold, answer, same) or same_set(gold, answer)
+
+
 def _same_special(gold: Answer, answer: Answer) -> bool:
     match gold, answer:
         case Numeral(), Numeral():
@@ -76,13 +82,17 @@ def _same_special(gold: Answer, answer: Answer) -> bool:
             return digits.replace(".", "", 1).lstrip("-").isdigit() and equal(tree, ("num", Fraction(digits)))
         case Clock(), Clock():
             return gold == answer
-        case (Clock(parts=parts), Ratio(parts=others)) | (Ratio(parts=others), Clock(parts=parts)):
-            return parts == (*others, 0, 0)[:3]
+        case (Clock() as clock, Ratio(parts=others)) | (Ratio(parts=others), Clock() as clock):
+            return (*others, 0, 0)[:3] in (clock.parts, _in_day(clock))
         case Ratio(parts=left), Ratio(parts=right):
             return left == right or (len(left) == len(right) and all(left + right) and _proportional(left, right))
         case (Ratio(parts=(top, bottom)), Quantity() as value) | (Quantity() as value, Ratio(parts=(top, bottom))):
             return bool(bottom) and same_quantity(Quantity(("num", top / bottom)), value)
     return False
+
+
+def _in_day(clock: Clock) -> tuple[int, ...]:
+    return (clock.parts[0] % 12 + 12 * (clock.half == "p"), *clock.parts[1:])
 
 
 def _proportional(left: Sequence[Fraction], right: Sequence[Fraction]) -> bool:
@@ -117,6 +127,8 @@ def _same_group(gold: Group, answer: Group) -> bool:
         pair, other = (gold, answer) if _is_ordered(gold) else (answer, gold)
         one_name = relations.names_of(other.items) is None and any(isinstance(i, Relation) for i in other.items)
         plain = (pair.opening, pair.closing, other.opening) == ("(", ")", "") and not one_name
+        if pair is answer and len(pair.items) == 2 and relations.names_of(gold.items) is None:
+            return False  # two values are no point and no interval
         return plain and _in_order(gold, answer)
     names = relations.names_of(gold.items), relations.names_of(answer.items)
     if (names[0] is None) != (names[1] is None):

@@ -6,7 +6,8 @@ r"""Finding the final answer in a response.
    nothing but `and`, `or`, a comma or a letter's name (`x =`) belong to it; empty boxes are passed over; a last
    box that never closes means that there is no answer.
 3. Without a box, and only if the response was not cut: what follows `####`, or what an explicit
-   `the answer is ...` says; for GSM8K also the last number of the last line that has one.
+   `the answer is ...` or the line below a heading `Final Answer` says; for GSM8K also the last number of the last
+   line that has one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ MOST_BOXES: Final = 20
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*")
 _JOIN = re.compile(r"(?:\\[()\[\],; ]|\\text\{ ?(?:and|or) ?\}|and|or|[a-zA-Z]\s?=|[\s$,;])*")
 _STATED = re.compile(
-    r"(?:answer|result)\s*(?:is|:|=)\s*:?\s*(\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|[^\n]{1,100})", re.I
+    r"(?:(?:answer|result)\s*(?:is|:|=)\s*:?|final answer[ \t]*\n)\s*"
+    r"(\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|[^\n]{1,100})",
+    re.I,
 )
 _NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?", re.A)
 _SENTENCE_END = re.compile(r"\.(?:\s|$)|\s(?:and so|because|since|which)\b")
@@ -94,7 +97,7 @@ def _content(text: str, start: int) -> tuple[str | None, int]:
         assert match is not None
         return match[0].rstrip(".,"), match.end()
     depth = 0
-    for brace in re.compile(r"\\[{}]|[{}]").finditer(text, start):
+    for brace in re.compile(r"\\[\\{}]|[{}]").finditer(text, start):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
         if depth == 0:
             return text[start + 1 : brace.start()], brace.end()

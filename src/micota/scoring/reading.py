@@ -1,32 +1,33 @@
 """Reading an answer: which type it is, decided by what stands outside all brackets.
 
 A text is split at its separators, each part is a relation, a union, a bracketed group, a matrix or a quantity
-with its unit. What none of this reads is a text.
+with its unit; parts that are one measure in two units, or conditions that hold together, become one answer.
+What none of this reads is a text.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
 from micota.scoring.answers import REALS, Answer, Group, Matrix, Quantity, Relation, Text, Union
 from micota.scoring.grammar import expression
+from micota.scoring.measured import compound, quantity, unit_start
+from micota.scoring.relations import conjunction
+from micota.scoring.sets import NotReal, difference, intersection
 from micota.scoring.special import special_form, stripped, unwrapped, worded
 from micota.scoring.tokens import Token, Unreadable, has_plain_thousands, tokenise
-from micota.scoring.trees import INFINITY, MINUS_ONE
-from micota.scoring.values import ordered
-from micota.scoring.vocabulary import HEDGES, SCALES
+from micota.scoring.trees import Tree
+from micota.scoring.vocabulary import HEDGES
 
 _OPEN: Final = frozenset({"(", "[", "{", "{{", r"\lfloor", r"\lceil", r"\langle"})
 _CLOSE: Final = frozenset({")", "]", "}", "}}", r"\rfloor", r"\rceil", r"\rangle"})
 _SIGNS: Final = frozenset({"=", "<", ">", r"\le", r"\ge", r"\ne", r"\approx", r"\in", r"\equiv"})
 _MOST_SIGNS: Final = 4
 """At most so many plus-minus signs in one element: each doubles the answers."""
-_DEGREES: Final = frozenset({"degree", "degrees", "deg"})
-_UNIT_POWER = re.compile(r"\s*\^\s*\{?\s*(\d)\s*\}?", re.A)
 
 
 def read(text: str) -> list[Answer]:
@@ -51,7 +52,17 @@ def _listed(tokens: Sequence[Token]) -> Answer:
     items = [answer for part in parts for answer in _signed(part)]
     if not items:
         raise Unreadable("nothing to read")
-    return items[0] if len(items) == 1 else Group("", "", tuple(items))
+    if len(items) == 1:
+        return items[0]
+    joints = [tokens[at].text for at in _outside(tokens, "sep")]
+    return _joined(items, joints) or Group("", "", tuple(items))
+
+
+def _joined(items: Sequence[Answer], joints: Sequence[str]) -> Answer | None:
+    """A list that is one answer: hours and minutes, or conditions that hold together."""
+    if "or" in joints:
+        return None
+    return compound(items) or conjunction(items, "and" in joints)
 
 
 def _is_range(part: Sequence[Token]) -> bool:
@@ -114,9 +125,21 @@ def _element(tokens: Sequence[Token]) -> Answer:
         return _relation(tokens, signs)
     if cups := _outside(tokens, texts=frozenset({r"\cup"})):
         return Union(tuple(_element(part) for part in _parts(tokens, cups)))
-    if minus := _outside(tokens, texts=frozenset({r"\setminus", r"\backslash"})):
-        return _without(*(_element(part) for part in _parts(tokens, minus)))
-    return _whole(tokens) or _whole(_bare(tokens)) or _quantity(tokens)
+    return _set_algebra(tokens) or _whole(tokens) or _whole(_bare(tokens)) or _scaled(tokens) or quantity(tokens)
+
+
+def _set_algebra(tokens: Sequence[Token]) -> Answer | None:
+    r"""An intersection or a difference of sets, `\mathbb{R} - \{0\}` too."""
+    if caps := _outside(tokens, texts=frozenset({r"\cap"})):
+        sets = [_element(part) for part in _parts(tokens, caps)]
+        return _computed(lambda: intersection(sets))
+    minus = _outside(tokens, texts=frozenset({r"\setminus", r"\backslash", "-"}))
+    if minus := [at for at in minus if tokens[at].text != "-" or tokens[at + 1 : at + 2] == [Token("op", "{{")]]:
+        whole, *removed = [_element(part) for part in _parts(tokens, minus)]
+        if isinstance(whole, Quantity):
+            raise Unreadable("a number less a set")
+        return _computed(lambda: difference(whole, Union(tuple(removed))))
+    return None
 
 
 def _whole(tokens: Sequence[Token]) -> Answer | None:
@@ -139,7 +162,7 @@ def _whole(tokens: Sequence[Token]) -> Answer | None:
 
 def _bare(tokens: Sequence[Token]) -> Sequence[Token]:
     """Without a unit, a percent or a degree sign behind brackets, where it says nothing."""
-    tokens = tokens[tokens[0] == Token("unit", "$") : _unit_start(tokens)]
+    tokens = tokens[tokens[0] == Token("unit", "$") : unit_start(tokens)]
     texts = [token.text for token in tokens]
     while texts and (texts[-1] in {"%", "°"} or texts[-2:] == ["^", r"\circ"] or texts[-3:-1] == ["{", r"\circ"]):
         cut = 1 if texts[-1] in {"%", "°"} else 2 if texts[-1] == r"\circ" else 4
@@ -181,7 +204,7 @@ def _relation(tokens: Sequence[Token], places: Sequence[int]) -> Answer:
     sides = [_labelled(parts[0]) if signs[0] == "=" else _element(parts[0]), *map(_element, parts[1:])]
     if signs == [r"\in"]:
         return sides[1]
-    if signs == ["="] and _is_letter(sides[1]) and not _is_letter(sides[0]):
+    if signs == ["="] and _is_letter(sides[1]) and not _is_named(sides[0]):
         sides.reverse()
     return Relation(tuple(sides), tuple(signs))
 
@@ -200,21 +223,21 @@ def _is_letter(side: Answer) -> bool:
     return isinstance(side, Quantity) and side.tree[0] == "sym"
 
 
-def _without(whole: Answer, *removed: Answer) -> Answer:
-    r"""`\mathbb{R} \setminus \{a, b\}` as the union of the open intervals between."""
-    if whole != REALS or len(removed) != 1 or not isinstance(removed[0], Group):
-        raise Unreadable("a difference of sets")
-    if not all(isinstance(item, Quantity) for item in removed[0].items):
-        raise Unreadable("a difference of sets")
-    points = ordered([item.tree for item in removed[0].items if isinstance(item, Quantity)])
-    ends = [("mul", MINUS_ONE, INFINITY), *points, INFINITY]
-    return Union(tuple(Group("(", ")", (Quantity(a), Quantity(b))) for a, b in itertools.pairwise(ends)))
+def _is_named(side: Answer) -> bool:
+    return isinstance(side, Quantity) and (side.tree[0] == "sym" or str(side.tree[1]).startswith("of "))
+
+
+def _computed(operation: Callable[[], Answer]) -> Answer:
+    try:
+        return operation()
+    except NotReal:
+        raise Unreadable("no sets of real numbers") from None
 
 
 def _bracketed(tokens: Sequence[Token]) -> Answer:
     opening, closing, inner = tokens[0].text, tokens[-1].text, tokens[1:-1]
     if opening in {r"\lfloor", r"\lceil"}:
-        return _quantity(tokens)
+        return quantity(tokens)
     opening = {"{{": "{", r"\langle": "("}.get(opening, opening)
     closing = {"}}": "}", r"\rangle": ")"}.get(closing, closing)
     if opening == "{" and len(inner) > 2 and inner[0].kind == "sym" and inner[1].text in {"|", ":"}:
@@ -229,7 +252,7 @@ def _bracketed(tokens: Sequence[Token]) -> Answer:
     return Group(opening, closing, tuple(_element(part) for part in parts))
 
 
-def _matrix(tokens: Sequence[Token]) -> Answer:
+def _matrix(tokens: Sequence[Token]) -> Matrix:
     if not tokens[0].text.endswith("matrix") or tokens[0].text.endswith(":vmatrix"):
         raise Unreadable("an environment that is not a matrix")
     inner = tokens[1:-1]
@@ -242,44 +265,17 @@ def _matrix(tokens: Sequence[Token]) -> Answer:
     )
 
 
-def _quantity(tokens: Sequence[Token]) -> Answer:
-    if all(token.kind in {"word", "unit"} or token.text in {"(", ")", "-", "'"} for token in tokens) and any(
-        token.kind == "word" for token in tokens
-    ):
-        return worded(" ".join(token.text for token in tokens))
-    tokens, dollars = _without_dollar(tokens)
-    start = _unit_start(tokens)
-    tokens, unit = tokens[:start], tokens[start:]
-    percent = bool(tokens) and tokens[-1].text == "%"
-    while tokens and tokens[-1].text == "%":
-        tokens = tokens[:-1]
-    tree = expression(tokens)
-    if unit and unit[0].text.lower() in SCALES:
-        tree = ("mul", tree, ("num", Fraction(SCALES[unit[0].text.lower()])))
-        unit = unit[1:]
-    phrase = "$" if dollars else _UNIT_POWER.sub(r"^\1", " ".join(t.text for t in unit))
-    if phrase.lower() in _DEGREES:
-        tree, phrase = ("deg", tree), ""
-    return Quantity(tree, phrase, percent or phrase in {"percent", "per cent"})
+def _scaled(tokens: Sequence[Token]) -> Answer | None:
+    """A matrix with a factor in front of it."""
+    start = next((at for at, token in enumerate(tokens) if token.text.startswith(r"\begin:")), 0)
+    if not start or not tokens[-1].text.startswith(r"\end:"):
+        return None
+    factor = ("num", Fraction(-1)) if [t.text for t in tokens[:start]] == ["-"] else expression(tokens[:start])
+    rows = _matrix(tokens[start:]).rows
+    return Matrix(tuple(tuple(_times(factor, cell) for cell in row) for row in rows))
 
 
-def _without_dollar(tokens: Sequence[Token]) -> tuple[Sequence[Token], bool]:
-    for at in (0, 1):
-        if at < len(tokens) and tokens[at] == Token("unit", "$"):
-            return [*tokens[:at], *tokens[at + 1 :]], True
-    return tokens, False
-
-
-def _unit_start(tokens: Sequence[Token]) -> int:
-    """Where the trailing words and units begin; `cm^2` and `m/s` belong to them."""
-    start = at = len(tokens)
-    while at > 0:
-        token = tokens[at - 1]
-        if token.text == "}" and [t.text for t in tokens[max(at - 4, 0) : at - 2]] == ["^", "{"]:
-            at -= 3
-        elif token.kind == "unit" or (token.kind == "word" and not token.text.isupper()):
-            start = at - 1
-        elif not (token.text in {"^", "/", ".", "*", "-"} or (token.kind == "num" and tokens[at - 2].text == "^")):
-            break
-        at -= 1
-    return start
+def _times(factor: Tree, cell: Answer) -> Answer:
+    if not isinstance(cell, Quantity):
+        raise Unreadable("a matrix of no numbers")
+    return replace(cell, tree=("mul", factor, cell.tree))

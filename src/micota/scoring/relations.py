@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import chain
 from typing import Final
 
 from micota.scoring.answers import Answer, Group, Quantity, Relation, Text, Union
-from micota.scoring.trees import INFINITY, MINUS_ONE, Beyond, Tree, functions, letters, renamed
+from micota.scoring.numeric import numeric
+from micota.scoring.sets import NotReal, covers_all, intersection
+from micota.scoring.trees import INFINITY, MINUS_ONE, Beyond, Tree, Undefined, functions, letters, renamed
 from micota.scoring.values import proportion
 
 Same = Callable[[Answer, Answer], bool]
@@ -32,7 +35,7 @@ def same_relation(gold: Answer, answer: Answer, same: Same) -> bool:
     assert isinstance(answer, Relation)
     if not _is_consistent(answer, same):
         return False
-    return any(same(gold, reading) for reading in _readings(answer)[-1:])
+    return any(same(gold, reading) for reading in _readings(answer)[-1:] or _asked(gold, answer))
 
 
 def _readings(relation: Relation) -> list[Answer]:
@@ -47,6 +50,15 @@ def _readings(relation: Relation) -> list[Answer]:
     if all(_is_plain(side) for side in relation.sides):
         return [*relation.sides, value_of(relation)]
     return []
+
+
+def _asked(gold: Answer, answer: Relation) -> list[Answer]:
+    """The number in `m + n = 8`: an answer that repeats the expression, in several letters, that was asked for."""
+    first, *rest = answer.sides
+    number = isinstance(gold, Quantity) and _is_plain(gold) and all(map(_is_plain, rest))
+    if not number or not isinstance(first, Quantity) or len(letters(first.tree)) < 2:
+        return []
+    return [value_of(answer)] if set(answer.signs) <= _EQUAL else []
 
 
 def _is_plain(side: Answer) -> bool:
@@ -84,7 +96,9 @@ def _name(tree: Tree) -> str:
         return f"{tree[1]} {tree[2][1]}"
     if tree[0] == "mul":
         parts = [_name(part) for part in tree[1:]]
-        return "".join(parts) if all(part and part.split("_")[0].strip("'").isupper() for part in parts) else ""
+        labels = [part.split("_")[0].strip("'") for part in parts]
+        angled = labels[0] in {r"\angle", r"\triangle"}
+        return "".join(parts) if all(label.isupper() for label in labels[angled:]) else ""
     return ""
 
 
@@ -109,6 +123,8 @@ def as_intervals(relation: Relation) -> list[Answer]:
         sides, signs = sides[::-1], [_FLIPPED.get(signs[0], signs[0])]
     if len(sides) == 2 and _is_plain(sides[1]) and _is_variable(sides[0]):
         return _half_line(relation, signs[0], sides[1])
+    if len(sides) == 2 and _is_plain(sides[1]) and (radius := _radius(sides[0], sides[1])):
+        return _about_zero(relation, signs[0], radius)
     if len(sides) == 3 and _is_plain(sides[0]) and _is_plain(sides[2]) and not _is_plain(sides[1]):
         if set(signs) <= _MORE:
             sides, signs = sides[::-1], [_FLIPPED[sign] for sign in signs[::-1]]
@@ -131,6 +147,58 @@ def _half_line(relation: Relation, sign: str, end: Answer) -> list[Answer]:
     if sign == r"\ne":
         return [Group("(", ")", (low, end)), Group("(", ")", (end, high))]
     return [relation]
+
+
+def _radius(side: Answer, end: Answer) -> Tree | None:
+    """The r of `|x| < r`, if it is positive. (`x^2 < r^2` is a question, not yet an answer.)"""
+    if not isinstance(side, Quantity) or not isinstance(end, Quantity) or not _is_positive(end.tree):
+        return None
+    match side.tree:
+        case ("fn", "abs", ("sym", _)):
+            return end.tree
+    return None
+
+
+def _is_positive(tree: Tree) -> bool:
+    try:
+        value = numeric(tree, {}, 50)
+    except (Undefined, ZeroDivisionError):
+        return False
+    return bool(value.imag == 0 and 0 < value.real < float("inf"))
+
+
+def _about_zero(relation: Relation, sign: str, radius: Tree) -> list[Answer]:
+    low, high = Quantity(("mul", MINUS_ONE, radius)), Quantity(radius)
+    if sign in _LESS:
+        return [Group("[", "]", (low, high)) if sign == r"\le" else Group("(", ")", (low, high))]
+    if sign in _MORE:
+        return _half_line(relation, _FLIPPED[sign], low) + _half_line(relation, sign, high)
+    return [relation]
+
+
+def conjunction(items: Sequence[Answer], stated: bool) -> Answer | None:
+    r"""Conditions on one letter that hold together, `x > 1 \text{ and } x < 2`, as the set that they leave.
+
+    `x \ne 2, 3` and a comma between conditions that would otherwise say nothing (`x > 1, x < 2`) are such too.
+    """
+    first = items[0]
+    if isinstance(first, Relation) and first.signs == (r"\ne",):
+        items = [first, *(_unlike_too(first, item) for item in items[1:])]
+    relations = [item for item in items if isinstance(item, Relation)]
+    if len(relations) < len(items) or len(set[str]().union(*map(_letters_of, relations))) != 1:
+        return None
+    parts = [as_intervals(item) for item in relations]
+    if any(part == [item] for part, item in zip(parts, relations, strict=True)):
+        return None
+    together = stated or any(r"\ne" in item.signs for item in relations) or covers_all(list(chain(*parts)))
+    try:
+        return intersection([Union(tuple(part)) for part in parts]) if together else None
+    except NotReal:
+        return None
+
+
+def _unlike_too(first: Relation, item: Answer) -> Answer:
+    return replace(first, sides=(first.sides[0], item)) if isinstance(item, Quantity) else item
 
 
 def _same_pair(gold: Relation, answer: Relation, same: Same) -> bool:

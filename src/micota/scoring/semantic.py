@@ -33,7 +33,11 @@ FAILED: Final = "the scorer failed"
 _UNIT_LETTER = re.compile(r"(\d)(?:\\,|~|\s)+([mgshLNJW])\s*$", re.A)
 """`5 m` may be a length or a product: both readings are tried."""
 _JOINED = re.compile(r",|\\text\s*\{[\s,]*(?:and|or)\s*\}|\b(?:and|or)\b")
-_CHOICE = re.compile(r"\s*\(?([A-J])\)?\s*[).:]\s*\S.*", re.S)
+_CHOICE = re.compile(
+    r"\s*(?:(?i:option|choice)\s+\(?([A-J])\)?|\(?([A-J])\)?\s*[).:]\s*(?![,;&/]|(?:and|or)\b|\(?[A-J]\))(\S.*))",
+    re.S,
+)
+"""`(C) 12` or `Option C`: the letter of a choice, and what it stands for."""
 
 
 def semantic(response: str, gold: object, benchmark: str | None = None, truncated: bool = False) -> Grade:
@@ -91,8 +95,7 @@ def _compared(answer: str, gold: str) -> Grade:
 
 def _unlike(answer: str, gold: str, golds: Sequence[Answer], answers: Sequence[Answer]) -> Grade:
     """The grade where no reading agrees: a named choice, a restatement, another parser's word, or wrong."""
-    choice = _CHOICE.fullmatch(unwrapped(stripped(answer)))
-    if choice and any(isinstance(reading, (Text, Quantity)) and same(reading, read(choice[1])[0]) for reading in golds):
+    if (choice := _CHOICE.fullmatch(unwrapped(stripped(answer)))) and _chosen(choice, golds):
         return Grade(Verdict.correct, answer, "the same choice")
     spellings = {part.strip() for part in _JOINED.split(answer)}
     if len(spellings) > 1 and any(restates(ours, theirs) for ours in golds for theirs in answers):
@@ -104,3 +107,12 @@ def _unlike(answer: str, gold: str, golds: Sequence[Answer], answers: Sequence[A
         if agree(gold, answer):
             return Grade(Verdict.correct, answer, "the same by math-verify")
     return Grade(Verdict.wrong, answer, "another meaning")
+
+
+def _chosen(choice: re.Match[str], golds: Sequence[Answer]) -> bool:
+    """Whether the gold is the letter of a choice or, where that is no letter, the value behind it."""
+    letter = read(choice[1] or choice[2])[0]
+    if any(isinstance(gold, (Text, Quantity)) and same(gold, letter) for gold in golds):
+        return True
+    values = [gold for gold in golds if isinstance(gold, Quantity) and gold.tree[0] != "sym"]
+    return any(same(gold, value) for gold in values for value in read(choice[3] or ""))

@@ -16,8 +16,8 @@ _WRAPPED = re.compile(
 _LAYOUT = re.compile(r"\\[!,;: ]|\$|~|\\left|\\right|\\quad|\\displaystyle")
 _MATHS = re.compile(r"\\[a-zA-Z]|[=<>^_\[+*/]|\d\s*[(\[]|[a-z]\(")
 _CLOCK = re.compile(r"(\d{1,2})(?:\s*:\s*(\d\d))?(?:\s*:\s*(\d\d))?\s*([ap])\.?\s?m\b\.?", re.I | re.A)
-_RATIO = re.compile(r"\s*\d+(?:\.\d+)?(?:\s*:\s*\d+(?:\.\d+)?)+\s*", re.A)
-_NUMERAL = re.compile(r"\s*(-?[0-9A-Z]+(?:\.[0-9A-Z]+)?)\s*_\s*(?:\{\s*(\d\d?)\s*\}|(\d))\s*", re.A)
+_RATIO = re.compile(r"\s*\d+(?:\.\d+)?(?:(?:\s*:\s*|\s+to\s+)\d+(?:\.\d+)?)+\s*", re.A)
+_NUMERAL = re.compile(r"\s*(-?[0-9A-Z]+(?:\.[0-9A-Z]+)?)\s*_\s*(?:\{\s*(\d\d?|[a-z]{3,8})\s*\}|(\d))\s*", re.A)
 _BASE_WORDS = re.compile(r"\s*(-?[0-9A-Z]+)\s*\(?\s*(?:in )?base[ -]+(\d\d?)\s*\)?\s*", re.A | re.I)
 
 
@@ -27,7 +27,7 @@ def stripped(text: str) -> str:
     for _ in range(_MOST_WRAPPINGS):
         before = text
         if not text.endswith("..."):
-            text = text.rstrip(" \t\n.,;:")
+            text = text.removesuffix("\\\\").rstrip(" \t\n.,;:")
         text = text.strip("$ \t\n")
         if text.startswith("{") and text.endswith("}") and _closes_last(text):
             text = text[1:-1]
@@ -56,8 +56,8 @@ def words_of(text: str) -> str:
     """A text as lower-case words with single blanks, articles and punctuation dropped."""
     text = _LAYOUT.sub(" ", _WRAPPED.sub(r" \1 ", text)).lower()
     text = re.sub(r"[.,;:!?\"'()\\{}\[\]]+", " ", text)
-    words = [word for word in text.split() if word not in {"the", "a", "an"}] or text.split()
-    return " ".join(words)
+    words = [word for word in text.split() if word not in {"the", "a", "an"}]
+    return " ".join(words if any(len(word) > 1 for word in words) else text.split())  # `(A) D` names two letters
 
 
 def special_form(plain: str) -> Answer | None:
@@ -66,10 +66,11 @@ def special_form(plain: str) -> Answer | None:
         parts = tuple(int(part or 0) for part in match.groups()[:3])
         return Clock(parts, match[4].lower())
     if _RATIO.fullmatch(plain):
-        return Ratio(tuple(Fraction(part.strip()) for part in plain.split(":")))
+        return Ratio(tuple(Fraction(part.strip()) for part in re.split(":|to", plain)))
     if match := _NUMERAL.fullmatch(plain) or _BASE_WORDS.fullmatch(plain):
-        base = int(match[2] or match[match.lastindex or 2])
-        return Numeral(match[1].lstrip("0") or "0", base)
+        base = match[2] or match[match.lastindex or 2]
+        if base.isdecimal() or base in NUMBERS:
+            return Numeral(match[1].lstrip("0") or "0", NUMBERS.get(base) or int(base))
     return None
 
 

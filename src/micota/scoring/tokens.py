@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from micota.scoring.spellings import respelt
 from micota.scoring.units import is_unit
 from micota.scoring.vocabulary import LAYOUT, NAMED, SHORT_NOUNS, SIGNS, SPELLINGS, TEXT, TRANSPARENT
 
@@ -34,9 +35,6 @@ _MARKED = re.compile(r"(?<![\d.])(\d{1,3})((?:(?:\{,\}|,\s*\\!\s*|\\[, ]|\{\\,\}
 _SPACED = re.compile(r"\s*([-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?)\s*", re.A)
 _MATHS = re.compile(r"\\[a-zA-Z]|[\^=+_<>]|\d[a-z]\b")
 _PLAIN = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])", re.A)
-
-_REPEATS = re.compile(r"(?<!\d)(\d*\.\d*?)(\d)\2\2+\s*(?:\.\.\.|\\(?:ldots|dots|cdots))", re.A)
-_CHOOSE = re.compile(r"(?:\{|^)([^{}]*)\\choose([^{}]*)(?:\}|$)")
 _JOINING: Final = frozenset({"and", "or"})
 
 
@@ -45,9 +43,7 @@ def tokenise(text: str, thousands: bool = False) -> list[Token]:
     if len(text) > LONGEST:
         raise Unreadable(f"longer than {LONGEST} characters")
     text = _MARKED.sub(lambda m: m[1] + re.sub(r"\D", "", m[2]), text.translate(SIGNS))
-    text = _REPEATS.sub(r"\1\\overline{\2}", text)
-    text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
-    text = text.replace("{,}", ",").replace("{:}", ":")
+    text = respelt(text).replace("{,}", ",").replace("{:}", ":")
     if _SPACED.fullmatch(text):
         text = text.replace(" ", "")
     if thousands:
@@ -109,8 +105,8 @@ class _Scanner:
             self.add("sep", sign)
         elif sign == "_":
             self.add("sub", self.group())
-        elif sign == r"\$":
-            self.add("unit", "$")
+        elif sign in {r"\$", "¢"}:
+            self.add("unit", sign[-1])
         elif sign == r"\text":
             raise Unreadable("text without braces")
         elif sign[0] == "\\" and sign[1:].isalpha():
