@@ -80,7 +80,7 @@ def load(name: str, overrides: Iterable[str] = (), lock: sources.Lock | None = N
     if not isinstance(tree.value, dict):
         raise MicotaError(f"{path.name} is no recipe", fix="begin with `name:` and `arms:`")
     for override in overrides:
-        _override(tree.value, override)
+        yaml_tree.override(tree.value, override)
     beside = Path.cwd() if path.is_relative_to(SHIPPED) else path.absolute().parent
     return _Reader(tree, path, beside, lock or sources.Lock(beside / f"{path.stem}.lock")).read()
 
@@ -291,25 +291,3 @@ def _words(value: Any) -> Iterable[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _words(item)
-
-
-def _override(top: dict[str, Any], text: str) -> None:
-    """Apply `--set a.b=c`; the path must exist or end in a field that its kind will check."""
-    place, equals, value = text.partition("=")
-    if not equals:
-        raise MicotaError(f"'--set {text}' sets nothing", fix="--set let.ta-long.train.lr=2e-5")
-    node: Any = top
-    key: Any
-    *parents, last = place.split(".")
-    for i, part in enumerate(parents):
-        key = int(part) if isinstance(node, list) and part.isdigit() else part
-        try:
-            node = node[key]
-        except (KeyError, IndexError, TypeError):
-            known = [str(k) for k in node] if isinstance(node, dict) else []
-            where = ".".join(parents[:i]) or "the recipe"
-            raise MicotaError(f"'--set {place}': {where} has no '{part}'", fix=suggestion(part, known)) from None
-    if not isinstance(node, dict | list):
-        raise MicotaError(f"'--set {place}': {'.'.join(parents)} has no fields")
-    key = int(last) if isinstance(node, list) and last.isdigit() else last
-    node[key] = yaml_tree.read(value, "--set").value

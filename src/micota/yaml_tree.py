@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from micota.errors import MicotaError
+from micota.errors import MicotaError, suggestion
 
 Path = tuple[str | int, ...]
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -56,6 +56,28 @@ def scalar(text: str) -> Any:
     if _INT.fullmatch(text):
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
     return float(text) if _FLOAT.fullmatch(text) else text
+
+
+def override(top: dict[str, Any], text: str) -> None:
+    """Apply `--set a.b=c`; the path must exist or end in a field that its kind will check."""
+    place, equals, value = text.partition("=")
+    if not equals:
+        raise MicotaError(f"'--set {text}' sets nothing", fix="--set let.ta-long.train.lr=2e-5")
+    node: Any = top
+    key: Any
+    *parents, last = place.split(".")
+    for i, part in enumerate(parents):
+        key = int(part) if isinstance(node, list) and part.isdigit() else part
+        try:
+            node = node[key]
+        except (KeyError, IndexError, TypeError):
+            known = [str(k) for k in node] if isinstance(node, dict) else []
+            where = ".".join(parents[:i]) or "the recipe"
+            raise MicotaError(f"'--set {place}': {where} has no '{part}'", fix=suggestion(part, known)) from None
+    if not isinstance(node, dict | list):
+        raise MicotaError(f"'--set {place}': {'.'.join(parents)} has no fields")
+    key = int(last) if isinstance(node, list) and last.isdigit() else last
+    node[key] = read(value, "--set").value
 
 
 def _plain(node: Any, path: Path, lines: dict[Path, int], name: str) -> Any:
