@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import World, kinds
 
+from micota import sources
 from micota.claims import Claims, holder
 from micota.errors import MicotaError
 from micota.pool import Pool, Writer, find
@@ -134,3 +135,21 @@ def test_names_are_links_to_the_artifacts(world: World) -> None:
     link = world.store.root / "names" / "small" / "ta-mid"
     assert (link / "files" / "model.safetensors").is_file()
     assert not os.path.isabs(os.readlink(link))
+
+
+def test_the_hash_of_a_large_file_is_remembered_until_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sources, "LARGE", 4)
+    (tmp_path / "small").write_text("abc")
+    sources.content_hash(tmp_path / "small")
+    assert not (tmp_path / "cache").exists()
+    large = tmp_path / "large"
+    large.write_text("one of them")
+    first = sources.content_hash(large)
+    assert "large" in (tmp_path / "cache" / "micota" / "hashes.json").read_text()
+    assert sources.content_hash(large) == first
+    large.write_text("two of them")
+    os.utime(large, (1, 1))
+    assert sources.content_hash(large) != first

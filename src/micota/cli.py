@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from micota.execution import Outcome
+    from micota.machine import Machine
     from micota.recipe import Recipe
     from micota.specs import Spec
     from micota.store import Store
@@ -84,13 +85,12 @@ def _targets(made: Recipe, only: str | None) -> list[Spec]:
     return [made.named(only)] if only else made.targets
 
 
-def _execute(console: Console, place: Store, profile: object, made: Recipe, targets: list[Spec]) -> Outcome:
+def _execute(console: Console, place: Store, profile: Machine, made: Recipe, targets: list[Spec]) -> Outcome:
     from micota.execution import Run
-    from micota.machine import Machine
     from micota.progress import Bars
+    from micota.show import labels
 
-    assert isinstance(profile, Machine)
-    with Bars(console, _labels(made)) as bars:
+    with Bars(console, labels(made)) as bars:
         running = Run(place, profile, bars)
         with _signals(running.stop):
             try:
@@ -111,7 +111,7 @@ def plan(
     """Show what a run would find done, partial or new; makes nothing."""
     from micota import plan as plans
     from micota import recipe as recipes
-    from micota.show import plan_table
+    from micota.show import labels, plan_table
     from micota.store import Store
 
     made = recipes.load(recipe, set_ or ())
@@ -120,7 +120,7 @@ def plan(
         print("\n".join([why, *plans.why(place, made.named(why))]))
         return
     targets = _targets(made, only)
-    plan_table(_console(), plans.survey(place, targets), _labels(made))
+    plan_table(_console(), plans.survey(place, targets), labels(made))
 
 
 @app.command()
@@ -226,16 +226,12 @@ def _console() -> Console:
 
 
 @contextmanager
-def _signals(stop: object) -> Iterator[None]:
+def _signals(stop: Callable[[bool], None]) -> Iterator[None]:
     """The first SIGTERM or Ctrl-C asks the stages to stop, the second kills them."""
-    from collections.abc import Callable
-    from typing import cast
-
-    ask = cast("Callable[[bool], None]", stop)
     asked: list[int] = []
 
     def handle(number: int, frame: object) -> None:
-        ask(bool(asked))
+        stop(bool(asked))
         asked.append(number)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -244,13 +240,6 @@ def _signals(stop: object) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _labels(made: Recipe) -> dict[str, str]:
-    """What to call each spec: its name, or the name of what it belongs to."""
-    from micota.show import labels
-
-    return labels(made)
 
 
 def _show_report(console: Console, made: Recipe, place: Store) -> None:

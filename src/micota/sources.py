@@ -17,9 +17,11 @@ from typing import Any, Literal
 import micota
 from micota.errors import MicotaError, suggestion
 from micota.specs import Source
+from micota.store import write_whole
 
 What = Literal["model", "dataset", "grader"]
 LAB_MODELS = Path(micota.__file__).parent / "lab" / "models"
+LARGE = 64 * 2**20  # bytes: weights of a real model take minutes to hash, at every plan if nobody remembered
 LAB_WORLD = "lab:arithmetic"
 LAB_WORLD_VERSION = "1"  # raise it when the world writes other problems for the same seed
 DATA_FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -64,7 +66,7 @@ def content_hash(path: Path) -> str:
     """The hash of a file, or of all files of a folder by relative name; hidden files are left out."""
     digest = hashlib.sha256()
     for name, file in _files(path):
-        digest.update(f"{name}\0{_file_hash(file, file.stat().st_size, file.stat().st_mtime_ns)}\0".encode())
+        digest.update(f"{name}\0{_file_hash(file)}\0".encode())
     return digest.hexdigest()
 
 
@@ -171,13 +173,20 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
             yield name.as_posix(), file
 
 
-_hashes: dict[tuple[str, int, int], str] = {}
+def _file_hash(path: Path) -> str:
+    """The SHA-256 of a file. That of a large one is remembered, and read again when its size or time differs."""
+    stat = path.stat()
+    if stat.st_size < LARGE:
+        return _sha256(path)
+    memory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "micota" / "hashes.json"
+    known: dict[str, str] = json.loads(memory.read_text()) if memory.is_file() else {}
+    key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+    if key not in known:
+        known[key] = _sha256(path)
+        write_whole(memory, known)
+    return known[key]
 
 
-def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
-    """The SHA-256 of a file, read again only when its size or time of change differs."""
-    key = (str(path), size, mtime_ns)
-    if key not in _hashes:
-        with open(path, "rb") as file:
-            _hashes[key] = hashlib.file_digest(file, "sha256").hexdigest()
-    return _hashes[key]
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from micota.engines import open_engine
 from micota.pool import Key, Pool, Writer
@@ -27,13 +28,13 @@ def run(task: Task) -> Result:
     pool.refresh()
     rows = [_row(completion) for completion in pool.read((r.key, r.sample) for r in wanted)]
     write_rows(task.out / "rows.jsonl", rows)
-    tokens = [int(str(row["tokens"])) for row in rows]
+    tokens = [row["tokens"] for row in rows]
     facts = {
         "rows": len(rows),
         "generated": len(missing),
         "reused": len(rows) - len(missing),
         "tokens": sum(tokens),
-        "mean_tokens": mean([float(t) for t in tokens]),
+        "mean_tokens": mean(tokens),
         "truncated": sum(row["finish"] == "length" for row in rows),
     }
     return Result(facts | ({"first_prompt": rendered} if rendered else {}), [pool_id])
@@ -63,11 +64,8 @@ def _requests(spec: Generate, problems: Path) -> list[Request]:
 def _generate(task: Task, spec: Generate, pool: Pool, missing: list[Request]) -> str:
     """Ask the engine for what is missing, batch by batch; return the first prompt as the model saw it."""
     engine = open_engine(spec, task.model(spec.model), task.place, task.machine.threads, task.progress.stop)
-    about = {
-        "model": task.input(spec.model).content,
-        "spec": spec.own_fields,
-        "first_prompt": engine.render(missing[0]),
-    }
+    first = engine.render(missing[0])
+    about = {"model": task.input(spec.model).content, "spec": spec.own_fields, "first_prompt": first}
     batches = _batches(task, missing, engine.batch)
     total, tokens = sum(len(batch) for batch in batches), 0
     done = 0
@@ -81,7 +79,7 @@ def _generate(task: Task, spec: Generate, pool: Pool, missing: list[Request]) ->
                 done += len(answers)
                 task.progress(done, total, "answers", f"{tokens} tokens")
             done += 0 if owed else len(batch)
-    return engine.render(missing[0])
+    return first
 
 
 def _batches(task: Task, missing: list[Request], size: int | None) -> list[list[Request]]:
@@ -100,7 +98,7 @@ def _read(path: Path) -> list[list[tuple[str, int, str]]]:
     return json.loads(path.read_text()) if path.exists() else []
 
 
-def _row(completion: Completion) -> dict[str, str | int]:
+def _row(completion: Completion) -> dict[str, Any]:
     return {
         "key": completion.key,
         "sample": completion.sample,
