@@ -10,7 +10,7 @@ SHARED ?=
 .PHONY: lab test fuzz format clean
 
 lab: $(VENV)/.ready
-	$(BIN)/micota run lab-mini
+	$(BIN)/micota run lab
 
 test: $(VENV)/.ready-for-tests
 	$(BIN)/ruff format --check .

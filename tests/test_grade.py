@@ -12,8 +12,8 @@ from test_recipe import command
 
 from micota.overlap import shared as shared_text
 from micota.records import read_rows
-from micota.report.files import printed
-from micota.report.table import rows as table_rows
+from micota.report.pooled import models
+from micota.report.results import Results
 
 
 def lines(path: Path, rows: list[Any]) -> Path:
@@ -43,7 +43,7 @@ def test_rows_keep_their_order_and_fields_and_get_both_grades(
     assert got[0]["mine"] == [1]
     assert all(row["reason"] for row in got)
     said = capsys.readouterr().out
-    assert "25.0 ± 21.7 %" in said
+    assert "25.0 ± 25.0 %" in said  # sqrt(p (1 - p) / (n - 1))
     assert "50.0 ± 25.0 %" in said
     assert "Where they part" in said
 
@@ -146,8 +146,8 @@ def test_a_benchmark_brings_its_prompt_stops_and_limit_and_both_scorers(world: W
     assert asked.prompt.template.startswith("Solve the following math problem.")
     assert (asked.sampling.stop, asked.sampling.max_tokens, asked.precision) == (("Problem:",), 16_000, "bfloat16")
     world.run()
-    (row,) = table_rows(recipe, world.store)
-    assert [(score.by, score.accuracy) for score in row.scores] == [("semantic", 1.0), ("exact_match", 0.5)]
+    (model,) = models(Results(recipe, world.store))
+    assert [model.accuracy(["aime"], by).value for by in ("semantic", "exact_match")] == [1.0, 0.5]
 
 
 def test_sections_of_evaluate_have_prompts_of_their_own(world: World) -> None:
@@ -157,6 +157,7 @@ def test_sections_of_evaluate_have_prompts_of_their_own(world: World) -> None:
     world.recipe_file.write_text(text[: text.index("evaluate:")] + f"evaluate: [{first}, {second}]\n")
     templates = {one.role: one.spec.completions.prompt.template for one in world.load().evaluations}
     assert templates["teacher"] == "Q {problem}"
-    head, body = printed(table_rows(world.load(), world.store))
-    assert len(head) == len(body[0]) == 10
+    scorers = {model.word: list(model.answers[0].graded) for model in models(Results(world.load(), world.store))}
+    assert scorers["micota"] == ["semantic"]
+    assert scorers["teacher"] == ["semantic", "exact_match"]
     assert templates["micota"].endswith("\\boxed{}.")

@@ -22,15 +22,43 @@ defaults:
   train: {precision: float32, batch: 8, cutoff: 200, lr: 1e-4, max_steps: 12}
 let:
   train-set: {problems: {source: "lab:arithmetic", split: train, n: 40}}
+  probe-set: {problems: {source: "lab:arithmetic", split: dev, n: 8}}
+  test-set: {problems: {source: "lab:arithmetic", split: test, n: 8}}
+  student: {pretrain: {shape: {width: 32, layers: 1, heads: 1, feedforward: 32}, window: 128,
+                       phases: [{style: terse, steps: 250, lr: 1e-3, batch: 8}]}}
   long-cot: {distil: {from: lab:ta, data: train-set}}
   ta-long: {train: {base: lab:student, data: long-cot}}
-  ta-mid: {merge: {base: lab:student, models: [ta-long], method: dare_ties, density: 0.7, weight: 0.5, rescale: l1}}
+  ta-mid:
+    dial: {base: lab:student, models: [ta-long], method: dare_ties, density: 0.7, rescale: l1, weight: [0.5, 0.9],
+           steps: 2, target: {length: 0.5, of: ta-long}, fallback: nearest,
+           probe: {data: probe-set, n: 8, prompt: "{problem}", precision: float32, sampling: {max_tokens: 40}}}
   mid-cot: {distil: {from: ta-mid, data: train-set}}
+  mixed: {mix: [{data: long-cot, share: 0.5}, {data: mid-cot, share: 0.5}]}
 arms:
-  micota: {train: {base: lab:student, data: mid-cot}}
+  micota: {train: {base: student, data: mixed}}
+evaluate: {models: [arms], data: [test-set], prompt: "{problem}", precision: float32, sampling: {max_tokens: 8}}
+measure: {bpc: {models: [student], data: [mid-cot], precision: float32}}
 """
 LAUNCHED = "accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no"
-KINDS = ("problems", "generate", "verify", "select", "train", "merge")
+KINDS = ("problems", "generate", "verify", "select", "train", "pretrain", "merge", "mix", "bpc")  # in the run's order
+KILLED = """
+import os, signal
+from micota import cli, execution
+stage = execution.stage
+def killed(kind):
+    def run(task):
+        report = task.progress.report
+        def last(done, total, unit, note=""):
+            report(done, total, unit, note)
+            if 4 <= done < total:
+                os.kill(os.getpid(), signal.SIGKILL)
+        task.progress.report = last
+        stage(kind)(task)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run if kind == "{kind}" else stage(kind)
+execution.stage = killed
+cli.main()
+"""
 
 
 class Place:
@@ -41,20 +69,12 @@ class Place:
         self.store = folder / "store"
         (folder / "recipe.yaml").write_text(RECIPE)
         train = "{checkpoint_every: 3" + (f", prefix: {prefix}" if prefix else "") + "}"
-        (folder / "machine.yaml").write_text(f"jobs: 1\nthreads: 1\ngenerate: {{batch: 8}}\ntrain: {train}\n")
+        rest = "generate: {batch: 8}\npretrain: {checkpoint_every: 2}\n"
+        (folder / "machine.yaml").write_text(f"jobs: 1\nthreads: 1\n{rest}train: {train}\n")
 
-    def start(self) -> subprocess.Popen[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "micota",
-            "run",
-            "recipe.yaml",
-            "--machine",
-            "machine.yaml",
-            "--store",
-            "store",
-        ]
+    def start(self, *program: str) -> subprocess.Popen[str]:
+        arguments = ["run", "recipe.yaml", "--machine", "machine.yaml", "--store", "store"]
+        command = [sys.executable, *(program or ("-m", "micota")), *arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
         return subprocess.Popen(
             command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -77,21 +97,26 @@ class Place:
         said, _ = process.communicate(timeout=100)
         return process.returncode, said
 
-    def working(self, kind: str) -> bool:
-        """Whether a stage of the kind is under way, with something of it done where that can be seen."""
-        for work in self.store.glob(f"making/{kind}-*"):
-            if kind == "train":
-                return any(work.glob("scratch/checkpoints/*/complete"))
-            if kind == "generate":
-                return any(path.stat().st_size for path in self.store.glob("pools/*/*.jsonl"))
-            if (work / "task.json").exists():
-                return True
-        return False
+    def killed_in(self, kind: str) -> int:
+        """Run until a stage of the kind has done a part of it or, where it has no parts, has written its files and
+        nobody has signed them yet; the exit code."""
+        process = self.start("-c", KILLED.format(kind=kind))
+        process.communicate(timeout=200)
+        return process.returncode
+
+    def training(self) -> bool:
+        """Whether a training is under way, with a checkpoint written."""
+        return any(self.store.glob("making/train-*/scratch/checkpoints/*/complete"))
 
     def contents(self) -> dict[str, str]:
         """The content hash of every artifact: of its files' names and bytes, which hold sorted rows or weights."""
         manifests = [json.loads(path.read_text()) for path in self.store.glob("artifacts/*/manifest.json")]
         return {f"{m['kind']}-{m['digest']}": m["content"] for m in manifests}
+
+    def made(self) -> list[str]:
+        """The artifacts that a stage made: all but those that are links to another."""
+        manifests = [json.loads(path.read_text()) for path in self.store.glob("artifacts/*/manifest.json")]
+        return [m["digest"] for m in manifests if m["same_as"] is None]
 
     def pooled(self) -> Counter[tuple[str, str, int]]:
         found: Counter[tuple[str, str, int]] = Counter()
@@ -112,8 +137,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Place:
 def test_killed_in_every_stage_it_ends_with_the_same_bytes(undisturbed: Place, tmp_path: Path) -> None:
     place = Place(tmp_path)
     for kind in KINDS:
-        code, _ = place.interrupt(lambda kind=kind: place.working(kind), signal.SIGKILL)  # type: ignore[misc]
-        assert code == -signal.SIGKILL
+        assert place.killed_in(kind) == -signal.SIGKILL, kind
     place.finish()
     assert place.contents() == undisturbed.contents()
     assert place.pooled() == undisturbed.pooled()
@@ -122,7 +146,7 @@ def test_killed_in_every_stage_it_ends_with_the_same_bytes(undisturbed: Place, t
 
 def test_a_training_behind_a_launcher_is_killed_with_its_run_and_goes_on(undisturbed: Place, tmp_path: Path) -> None:
     place = Place(tmp_path, LAUNCHED)
-    place.interrupt(lambda: place.working("train"), signal.SIGKILL)
+    place.interrupt(place.training, signal.SIGKILL)
     before = [path.name for path in place.store.glob("making/train-*/scratch/checkpoints/*")]
     assert before
     assert "2 linked" not in place.finish()
@@ -131,7 +155,7 @@ def test_a_training_behind_a_launcher_is_killed_with_its_run_and_goes_on(undistu
 
 def test_a_request_to_stop_leaves_a_checkpoint(undisturbed: Place, tmp_path: Path) -> None:
     place = Place(tmp_path, LAUNCHED)
-    code, said = place.interrupt(lambda: place.working("train"), signal.SIGTERM)
+    code, said = place.interrupt(place.training, signal.SIGTERM)
     assert code == 143, said
     assert "the same command goes on from here" in said
     steps = [
@@ -150,6 +174,6 @@ def test_two_runs_on_one_store_make_each_stage_once(undisturbed: Place, tmp_path
     said = [run.communicate(timeout=250)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], said
     executed = [int(re.search(r"(\d+) stages executed", text)[1]) for text in said]  # type: ignore[index]
-    assert sum(executed) == len(undisturbed.contents())
+    assert sum(executed) == len(place.made())
     assert place.contents() == undisturbed.contents()
     assert set(place.pooled().values()) == {1}

@@ -1,6 +1,6 @@
-"""The lab: its world, its tokenizer, its shipped models and how they are made."""
+"""The lab: its worlds, its tokenizer, its shipped models and how they are made."""
 
-import os
+import hashlib
 import random
 import re
 import signal
@@ -10,21 +10,48 @@ from pathlib import Path
 
 import pytest
 
-from micota.arithmetic import CHECKED, EXPANDED, TERSE, Chain, Style, compose, draw, problems, split_of, write
+from micota.arithmetic import (
+    CHECKED,
+    EXPANDED,
+    RULES,
+    TERSE,
+    Chain,
+    Style,
+    World,
+    compose,
+    draw,
+    expand,
+    problems,
+    split_of,
+    write,
+)
+from micota.errors import MicotaError
 from micota.lab import pretrain as lab
-from micota.lab.documents import Phase
+from micota.lab.command import make
+from micota.lab.designs import DESIGNS, SHIPPED, design
+from micota.lab.documents import batch
 from micota.lab.tokenizer import SYMBOLS, build
+from micota.sources import LAB_MODELS as MODELS
+from micota.specs import Phase, Pretrain, Shape, to_json
 
-MODELS = Path(lab.__file__).parent / "models"
-STYLES: list[Style] = ["basics", "mixed", "instruct", "terse", "long"]
+STYLES: list[Style] = ["basics", "mixed", "instruct", "terse", "long", "expanded", "checked", "slips"]
+WORLDS: list[World] = list(RULES)
+EASY, HARD = ["232*5*3*5*4", "865-78*2-22"], ["232*38*22*40", "063-24*19*64"]
+BATCHES = {"teacher": "236345fab39b7fae", "ta": "fada51b4bdf0b06e", "student": "f552d9516cac061a"}
 PROMPT = [{"role": "user", "content": "452*5+17-23"}]
 EXAMPLE = [*PROMPT, {"role": "assistant", "content": r"452*5=260;260+17=277;277-23=254;\boxed{254}"}]
-TOY = lab.Design(16, 1, 1, 32, (Phase("basics", 9, 1e-2, batch=8), Phase("long", 7, 1e-3, batch=4, shortest=3)))
+TOY = Pretrain(
+    shape=Shape(width=16, layers=1, heads=1, feedforward=32),
+    phases=(
+        Phase(style="basics", steps=9, lr=1e-2, batch=8),
+        Phase(style="long", steps=7, lr=1e-3, batch=4, shortest=3),
+    ),
+)
 
 
-def chains(n: int, seed: int = 0) -> list[Chain]:
-    rng = random.Random(seed)
-    return [draw(rng, shortest=1) for _ in range(n)]
+def chains(n: int, world: World = "arithmetic") -> list[Chain]:
+    rng = random.Random(0)
+    return [draw(rng, 1, world) for _ in range(n)]
 
 
 def by_hand(text: str) -> str:
@@ -36,8 +63,9 @@ def by_hand(text: str) -> str:
     return f"{eval(worked) % 1000:03d}"
 
 
-def test_answers_are_right() -> None:
-    rows = problems(500, seed=3)
+@pytest.mark.parametrize("world", WORLDS)
+def test_answers_are_right(world: World) -> None:
+    rows = problems(500, seed=3, world=world)
     assert [row["answer"] for row in rows] == [by_hand(row["problem"]) for row in rows]
     assert Chain(452, (("*", 5), ("+", 17), ("-", 23))).text == "452*5+17-23"
 
@@ -47,6 +75,20 @@ def test_problems_are_different_and_begin_alike() -> None:
     assert len({row["problem"] for row in rows}) == 300
     assert problems(20, seed=1, split="dev") == rows[:20]
     assert problems(20, seed=2, split="dev") != rows[:20]
+
+
+def test_the_problems_of_a_seed_never_change() -> None:
+    """Digests say `lab:arithmetic`, seed and n, so these are what they stand for."""
+    easy, hard = problems(2, seed=1, split="test"), problems(2, seed=1, split="test", world="arithmetic-hard")
+    assert [row["problem"] for row in easy] == EASY
+    assert [row["problem"] for row in hard] == HARD
+
+
+def test_a_harder_problem_has_two_or_three_operations_and_products_with_two_digits() -> None:
+    for row in problems(300, world="arithmetic-hard"):
+        assert re.fullmatch(r"\d{3}([-+*]\d\d){2,3}", row["problem"])
+    for row in problems(300):
+        assert re.fullmatch(r"\d{3}([-+]\d\d|\*\d){3,4}", row["problem"])
 
 
 def test_splits_never_share_a_problem() -> None:
@@ -71,6 +113,41 @@ def test_every_written_equation_holds() -> None:
             assert by_hand(left) == right
 
 
+def test_every_written_equation_of_the_harder_world_holds() -> None:
+    """Whatever stands between separators, as in `5*7+1=36` or `114+850+800=764`, is right; of a step its end is."""
+    for chain in chains(300, "arithmetic-hard"):
+        for level in (TERSE, EXPANDED, CHECKED):
+            text = write(chain, [level] * len(chain.steps)).rpartition("\\")[0]
+            for piece in re.split(r"[,;: ]|Hmm|ok", text):
+                left, *rights = piece.split("=")
+                for right in rights:
+                    value = eval(re.sub(r"\b0+(?=\d)", "", left))
+                    borrowed = f"{int(value < 0)}{value % 10}" if "-" in left and len(right) == 2 else None
+                    assert right == borrowed or int(right) == value % 1000 or right == rights[-1], piece
+            heads = re.findall(r"(?:^|;)(\d{3}[-+*]\d+)[:=]", text)
+            assert [by_hand(head) for head in heads] == [f"{value:03d}" for value in chain.values[1:]]
+
+
+def test_a_product_with_two_digits_is_written_in_parts() -> None:
+    chain = Chain(452, (("*", 57), ("+", 17)))
+    parts = "2*7=14,5*7+1=36,4*7+3=31=164,2*5=10,5*5+1=26=600,164+600=764"
+    check = "57*2=114,57*50=850,57*400=800,114+850+800=764"
+    assert write(chain, [TERSE, TERSE]) == r"452*57=764;764+17=781;\boxed{781}"
+    assert write(chain, [EXPANDED, TERSE]) == rf"452*57:{parts};764+17=781;\boxed{{781}}"
+    assert write(chain, [CHECKED, TERSE]) == rf"452*57:{parts} Hmm {check} ok;764+17=781;\boxed{{781}}"
+    slipped = write(chain, [CHECKED, TERSE], [1, None])
+    assert f"5*7+0=35,4*7+3=31=154,2*5=10,5*5+1=26=600,154+600=754 Hmm {check} no Redo 452*57:{parts}" in slipped
+    for value in range(1000):
+        for number in (11, 20, 57, 99):
+            assert expand(value, ("*", number))[1] == value * number % 1000
+
+
+def test_whole_chains_of_the_harder_world_stay_within_a_window() -> None:
+    tokenizer = build()
+    checked = [write(chain, [CHECKED] * len(chain.steps)) for chain in chains(2000, "arithmetic-hard")]
+    assert max(map(len, tokenizer(checked)["input_ids"])) <= 360
+
+
 def test_a_slip_is_found_and_done_again() -> None:
     chain = Chain(452, (("*", 5), ("+", 17)))
     text = write(chain, [CHECKED, TERSE], [1, None])
@@ -81,19 +158,33 @@ def test_a_slip_is_found_and_done_again() -> None:
     assert write(chain, [CHECKED, CHECKED], [2, 2]).count("Redo") == 1, "a slip that changes nothing is none"
 
 
+@pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("style", STYLES)
-def test_a_style_ends_with_the_answer(style: Style) -> None:
-    for chain in chains(50):
+def test_a_style_ends_with_the_answer(style: Style, world: World) -> None:
+    for chain in chains(50, world):
         assert compose(style, chain, random.Random(1)).endswith(rf"\boxed{{{chain.answer}}}")
         assert compose(style, chain, random.Random(1)) == compose(style, chain, random.Random(1))
+
+
+def test_the_styles_of_tuning_are_what_they_say() -> None:
+    rng = random.Random(0)
+    texts = {style: "".join(compose(style, chain, rng) for chain in chains(600)) for style in STYLES}
+    steps = sum(len(chain.steps) for chain in chains(600))
+    assert texts["expanded"].count(":") == steps and "Hmm" not in texts["expanded"]
+    assert texts["checked"].count(" ok;") == steps and "Redo" not in texts["checked"]
+    assert texts["slips"].count(" ok;") == steps
+    redone = {style: texts[style].count("Redo") / texts[style].count(" ok;") for style in ("long", "slips")}
+    assert 0.17 < redone["slips"] < 0.23, "of three in ten slips a third forgets a carry of 0"
+    assert 2.2 < redone["slips"] / redone["long"] < 4
 
 
 def test_text_survives_the_tokenizer(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    lab.save(lab.create(TOY, seed=0), tmp_path)
+    assert TOY.shape
+    lab.save(lab.create(TOY.shape, seed=0), tmp_path)
     tokenizer, again = build(), AutoTokenizer.from_pretrained(tmp_path)
-    texts = [compose(style, chain, random.Random(2)) for style in STYLES for chain in chains(40)]
+    texts = [compose(style, chain, random.Random(2)) for style in STYLES for w in WORLDS for chain in chains(40, w)]
     rows = tokenizer(texts)["input_ids"]
     assert again(texts)["input_ids"] == rows
     assert again.batch_decode(rows) == tokenizer.batch_decode(rows) == texts
@@ -115,7 +206,7 @@ def test_the_template_marks_what_is_learnt(tmp_path: Path) -> None:
     assert row["assistant_masks"] == [0] * len(prompt) + [1] * (len(row["input_ids"]) - len(prompt))
 
 
-@pytest.mark.parametrize("name", list(lab.DESIGNS))
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_model_works_a_problem(name: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -124,7 +215,8 @@ def test_a_shipped_model_works_a_problem(name: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(MODELS / name)
     config = model.config
     assert model.dtype == torch.float32 and config.model_type == "qwen2" and config.tie_word_embeddings
-    assert config.hidden_size == lab.DESIGNS[name].width and config.hidden_size // config.num_attention_heads == 32
+    shape = DESIGNS[name].shape
+    assert shape and config.hidden_size == shape.width and config.hidden_size // config.num_attention_heads == 32
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
     assert model.generation_config.pad_token_id == tokenizer.pad_token_id
     assert not model.generation_config.do_sample
@@ -147,32 +239,54 @@ def test_the_folders_hold_models_only() -> None:
         assert "_name_or_path" not in path.read_text() and "/tmp" not in path.read_text()
 
 
+def test_the_assistants_base_is_the_assistant_without_its_last_phase() -> None:
+    whole, base = DESIGNS["ta"], DESIGNS["ta-base"]
+    assert whole.phases == (*base.phases, whole.phases[-1])
+    assert (base.shape, base.window, base.world) == (whole.shape, whole.window, whole.world)
+    assert design("ta", seed=3).seed == 3 and design("ta", seed=3).digest != whole.digest
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_documents_of_a_shipped_model_never_change(name: str) -> None:
+    """The first batch of each phase: what was drawn for the weights that are shipped is drawn today."""
+    digest = hashlib.sha256()
+    for index in range(len(DESIGNS[name].phases)):
+        for part in batch(DESIGNS[name], index, step=0):
+            digest.update(part.numpy().tobytes())
+    assert digest.hexdigest()[:16] == BATCHES[name]
+
+
 KILLED = """
-import os, signal
+import json, os, signal
 from pathlib import Path
-from micota.lab import pretrain as lab
-from micota.lab.documents import Phase
-from micota.lab.pretrain import Design
-def progress(done, total, note):
+from micota.lab.command import make
+from micota.specs import from_json
+def report(done, total, note):
     if done == {stop}:
         os.kill(os.getpid(), signal.SIGKILL)
-lab.pretrain(Path({out!r}), "toy", progress=progress, design={design!r}, every=4)
+make(from_json({spec!r}), Path({out!r}), report, every=4)
 """
 
 
 def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     """Killed in its first phase (step 8 of 16), then gone on with; and the finished folder is left alone."""
     whole, torn = tmp_path / "whole", tmp_path / "torn"
-    code = KILLED.format(stop=8, out=str(torn), design=TOY)
-    source = {**os.environ, "PYTHONPATH": str(Path(lab.__file__).parents[2])}
-    assert subprocess.run([sys.executable, "-c", code], env=source).returncode == -signal.SIGKILL
+    code = KILLED.format(stop=8, out=str(torn), spec=to_json(TOY))
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     assert (torn / "checkpoint.pt").exists() and not (torn / "model.safetensors").exists()
     seen: list[int] = []
-    lab.pretrain(torn, "toy", progress=lambda done, *_: seen.append(done), design=TOY, every=4)
-    assert seen == [12, 16]
-    lab.pretrain(whole, "toy", design=TOY, every=100)
+    make(TOY, torn, lambda done, *_: seen.append(done), every=4)
+    assert seen == list(range(9, 17))
+    make(TOY, whole)
     assert (torn / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert sorted(path.name for path in torn.iterdir()) == sorted(path.name for path in whole.iterdir())
     before = (torn / "model.safetensors").stat().st_mtime_ns
-    lab.pretrain(torn, "toy", design=TOY)
+    make(TOY, torn)
     assert (torn / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_checkpoint_of_another_seed_is_refused(tmp_path: Path) -> None:
+    make(TOY, tmp_path)
+    lab.pretrain(TOY, tmp_path, tmp_path / "checkpoint.pt")
+    with pytest.raises(MicotaError, match="was written by another design or seed"):
+        make(Pretrain(shape=TOY.shape, phases=TOY.phases, seed=1), tmp_path)

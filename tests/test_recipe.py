@@ -146,3 +146,14 @@ def test_a_hub_id_is_resolved_only_if_a_target_needs_it(world: World) -> None:
     recipe.lock.revisions["dataset:HuggingFaceH4/aime_2024"] = "abc"
     again = recipes.load(str(world.recipe_file), (), recipe.lock)
     assert not [spec for spec in walk(*again.targets) if spec.kind == "source" and spec.revision is None]  # type: ignore[attr-defined]
+
+
+def test_defaults_may_mention_variables_and_what_takes_them_depends_on_them(world: World) -> None:
+    text = RECIPE.replace("name: small", "name: small\nfor: {seed: [1, 2]}")
+    text = text.replace("train: {precision: float32,", "train: {seed: $seed, precision: float32,")
+    world.recipe_file.write_text(text)
+    names = world.load().names
+    assert names["ta-long[seed=1]"].digest != names["ta-long[seed=2]"].digest
+    assert {"long-cot", "strong[seed=1]", "micota[seed=2]"} <= set(names)
+    evaluated = {(one.role, one.data_word, one.variables.get("seed")) for one in world.load().evaluations}
+    assert {("instruct", "test-set", None), ("micota", "test-set", 2)} <= evaluated

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from micota.errors import MicotaError, StageFailed
 from micota.machine import Place
 from micota.prompts import end_id, eos_ids, example, prompt_ids
-from micota.stages.train import micro_batch
+from micota.specs import Source, Train
+from micota.stages.train import micro_batch, steps_of
 
 
 def trained(world: World, *sets: str, micro: int = 32) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
@@ -108,3 +109,38 @@ def test_if_all_targets_are_too_long_the_error_says_what_would_fit(world: World)
         StageFailed, match=r"all 8 examples are longer than the cutoff of 9 tokens[\s\S]*shortest has 2"
     ):
         world.run("defaults.train.cutoff=9", only="strong")
+
+
+def learnt(*lengths: int) -> list[dict[str, list[int]]]:
+    """Examples with a prompt of two tokens and targets of these lengths."""
+    return [{"input_ids": [5] * (n + 2), "labels": [-100, -100] + [5] * n} for n in lengths]
+
+
+def test_target_tokens_become_the_fewest_steps_that_reach_them() -> None:
+    def steps(examples: list[dict[str, list[int]]], **fields: int) -> int | None:
+        source = Source(ref="a/b", revision="c")
+        return steps_of(Train.model_construct(base=source, data=source, **fields), examples)
+
+    four = learnt(10, 30, 10, 30)  # two steps of two examples in an epoch, 40 tokens each
+    assert [steps(four, batch=2, target_tokens=n) for n in (1, 40, 41, 80, 81)] == [1, 1, 2, 2, 3]
+    assert steps(learnt(10, 30, 20), batch=2, target_tokens=60) == 2, "an epoch ends with a smaller batch"
+    assert steps(learnt(20, 20), batch=32, target_tokens=400) == 10, "a batch larger than the data is the data"
+    assert (steps(four, batch=2, max_steps=7), steps(four, batch=2)) == (7, None)
+
+
+def test_target_tokens_instead_of_steps(world: World) -> None:
+    """Ten examples in batches of four: three steps in an epoch, the last of two examples."""
+    world.problems("train.jsonl", range(10))
+    world.recipe_file.write_text(world.recipe_file.read_text().replace("max_steps: 2", "target_tokens: 1000"))
+    _, facts = trained(world)
+    assert isinstance(facts["target_tokens"], int) and isinstance(facts["learnt_tokens"], int)
+    assert isinstance(facts["steps"], int)
+    of_a_step = facts["target_tokens"] / 3
+    assert facts["steps"] == -(-1000 // of_a_step)
+    assert facts["learnt_tokens"] == round(facts["steps"] * of_a_step)
+    assert 1000 <= facts["learnt_tokens"] < 1000 + of_a_step
+
+
+def test_target_tokens_and_max_steps_exclude_each_other(world: World) -> None:
+    with pytest.raises(MicotaError, match="max_steps is 2 and target_tokens is 500: give one of the two"):
+        world.load("defaults.train.target_tokens=500")

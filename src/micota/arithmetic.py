@@ -9,7 +9,14 @@ every value modulo 1000, so the answer is always three digits. One step can be w
     checked     452*5:2*5=10,5*5+1=26,4*5+2=22=260 Hmm 400*5=000,52*5=260,000+260=260 ok;
 
 A checked step may first slip (a carry forgotten), notice it (` no Redo `) and be done again. The pipeline
-reads problems only; the chains are for pre-training the shipped models, which then write chains of their own.
+reads problems only; the chains are for pre-training the lab's models, which then write chains of their own.
+
+The harder world `arithmetic-hard` has two or three operations and products with two digits, too much for one
+step of a small model. Expanded, such a product is its two partial products and their sum; the check goes
+through the digits of the other factor:
+
+    452*57:2*7=14,5*7+1=36,4*7+3=31=164,2*5=10,5*5+1=26=600,164+600=764
+        Hmm 57*2=114,57*50=850,57*400=800,114+850+800=764 ok;               (all on one line)
 """
 
 import hashlib
@@ -23,6 +30,21 @@ Split = Literal["train", "dev", "test"]
 Step = tuple[str, int]
 """One operation and its number: `("*", 5)`."""
 TERSE, EXPANDED, CHECKED = 0, 1, 2
+
+
+World = Literal["arithmetic", "arithmetic-hard"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the problems of a world are like: how many operations, and the factors of its products."""
+
+    shortest: int
+    longest: int
+    factors: tuple[int, int]
+
+
+RULES: dict[World, Rules] = {"arithmetic": Rules(3, 4, (2, 9)), "arithmetic-hard": Rules(2, 3, (11, 99))}
 
 
 @dataclass(frozen=True)
@@ -63,15 +85,16 @@ def apply(value: int, step: Step) -> int:
     return result % MODULUS
 
 
-def draw(rng: random.Random, shortest: int = 3, longest: int = 4) -> Chain:
-    """A random chain of `shortest` to `longest` operations."""
-    start, length = rng.randrange(MODULUS), rng.randint(shortest, longest)
-    return Chain(start, tuple(_draw_step(rng) for _ in range(length)))
+def draw(rng: random.Random, shortest: int | None = None, world: World = "arithmetic") -> Chain:
+    """A random chain of the world, with at least `shortest` operations where that is given."""
+    rules = RULES[world]
+    start, length = rng.randrange(MODULUS), rng.randint(shortest or rules.shortest, rules.longest)
+    return Chain(start, tuple(_draw_step(rng, rules.factors) for _ in range(length)))
 
 
-def _draw_step(rng: random.Random) -> Step:
+def _draw_step(rng: random.Random, factors: tuple[int, int]) -> Step:
     if rng.random() < 0.5:
-        return "*", rng.randint(2, 9)
+        return "*", rng.randint(*factors)
     return rng.choice("+-"), rng.randint(10, 99)
 
 
@@ -81,8 +104,8 @@ def split_of(text: str) -> Split:
     return "test" if tenth == 0 else "dev" if tenth == 1 else "train"
 
 
-def problems(n: int, seed: int = 0, split: Split = "train") -> list[dict[str, str]]:
-    """`n` different problems of a split, as rows of `problem` and `answer`.
+def problems(n: int, seed: int = 0, split: Split = "train", world: World = "arithmetic") -> list[dict[str, str]]:
+    """`n` different problems of a split of a world, as rows of `problem` and `answer`.
 
     Splits never share a problem, whatever `n` and `seed`; more problems of one seed begin with the fewer:
 
@@ -92,7 +115,7 @@ def problems(n: int, seed: int = 0, split: Split = "train") -> list[dict[str, st
     rng = random.Random(f"problems {split} {seed}")
     found: dict[str, str] = {}
     while len(found) < n:
-        chain = draw(rng)
+        chain = draw(rng, world=world)
         if split_of(chain.text) == split:
             found.setdefault(chain.text, chain.answer)
     return [{"problem": text, "answer": answer} for text, answer in found.items()]
@@ -124,10 +147,24 @@ def _write_step(value: int, step: Step, level: int, slip: int | None) -> str:
 
 
 def expand(value: int, step: Step, slip: int | None = None) -> tuple[str, int]:
-    """The step digit by digit from the right, and its result; `slip` forgets the carry into that digit."""
+    """The step digit by digit from the right, and its result; `slip` forgets the carry into that digit.
+
+    A product with two digits is two partial products, of which the first may slip, and their sum.
+    """
+    sign, number = step
+    if sign != "*" or number < 10:
+        return _digits(value, step, slip)
+    low_work, low = _digits(value, ("*", number % 10), slip)
+    high_work, high = _digits(value, ("*", number // 10), places=2)
+    low, high = low % MODULUS, high * 10 % MODULUS
+    return f"{low_work}={three(low)},{high_work}={three(high)},{three(low)}+{three(high)}", (low + high) % MODULUS
+
+
+def _digits(value: int, step: Step, slip: int | None = None, places: int = 3) -> tuple[str, int]:
+    """The lowest digits of a step, each with its carry, and the result up to there."""
     sign, number = step
     parts, result, carry = [], 0, 0
-    for place in range(3):
+    for place in range(places):
         digit, other = value // 10**place % 10, number if sign == "*" else number // 10**place % 10
         carry = 0 if slip == place else carry
         tail = "" if place == 0 else f"-{carry}" if sign == "-" else f"+{carry}"
@@ -144,8 +181,13 @@ def expand(value: int, step: Step, slip: int | None = None) -> tuple[str, int]:
 
 
 def check(value: int, step: Step, result: int) -> str:
-    """The step by another route: a product in two parts, a sum or a difference by its inverse."""
+    """The step by another route: a product in parts, a sum or a difference by its inverse."""
     sign, number = step
+    if sign == "*" and number >= 10:
+        digits = [value % 10, value // 10 % 10 * 10, value // 100 * 100]
+        parts = [three(number * digit) for digit in digits]
+        lines = [f"{number}*{digit}={part}" for digit, part in zip(digits, parts, strict=True)]
+        return ",".join([*lines, f"{'+'.join(parts)}={three(value * number)}"])
     if sign == "*":
         high, low = value // 100 * 100, value % 100
         left, right = three(high * number), three(low * number)
@@ -154,7 +196,7 @@ def check(value: int, step: Step, result: int) -> str:
     return f"{three(result)}{inverse}{number}={three(apply(result, (inverse, number)))}"
 
 
-Style = Literal["basics", "mixed", "instruct", "terse", "long"]
+Style = Literal["basics", "mixed", "instruct", "terse", "long", "expanded", "checked", "slips"]
 """What a working is composed in: the mixtures of pre-training and the styles of tuning, see `compose`."""
 
 Shares = tuple[float, float, float]
@@ -164,8 +206,13 @@ SHARES: dict[Style, tuple[Shares, Shares]] = {
     "instruct": ((0.85, 0.15, 0), (0.95, 0.05, 0)),
     "mixed": ((0.15, 0.60, 0.25), (0.75, 0.15, 0.10)),
     "long": ((0, 0.1, 0.9), (0, 0.1, 0.9)),
+    "expanded": ((0, 1, 0), (0, 1, 0)),
+    "checked": ((0, 0, 1), (0, 0, 1)),
+    "slips": ((0, 0, 1), (0, 0, 1)),
 }
 """For a product, which is hard, and for a sum or a difference, which is not."""
+SLIPS: dict[Style, float] = {"checked": 0.0, "slips": 0.3}
+"""How likely a checked step forgets a carry; one time in ten where nothing is said."""
 
 
 def compose(style: Style, chain: Chain, rng: random.Random) -> str:
@@ -174,11 +221,15 @@ def compose(style: Style, chain: Chain, rng: random.Random) -> str:
     - `terse`: every step terse. `instruct`: nearly every step.
     - `mixed`: the length of each step is drawn on its own, by its difficulty.
     - `basics`: two in three `terse`, the rest `mixed`: the quick start of pre-training.
-    - `long`: nearly every step checked. One checked step in ten has a slip, here and in `mixed`.
+    - `long`: nearly every step checked. One checked step in ten forgets a carry, here and in `mixed`.
+    - `expanded`: every step expanded. `checked`: every step checked, and right at once. `slips`: every step
+      checked, and three in ten forget a carry.
+
+    A forgotten carry of 0 changes nothing and shows nowhere.
     """
     if style == "basics":
         style = "terse" if rng.random() < 0.65 else "mixed"
     product, other = SHARES[style]
     levels = [rng.choices((TERSE, EXPANDED, CHECKED), product if s == "*" else other)[0] for s, _ in chain.steps]
-    slips = [rng.choice((1, 2)) if rng.random() < 0.1 else None for _ in chain.steps]
+    slips = [rng.choice((1, 2)) if rng.random() < SLIPS.get(style, 0.1) else None for _ in chain.steps]
     return write(chain, levels, slips)

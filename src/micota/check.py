@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
 from micota.errors import MicotaError
-from micota.specs import Generate, Problems, Source, Spec, Train, walk
+from micota.specs import Dial, Generate, Problems, Source, Spec, Train, Verify, walk
 from micota.stages import problems
 from micota.store import Store
 
 
 def check(targets: Iterable[Spec], store: Store | None = None) -> list[str]:
     """Check every spec that is not done; returns one line for each thing that was looked at, raises the first fault."""
-    looked = []
-    for spec in walk(*targets):
+    wanted = list(targets)
+    looked = _probes(wanted)
+    for spec in walk(*wanted):
         if store is not None and store.manifest(spec):
             continue
         if isinstance(spec, Problems):
@@ -26,6 +28,29 @@ def check(targets: Iterable[Spec], store: Store | None = None) -> list[str]:
         elif isinstance(spec, Train):
             looked += _template(spec.base, "training")
     return list(dict.fromkeys(looked))
+
+
+def _probes(targets: list[Spec]) -> list[str]:
+    """A dial tries its candidates on problems that no evaluation asks: a choice made on those would flatter itself."""
+    asked = [spec.problems for spec in targets if isinstance(spec, Verify)]
+    dials = [spec for spec in walk(*targets) if isinstance(spec, Dial)]
+    for dial in dials:
+        probe = dial.probe.problems
+        for other in asked:
+            if _shares_rows(probe, other):
+                raise MicotaError(
+                    f"a dial's probe problems are evaluated too: {probe.source.ref}, split {probe.split}",
+                    why="weights that were chosen on the evaluation's problems would flatter the result",
+                    fix="give `probe` problems of another split, or other rows of it with skip and n",
+                )
+    return [f"{len(dials)} dials: their probe problems are not those of the evaluation"] if dials and asked else []
+
+
+def _shares_rows(one: Problems, two: Problems) -> bool:
+    """Whether two problem sets take some of the same rows of the same source."""
+    places = [(p.source.digest, p.config, p.split, p.seed) for p in (one, two)]
+    ends = [math.inf if p.n is None else p.skip + p.n for p in (one, two)]
+    return places[0] == places[1] and one.skip < ends[1] and two.skip < ends[0]
 
 
 def _problems(spec: Problems) -> str:

@@ -209,7 +209,7 @@ def stage(work: Annotated[Path, typer.Argument(help="A work folder with its task
 @lab.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="Where the model folders go.")] = Path("lab-models"),
-    only: Annotated[str | None, typer.Option(help="teacher, ta or student.")] = None,
+    only: Annotated[str | None, typer.Option(help="One design: teacher, ta, student, ...")] = None,
     seed: int = 0,
 ) -> None:
     """Make the lab's models from nothing: seeded, and the same command goes on after an interruption."""
@@ -243,9 +243,10 @@ def _signals(stop: Callable[[bool], None]) -> Iterator[None]:
 
 
 def _show_report(console: Console, made: Recipe, place: Store) -> None:
-    from micota.report.files import write
+    from micota.report.files import folder, page, publish
     from micota.show import results
 
-    results(console, made, place)
-    path = write(made, place)
+    report = page(made, place)
+    results(console, report)
+    path = publish(report, folder(made, place))
     console.print(f"report: {path}", soft_wrap=True, highlight=False)

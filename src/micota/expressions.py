@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from micota.benchmarks import BENCHMARKS
 from micota.errors import suggestion
+from micota.lab import designs
 from micota.scope import Scope, Want
 from micota.specs import (
     Dial,
@@ -14,19 +15,23 @@ from micota.specs import (
     Merge,
     Mix,
     Part,
+    Phase,
+    Pretrain,
     Probe,
     Problems,
     Prompt,
     Sampling,
     Select,
+    Shape,
     Spec,
     Target,
     Train,
+    Value,
     Verify,
 )
 from micota.yaml_tree import Path
 
-Asked = TypeVar("Asked", Prompt, Sampling)
+V = TypeVar("V", bound=Value)
 ASKING = ("prompt", "sampling", "n", "precision", "trust_remote_code")  # fields of generate that sugar passes on
 
 
@@ -96,6 +101,23 @@ def evaluation(scope: Scope, model: Spec, data: Problems, fields: dict[str, Any]
     return scope.build(Verify, {"problems": data, "completions": answers, **by}, Verify.model_fields, path)
 
 
+def pretrain(scope: Scope, fields: dict[str, Any], path: Path) -> Pretrain:
+    """`{pretrain: {like: student, seed: 3}}`: a design of the lab under the fields that are given."""
+    fields = _with(scope, fields, path, base="model")
+    if isinstance(fields.get("shape"), dict):
+        fields["shape"] = _value(scope, Shape, fields["shape"], (*path, "shape"))
+    if isinstance(phases := fields.get("phases"), list):
+        here = (*path, "phases")
+        fields["phases"] = [_value(scope, Phase, phase, (*here, i)) for i, phase in enumerate(phases)]
+    if "like" in fields:
+        like = str(fields.pop("like"))
+        if like not in designs.DESIGNS:
+            fix = suggestion(like, designs.DESIGNS)
+            raise scope.wrong(f"the lab has no design '{like}'", (*path, "like"), fix)
+        fields = designs.fields(like, **fields)
+    return scope.build(Pretrain, fields, {**Pretrain.model_fields, "like": 0}, path)
+
+
 def train(scope: Scope, fields: dict[str, Any], path: Path) -> Train:
     return scope.build(Train, _with(scope, fields, path, base="model", data="data"), Train.model_fields, path)
 
@@ -141,6 +163,7 @@ FORMS: dict[str, Callable[[Scope, dict[str, Any], Path], Spec]] = {
     "generate": generate,
     "verify": verify,
     "distil": distil,
+    "pretrain": pretrain,
     "train": train,
     "merge": merge,
     "mix": mix,
@@ -186,7 +209,7 @@ def _asking(scope: Scope, fields: dict[str, Any], path: Path) -> dict[str, Any]:
     return made
 
 
-def _value(scope: Scope, make: type[Asked], fields: Any, path: Path) -> Asked:
+def _value(scope: Scope, make: type[V], fields: Any, path: Path) -> V:
     if not isinstance(fields, dict):
         raise scope.wrong(f"{fields!r} is no mapping of fields", path)
     return scope.build(make, fields, make.model_fields, path)

@@ -21,6 +21,7 @@ STAGES = {
     "generate": "micota.stages.generate",
     "verify": "micota.stages.verify",
     "select": "micota.stages.select",
+    "pretrain": "micota.stages.pretrain",
     "train": "micota.stages.train",
     "merge": "micota.stages.merge",
     "mix": "micota.stages.mix",

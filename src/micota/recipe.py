@@ -28,10 +28,14 @@ VARIABLE = re.compile(r"\$(\w+)")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One cell of the tables: a model, in its role, on one problem set, under one scorer."""
+    """One cell of the tables: a model, in its role, on one problem set, under one scorer.
+
+    `role` and `data_word` are the recipe's words; `model` and `data` the same with the variables they depend on.
+    """
 
     role: str
     model: str
+    data_word: str
     data: str
     variables: Mapping[str, Any]
     spec: Verify
@@ -123,6 +127,8 @@ class _Reader:
                 evaluations[one.model, one.data, one.spec.digest] = one
             measures |= self._measures(scope)
         name = str(self._top.get("name", self._stem))
+        if name.startswith(".") or "/" in name:
+            raise self._wrong(f"'{name}' is no name for a folder", ("name",), "leave out the slash and the leading dot")
         return Recipe(name, names, list(evaluations.values()), measures, self._lock, self._titles)
 
     def _wrong(self, what: str, path: yaml_tree.Path, fix: str | None = None) -> MicotaError:
@@ -166,7 +172,7 @@ class _Reader:
         seen, todo = {name}, [name]
         while todo:
             current = todo.pop()
-            for word in _words(self._definitions[current]):
+            for word in self._words(self._definitions[current]):
                 for variable in VARIABLE.findall(word):
                     if variable not in self._top.get("for", {}):
                         fix = suggestion(variable, self._top.get("for", {}))
@@ -177,6 +183,18 @@ class _Reader:
                     todo.append(word)
         return tuple(sorted(found))
 
+    def _words(self, value: Any) -> Iterable[str]:
+        """The words of an expression, those included that its forms take from the defaults."""
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                yield from self._words(item)
+                yield from self._words(self._top.get("defaults", {}).get(key, []) if key in FORMS else [])
+        elif isinstance(value, list):
+            for item in value:
+                yield from self._words(item)
+
     def _place(self, name: str) -> yaml_tree.Path:
         return ("let" if name in self._top.get("let", {}) else "arms", name)
 
@@ -186,7 +204,7 @@ class _Reader:
         return f"{name}[{inside}]" if inside else name
 
     def _scope(self) -> Scope:
-        defaults = self._top.get("defaults", {})
+        defaults = self._expand(self._top.get("defaults", {}))
         return Scope(self._definitions, self._lookup, self._literal, self._tree.where, FORMS, defaults)
 
     def _lookup(self, name: str, path: yaml_tree.Path) -> Spec:
@@ -248,10 +266,10 @@ class _Reader:
             model = scope.spec(word, "model", (*path, "models"))
             problems = scope.spec(name, "problems", (*path, "data"))
             assert isinstance(problems, Problems)
-            used = {v: self._env[v] for v in self._depends.get(word, ())}
+            used = {v: self._env[v] for w in (word, name) for v in self._depends.get(w, ())}
             for by in graders if isinstance(graders, list) else [graders]:
                 spec = evaluation(scope, model, problems, {**section, "by": by}, path)
-                made.append(Evaluation(word, self._label(word), self._label(name), used, spec))
+                made.append(Evaluation(word, self._label(word), name, self._label(name), used, spec))
         return made
 
     def _measures(self, scope: Scope) -> dict[str, Bpc]:
@@ -280,14 +298,3 @@ class _Reader:
         if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
             raise self._wrong(f"'evaluate' needs a list of {key}", path, f"{key}: [NAME, ...]")
         return values
-
-
-def _words(value: Any) -> Iterable[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _words(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _words(item)

@@ -15,12 +15,13 @@ from micota.errors import MicotaError, suggestion
 from micota.grade import golds_that_fail
 from micota.plan import State
 from micota.recipe import Recipe
-from micota.report.files import printed
-from micota.report.table import rows
+from micota.report import page, tables
+from micota.report.escape import short
 from micota.specs import Source, Spec
 from micota.stats import accuracy
 from micota.store import Manifest, Store
 
+WIDE = 10  # of a table with more columns only the averages are printed
 LONG = 60  # a longer plan is counted by kind, and only what is not done is listed
 COLOURS = {"done": "green", "light": "green", "partial": "yellow", "new": "cyan", "unresolved": "red"}
 
@@ -62,16 +63,42 @@ def plan_table(console: Console, states: list[State], names: dict[str, str]) -> 
     console.print(", ".join(f"{n} {word}" for word, n in counts.items()) or "nothing to make")
 
 
-def results(console: Console, recipe: Recipe, store: Store) -> None:
-    """The table of results."""
-    head, body = printed(rows(recipe, store))
-    table = Table(*head, title=recipe.name)
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for cells in body:
-        table.add_row(*map(escape, cells))
-    if table.row_count:
-        console.print(table)
+def results(console: Console, report: page.Page) -> None:
+    """Table 2 without what is not there, and below it what holds."""
+    found = {section.title: section for section in report.sections}
+    for title in (tables.MAIN, tables.HOLDS):
+        items = found[title].items if title in found else ()
+        first = next((item for item in items if isinstance(item, page.Table)), None)
+        if first:
+            console.print(_printed(first))
+
+
+def _printed(table: page.Table) -> Table:
+    """A table of the report for the terminal: errors in one column with their values, columns that say nothing gone."""
+    columns = _columns(table)
+    if len(columns) > WIDE:
+        columns = [one for i, one in enumerate(columns) if i < table.words or one[0].startswith(("Average", "Seeds"))]
+    shown = Table(title=escape(short(table.title)))
+    for i, (head, _) in enumerate(columns):
+        shown.add_column(escape(short(head)), justify="left" if i < table.words else "right")
+    for row, cells in zip(table.rows, zip(*(cells for _, cells in columns), strict=True), strict=True):
+        shown.add_row(*(escape(short(cell)) for cell in cells), style="bold" if len(row) == 1 else "")
+    return shown
+
+
+def _columns(table: page.Table) -> list[tuple[str, list[str]]]:
+    """Each column's head and cells, without what is missing altogether and what the paper says."""
+    rows = [row if len(row) > 1 else (*row, *[page.Cell("")] * (len(table.head) - 1)) for row in table.rows]
+    columns: list[tuple[str, list[str]]] = []
+    for i, head in enumerate(table.head):
+        cells = [row[i].text for row in rows]
+        if head.startswith("± s.e."):
+            name, before = columns[-1]
+            pairs = zip(before, cells, strict=True)
+            columns[-1] = name, [one if error in ("", "–") else f"{one} ± {error}" for one, error in pairs]
+        elif not head.startswith("Paper") and any(cell not in ("", "–") for cell in cells):
+            columns.append((head, cells))
+    return columns
 
 
 def grades(

@@ -1,9 +1,32 @@
-"""The statistics that the tables show."""
+"""The statistics that the report shows. The unit is the problem: what several samples or several seeds say of one
+problem is one observation. Intervals are two-sided, 95 %, by Student's t.
+
+An interval needs at least two units that differ: from units that are all equal no spread can be read, and the
+interval is (nan, nan) rather than a point.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
+
+Observed = Mapping[tuple[Hashable, str], float]
+"""A figure for each (seed, problem)."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, its standard error, the ends of its 95 % interval, all in one unit, from `n` problems (or seeds)."""
+
+    value: float = math.nan
+    error: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
 
 
 def mean(values: Sequence[float]) -> float:
@@ -11,24 +34,131 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
+def sd(values: Sequence[float]) -> float:
+    """The sample standard deviation, sqrt(sum (x - mean)^2 / (n - 1)); nan of fewer than two values."""
+    if len(values) < 2:
+        return math.nan
+    if min(values) == max(values):
+        return 0.0
+    centre = mean(values)
+    return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
+
+
 def accuracy(correct: int, n: int) -> tuple[float, float]:
-    """A proportion and its standard error sqrt(p (1 - p) / n); (nan, nan) of nothing."""
+    """A proportion p of n problems with one answer each, and its standard error sqrt(p (1 - p) / (n - 1))."""
     if n == 0:
         return math.nan, math.nan
     share = correct / n
-    return share, math.sqrt(share * (1 - share) / n)
+    return share, math.sqrt(share * (1 - share) / (n - 1)) if n > 1 else math.nan
 
 
-def clustered_accuracy(correct_of: Sequence[Sequence[bool]]) -> tuple[float, float]:
-    """Accuracy over problems with several samples each, and its standard error with problems as the units.
+def interval(*sets: Sequence[float]) -> Estimate:
+    """The unweighted mean over problem sets of the mean of each set's units; t interval.
 
-    `correct_of` holds one sequence of verdicts for each problem. With one sample a problem it is `accuracy`.
+    value = mean_j m_j and error = sqrt(sum_j s_j^2 / n_j) / J, for J sets of n_j units with mean m_j and standard
+    deviation s_j. The degrees of freedom are Satterthwaite's, (sum v_j)^2 / sum (v_j^2 / (n_j - 1)) with
+    v_j = s_j^2 / n_j: for one set n - 1.
+
+    With the shares of correct answers by problem it is accuracy, its error clustered by problem (cluster-robust for
+    equally many answers of each). With the differences of two models by problem it is the paired t interval,
+    of accuracies as of lengths; with one value a seed it is the t interval over k seeds with k - 1 degrees of freedom.
     """
-    if all(len(verdicts) == 1 for verdicts in correct_of):
-        return accuracy(sum(verdicts[0] for verdicts in correct_of), len(correct_of))
-    shares = [mean([float(v) for v in verdicts]) for verdicts in correct_of]
-    centre = mean(shares)
-    if len(shares) < 2:
-        return centre, math.nan
-    variance = sum((share - centre) ** 2 for share in shares) / (len(shares) - 1)
-    return centre, math.sqrt(variance / len(shares))
+    n = sum(map(len, sets))
+    value = mean([mean(units) for units in sets])
+    if any(len(units) < 2 for units in sets) or not sets:
+        return Estimate(value, n=n)
+    variances = [sd(units) ** 2 / len(units) for units in sets]
+    error = math.sqrt(sum(variances)) / len(sets)
+    if error < 1e-12 * (1 + max(abs(unit) for units in sets for unit in units)):  # equal, but for rounding
+        return Estimate(value, 0.0, n=n)
+    freedom = sum(variances) ** 2 / sum(v**2 / (len(units) - 1) for v, units in zip(variances, sets, strict=True))
+    half = t_quantile(0.975, freedom) * error
+    return Estimate(value, error, value - half, value + half, n)
+
+
+def differences(a: Observed, b: Observed, times: float = 1.0) -> list[float]:
+    """a - times * b on the common (seed, problem) pairs, one for each problem: the mean over its seeds."""
+    of_problem: defaultdict[str, list[float]] = defaultdict(list)
+    for pair in sorted(a.keys() & b.keys(), key=lambda pair: (pair[1], str(pair[0]))):
+        of_problem[pair[1]].append(a[pair] - times * b[pair])
+    return [mean(values) for values in of_problem.values()]
+
+
+def paired(*sets: tuple[Observed, Observed]) -> Estimate:
+    """The difference a - b of two models on what both answered: `interval` of `differences`, in the unit of a."""
+    return interval(*(differences(a, b) for a, b in sets))
+
+
+def ratio(*sets: tuple[Observed, Observed]) -> Estimate:
+    """The ratio r of two models' means, each the unweighted mean over sets, paired by problem; a pure number.
+
+    The interval is the delta method's: that of the units (a - r b) / mean(b), around r.
+    """
+    below = mean([mean(differences(b, a, 0.0)) for a, b in sets])
+    if not below > 0:
+        return Estimate(n=sum(len(differences(a, b)) for a, b in sets))
+    value = mean([mean(differences(a, b, 0.0)) for a, b in sets]) / below
+    return _around(value, [[u / below for u in differences(a, b, value)] for a, b in sets])
+
+
+def relative_gain(*sets: tuple[Observed, Observed]) -> Estimate:
+    """By how much a exceeds b, as a share of b: `ratio` minus 1; 0.1 is ten percent more."""
+    found = ratio(*sets)
+    return Estimate(found.value - 1, found.error, found.low - 1, found.high - 1, found.n)
+
+
+Sums = Mapping[str, tuple[float, float]]
+"""For each problem the sum above and the sum below the line of a pooled ratio, such as (bits, characters)."""
+
+
+def pooled(sums: Sums) -> float:
+    """The sum of all above the line over the sum of all below it; nan of nothing."""
+    below = sum(down for _, down in sums.values())
+    return sum(up for up, _ in sums.values()) / below if below else math.nan
+
+
+def pooled_difference(a: Sums, b: Sums) -> Estimate:
+    """The difference of two pooled ratios R over the n problems of either, with an interval by the delta method.
+
+    Each problem's unit is u = (up_a - R_a down_a) / mean(down_a) - (up_b - R_b down_b) / mean(down_b), means over
+    all n problems; a problem that one of the two lacks has zeros there. So problems common to both are paired.
+    """
+    problems = sorted(a.keys() | b.keys())
+    if not (a and b):
+        return Estimate()
+    one, two = _influence(a, problems), _influence(b, problems)
+    return _around(pooled(a) - pooled(b), [[x - y for x, y in zip(one, two, strict=True)]])
+
+
+def _influence(sums: Sums, problems: Sequence[str]) -> list[float]:
+    """How far each problem pulls the pooled ratio; their mean is zero."""
+    centre = pooled(sums)
+    below = sum(down for _, down in sums.values()) / len(problems)
+    found = (sums.get(problem, (0.0, 0.0)) for problem in problems)
+    return [(up - centre * down) / below for up, down in found]
+
+
+def _around(value: float, sets: Sequence[Sequence[float]]) -> Estimate:
+    """A value with the error and interval of units whose mean is zero."""
+    found = interval(*sets)
+    centre = 0.0 if math.isnan(found.value) else found.value
+    return Estimate(value, found.error, value + found.low - centre, value + found.high - centre, found.n)
+
+
+@lru_cache(maxsize=4096)
+def t_quantile(p: float, freedom: float) -> float:
+    """The point below which Student's t with `freedom` degrees of freedom lies with probability p, 0.5 <= p < 1.
+
+    Newton's steps from the normal quantile, which is below it; the distribution is concave there, so they rise to it.
+    """
+    from mpmath import betainc  # type: ignore[import-untyped,unused-ignore]
+
+    scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - math.log(freedom * math.pi) / 2
+    t = NormalDist().inv_cdf(p)
+    for _ in range(100):
+        tail = betainc(freedom / 2, 0.5, 0, freedom / (freedom + t * t), regularized=True) / 2
+        step = float(p - 1 + tail) / math.exp(scale - (freedom + 1) / 2 * math.log1p(t * t / freedom))
+        t += step
+        if abs(step) < 1e-12 * (1 + abs(t)):
+            break
+    return t

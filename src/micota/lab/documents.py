@@ -4,12 +4,13 @@ A batch holds documents of like length, which saves padding: sixteen batches are
 """
 
 import random
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from micota.arithmetic import Style, compose, draw, split_of
+from micota.arithmetic import World, compose, draw, split_of
+from micota.errors import MicotaError
 from micota.lab.tokenizer import PAD, build
+from micota.specs import Phase, Pretrain
 
 if TYPE_CHECKING:
     import torch
@@ -20,47 +21,42 @@ Document = tuple[list[int], int]
 GROUP = 16
 
 
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of training on one style, with an optimizer of its own and a cosine schedule."""
-
-    style: Style
-    steps: int
-    rate: float
-    batch: int = 64
-    shortest: int = 1
-    """Operations of the shortest problem; the longest has four."""
-
-
-def batch(phase: Phase, window: int, key: str, step: int) -> Batch:
-    """The batch of one step: token ids and labels, both [phase.batch, length]. No document exceeds the window."""
-    return _group(phase, window, f"{key} {step // GROUP}")[step % GROUP]
+def batch(spec: Pretrain, index: int, step: int) -> Batch:
+    """The batch of one step of a phase: token ids and labels, both [batch, length]. No document exceeds the window."""
+    key = f"{spec.seed} {spec.first + index} {step // GROUP}"
+    return _group(spec.phases[index], spec.world, spec.window, key)[step % GROUP]
 
 
 @lru_cache(maxsize=2)
-def _group(phase: Phase, window: int, key: str) -> list[Batch]:
+def _group(phase: Phase, world: World, window: int, key: str) -> list[Batch]:
     """`GROUP` batches, shuffled, each of documents of like length; a function of its arguments alone."""
     rng = random.Random(key)
     documents: list[Document] = []
     while len(documents) < GROUP * phase.batch:
-        documents += _write(phase, window, rng)
+        documents += _write(phase, world, window, rng)
     documents = sorted(documents[: GROUP * phase.batch], key=lambda document: len(document[0]))
     starts = list(range(0, len(documents), phase.batch))
     rng.shuffle(starts)
     return [collate(documents[start : start + phase.batch]) for start in starts]
 
 
-def _write(phase: Phase, window: int, rng: random.Random) -> list[Document]:
+def _write(phase: Phase, world: World, window: int, rng: random.Random) -> list[Document]:
     """A few hundred documents of training problems: token ids, and where the response begins."""
     prompts, texts = [], []
     for _ in range(256):
-        chain = draw(rng, phase.shortest)
+        chain = draw(rng, phase.shortest, world)
         if split_of(chain.text) == "train":
             prompts.append(f"<bos><user>{chain.text}<assistant>")
             texts.append(f"{prompts[-1]}{compose(phase.style, chain, rng)}<eos>")
     tokenizer = _tokenizer()
     heads, rows = tokenizer(prompts)["input_ids"], tokenizer(texts)["input_ids"]
-    return [(row, len(head)) for head, row in zip(heads, rows, strict=True) if len(row) <= window]
+    kept = [(row, len(head)) for head, row in zip(heads, rows, strict=True) if len(row) <= window]
+    if not kept:
+        raise MicotaError(
+            f"none of {len(rows)} documents of the style '{phase.style}' fits the window of {window} tokens",
+            fix=f"widen the window (the shortest of them has {min(map(len, rows))} tokens), or lower shortest",
+        )
+    return kept
 
 
 @lru_cache(maxsize=1)

@@ -1,11 +1,6 @@
-"""Pre-training of the three models that ship with the package: `teacher`, `ta` and `student`.
+"""Pre-training of the lab's models: a Qwen2 of a tenth to half a million parameters, on one CPU thread.
 
-Each is a Qwen2 of a tenth to half a million parameters. It first learns the world in every length of working:
-merging meets a barrier between models whose common base does not know both styles. Then it is lightly tuned
-to one, the teacher to the long style, the others to the terse. The student never sees a document beyond its
-window of 128 tokens, so the teacher's chains, of 200 and more, exceed anything it knows.
-
-`pretrain` may be killed at any time. The same call goes on from the last checkpoint and ends with the same
+It may be killed at any time: with the same checkpoint file it goes on from the last one and ends with the same
 bits, as every batch is a function of the seed, the phase and the step alone.
 """
 
@@ -13,142 +8,112 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from micota.errors import MicotaError
-from micota.lab.documents import Phase, batch
+from micota.errors import MicotaError, Stopped
+from micota.lab.documents import batch
 from micota.lab.tokenizer import BOS, EOS, PAD, SYMBOLS, build
+from micota.specs import Pretrain, Shape
 
 if TYPE_CHECKING:
     import torch
     from transformers import Qwen2ForCausalLM
 
-Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Design:
-    """A model's size and what it is trained on."""
-
-    width: int
-    layers: int
-    heads: int
-    feedforward: int
-    phases: tuple[Phase, ...]
-    window: int = 512
-    """The longest document, in tokens; a longer one is never seen."""
-
-
-DESIGNS = {
-    "teacher": Design(
-        width=128,
-        layers=3,
-        heads=4,
-        feedforward=320,
-        phases=(Phase("basics", 500, 2e-3), Phase("mixed", 300, 1.5e-3), Phase("long", 900, 1e-3, 32, 2)),
-    ),
-    "ta": Design(
-        width=96,
-        layers=3,
-        heads=3,
-        feedforward=256,
-        phases=(
-            Phase("basics", 1500, 2e-3),
-            Phase("mixed", 1000, 1.5e-3),
-            Phase("mixed", 1000, 1e-3),
-            Phase("instruct", 60, 3e-4, 32, 3),
-        ),
-    ),
-    "student": Design(
-        width=64,
-        layers=2,
-        heads=2,
-        feedforward=128,
-        phases=(
-            Phase("basics", 1400, 3e-3),
-            Phase("mixed", 1200, 2e-3, 64, 2),
-            Phase("mixed", 400, 1e-3, 64, 2),
-            Phase("terse", 150, 1e-3, 32, 3),
-        ),
-        window=128,
-    ),
-}
+Report = Callable[[int, int, str], None]
+Facts = dict[str, Any]
 
 
 def pretrain(
-    out: Path,
-    name: str,
-    seed: int = 0,
-    progress: Progress | None = None,
-    design: Design | None = None,
-    every: int = 100,
-) -> None:
-    """Make the model `name` in the folder `out`, or go on with it; a finished folder is left alone.
+    spec: Pretrain, out: Path, checkpoint: Path, base: Path | None = None, report: Report | None = None, **how: Any
+) -> Facts:
+    """Make the model of a spec in the folder `out`, or go on with it from the file `checkpoint`, which stays.
 
-    `design` replaces the one that `DESIGNS` holds under the name. Every `every` steps a checkpoint is
-    written beside the model's files, to be removed at the end, and `progress` is told the steps done, the
-    steps in all and a note. It computes on one thread; with another number the bits would differ.
+    `base` is the folder of the model that the spec goes on from. The facts are the steps, the tokens seen (padding
+    left out), the last loss in nats per token, and the parameters. `how` goes to `train`. It computes on one
+    thread: with another number the bits would differ.
     """
-    design = design or DESIGNS[name]
-    checkpoint = out / "checkpoint.pt"
-    if (out / "model.safetensors").exists() and not checkpoint.exists():
-        return
-    out.mkdir(parents=True, exist_ok=True)
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
     with _one_thread():
-        model = create(design, seed)
-        _train(model, design, seed, checkpoint, every, progress)
+        model = create(spec.shape, spec.seed) if spec.shape else _load(base)
+        facts = train(model, spec, checkpoint, report, **how)
     save(model, out)
-    checkpoint.unlink()
+    return {**facts, "parameters": sum(weight.numel() for weight in model.parameters())}
 
 
-def _train(
+def train(
     model: "Qwen2ForCausalLM",
-    design: Design,
-    seed: int,
+    spec: Pretrain,
     checkpoint: Path,
-    every: int,
-    progress: Progress | None,
-) -> None:
-    """All phases, from the checkpoint on where there is one."""
-    start, total = 0, sum(phase.steps for phase in design.phases)
+    report: Report | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    every: int = 100,
+) -> Facts:
+    """All phases, from the checkpoint on where there is one.
+
+    A checkpoint is written every `every` steps. `report` is told the steps done, the steps in all and a note. As
+    soon as `stop` says so, a checkpoint is written and Stopped is raised.
+    """
+    facts: Facts = {"steps": 0, "tokens": 0, "loss": None}
     optimizer = _optimizer(model)
     if checkpoint.exists():
-        start = _resume(checkpoint, model, optimizer, made_by=f"{design} {seed}")
-    for step in range(start, total):
-        index, local = _locate(design, step)
+        facts = _resume(checkpoint, model, optimizer, made_by=spec.digest)
+    for step in range(facts["steps"], spec.steps):
+        index, local = _locate(spec, step)
         if local == 0:
             optimizer = _optimizer(model)
-        loss = _train_step(model, optimizer, design, seed, index, local)
-        if (step + 1) % every == 0 or step + 1 == total:
-            _keep(checkpoint, model, optimizer, step=step + 1, made_by=f"{design} {seed}")
-            if progress:
-                progress(step + 1, total, f"{design.phases[index].style}: loss {loss:.3f}")
+        loss, tokens = _train_step(model, optimizer, spec, index, local)
+        facts = {"steps": step + 1, "tokens": facts["tokens"] + tokens, "loss": round(loss, 5)}
+        stopping = stop()
+        if stopping or (step + 1) % every == 0 or step + 1 == spec.steps:
+            _keep(checkpoint, model, optimizer, facts=facts, made_by=spec.digest)
+        if report:
+            report(step + 1, spec.steps, f"{spec.phases[index].style}: loss {loss:.3f}")
+        if stopping:
+            raise Stopped("stopped at a checkpoint")
+    return facts
 
 
-def create(design: Design, seed: int) -> "Qwen2ForCausalLM":
-    """A model of the design's size with fresh weights."""
+def create(shape: Shape, seed: int) -> "Qwen2ForCausalLM":
+    """A model of this size with fresh weights."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(
         vocab_size=len(SYMBOLS),
-        hidden_size=design.width,
-        intermediate_size=design.feedforward,
-        num_hidden_layers=design.layers,
-        num_attention_heads=design.heads,
-        num_key_value_heads=design.heads,
+        hidden_size=shape.width,
+        intermediate_size=shape.feedforward,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
         max_position_embeddings=1024,
         tie_word_embeddings=True,
         bos_token_id=BOS,
         eos_token_id=EOS,
         pad_token_id=PAD,
-        initializer_range=0.5 * design.width**-0.5,
+        initializer_range=0.5 * shape.width**-0.5,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Qwen2ForCausalLM(config)
+
+
+def _load(base: Path | None) -> "Qwen2ForCausalLM":
+    """The model of a folder in fp32; one that was not made with the lab's tokenizer is a MicotaError."""
+    import torch
+    from transformers import AutoTokenizer, Qwen2ForCausalLM
+
+    assert base is not None, "a spec without a shape has a base"
+    if AutoTokenizer.from_pretrained(base).get_vocab() != build().get_vocab():
+        raise MicotaError(
+            f"the base {base} does not have the lab's tokenizer",
+            why="the documents of pre-training are written in its 28 symbols",
+            fix="take a model of the lab (lab:student, or one made of it), or `train` on data",
+        )
+    model: Qwen2ForCausalLM = Qwen2ForCausalLM.from_pretrained(base, dtype=torch.float32)
+    return model.train()
 
 
 def save(model: "Qwen2ForCausalLM", out: Path) -> None:
@@ -162,9 +127,9 @@ def save(model: "Qwen2ForCausalLM", out: Path) -> None:
     build().save_pretrained(out)
 
 
-def _locate(design: Design, step: int) -> tuple[int, int]:
+def _locate(spec: Pretrain, step: int) -> tuple[int, int]:
     """The phase in which a step of the whole run falls, and the step's place in it."""
-    for index, phase in enumerate(design.phases):
+    for index, phase in enumerate(spec.phases):
         if step < phase.steps:
             return index, step
         step -= phase.steps
@@ -181,27 +146,22 @@ def _optimizer(model: "Qwen2ForCausalLM") -> "torch.optim.Optimizer":
 
 
 def _train_step(
-    model: "Qwen2ForCausalLM",
-    optimizer: "torch.optim.Optimizer",
-    design: Design,
-    seed: int,
-    index: int,
-    step: int,
-) -> float:
-    """One update on the batch that belongs to this step; the loss covers the response and its end."""
+    model: "Qwen2ForCausalLM", optimizer: "torch.optim.Optimizer", spec: Pretrain, index: int, step: int
+) -> tuple[float, int]:
+    """One update on the batch that belongs to this step: its loss, which covers the responses, and its tokens."""
     import torch
 
-    phase = design.phases[index]
-    tokens, labels = batch(phase, design.window, key=f"{seed} {index}", step=step)
+    phase = spec.phases[index]
+    tokens, labels = batch(spec, index, step)
     for group in optimizer.param_groups:
-        group["lr"] = phase.rate * _schedule(step, phase.steps)
+        group["lr"] = phase.lr * _schedule(step, phase.steps)
     logits = model(input_ids=tokens, use_cache=False).logits
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
-    return loss.item()
+    return loss.item(), int((tokens != PAD).sum())
 
 
 def _schedule(step: int, steps: int) -> float:
@@ -210,17 +170,17 @@ def _schedule(step: int, steps: int) -> float:
     return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def _keep(path: Path, model: "Qwen2ForCausalLM", optimizer: "torch.optim.Optimizer", **facts: Any) -> None:
+def _keep(path: Path, model: "Qwen2ForCausalLM", optimizer: "torch.optim.Optimizer", **known: Any) -> None:
     """Write a checkpoint aside, then rename: a kill leaves the old one or the new one."""
     import torch
 
     aside = path.with_suffix(".new")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), **facts}, aside)
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), **known}, aside)
     os.replace(aside, path)
 
 
-def _resume(path: Path, model: "Qwen2ForCausalLM", optimizer: "torch.optim.Optimizer", made_by: str) -> int:
-    """Load a checkpoint of the same design and seed; the number of steps it has done."""
+def _resume(path: Path, model: "Qwen2ForCausalLM", optimizer: "torch.optim.Optimizer", made_by: str) -> Facts:
+    """Load a checkpoint of the same spec; the facts that it was written with."""
     import torch
 
     saved = torch.load(path)
@@ -232,7 +192,8 @@ def _resume(path: Path, model: "Qwen2ForCausalLM", optimizer: "torch.optim.Optim
         )
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
-    return int(saved["step"])
+    facts: Facts = saved["facts"]
+    return facts
 
 
 @contextmanager

@@ -1,83 +1,129 @@
-"""The report as files: Markdown for people, CSV for programs."""
+"""The report as files: one HTML page for people, Markdown, the tables as CSV and LaTeX, the figures as PNG.
+
+STORE/reports/RECIPE/   report.html, report.md, tables/KEY.csv, tables/KEY.tex, figures/KEY.png
+"""
 
 from __future__ import annotations
 
-import csv
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import micota
 from micota.recipe import Recipe
-from micota.report.table import Row, Score, Step, folder, measures, rows, seconds, steps
+from micota.records import text_key
+from micota.report import case, drawing, figures, html, render, searches, tables
+from micota.report.made import everything
+from micota.report.page import Case, Figure, Page, Section, Table
+from micota.report.results import Results
+from micota.specs import Source
 from micota.store import Store
 
-REST = ("n", "mean_tokens", "truncated", "no_answer")
-BPC_HEAD = ("Data", "Model", "Bits", "Nats", "Bits per byte", "Bits, mean of rows")
-Measure = tuple[str, str, dict[str, Any]]
-SCORERS = {"exact_match": "Exact match", "semantic": "Semantic"}
+CASE = "One problem, two students"
+ORDER = (
+    tables.HOLDS,
+    tables.MAIN,
+    tables.TOKENS,
+    tables.PIVOTAL,
+    tables.ABLATION,
+    tables.DENSITY,
+    CASE,
+    tables.DIAL,
+    tables.FUNNEL,
+    tables.COST,
+)
+FOOTER = (
+    "The tables lie beside this file as CSV and LaTeX in `tables/`, the figures as PNG in `figures/`, and all of it as "
+    "Markdown in `report.md`."
+)
 
 
 def write(recipe: Recipe, store: Store) -> Path:
-    """Write report.md and report.csv below the store; returns the path of the Markdown."""
-    table = rows(recipe, store)
-    out = folder(recipe, store)
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / "report.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("model", "role", "data", "scorer", "accuracy", "error", *REST))
-        for row in table:
-            about = [row.model, row.role, row.data]
-            rest = [getattr(row, name) for name in REST]
-            writer.writerows([*about, score.by, score.accuracy, score.error, *rest] for score in row.scores)
-    path = out / "report.md"
-    text = _markdown(recipe, table, steps(recipe, store), measures(recipe, store), seconds(recipe, store))
-    path.write_text(text, encoding="utf-8")
-    return path
+    """Write the report of what is there below the store; returns the path of its HTML page."""
+    return publish(page(recipe, store), folder(recipe, store))
 
 
-def printed(table: list[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """The head and the cells as they are printed: percent for shares, a dash for what is missing."""
-    scorers = list(dict.fromkeys(score.by for row in table for score in row.scores))
-    shares = [column for by in scorers for column in (SCORERS.get(by, by), "± s.e.")]
-    head = ("Model", "Problems", *shares, "n", "Mean tokens", "Truncated", "No answer")
-    return head, [_cells(row, scorers) for row in table]
+def folder(recipe: Recipe, store: Store) -> Path:
+    """Where the report of a recipe lies: inside the store, whatever the recipe is called."""
+    return store.root / "reports" / piece(recipe.name)
 
 
-def _cells(row: Row, scorers: list[str]) -> tuple[str, ...]:
-    of = {score.by: score for score in row.scores}
-    shares = [value for by in scorers for value in (of.get(by, Score(by)).accuracy, of.get(by, Score(by)).error)]
-    percents = [f"{100 * value:.1f}" for value in (*shares, row.truncated, row.no_answer)]
-    cells = [*percents[:-2], str(row.n or "–"), f"{row.mean_tokens:.1f}", *percents[-2:]]
-    return (row.model, row.data, *("–" if cell == "nan" else cell for cell in cells))
+def piece(name: str) -> str:
+    """A name as one piece of a path; a name that has to change keeps apart from its like by a hash."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name[:60]).strip(".-")
+    return plain if plain == name != "" else f"{plain or 'x'}-{text_key(name)[:8]}"
 
 
-def _markdown(recipe: Recipe, table: list[Row], made: list[Step], found: list[Measure], spent: dict[str, float]) -> str:
-    missing = sum(not row.done for row in table)
-    lines = [f"# {recipe.name}", ""]
-    if missing:
-        lines += [f"{missing} of {len(table)} evaluations are not there yet (–): `micota run` makes them.", ""]
-    lines += ["Accuracy, truncated and no answer in percent; s.e. is the standard error over the n problems.", ""]
-    lines += _table(*printed(table))
-    if made:
-        lines += ["", "## Where data and models came from", ""]
-        lines += _table(("Name", "Kind", "What was made"), [(s.name, s.kind, s.line) for s in made])
-    if found:
-        lines += ["", "## Bits per character of the data under a model, given the prompts", ""]
-        lines += _table(BPC_HEAD, [(data, model, *_bpc(facts)) for data, model, facts in found])
-    if spent:
-        lines += ["", "## Time", ""]
-        lines += _table(("Stage", "Seconds"), [(kind, f"{value:.1f}") for kind, value in sorted(spent.items())])
-    return "\n".join(lines) + "\n"
+def page(recipe: Recipe, store: Store) -> Page:
+    """The whole report, made anew: tables, each with the figures that belong to it."""
+    results = Results(recipe, store)
+    found = {section.title: section for section in tables.sections(results)}
+    beside: dict[str, list[Figure | Case | str]] = {
+        tables.HOLDS: [*figures.learned(results, "steps")],
+        tables.MAIN: [*figures.students(results)],
+        tables.TOKENS: [*figures.learned(results, "tokens")],
+        tables.DENSITY: [*searches.density(results)],
+        CASE: [one] if (one := case.case(results)) else [],
+        tables.DIAL: [*figures.assistant(results), *searches.dial(results)],
+        tables.FUNNEL: [
+            *searches.lengths(results),
+            *searches.losses(results, "steps"),
+            *searches.losses(results, "tokens"),
+        ],
+    }
+    made = [_joined(found.get(title, Section(title, "", ())), beside.get(title, [])) for title in ORDER]
+    shown = tuple(_filed(section) for section in made if section.items or section.text)
+    return Page(recipe.name, tuple(_notes(results)), shown)
 
 
-def _bpc(facts: dict[str, Any]) -> tuple[str, ...]:
-    names = ("bits_per_character", "nats_per_character", "bits_per_byte", "bits_per_character_mean_of_rows")
-    return tuple(f"{facts[name]:.3f}" for name in names)
+def _joined(section: Section, more: Iterable[Figure | Case | str]) -> Section:
+    """A section with its pictures behind its first table, at the top of the page before it; lines join its text."""
+    pictures = tuple(one for one in more if not isinstance(one, str))
+    lines = [one for one in more if isinstance(one, str)]
+    first = 0 if section.title == tables.HOLDS else 1
+    items = (*section.items[:first], *pictures, *section.items[first:])
+    return replace(section, text="\n\n".join(filter(None, [section.text, *lines])), items=items)
 
 
-def _table(head: tuple[str, ...], body: list[tuple[str, ...]]) -> list[str]:
-    rule = "|" + "|".join(["---"] * 2 + ["---:"] * (len(head) - 2)) + "|"
-    return [_line(head), rule, *map(_line, body)]
+def _filed(section: Section) -> Section:
+    """The section with keys that can be file names: a key can hold the recipe's word for a problem set."""
+    return replace(section, items=tuple(replace(item, key=piece(item.key)) for item in section.items))
 
 
-def _line(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+def _notes(results: Results) -> Iterable[str]:
+    if absent := tables.missing(results):
+        yield f"{absent} {figures.MAKES}"
+    specs = [spec for spec in everything(results.recipe) if not isinstance(spec, Source)]
+    done = [spec for spec in specs if results.store.manifest(spec)]
+    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(spec.kind for spec in done).items())
+    yield f"{len(done)} of {len(specs)} stages are done" + (f": {kinds}." if kinds else ".")
+    yield f"Made by micota {micota.__version__} from what is in the store, anew at every call."
+
+
+def publish(one: Page, out: Path) -> Path:
+    """Write a page's files, each aside and then renamed; the HTML comes last, and files of no use any more go."""
+    items = [item for section in one.sections for item in section.items]
+    pictures = {item.key: drawing.picture(item) for item in items if isinstance(item, Figure)}
+    files: dict[Path, bytes] = {out / "figures" / f"{key}.png": one.png for key, one in pictures.items()}
+    for item in items:
+        if isinstance(item, Table):
+            files[out / "tables" / f"{item.key}.csv"] = render.table_csv(item).encode()
+            files[out / "tables" / f"{item.key}.tex"] = render.latex(item).encode()
+    files[out / "report.md"] = render.markdown(one).encode()
+    files[out / "report.html"] = html.whole(one, pictures, FOOTER).encode()
+    for path, data in files.items():
+        _write(path, data)
+    for path in [*(out / "tables").glob("*.*"), *(out / "figures").glob("*.png")]:
+        if path not in files and path.suffix in (".csv", ".tex", ".png"):
+            path.unlink(missing_ok=True)
+    return out / "report.html"
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(data)
+    os.replace(aside, path)

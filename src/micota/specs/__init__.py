@@ -5,8 +5,8 @@ its version, the fields that differ from their defaults, and the digests of the 
 fast it is made. Bump a kind's VERSION when its meaning changes.
 """
 
+from micota.specs.asking import DEFAULT_PROMPT, Prompt, Sampling
 from micota.specs.kinds import (
-    DEFAULT_PROMPT,
     GRADERS,
     KINDS,
     Bpc,
@@ -20,14 +20,13 @@ from micota.specs.kinds import (
     Precision,
     Probe,
     Problems,
-    Prompt,
-    Sampling,
     Select,
     Source,
     Target,
     Train,
     Verify,
 )
+from micota.specs.pretraining import Phase, Pretrain, Shape
 from micota.specs.spec import Choice, Spec, Value, sha
 from micota.specs.tree import from_json, to_json, walk
 
@@ -44,12 +43,15 @@ __all__ = [
     "Mix",
     "Model",
     "Part",
+    "Phase",
     "Precision",
+    "Pretrain",
     "Probe",
     "Problems",
     "Prompt",
     "Sampling",
     "Select",
+    "Shape",
     "Source",
     "Spec",
     "Target",

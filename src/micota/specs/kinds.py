@@ -10,11 +10,12 @@ from pydantic import Field, model_validator
 
 from micota.scoring import EXACT_VERSION, SEMANTIC_VERSION
 from micota.specs import choosing
+from micota.specs.asking import Prompt, Sampling
+from micota.specs.pretraining import Pretrain
 from micota.specs.spec import Choice, Spec, Value, plain, sha
 
 GRADERS = {"semantic": SEMANTIC_VERSION, "exact_match": EXACT_VERSION}
 Precision = Literal["bfloat16", "float16", "float32"]
-DEFAULT_PROMPT = "{problem}\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 
 class Source(Spec):
@@ -32,38 +33,6 @@ class Source(Spec):
     @property
     def own_fields(self) -> dict[str, Any]:
         return {"content": self.revision} if self.path else {"ref": self.ref, "revision": self.revision}
-
-
-class Sampling(Value):
-    """How tokens are drawn; without n, so that more samples join the same pool. Greedy drawing ignores the rest."""
-
-    temperature: float = Field(0.0, ge=0, description="0 is greedy")
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0, description="0 is off")
-    max_tokens: int = Field(16_384, ge=1, description="new tokens at most, by the generating model's tokenizer")
-    seed: int = 0
-    stop: Annotated[tuple[str, ...], Field(strict=False)] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _greedy_is_one(cls, data: Any) -> Any:
-        if isinstance(data, dict) and not data.get("temperature", 0):
-            return {k: v for k, v in data.items() if k not in ("top_p", "top_k", "seed")}
-        return data
-
-
-class Prompt(Value):
-    """The user turn made of a problem. `raw` sends it without the model's chat template."""
-
-    template: str = Field(DEFAULT_PROMPT, description="`{problem}` stands for the problem's text")
-    mode: Literal["chat", "raw"] = "chat"
-    system: str | None = None
-
-    @model_validator(mode="after")
-    def _has_a_place(self) -> Prompt:
-        if "{problem}" not in self.template:
-            raise ValueError("the prompt has no {problem}: every problem would get the same text")
-        return self
 
 
 class Problems(Spec):
@@ -169,6 +138,9 @@ class Train(Spec):
     data: Data
     epochs: float = Field(2.0, gt=0)
     max_steps: int | None = Field(None, ge=1, description="optimizer steps, instead of epochs")
+    target_tokens: int | None = Field(
+        None, ge=1, description="target tokens to learn from, instead of epochs or max_steps"
+    )
     batch: int = Field(32, ge=1, description="examples for each optimizer step, over all devices")
     lr: float = Field(1e-5, gt=0, description="peak learning rate")
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -180,6 +152,14 @@ class Train(Spec):
     seed: int = 0
     precision: Precision = "bfloat16"
     trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _ends_once(self) -> Train:
+        if self.max_steps and self.target_tokens:
+            raise ValueError(
+                f"max_steps is {self.max_steps} and target_tokens is {self.target_tokens}: give one of the two"
+            )
+        return self
 
 
 class Merge(Spec):
@@ -224,27 +204,31 @@ class Probe(Value):
     precision: Precision = "bfloat16"
     by: Literal["exact_match", "semantic"] = "semantic"
 
-    def grade(self, model: Model) -> Verify:
-        """A model's answers to the first n probe problems, verified."""
+    @property
+    def problems(self) -> Problems:
+        """The first n of the probe problems."""
         fields = {name: getattr(self.data, name) for name in type(self.data).model_fields}
-        problems = Problems(**{**fields, "n": self.n})
+        return Problems(**{**fields, "n": self.n})
+
+    def grade(self, model: Model) -> Verify:
+        """A model's answers to the probe problems, verified."""
         answers = Generate(
-            model=model, problems=problems, prompt=self.prompt, sampling=self.sampling, precision=self.precision
+            model=model, problems=self.problems, prompt=self.prompt, sampling=self.sampling, precision=self.precision
         )
-        return Verify(problems=problems, completions=answers, by=self.by)
+        return Verify(problems=self.problems, completions=answers, by=self.by)
 
 
 class Dial(Spec):
     """The merge whose responses have the wanted length, found by trying weights on probe problems.
 
-    Among the candidates that lose at most `max_loss` accuracy against `target.of`, the one whose mean length is
-    nearest to the target's share of it. If none qualifies that is an error, unless `fallback: nearest` takes the
-    nearest of all.
+    A weight is given to every model. Among the candidates that lose at most `max_loss` accuracy against `target.of`,
+    the one whose mean length is nearest to the target's share of it. If none qualifies that is an error, unless
+    `fallback: nearest` takes the nearest of all.
     """
 
     kind: ClassVar[str] = "dial"
     base: Model
-    models: Annotated[tuple[Model, ...], Field(strict=False, min_length=1, max_length=1)]
+    models: Annotated[tuple[Model, ...], Field(strict=False, min_length=1)]
     method: Literal["linear", "dare_linear", "dare_ties"]
     weight: Annotated[tuple[float, float], Field(strict=False)]
     target: Target
@@ -261,7 +245,7 @@ class Dial(Spec):
             base=self.base,
             models=self.models,
             method=self.method,
-            weights=(weight,),
+            weights=(weight,) * len(self.models),
             density=self.density,
             rescale=self.rescale,
             seed=self.seed,
@@ -290,10 +274,11 @@ class Bpc(Spec):
     precision: Precision = "bfloat16"
 
 
-Model = Source | Train | Merge | Dial
+Model = Source | Pretrain | Train | Merge | Dial
 Data = Select | Mix
 KINDS: dict[str, type[Spec]] = {
-    cls.kind: cls for cls in (Source, Problems, Generate, Verify, Select, Mix, Train, Merge, Dial, Bpc)
+    cls.kind: cls for cls in (Source, Problems, Generate, Verify, Select, Mix, Pretrain, Train, Merge, Dial, Bpc)
 }
 for _cls in (Problems, Generate, Part, Mix, Train, Merge, Target, Dial, Bpc, Select, Verify):
     _cls.model_rebuild()
+Pretrain.model_rebuild(_types_namespace={"Model": Model})

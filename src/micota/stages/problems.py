@@ -88,8 +88,14 @@ def _world(spec: Problems) -> Iterable[dict[str, Any]]:
             f"{LAB_WORLD} makes its problems: say how many and of which split",
             fix="{problems: {source: lab:arithmetic, split: train, n: 600}}  (or dev, test)",
         )
+    if spec.config not in (None, "hard"):
+        raise MicotaError(
+            f"{LAB_WORLD} has no config '{spec.config}'",
+            fix="leave config out, or take the harder problems: `config: hard`",
+        )
     split: arithmetic.Split = spec.split  # type: ignore[assignment]
-    return arithmetic.problems(spec.skip + spec.n, spec.seed, split)
+    world: arithmetic.World = "arithmetic-hard" if spec.config else "arithmetic"
+    return arithmetic.problems(spec.skip + spec.n, spec.seed, split, world)
 
 
 def _table(spec: Problems, cache: Path) -> Any:

@@ -6,6 +6,7 @@ Runs in one process or under any launcher of accelerate. Goes on from its last w
 from __future__ import annotations
 
 import copy
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,22 @@ def micro_batch(batch: int, world: int, wanted: int) -> tuple[int, int]:
     return micro, share // micro
 
 
+def steps_of(spec: Train, examples: list[dict[str, list[int]]]) -> int | None:
+    """Optimizer steps at most, None if the epochs decide.
+
+    Of `target_tokens` they are the fewest that reach them, where a step learns the mean of an epoch's steps.
+    """
+    if spec.target_tokens is None:
+        return spec.max_steps
+    of_an_epoch = math.ceil(len(examples) / spec.batch)
+    return -(-spec.target_tokens * of_an_epoch // _targets(examples))
+
+
+def _targets(examples: list[dict[str, list[int]]]) -> int:
+    """The tokens of an epoch that are learnt: those of the responses and their end."""
+    return sum(label != -100 for one in examples for label in one["labels"])
+
+
 def _trainer(task: Task, spec: Train, model: Any, tokenizer: Any, examples: list[dict[str, list[int]]]) -> Any:
     import datasets
     import transformers
@@ -87,7 +104,7 @@ def _trainer(task: Task, spec: Train, model: Any, tokenizer: Any, examples: list
     datasets.disable_progress_bars()
     trainer = trl.SFTTrainer(
         model=model,
-        args=trl.SFTConfig(**_settings(task, spec)),
+        args=trl.SFTConfig(**_settings(task, spec, steps_of(spec, examples))),
         train_dataset=datasets.Dataset.from_list(examples),
         processing_class=tokenizer,
         callbacks=[_callback(task)],
@@ -96,7 +113,7 @@ def _trainer(task: Task, spec: Train, model: Any, tokenizer: Any, examples: list
     return trainer
 
 
-def _settings(task: Task, spec: Train) -> dict[str, Any]:
+def _settings(task: Task, spec: Train, steps: int | None) -> dict[str, Any]:
     micro, accumulate = micro_batch(spec.batch, int(os.environ.get("WORLD_SIZE", "1")), task.place.micro_batch)
     on_cpu = task.place.device == "cpu"
     return {
@@ -104,7 +121,7 @@ def _settings(task: Task, spec: Train) -> dict[str, Any]:
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": accumulate,
         "num_train_epochs": spec.epochs,
-        "max_steps": spec.max_steps or -1,
+        "max_steps": steps or -1,
         "learning_rate": spec.lr,
         "lr_scheduler_type": spec.schedule,
         "warmup_steps": spec.warmup,
@@ -176,13 +193,14 @@ def _save(trainer: Any, spec: Train, base: Path, out: Path) -> None:
 
 def _facts(trainer: Any, outcome: Any, examples: list[dict[str, list[int]]], dropped: dict[str, int]) -> dict[str, Any]:
     losses = [(log["step"], round(log["loss"], 5)) for log in trainer.state.log_history if "loss" in log]
-    target = sum(label != -100 for one in examples for label in one["labels"])
+    target = _targets(examples)
     return {
         "examples": len(examples),
         "dropped": dropped,
         "steps": trainer.state.global_step,
         "tokens": sum(len(one["input_ids"]) for one in examples),
         "target_tokens": target,
+        "learnt_tokens": round(target * trainer.state.epoch),  # exact after whole epochs, in between by their mean
         "loss": losses[:: max(1, len(losses) // 200)],
         "final_loss": outcome.training_loss if not losses else losses[-1][1],
     }

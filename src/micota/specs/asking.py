@@ -1,0 +1,43 @@
+"""How a model is asked: the user turn made of a problem, and the drawing of tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from micota.specs.spec import Value
+
+DEFAULT_PROMPT = "{problem}\nPlease reason step by step, and put your final answer within \\boxed{}."
+
+
+class Sampling(Value):
+    """How tokens are drawn; without n, so that more samples join the same pool. Greedy drawing ignores the rest."""
+
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0, description="0 is off")
+    max_tokens: int = Field(16_384, ge=1, description="new tokens at most, by the generating model's tokenizer")
+    seed: int = 0
+    stop: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _greedy_is_one(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("temperature", 0):
+            return {k: v for k, v in data.items() if k not in ("top_p", "top_k", "seed")}
+        return data
+
+
+class Prompt(Value):
+    """The user turn made of a problem. `raw` sends it without the model's chat template."""
+
+    template: str = Field(DEFAULT_PROMPT, description="`{problem}` stands for the problem's text")
+    mode: Literal["chat", "raw"] = "chat"
+    system: str | None = None
+
+    @model_validator(mode="after")
+    def _has_a_place(self) -> Prompt:
+        if "{problem}" not in self.template:
+            raise ValueError("the prompt has no {problem}: every problem would get the same text")
+        return self

@@ -1,0 +1,289 @@
+"""Pre-training in a recipe: its form, that parts make the whole, and that interruptions leave no trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import World, kinds
+from safetensors.torch import load_file
+
+from micota import cli
+from micota.errors import MicotaError, StageFailed
+from micota.lab.command import make
+from micota.lab.designs import DESIGNS
+from micota.machine import Machine, Place, load
+from micota.sources import LAB_MODELS
+from micota.specs import Pretrain
+
+SHAPE = "shape: {width: 16, layers: 1, heads: 1, feedforward: 32}"
+TOY = f"{SHAPE}, window: 200"
+FIRST = "{style: basics, steps: 6, lr: 1e-2, batch: 8}, {style: mixed, steps: 5, lr: 1e-3, batch: 4}"
+LAST = "{style: terse, steps: 4, lr: 1e-3, batch: 4, shortest: 3}"
+RECIPE = f"""
+name: pretrained
+let:
+  whole: {{pretrain: {{{TOY}, phases: [{FIRST}, {LAST}], seed: 2}}}}
+  part: {{pretrain: {{{TOY}, phases: [{FIRST}], seed: 2}}}}
+  rest: {{pretrain: {{base: part, first: 2, window: 200, phases: [{LAST}], seed: 2}}}}
+  again: {{pretrain: {{base: part, window: 200, phases: [{LAST}], seed: 2}}}}
+"""
+
+
+def say(world: World, text: str) -> None:
+    world.recipe_file.write_text(text)
+
+
+def one(world: World, fields: str) -> Pretrain:
+    """The spec of `{pretrain: {FIELDS}}`."""
+    say(world, f"name: one\nlet:\n  model: {{pretrain: {{{fields}}}}}\n")
+    spec = world.load().named("model")
+    assert isinstance(spec, Pretrain)
+    return spec
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_a_model_in_two_parts_is_the_model_in_one(world: World) -> None:
+    say(world, RECIPE)
+    assert kinds(world.run()) == ["pretrain"] * 4
+    whole, part, rest, again = (bytes_of(world.files(name)) for name in ("whole", "part", "rest", "again"))
+    assert rest == whole
+    assert part["model.safetensors"] != whole["model.safetensors"] != again["model.safetensors"]
+
+
+def test_the_stage_and_the_command_make_the_same_files(world: World) -> None:
+    say(world, RECIPE)
+    world.run(only="whole")
+    spec = world.load().named("whole")
+    assert isinstance(spec, Pretrain)
+    make(spec, world.folder / "made")
+    assert bytes_of(world.folder / "made") == bytes_of(world.files("whole"))
+
+
+def test_the_facts_are_counts_and_the_last_loss(world: World) -> None:
+    say(world, RECIPE)
+    world.run(only="whole", machine=Machine(places={"pretrain": Place(checkpoint_every=4)}))
+    manifest = world.store.manifest(world.load().named("whole"))
+    assert manifest is not None
+    facts = manifest.facts
+    weights = load_file(world.files("whole") / "model.safetensors")
+    assert facts["parameters"] == sum(weight.numel() for weight in weights.values())
+    assert facts["steps"] == 15
+    assert 15 * 4 * 20 < facts["tokens"] < 15 * 8 * 200
+    assert 0 < facts["loss"] < 5
+
+
+def test_every_weight_of_a_base_is_tuned(world: World) -> None:
+    say(world, f"name: one\nlet:\n  model: {{pretrain: {{base: lab:student, phases: [{LAST}]}}}}\n")
+    world.run()
+    before = load_file(LAB_MODELS / "student" / "model.safetensors")
+    after = load_file(world.files("model") / "model.safetensors")
+    assert before.keys() == after.keys()
+    assert [name for name in before if torch.equal(before[name], after[name])] == []
+
+
+def test_behind_a_prefix_it_has_the_same_bits(world: World) -> None:
+    """As in the laptop's profile: a process of its own, so that two of them use two cores."""
+    assert load("laptop").place("pretrain").prefix == "env"
+    say(world, RECIPE)
+    here, behind = world.folder / "here", world.folder / "store"
+    world.run(only="whole")
+    behind.rename(here)
+    places = {"pretrain": Place(prefix="env", checkpoint_every=4)}
+    assert kinds(world.run(machine=Machine(jobs=2, threads=2, places=places))) == ["pretrain"] * 4
+    made = next(here.glob("artifacts/pretrain-*/files"))
+    assert bytes_of(world.files("whole")) == bytes_of(made)
+    assert world.store.manifest(world.load().named("whole")).made["launcher"] == "env"  # type: ignore[union-attr]
+
+
+def test_a_pretrained_model_is_a_model_wherever_one_is_wanted(world: World) -> None:
+    """It is trained, merged, gone on from and evaluated; what mentions the seed is made for each."""
+    say(world, MODELS)
+    outcome = world.run(machine=Machine())
+    assert kinds(outcome).count("pretrain") == 3
+    assert {"train", "merge", "generate", "verify"} <= set(kinds(outcome))
+    assert world.run(machine=Machine()).executed == []
+
+
+MODELS = f"""
+name: models
+for: {{seed: [0, 1]}}
+defaults:
+  train: {{precision: float32, batch: 4, cutoff: 300, lr: 1e-3, max_steps: 1}}
+  pretrain: {{world: arithmetic-hard, window: 200}}
+  distil: {{keep: all, prompt: "{{problem}}", precision: float32, sampling: {{max_tokens: 90}}}}
+let:
+  easy: {{problems: {{source: "lab:arithmetic", split: train, n: 6}}}}
+  hard: {{problems: {{source: "lab:arithmetic", config: hard, split: test, n: 6}}}}
+  base: {{pretrain: {{{SHAPE}, phases: [{FIRST}]}}}}
+  answers: {{distil: {{from: lab:student, data: easy}}}}
+  tuned: {{train: {{base: base, data: answers}}}}
+  mid: {{merge: {{base: base, models: [tuned], method: linear, weight: 0.5}}}}
+arms:
+  micota: {{pretrain: {{base: mid, phases: [{{style: terse, steps: 1, lr: 1e-3, batch: 4}}], seed: $seed}}}}
+evaluate: {{models: [arms], data: [hard], prompt: "{{problem}}", precision: float32, sampling: {{max_tokens: 5}}}}
+"""
+
+
+def test_like_takes_shape_phases_and_window_from_the_design(world: World) -> None:
+    student = DESIGNS["student"]
+    assert one(world, "like: student") == student
+    assert one(world, "like: student, seed: 3").digest != student.digest
+    assert one(world, "like: student, seed: 3").phases == student.phases
+    assert one(world, "like: student, window: 512").window == 512
+    changed = one(world, f"like: student, phases: [{LAST}]")
+    assert (len(changed.phases), changed.shape) == (1, student.shape)
+    assert one(world, "like: ta-base") == DESIGNS["ta-base"]
+    tuned = one(world, f"like: student, base: lab:ta, phases: [{LAST}]")
+    assert tuned.shape is None and tuned.base is not None and tuned.window == 128
+
+
+def test_a_known_digest_never_changes() -> None:
+    assert DESIGNS["student"].digest == "937cf18fdc5bfbbe"
+
+
+WRONG = [
+    ("like: studend", "the lab has no design 'studend'", "did you mean 'student'"),
+    ("like: student, windo: 3", "unknown key 'windo'", "did you mean 'window'"),
+    (f"phases: [{LAST}]", "give a shape for fresh weights or a base to go on from", "pretrain"),
+    (f"{TOY}, base: lab:ta, phases: [{LAST}]", "one of the two", "pretrain"),
+    ("like: student, phases: [{style: terse, lr: 1e-3}]", "lacks 'steps'", "phases"),
+    ("like: student, phases: [{style: tense, steps: 3, lr: 1e-3}]", "style: 'tense'", "phases"),
+    ("like: student, phases: [{style: terse, steps: 3, lr: 1e-3, shortest: 5}]", "shortest is 5", "has 4 at most"),
+    ("like: student, phases: []", "at least 1 item", "phases"),
+    ("like: student, shape: {width: 30, layers: 1, heads: 4, feedforward: 8}", "a width of 30 gives 4 heads", "shape"),
+    ("like: student, world: algebra", "world: 'algebra'", "arithmetic-hard"),
+    ("like: student, base: set", "'set' is a problems", "a model is wanted here"),
+]
+
+
+@pytest.mark.parametrize(("fields", "what", "also"), WRONG, ids=[what for _, what, _ in WRONG])
+def test_a_wrong_form_names_its_place(fields: str, what: str, also: str, world: World) -> None:
+    head = 'name: one\nlet:\n  set: {problems: {source: "lab:arithmetic", split: train, n: 2}}\n'
+    say(world, f"{head}  model: {{pretrain: {{{fields}}}}}\n")
+    with pytest.raises(MicotaError) as error:
+        world.load()
+    assert what in str(error.value) and also in str(error.value)
+    assert "line 4" in str(error.value)
+
+
+def test_a_window_that_no_document_fits_is_an_error(world: World) -> None:
+    fields = f"{TOY.replace('200', '60')}, phases: [{{style: long, steps: 3, lr: 1e-3, batch: 4, shortest: 4}}]"
+    say(world, f"name: one\nlet:\n  model: {{pretrain: {{{fields}}}}}\n")
+    with pytest.raises(StageFailed, match="of the style 'long' fits the window of 60 tokens"):
+        world.run()
+
+
+def test_a_base_with_another_tokenizer_is_an_error(world: World) -> None:
+    folder = world.folder / "other"
+    folder.mkdir()
+    for path in (world.folder / "models" / "student").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["added_tokens"].append({**tokenizer["added_tokens"][-1], "id": 28, "content": " Wait "})
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    say(world, f"name: one\nlet:\n  model: {{pretrain: {{base: ./other, phases: [{LAST}]}}}}\n")
+    with pytest.raises(StageFailed, match="does not have the lab's tokenizer"):
+        world.run()
+
+
+def test_the_world_has_one_harder_config(world: World, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    say(world, MODELS.replace("config: hard", "config: harder"))
+    monkeypatch.setattr("sys.argv", ["micota", "run", str(world.recipe_file), "--store", str(world.folder / "store")])
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = capsys.readouterr().err
+    assert "lab:arithmetic has no config 'harder'" in said and "config: hard" in said
+
+
+LONG = "name: long\nlet:\n  model: {pretrain: {SHAPE, phases: [{style: mixed, steps: 60, lr: 1e-3, batch: 32}]}}\n"
+PROFILES = {
+    "inside": "jobs: 1\npretrain: {checkpoint_every: 5}\n",
+    "behind": "pretrain: {checkpoint_every: 5, prefix: env}\n",
+}
+
+
+class Runs:
+    """A folder with the recipe and a machine profile; runs of it are processes of their own."""
+
+    def __init__(self, folder: Path, profile: str) -> None:
+        self.folder, self.store = folder, folder / "store"
+        (folder / "recipe.yaml").write_text(LONG.replace("SHAPE", TOY))
+        (folder / "machine.yaml").write_text(PROFILES[profile])
+
+    def start(self) -> subprocess.Popen[str]:
+        command = [
+            sys.executable,
+            "-m",
+            "micota",
+            "run",
+            "recipe.yaml",
+            "--machine",
+            "machine.yaml",
+            "--store",
+            "store",
+        ]
+        return subprocess.Popen(
+            command, cwd=self.folder, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def interrupt(self, when: Callable[[], bool], number: signal.Signals) -> int:
+        process = self.start()
+        while not when() and process.poll() is None:
+            time.sleep(0.001)
+        assert process.poll() is None, process.communicate()[0]
+        process.send_signal(number)
+        process.communicate(timeout=100)
+        return process.returncode
+
+    def finish(self) -> tuple[dict[str, Any], bytes]:
+        """Run to the end; the facts and the weights."""
+        process = self.start()
+        said, _ = process.communicate(timeout=200)
+        assert process.returncode == 0, said
+        folder = next(self.store.glob("artifacts/pretrain-*"))
+        facts = json.loads((folder / "manifest.json").read_text())["facts"]
+        return facts, (folder / "files" / "model.safetensors").read_bytes()
+
+    def checkpoint(self) -> Path | None:
+        return next(self.store.glob("making/pretrain-*/scratch/checkpoint.pt"), None)
+
+    def steps(self) -> int:
+        path = self.checkpoint()
+        assert path
+        return int(torch.load(path)["facts"]["steps"])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], bytes]:
+    return Runs(tmp_path_factory.mktemp("undisturbed"), "inside").finish()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_killed_it_goes_on_to_the_same_bits_and_facts(
+    profile: str, undisturbed: tuple[dict[str, Any], bytes], tmp_path: Path
+) -> None:
+    place = Runs(tmp_path, profile)
+    assert place.interrupt(lambda: place.checkpoint() is not None, signal.SIGKILL) == -signal.SIGKILL
+    assert 5 <= place.steps() < 60
+    assert place.finish() == undisturbed
+
+
+def test_a_request_to_stop_is_heard_at_the_next_step(undisturbed: tuple[dict[str, Any], bytes], tmp_path: Path) -> None:
+    place = Runs(tmp_path, "behind")
+    assert place.interrupt(lambda: place.checkpoint() is not None, signal.SIGTERM) == 143
+    assert 5 <= place.steps() < 60
+    assert not list(place.store.glob("artifacts/pretrain-*/manifest.json"))
+    assert place.finish() == undisturbed
