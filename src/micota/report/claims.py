@@ -175,6 +175,6 @@ def _caption(by: str) -> str:
         "“no loss shown” says only that the interval of the loss does not lie above zero: that is not equality, "
         "and any loss inside the interval fits the data. Where all differences are equal there is no interval (–). "
         "Bits per character are those of the data under the student before training; their interval is the delta "
-        "method's, over the problems of either data set, paired where both have one. No interval is corrected for the number of "
-        "claims."
+        "method's, over the problems of either data set, paired where both have one. No interval is corrected for the "
+        "number of claims."
     )
