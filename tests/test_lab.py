@@ -37,7 +37,12 @@ from micota.specs import Phase, Pretrain, Shape, to_json
 STYLES: list[Style] = ["basics", "mixed", "instruct", "terse", "long", "expanded", "checked", "slips"]
 WORLDS: list[World] = list(RULES)
 EASY, HARD = ["232*5*3*5*4", "865-78*2-22"], ["232*38*22*40", "063-24*19*64"]
-BATCHES = {"teacher": "236345fab39b7fae", "ta": "fada51b4bdf0b06e", "student": "f552d9516cac061a"}
+BATCHES = {
+    "ta-base": "44af153f0e01adb4",
+    "teacher": "236345fab39b7fae",
+    "ta": "fada51b4bdf0b06e",
+    "student": "f552d9516cac061a",
+}
 PROMPT = [{"role": "user", "content": "452*5+17-23"}]
 EXAMPLE = [*PROMPT, {"role": "assistant", "content": r"452*5=260;260+17=277;277-23=254;\boxed{254}"}]
 TOY = Pretrain(
