@@ -133,7 +133,7 @@ def hostile(world: World) -> World:
     world.write("answers.jsonl", script(map(problem, range(20))) + "".join(json.dumps(a) + "\n" for a in answers))
     text = world.recipe_file.read_text()
     name = json.dumps(EVIL + BIDI + "$\\frac{")
-    text = text.replace("name: small", "name: " + json.dumps("../../" + EVIL))
+    text = text.replace("name: small", "name: " + json.dumps(EVIL.replace("/", "")))
     text = text.replace("  micota: {train", f"  micota: {{name: {name}, train").replace(
         "mid-cot}}\nev", "mid-cot}}\nev"
     )
