@@ -36,7 +36,7 @@ def _wanted(out: Path, name: str, seed: int) -> Pretrain:
     if name not in GOES_ON or not finished(begun):
         return design(name, seed=seed)
     source = Source(ref=str(begun), revision=content_hash(begun), path=str(begun))
-    return rest(name, source).model_copy(update={"seed": seed})
+    return rest(name, source, seed)
 
 
 def finished(out: Path) -> bool:

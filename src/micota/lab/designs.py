@@ -81,7 +81,7 @@ DESIGNS["ta-base"] = design("ta", phases=DESIGNS["ta"].phases[:-1])
 DESIGNS["ta-base-hard"] = design("ta-hard", phases=DESIGNS["ta-hard"].phases[:-1])
 
 
-def rest(name: str, begun: Source) -> Pretrain:
+def rest(name: str, begun: Source, seed: int) -> Pretrain:
     """What a design still has to learn after the one that it goes on from."""
     done = len(DESIGNS[GOES_ON[name]].phases)
-    return design(name, base=begun, phases=DESIGNS[name].phases[done:], first=done)
+    return design(name, base=begun, phases=DESIGNS[name].phases[done:], first=done, seed=seed)
