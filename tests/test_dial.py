@@ -9,6 +9,8 @@ from conftest import RECIPE, Quiet, World, kinds
 
 from micota.errors import MicotaError, StageFailed
 from micota.execution import Run
+from micota.plan import heights
+from micota.report.made import labels
 from micota.specs import Choice, Dial, Merge, Verify
 
 MERGE = "{merge: {base: ta, models: [ta-long], method: dare_ties, density: 0.7, weight: 0.5, rescale: inverse_density}}"
@@ -93,3 +95,24 @@ def test_a_search_without_a_choice_fails_alone_and_says_so(dialled: World) -> No
     with pytest.raises(StageFailed, match=r"no weight keeps the loss within max_loss -1: the least is 0\.000"):
         run.go([strict, strong])
     assert dialled.store.manifest(strong) is not None
+
+
+def test_what_a_dial_asks_for_is_made_before_what_waits_for_less(dialled: World) -> None:
+    recipe = dialled.load()
+    above = heights(recipe.targets)
+    asked = dial(dialled).next({})
+    assert isinstance(asked, tuple)
+    assert {above[one.digest] for one in asked} == {above[dial(dialled).digest] + 1}
+    assert above[asked[0].digest] > above[recipe.named("micota").digest]
+
+
+def test_what_a_dial_tries_has_names(dialled: World) -> None:
+    recipe = dialled.load()
+    found = labels(recipe)
+    asked = dial(dialled).next({})
+    assert isinstance(asked, tuple)
+    names = ["ta-mid, reference", "ta-mid, weight 0.2", "ta-mid, weight 0.5", "ta-mid, weight 0.8"]
+    assert [found[one.digest] for one in asked] == names
+    below = [one.completions for one in asked if isinstance(one, Verify)]
+    assert [found[one.digest] for one in below] == names
+    assert [found[one.model.digest] for one in below] == ["ta-long", *names[1:]]

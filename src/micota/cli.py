@@ -88,7 +88,7 @@ def _targets(made: Recipe, only: str | None) -> list[Spec]:
 def _execute(console: Console, place: Store, profile: Machine, made: Recipe, targets: list[Spec]) -> Outcome:
     from micota.execution import Run
     from micota.progress import Bars
-    from micota.show import labels
+    from micota.report.made import labels
 
     with Bars(console, labels(made)) as bars:
         running = Run(place, profile, bars)
@@ -111,7 +111,8 @@ def plan(
     """Show what a run would find done, partial or new; makes nothing."""
     from micota import plan as plans
     from micota import recipe as recipes
-    from micota.show import labels, plan_table
+    from micota.report.made import labels
+    from micota.show import plan_table
     from micota.store import Store
 
     made = recipes.load(recipe, set_ or ())

@@ -96,11 +96,14 @@ class Pull:
 
 
 def heights(targets: Iterable[Spec]) -> defaultdict[str, int]:
-    """How many stages come after each spec at most: what the longest chain waits for is made first."""
+    """How many stages come after each spec at most: what the longest chain waits for is made first.
+
+    What a search asks for comes before it, and so before all that is made of its choice.
+    """
     above: defaultdict[str, int] = defaultdict(int)
-    for spec in reversed(list(walk(*targets))):
-        for child in spec.children:
-            above[child.digest] = max(above[child.digest], above[spec.digest] + 1)
+    for spec in reversed(list(walk(*targets, asked=True))):
+        for need in spec.needs:
+            above[need.digest] = max(above[need.digest], above[spec.digest] + 1)
     return above
 
 

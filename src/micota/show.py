@@ -14,37 +14,14 @@ from rich.tree import Tree
 from micota.errors import MicotaError, suggestion
 from micota.grade import golds_that_fail
 from micota.plan import State
-from micota.recipe import Recipe
 from micota.report import page, tables
 from micota.report.escape import short
-from micota.specs import Source, Spec
 from micota.stats import accuracy
 from micota.store import Manifest, Store
 
 WIDE = 10  # of a table with more columns only the averages are printed
 LONG = 60  # a longer plan is counted by kind, and only what is not done is listed
 COLOURS = {"done": "green", "light": "green", "partial": "yellow", "new": "cyan", "unresolved": "red"}
-
-
-def labels(recipe: Recipe) -> dict[str, str]:
-    """A label for each spec: its own name, that of the nearest name above it, or model@problems of an evaluation."""
-    found = {spec.digest: name for name, spec in reversed(recipe.names.items())}
-    for one in recipe.evaluations:
-        found.setdefault(one.spec.digest, f"{one.model}@{one.data}")
-        found.setdefault(one.spec.problems.digest, one.data)
-    roots: list[Spec] = [*recipe.names.values(), *(one.spec for one in recipe.evaluations), *recipe.measures.values()]
-    found |= {spec.digest: name for name, spec in recipe.measures.items()}
-    for root in roots:
-        _pass_down(root, found)
-    return found
-
-
-def _pass_down(root: Spec, found: dict[str, str]) -> None:
-    """Stages that sugar made have no name of their own and take that of what they belong to."""
-    for child in root.children:
-        if child.digest not in found:
-            found[child.digest] = child.ref if isinstance(child, Source) else found[root.digest]
-            _pass_down(child, found)
 
 
 def plan_table(console: Console, states: list[State], names: dict[str, str]) -> None:

@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from micota.recipe import Recipe
-from micota.specs import Dial, Select, Spec, Verify, walk
+from micota.specs import Dial, Source, Spec, Verify, walk
 
 
 def everything(recipe: Recipe) -> list[Spec]:
     """Every spec that the targets need, also those that a search asks for, in the order of making."""
-    found: dict[str, Spec] = {}
-    todo = recipe.targets
-    while todo:
-        fresh = [spec for spec in walk(*todo) if spec.digest not in found]
-        found |= {spec.digest: spec for spec in fresh}
-        todo = [one for spec in fresh if isinstance(step := spec.next({}), tuple) for one in step]
-    return list(found.values())
+    return list(walk(*recipe.targets, asked=True))
 
 
 def labels(recipe: Recipe) -> dict[str, str]:
-    """The name of each spec by its digest."""
+    """A name for each spec by its digest: its own, the first that it has, or that of the nearest one above it."""
+    known = list(_known(recipe))
     found: dict[str, str] = {}
-    for label, spec in recipe.names.items():
-        _name(found, label, spec)
+    for label, spec in known:
+        found.setdefault(spec.digest, label)
+    for _, spec in known:
+        _pass_down(spec, found)
+    return found
+
+
+def _known(recipe: Recipe) -> Iterator[tuple[str, Spec]]:
+    """What the recipe names, asks, measures and searches, with names for it."""
+    yield from recipe.names.items()
     for one in recipe.evaluations:
-        found.setdefault(one.spec.digest, f"{one.model} on {one.data}, {one.spec.by}")
-        found.setdefault(one.spec.completions.digest, f"{one.model} on {one.data}")
+        yield f"{one.model} on {one.data}, {one.spec.by}", one.spec
+        yield f"{one.model} on {one.data}", one.spec.completions
+        yield one.data, one.spec.problems
     for label, measure in recipe.measures.items():
-        _name(found, label.removeprefix("bpc:").replace("@", " under "), measure)
+        yield label.removeprefix("bpc:").replace("@", " under "), measure
     for label, spec in recipe.names.items():
         for i, probe in enumerate(_probes(spec)):
-            tried = f"weight {weight_of(probe):g}" if i else "reference"
-            _name(found, f"{label}, {tried}", probe)
-            found.setdefault(probe.completions.model.digest, f"{label}, {tried}")
-            found.setdefault(probe.problems.digest, f"{label}, probe")
-    return found
+            tried = f"{label}, weight {weight_of(probe):g}" if i else f"{label}, reference"
+            yield tried, probe
+            yield tried, probe.completions.model
+            yield f"{label}, probe", probe.problems
+
+
+def _pass_down(root: Spec, found: dict[str, str]) -> None:
+    """Stages that sugar made have no name of their own and take that of what they belong to."""
+    for child in root.children:
+        if child.digest not in found:
+            found[child.digest] = child.ref if isinstance(child, Source) else found[root.digest]
+            _pass_down(child, found)
 
 
 def name(found: dict[str, str], spec: Spec) -> str:
@@ -49,12 +62,3 @@ def _probes(spec: Spec) -> list[Verify]:
     """What a dial asks for: the answers of the reference, then of each candidate."""
     asked = spec.next({}) if isinstance(spec, Dial) else None
     return [one for one in asked if isinstance(one, Verify)] if isinstance(asked, tuple) else []
-
-
-def _name(found: dict[str, str], label: str, spec: Spec) -> None:
-    """Name a spec, and the answers and verdicts that it is made of."""
-    found.setdefault(spec.digest, label)
-    if isinstance(spec, Select):
-        _name(found, label, spec.verdicts)
-    if isinstance(spec, Select | Verify):
-        found.setdefault(spec.completions.digest, label)

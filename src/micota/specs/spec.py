@@ -58,6 +58,12 @@ class Spec(Value):
         """
         return None
 
+    @property
+    def needs(self) -> tuple[Spec, ...]:
+        """The children and, of a search, what it asks for as long as it has no results."""
+        asked = self.next({})
+        return (*self.children, *asked) if isinstance(asked, tuple) else self.children
+
     def identity(self, names: Mapping[str, str]) -> dict[str, Any]:
         """What a digest is taken over, with each child's digest replaced through `names`.
 

@@ -9,8 +9,11 @@ from micota.specs.kinds import KINDS
 from micota.specs.spec import Spec, plain
 
 
-def walk(*roots: Spec) -> Iterator[Spec]:
-    """Every spec below the roots, children before those that need them, each digest once."""
+def walk(*roots: Spec, asked: bool = False) -> Iterator[Spec]:
+    """Every spec below the roots, children before those that need them, each digest once.
+
+    With `asked`, what a search asks for is there as well, before the search.
+    """
     seen: set[str] = set()
     stack: list[tuple[Spec, bool]] = [(spec, False) for spec in reversed(roots)]
     while stack:
@@ -20,7 +23,7 @@ def walk(*roots: Spec) -> Iterator[Spec]:
         elif spec.digest not in seen:
             seen.add(spec.digest)
             stack.append((spec, True))
-            stack += [(child, False) for child in reversed(spec.children)]
+            stack += [(child, False) for child in reversed(spec.needs if asked else spec.children)]
 
 
 def to_json(spec: Spec) -> dict[str, Any]:
