@@ -66,14 +66,15 @@ def picture(figure: Figure) -> Picture:
         png, svg = io.BytesIO(), io.BytesIO()
         canvas.savefig(png, format="png", dpi=200, metadata={"Software": None})
         canvas.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    return Picture(png.getvalue(), svg.getvalue(), _by_night(svg.getvalue()))
+    return whole(png.getvalue(), svg.getvalue())
 
 
-def _by_night(svg: bytes) -> bytes:
-    """The same drawing in the dark theme: only paper and ink change, and no other colour is one of theirs."""
-    for light, dark in zip(INK["light"], INK["dark"], strict=True):
-        svg = svg.replace(light.encode(), dark.encode())
-    return svg
+def whole(png: bytes, svg: bytes) -> Picture:
+    """With the dark theme's drawing: only paper and ink change, and no other colour is one of theirs."""
+    dark = svg
+    for day, night in zip(INK["light"], INK["dark"], strict=True):
+        dark = dark.replace(day.encode(), night.encode())
+    return Picture(png, svg, dark)
 
 
 @contextmanager

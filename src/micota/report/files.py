@@ -1,11 +1,10 @@
 """The report as files: one HTML page for people, Markdown, the tables as CSV and LaTeX, the figures as PNG.
 
-STORE/reports/RECIPE/   report.html, report.md, tables/KEY.csv, tables/KEY.tex, figures/KEY.png
+STORE/reports/RECIPE/   report.html, report.md, tables/KEY.csv, tables/KEY.tex, figures/KEY.png, drawn/ (what is kept)
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ from pathlib import Path
 import micota
 from micota.recipe import Recipe
 from micota.records import text_key
-from micota.report import case, drawing, figures, html, render, searches, tables
+from micota.report import case, drawn, figures, html, render, searches, tables
 from micota.report.made import everything
 from micota.report.page import Case, Figure, Page, Section, Table
 from micota.report.results import Results
@@ -104,9 +103,12 @@ def _notes(results: Results) -> Iterable[str]:
 
 
 def publish(one: Page, out: Path) -> Path:
-    """Write a page's files, each aside and then renamed; the HTML comes last, and files of no use any more go."""
+    """Write a page's files, each aside and then renamed; the HTML comes last, and files of no use any more go.
+
+    Only figures that show something new are drawn.
+    """
     items = [item for section in one.sections for item in section.items]
-    pictures = {item.key: drawing.picture(item) for item in items if isinstance(item, Figure)}
+    pictures = drawn.pictures([item for item in items if isinstance(item, Figure)], out / "drawn")
     files: dict[Path, bytes] = {out / "figures" / f"{key}.png": one.png for key, one in pictures.items()}
     for item in items:
         if isinstance(item, Table):
@@ -115,15 +117,8 @@ def publish(one: Page, out: Path) -> Path:
     files[out / "report.md"] = render.markdown(one).encode()
     files[out / "report.html"] = html.whole(one, pictures, FOOTER).encode()
     for path, data in files.items():
-        _write(path, data)
+        drawn.write(path, data)
     for path in [*(out / "tables").glob("*.*"), *(out / "figures").glob("*.png")]:
         if path not in files and path.suffix in (".csv", ".tex", ".png"):
             path.unlink(missing_ok=True)
     return out / "report.html"
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(data)
-    os.replace(aside, path)
