@@ -119,7 +119,7 @@ def test_names_relative_to_the_recipe_and_the_printed_name_change_no_digest(worl
     )
     world.recipe_file.write_text(renamed)
     recipe = world.load()
-    assert recipe.titles == {"strong": "Long"}
+    assert recipe.arms["strong"] == "Long" and set(recipe.arms.values()) == {"Long", ""}
     assert recipe.named("micota").digest == digest
 
 

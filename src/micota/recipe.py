@@ -50,7 +50,8 @@ class Recipe:
     evaluations: list[Evaluation]
     measures: dict[str, Bpc]
     lock: sources.Lock
-    titles: dict[str, str] = field(default_factory=dict)
+    arms: dict[str, str] = field(default_factory=dict)
+    """The words for the arms, each with the name that is printed for it, "" for that of its role."""
 
     @property
     def targets(self) -> list[Spec]:
@@ -106,7 +107,7 @@ class _Reader:
         self._top: dict[str, Any] = tree.value
         self._stem = path.stem
         self._sections()
-        self._titles: dict[str, str] = {}
+        self._printed: dict[str, str] = {}
         self._definitions = {**self._top.get("let", {}), **self._arms()}
         self._depends = {name: self._variables(name) for name in self._definitions}
         self._made: dict[tuple[Any, ...], Spec] = {}
@@ -129,7 +130,7 @@ class _Reader:
         name = str(self._top.get("name", self._stem))
         if name.startswith(".") or "/" in name:
             raise self._wrong(f"'{name}' is no name for a folder", ("name",), "leave out the slash and the leading dot")
-        return Recipe(name, names, list(evaluations.values()), measures, self._lock, self._titles)
+        return Recipe(name, names, list(evaluations.values()), measures, self._lock, self._printed)
 
     def _wrong(self, what: str, path: yaml_tree.Path, fix: str | None = None) -> MicotaError:
         return MicotaError(what, where=self._tree.where(path), fix=fix)
@@ -153,10 +154,9 @@ class _Reader:
         """The arms without the `name` that only changes what is printed."""
         arms = {}
         for role, value in self._top.get("arms", {}).items():
-            if isinstance(value, dict) and len(value) == 2 and "name" in value:
-                self._titles[role] = str(value["name"])
-                value = {key: item for key, item in value.items() if key != "name"}
-            arms[role] = value
+            named = isinstance(value, dict) and len(value) == 2 and "name" in value
+            self._printed[role] = str(value["name"]) if named else ""
+            arms[role] = {key: item for key, item in value.items() if key != "name"} if named else value
         return arms
 
     def _combinations(self) -> list[dict[str, Any]]:

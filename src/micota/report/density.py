@@ -11,9 +11,10 @@ from typing import Any
 
 from micota.report import paper
 from micota.report.cells import Row, count, number
+from micota.report.made import learnt_from
 from micota.report.page import Cell, Table
 from micota.report.results import ROLES, TOKENS, Results
-from micota.specs import Bpc, Train
+from micota.specs import Bpc
 from micota.stats import Sums, mean, sd
 
 FORM = ".3f"
@@ -66,8 +67,8 @@ def taught(results: Results) -> dict[str, str]:
     roles: dict[str, str] = {}
     for label, spec in results.recipe.names.items():
         arm = label.partition("[")[0].removesuffix(TOKENS)
-        if isinstance(spec, Train) and arm in ROLES:
-            roles.setdefault(spec.data.digest, arm)
+        if arm in ROLES and (learnt := learnt_from(spec)):
+            roles.setdefault(learnt.digest, arm)
     return roles
 
 

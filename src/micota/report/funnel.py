@@ -9,7 +9,7 @@ from micota.report.cells import Row, count, number, percent
 from micota.report.made import everything, labels, name
 from micota.report.page import MISSING, Cell, Table
 from micota.report.results import Results
-from micota.specs import Mix, Problems, Select, Train
+from micota.specs import Mix, Pretrain, Problems, Select, Train
 
 REASONS = ("truncated", "too_long", "wrong", "no_answer", "unverifiable", "duplicate")
 OVERLAPS = ("duplicates", "conflicting", "in_other_sets")
@@ -72,12 +72,17 @@ def mixtures(results: Results) -> tuple[Table, ...]:
 def trainings(results: Results) -> tuple[Table, ...]:
     """The trainings: examples, steps, and how many target tokens were learnt from."""
     names = labels(results.recipe)
-    rows = tuple(_training(results, names, spec) for spec in everything(results.recipe) if isinstance(spec, Train))
+    rows = tuple(
+        _training(results, names, spec) if isinstance(spec, Train) else _pretraining(results, names, spec)
+        for spec in everything(results.recipe)
+        if isinstance(spec, Train | Pretrain)
+    )
     head = ("Model", "Base", "Data", "Examples", "Too long", "Steps", "Batch", "Target tokens", "Learnt", "Last loss")
     caption = (
         "Target tokens: of the responses and their ends, in one epoch, by the student's tokenizer. Learnt: target "
         "tokens over all steps. Too long: examples beyond the cutoff, which are dropped. The last loss is that of the "
-        "last step's batch, in nats a token: losses on different data do not compare."
+        "last step's batch, in nats a token: losses on different data do not compare. What is pre-trained learns "
+        "documents that a program writes, in the styles that stand under the data, as many as it has steps for."
     )
     return (Table("trainings", "Trainings", head, rows, caption, words=3),) if rows else ()
 
@@ -115,3 +120,11 @@ def _training(results: Results, names: dict[str, str], spec: Train) -> Row:
         count(facts.get("learnt_tokens")),
         number(facts["final_loss"], ".3f"),
     )
+
+
+def _pretraining(results: Results, names: dict[str, str], spec: Pretrain) -> Row:
+    facts = results.facts(spec)
+    styles = ", ".join(dict.fromkeys(phase.style for phase in spec.phases))
+    base = Cell(name(names, spec.base)) if spec.base else MISSING
+    known = (count(facts["steps"]), MISSING, MISSING, MISSING, number(facts["loss"], ".3f")) if facts else [MISSING] * 5
+    return Cell(name(names, spec)), base, Cell(styles), MISSING, MISSING, *known

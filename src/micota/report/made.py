@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from micota.recipe import Recipe
-from micota.specs import Dial, Source, Spec, Verify, walk
+from micota.specs import Data, Dial, Pretrain, Source, Spec, Train, Verify, walk
 
 
 def everything(recipe: Recipe) -> list[Spec]:
@@ -47,6 +47,13 @@ def _pass_down(root: Spec, found: dict[str, str]) -> None:
         if child.digest not in found:
             found[child.digest] = child.ref if isinstance(child, Source) else found[root.digest]
             _pass_down(child, found)
+
+
+def learnt_from(model: Spec) -> Data | None:
+    """What a model learnt from; one whose pre-training goes on learnt what its base did, and a program's documents."""
+    while isinstance(model, Pretrain) and model.base is not None:
+        model = model.base
+    return model.data if isinstance(model, Train) else None
 
 
 def name(found: dict[str, str], spec: Spec) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from micota.report.results import ROLES, Answers, Graded, Results
-from micota.specs import Spec, Train
+from micota.specs import Spec
 from micota.stats import Estimate, Observed, differences, interval, mean
 
 PROCEDURE = ("teacher", "ta", "ta_long", "ta_mid")
@@ -41,7 +41,7 @@ class Model:
     @property
     def arm(self) -> bool:
         """Whether it competes: an arm, not the teacher or an assistant."""
-        return self.role not in PROCEDURE and (self.role in ROLES or isinstance(self.spec, Train))
+        return self.role not in PROCEDURE and (self.role in ROLES or self.answers[0].arm)
 
     @property
     def sets(self) -> list[str]:

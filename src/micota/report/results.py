@@ -9,7 +9,8 @@ from typing import Any
 
 from micota.recipe import Evaluation, Recipe
 from micota.records import read_rows
-from micota.specs import Dial, Generate, Mix, Select, Source, Spec, Train
+from micota.report.made import learnt_from
+from micota.specs import Data, Dial, Generate, Select, Source, Spec, Train
 from micota.store import Manifest, Store
 
 ROLES = {
@@ -65,6 +66,7 @@ class Answers:
     graded: Mapping[str, tuple[Graded, ...]]
     word: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
+    arm: bool = False
 
     @property
     def done(self) -> bool:
@@ -91,7 +93,7 @@ class Results:
         found: dict[str, str] = {}
         for label, spec in self.recipe.names.items():
             arm = label.partition("[")[0]
-            source = _writer(spec) if isinstance(spec, Train) else None
+            source = _writer(learnt_from(spec))
             if source is None:
                 continue
             if arm == "strong":
@@ -131,7 +133,7 @@ class Results:
         rest = {name: str(value) for name, value in first.variables.items() if name != "seed"}
         return Answers(
             role=role,
-            title=self.recipe.titles.get(word) or ROLES.get(role, word),
+            title=self.recipe.arms.get(word) or ROLES.get(role, word),
             matched="tokens" if arm != word else "steps",
             data=first.data_word,
             group=", ".join(rest.values()),
@@ -141,6 +143,7 @@ class Results:
             graded={one.spec.by: tuple(_graded(row) for row in self.rows(one.spec)) for one in ones},
             word=word,
             variables=rest,
+            arm=word in self.recipe.arms,
         )
 
 
@@ -148,13 +151,9 @@ def _graded(row: dict[str, Any]) -> Graded:
     return Graded(row["key"], row["sample"], row["verdict"], row["tokens"], row["truncated"])
 
 
-def _writer(arm: Train) -> Spec | None:
+def _writer(learnt: Data | None) -> Spec | None:
     """The model that wrote what an arm learns; of a mixture none."""
-    data = arm.data
-    if isinstance(data, Mix):
-        return None
-    assert isinstance(data, Select)
-    return data.completions.model
+    return learnt.completions.model if isinstance(learnt, Select) else None
 
 
 def _assistant(long: Spec) -> dict[str, str]:
