@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Shown = list[Figure | str]
+Piece = tuple[tuple[float, float], tuple[float, float]]
+"""A straight line from (x, y) to (x, y), in the units of the axes."""
 TOKENS = "Mean length of a response, tokens"
 MAKES = "`micota run` makes what is missing."
 
@@ -207,13 +209,13 @@ def _draw(axes: Axes, dots: Sequence[Dot]) -> None:
     counted(axes, TOKENS, "right")
     taken = [piece for dot in dots for piece in _cross(axes, dot)]
     if base := _base(dots):
-        _reference(axes, 100 * base.accuracy.value)
+        taken.append(_reference(axes, 100 * base.accuracy.value))
     places = [(dot.tokens.value, 100 * dot.accuracy.value) for dot in dots]
     said = [f"{y:.1f} %, {x:,.0f} tokens" for x, y in places]
     beside_dots(axes, [(x, y, dot.name, line) for (x, y), dot, line in zip(places, dots, said, strict=True)], taken)
 
 
-def _cross(axes: Axes, dot: Dot) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+def _cross(axes: Axes, dot: Dot) -> list[Piece]:
     """Draw a dot with its two intervals and its seeds; returns the line pieces."""
     x, y, of = dot.tokens.value, 100 * dot.accuracy.value, colour(dot.role)
     for one, other in dot.seeds if len(dot.seeds) > 1 else ():
@@ -229,10 +231,11 @@ def _cross(axes: Axes, dot: Dot) -> list[tuple[tuple[float, float], tuple[float,
     return pieces
 
 
-def _reference(axes: Axes, y: float) -> None:
-    """The line of the untaught student, and what lies above and below it."""
+def _reference(axes: Axes, y: float) -> Piece:
+    """Draw the line of the untaught student, and say what lies above and below it; returns the line."""
     axes.axhline(y, color=soft(), linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     axes.axhspan(axes.get_ylim()[0], y, color=soft(), alpha=0.07, linewidth=0, zorder=0)
     for text, up, va in (("↑ learned", 4, "bottom"), ("↓ overwhelmed", -4, "top")):
         axes.annotate(text, (1, y), (5, up), xycoords=("axes fraction", "data"), textcoords="offset points", va=va,
                       fontsize=9, color=soft(), annotation_clip=False)  # fmt: skip
+    return (0, y), (axes.get_xlim()[1], y)

@@ -62,15 +62,17 @@ mark { background: var(--mark); color: var(--marked); border-radius: 3px; paddin
   margin-top: 1.25rem }
 .sides section { min-width: 0 }
 h3 { font-size: 1rem; margin: 0 }
+pre + p { margin: .5rem 0 0 }
 .facts { font-size: .9rem; color: var(--soft); margin: .1rem 0 0 }
 .correct { color: var(--good) } .wrong { color: var(--bad) }
 footer { margin-top: 3.5rem; padding-top: .8rem; border-top: 1px solid var(--line); font-size: .85rem;
   color: var(--soft) }
-@media (max-width: 40rem) { body { padding: 1.25rem 1rem 3rem } h1 { font-size: 1.6rem }
+@media (max-width: 40rem) { .plain, .wide { overflow-x: auto } .plain img { width: 31rem } .wide img { width: 44rem }
+  body { padding: 1.25rem 1rem 3rem } h1 { font-size: 1.6rem }
   .word { min-width: 7.5rem; max-width: 9.5rem } th, td { padding: .3rem .5rem } table { font-size: .8125rem } }
 @media print { body { max-width: none; padding: 0; font-size: 10pt } nav { display: none }
   .scroll, pre { overflow: visible; max-height: none } .scroll { background: none }
-  tr, img, figcaption { break-inside: avoid }
+  .scroll, .sides section, tr, img, figcaption { break-inside: avoid }
   h2, h3, figcaption { break-after: avoid } table { font-size: 8pt } th, td { padding: .2rem .35rem } }
 """
 

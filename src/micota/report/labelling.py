@@ -42,6 +42,7 @@ def _bottom(stack: Sequence[float], gap: float) -> float:
 def beside_dots(axes: Axes, dots: Sequence[tuple[float, float, str, str]], taken: Sequence[tuple[Any, Any]]) -> None:
     """A name with a quiet line below it beside each dot (x, y, name, line), where it covers no dot, bar or name.
 
+    Names that stand above each other do so in the order of their dots, the highest first.
     `taken` are line pieces ((x, y), (x, y)) to keep clear of, all in the axes' own units.
     """
     from matplotlib.transforms import Bbox
@@ -54,15 +55,17 @@ def beside_dots(axes: Axes, dots: Sequence[tuple[float, float, str, str]], taken
     for one, two in taken:
         (x0, y0), (x1, y1) = axes.transData.transform((one, two))
         boxes.append(Bbox.from_extents(min(x0, x1) - 2, min(y0, y1) - 2, max(x0, x1) + 2, max(y0, y1) + 2))
-    for x, y, name, line in dots:
+    names: list[Any] = []
+    for x, y, name, line in sorted(dots, key=lambda dot: -dot[1]):
         first = _put(axes, words(name), line, (x, y), *PLACES[0])
         size = first.get_window_extent()
         first.remove()
         at = axes.transData.transform((x, y))
         tried = [_box(at, size, scale, *place) for place in PLACES]
-        costs = [_cost(box, boxes, frame) + i * 1e-3 for i, box in enumerate(tried)]
+        costs = [_cost(box, boxes, frame) + _above(box, names) + i * 1e-3 for i, box in enumerate(tried)]
         best = costs.index(min(costs))
         boxes.append(tried[best])
+        names.append(tried[best])
         _put(axes, words(name), line, (x, y), *PLACES[best])
 
 
@@ -95,6 +98,11 @@ def _box(at: Any, size: Any, scale: float, dx: float, dy: float, h: float, v: fl
 
 def _around(point: Any, reach: float) -> tuple[float, float, float, float]:
     return point[0] - reach, point[1] - reach, point[0] + reach, point[1] + reach
+
+
+def _above(box: Any, names: Sequence[Any]) -> int:
+    """How many names of higher dots a name would stand above, and so be taken for theirs."""
+    return sum(box.y0 > other.y0 and box.x0 < other.x1 and other.x0 < box.x1 for other in names)
 
 
 def _cost(box: Any, boxes: Sequence[Any], frame: Any) -> float:
