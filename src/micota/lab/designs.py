@@ -45,7 +45,7 @@ DESIGNS: dict[str, Pretrain] = {
         window=128,
     ),
 }
-HARD_BASE = (_phase("mixed", 1200, 2e-3), _phase("mixed", 400, 1e-3))
+HARD_BASE = (_phase("mixed", 1200, 2e-3), _phase("mixed", 400, 1e-3), _phase("mixed", 1500, 1.5e-3))
 DESIGNS["teacher-hard"] = Pretrain(
     world="arithmetic-hard",
     shape=DESIGNS["ta"].shape,
@@ -54,12 +54,12 @@ DESIGNS["teacher-hard"] = Pretrain(
 DESIGNS["ta-hard"] = Pretrain(
     world="arithmetic-hard",
     shape=DESIGNS["ta"].shape,
-    phases=(*HARD_BASE, _phase("instruct", 60, 3e-4, 32, 2)),
+    phases=(*HARD_BASE, _phase("instruct", 30, 3e-4, 32, 2)),
 )
 DESIGNS["student-hard"] = Pretrain(
     world="arithmetic-hard",
     shape=DESIGNS["student"].shape,
-    phases=(_phase("basics", 1000, 3e-3), _phase("mixed", 1500, 2e-3), _phase("terse", 100, 1e-3, 32, 2)),
+    phases=(_phase("basics", 2000, 3e-3), _phase("mixed", 3000, 2e-3), _phase("terse", 200, 1e-3, 32, 2)),
     window=160,
 )
 
