@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/default.txt
 SHARED ?=
 
-.PHONY: lab test fuzz format clean
+.PHONY: lab test fuzz parity format clean
 
 lab: $(VENV)/.ready
 	$(BIN)/micota run lab
@@ -20,6 +20,13 @@ test: $(VENV)/.ready-for-tests
 
 fuzz: $(VENV)/.ready-for-tests
 	$(BIN)/python tests/scoring/fuzz.py 100000
+
+# What mergekit makes of the same cases, in an environment of its own; tests/test_parity.py reads it.
+parity: $(VENV)/.ready-for-tests
+	$(PYTHON) -m venv $(VENV)-mergekit
+	$(VENV)-mergekit/bin/python -m pip install --quiet --disable-pip-version-check -c constraints/mergekit.txt mergekit
+	OMP_NUM_THREADS=1 $(VENV)-mergekit/bin/python tests/parity/record.py tests/data/mergekit
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_parity.py
 
 format: $(VENV)/.ready-for-tests
 	$(BIN)/ruff format .

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,7 +34,7 @@ DARE = Settings("dare_linear", (1.0,), density=0.7)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("method", ["linear", "dare_linear", "dare_ties"])
+@pytest.mark.parametrize("method", ["task_arithmetic", "dare_linear", "dare_ties"])
 def test_weight_0_is_the_base_and_weight_1_the_model_bit_for_bit(method: str, dtype: torch.dtype) -> None:
     base, (model,) = pair(5000, dtype)
     base[:3] = torch.tensor([1.0, -0.0, 6e4])
@@ -46,7 +47,7 @@ def test_weight_0_is_the_base_and_weight_1_the_model_bit_for_bit(method: str, dt
 
 def test_linear_goes_the_stated_part_of_the_way() -> None:
     base, first, second = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 2.0]), torch.tensor([1.0, 6.0])
-    settings = Settings("linear", (0.5, 0.25), lambda_=2.0)
+    settings = Settings("task_arithmetic", (0.5, 0.25), lambda_=2.0)
     merged = merge_tensor("w", base, [first, second], ["a", "b"], settings)
     assert merged.tolist() == [3.0, 4.0]
     average = replace(settings, normalize=True, lambda_=1.0)
@@ -92,7 +93,7 @@ def test_dare_ties_equals_a_plain_loop(rescale: str) -> None:
 
 def test_bf16_is_rounded_once() -> None:
     base, models = pair(20_000, torch.bfloat16, models=3)
-    settings = Settings("linear", (0.3, 0.3, 0.3), lambda_=1.1)
+    settings = Settings("task_arithmetic", (0.3, 0.3, 0.3), lambda_=1.1)
     merged = merge_tensor("w", base, models, ["a", "b", "c"], settings)
     exact = base.double() + 1.1 * sum(0.3 * (model.double() - base.double()) for model in models)
     assert merged.dtype == torch.bfloat16
@@ -101,8 +102,61 @@ def test_bf16_is_rounded_once() -> None:
 
 def test_result_has_the_base_dtype() -> None:
     base, (model,) = pair(100, torch.float32)
-    merged = merge_tensor("w", base.bfloat16(), [model], ["m"], Settings("linear", (1.0,)))
+    merged = merge_tensor("w", base.bfloat16(), [model], ["m"], Settings("task_arithmetic", (1.0,)))
     assert torch.equal(merged, model.bfloat16())
+
+
+def test_linear_averages_and_slerp_follows_the_arc() -> None:
+    base, east, north = torch.tensor([9.0, 9.0]), torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    average = merge_tensor("w", base, [east, north], ["a", "b"], Settings("linear", (1.0, 3.0)))
+    assert average.tolist() == [0.25, 0.75], "the base is no part of it"
+    summed = merge_tensor("w", base, [east, north], ["a", "b"], Settings("linear", (1.0, 3.0), normalize=False))
+    assert summed.tolist() == [1.0, 3.0]
+    half = merge_tensor("w", east, [2 * north], ["b"], Settings("slerp", (0.5,)))
+    assert half.tolist() == pytest.approx([0.5**0.5, 2 * 0.5**0.5])
+    straight = merge_tensor("w", east, [3 * east], ["b"], Settings("slerp", (0.25,)))
+    assert straight.tolist() == pytest.approx([1.5, 0.0])
+
+
+def test_ties_keeps_the_largest_entries_exactly() -> None:
+    base, (model,) = pair(ODD, torch.float32)
+    settings = Settings("ties", (1.0,), 0.1, rescale="none")
+    tally = Tally()
+    merged = merge_tensor("w", base, [model], ["m"], settings, tally)
+    delta = model - base
+    wanted = int(0.1 * ODD)
+    cut = delta.abs().sort(descending=True).values[wanted - 1]
+    assert tally.kept == [wanted]
+    assert torch.equal(merged != base, (delta.abs() >= cut) & (merged != base))
+    assert int((delta.abs() >= cut).sum()) == wanted
+
+
+def test_ties_draws_lots_among_equal_entries() -> None:
+    """In bf16 thousands of entries have the size of the threshold: the share kept is the density all the same, and
+    they are spread over the whole tensor."""
+    base, delta = torch.zeros(4 * BLOCK), torch.ones(4 * BLOCK)
+    delta[: BLOCK // 2] = 2.0
+    tally = Tally()
+    merged = merge_tensor("w", base, [delta], ["m"], Settings("ties", (1.0,), 0.5, rescale="none"), tally)
+    assert tally.kept[0] / (4 * BLOCK) == pytest.approx(0.5, abs=0.001)
+    assert (merged[: BLOCK // 2] == 2).all()
+    later = (merged[BLOCK:] != 0).float().view(3, -1).mean(dim=1)
+    assert later.tolist() == pytest.approx([1.5 / 3.5] * 3, abs=0.005)
+
+
+def test_densities_differ_by_model() -> None:
+    base, models = pair(ODD, torch.float32, models=2)
+    tally = Tally()
+    merge_tensor("w", base, models, ["a", "b"], Settings("dare_linear", (0.5, 0.5), (0.2, 1.0)), tally)
+    assert tally.kept[0] / ODD == pytest.approx(0.2, abs=0.01)
+    assert tally.kept[1] == ODD
+
+
+def test_masks_are_the_raw_words_of_the_stream() -> None:
+    """`Generator.integers` over the full range hands the words on; if a NumPy ever changes that, masks would change."""
+    key = hashlib.sha256(b'[3, "m", "w", 0]').digest()
+    raw = np.random.SFC64(int.from_bytes(key, "little")).random_raw(25_000).view("<u2")
+    assert torch.equal(mask(3, "m", "w", 100_000, 0.4), torch.from_numpy(raw < round(0.4 * 2**16)))
 
 
 def test_share_kept_is_the_density_and_the_mean_is_kept() -> None:
@@ -168,7 +222,7 @@ def test_a_tensor_of_which_nothing_is_kept_is_the_base() -> None:
     base, model = torch.zeros(1), torch.ones(1)
     assert merge_tensor("w", base, [model], ["m"], tiny).tolist() == [0.0]
     assert merge_tensor("w", base[:0], [model[:0]], ["m"], tiny).shape == (0,)
-    assert merge_tensor("w", base[0], [model[0]], ["m"], Settings("linear", (0.5,))).shape == ()
+    assert merge_tensor("w", base[0], [model[0]], ["m"], Settings("task_arithmetic", (0.5,))).shape == ()
 
 
 @pytest.mark.parametrize("where", ["base", "tuned"])
@@ -178,7 +232,7 @@ def test_a_sick_input_is_named(where: str, value: float, weight: float) -> None:
     base, (model,) = pair(5000, torch.float32)
     (base if where == "base" else model)[4321] = value
     with pytest.raises(MicotaError, match=r"model\.norm\.weight holds NaN or infinity") as caught:
-        merge_tensor("model.norm.weight", base, [model], ["tuned"], Settings("linear", (weight,)))
+        merge_tensor("model.norm.weight", base, [model], ["tuned"], Settings("task_arithmetic", (weight,)))
     assert caught.value.where == where
     with pytest.raises(MicotaError, match=r"model\.norm\.weight holds NaN or infinity"):
         merge_tensor("model.norm.weight", base, [model], ["tuned"], replace(DARE, density=0.01, rescale="l1"))
@@ -187,11 +241,11 @@ def test_a_sick_input_is_named(where: str, value: float, weight: float) -> None:
 def test_overflow_is_named() -> None:
     base, model = torch.tensor([1.0]).half(), torch.tensor([6e4]).half()
     with pytest.raises(MicotaError, match=r"tensor w overflows"):
-        merge_tensor("w", base, [model], ["m"], Settings("linear", (2.0,)))
+        merge_tensor("w", base, [model], ["m"], Settings("task_arithmetic", (2.0,)))
 
 
 def test_what_is_not_a_number_to_merge_is_copied_or_refused() -> None:
-    ids, settings = torch.arange(4), Settings("linear", (0.5,))
+    ids, settings = torch.arange(4), Settings("task_arithmetic", (0.5,))
     assert torch.equal(merge_tensor("ids", ids, [ids.clone()], ["m"], settings), ids)
     for other in (ids + 1, ids.float()):
         with pytest.raises(MicotaError, match="tensor ids cannot be merged"):
@@ -203,13 +257,13 @@ def test_shapes_and_labels_must_fit() -> None:
         merge_tensor("w", torch.zeros(2), [torch.zeros(3)], ["m"], DARE)
     for labels in (["m"], ["m", "m"]):
         with pytest.raises(MicotaError, match="2 models need as many different labels"):
-            merge_tensor("w", torch.zeros(2), [torch.zeros(2)] * 2, labels, Settings("linear", (1.0, 1.0)))
+            merge_tensor("w", torch.zeros(2), [torch.zeros(2)] * 2, labels, Settings("task_arithmetic", (1.0, 1.0)))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Settings("slerp", (1.0,)), "'slerp' is not a merge method"),  # type: ignore[arg-type]
+        (Settings("stock", (1.0,)), "'stock' is not a merge method"),  # type: ignore[arg-type]
         (replace(DARE, rescale="l2"), "'l2' is not a way to rescale"),  # type: ignore[arg-type]
         (replace(DARE, density=0.0), "density 0 is outside"),
         (replace(DARE, density=1.2), "density 1.2 is outside"),
@@ -230,7 +284,7 @@ def test_impossible_settings_are_refused(settings: Settings, message: str) -> No
     [
         (DARE, []),
         (replace(DARE, density=1.0), ["drops no entry"]),
-        (replace(DARE, method="linear"), ["linear keeps every entry"]),
+        (replace(DARE, method="task_arithmetic"), ["task_arithmetic keeps every entry"]),
         (replace(DARE, method="dare_ties"), ["one task vector agrees with itself"]),
         (replace(DARE, method="dare_ties", weights=(1.0, 1.0)), []),
         (replace(DARE, normalize=True), ["only lambda counts"]),
@@ -246,7 +300,7 @@ def test_settings_that_do_nothing_are_said(settings: Settings, words: list[str])
 
 def test_importing_and_checking_loads_no_torch() -> None:
     code = (
-        "import sys, micota.merging as m, micota.checkpoints; m.check(m.Settings('linear', (0.5,)));"
+        "import sys, micota.merging as m, micota.checkpoints; m.check(m.Settings('task_arithmetic', (0.5,)));"
         "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -130,7 +130,7 @@ let:
   base: {{pretrain: {{{SHAPE}, phases: [{FIRST}]}}}}
   answers: {{distil: {{from: lab:student, data: easy}}}}
   tuned: {{train: {{base: base, data: answers}}}}
-  mid: {{merge: {{base: base, models: [tuned], method: linear, weight: 0.5}}}}
+  mid: {{merge: {{base: base, models: [tuned], method: task_arithmetic, weight: 0.5}}}}
 arms:
   micota: {{pretrain: {{base: mid, phases: [{{style: terse, steps: 1, lr: 1e-3, batch: 4}}], seed: $seed}}}}
 evaluate: {{models: [arms], data: [hard], prompt: "{{problem}}", precision: float32, sampling: {{max_tokens: 5}}}}

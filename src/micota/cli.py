@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from micota import alone
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -28,6 +30,7 @@ app = typer.Typer(
 )
 lab = typer.Typer(help="The lab: real models, small enough for a laptop.", no_args_is_help=True)
 app.add_typer(lab, name="lab")
+app.add_typer(alone.app)
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe by its name, or a YAML file.")]
 StoreDir = Annotated[Path, typer.Option("--store", envvar="MICOTA_STORE", help="Where artifacts are kept.")]

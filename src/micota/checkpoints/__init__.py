@@ -1,41 +1,35 @@
-"""Merge model folders: stream the weights of a base and its descendants into a new folder, and say what was
-seen.
+"""Merge model folders: stream the weights of a base and its descendants into a new folder, and say what was seen.
 
     facts = merge_folders(out, base, [tuned], ["tuned"], Settings("dare_ties", (0.6,), density=0.7))
 
-Memory holds one block of each input, whatever the model's size. A merge that was killed goes on at the shard
-it was writing, and the bytes come out the same. The last file is config.json: without it nothing loads the
-folder. `merge.json` says what was merged and how, and lets a merge recognise its own unfinished work.
+Memory holds a few blocks of each input, whatever the model's size. A merge that was killed goes on at the shard it was
+writing, and the bytes come out the same. The last file is config.json: without it nothing loads the folder.
+`merge.json` says what was merged and how, and lets a merge recognise its own unfinished work.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from micota.checkpoints.compatibility import compare, read_json, weights
-from micota.checkpoints.safetensor_files import DTYPES, INDEX, Checkpoint, Entry
-from micota.checkpoints.shards import SHARD_BYTES, Shard, Writer, write_json
+from micota.checkpoints.companions import CONFIG, copy_companions, write_companions
+from micota.checkpoints.compatibility import check_ends, compare, read_json, weights
+from micota.checkpoints.safetensor_files import DTYPES, FLOATS, INDEX, Checkpoint, Entry
+from micota.checkpoints.shards import SHARD_BYTES, Put, Shard, Writer, write_json
+from micota.checkpoints.streaming import merge_entries
 from micota.errors import MicotaError
-from micota.merging import Settings, check, check_labels, merge_blocks
+from micota.merging import Settings, check, check_labels
 from micota.merging.tally import Tally, facts
 
-if TYPE_CHECKING:
-    import torch
+__all__ = ["RECORD", "Checkpoint", "Writer", "compare", "copy_companions", "merge_folders"]
 
-__all__ = ["Checkpoint", "Writer", "compare", "copy_companions", "merge_folders"]
-
-RECORD, CONFIG = "merge.json", "config.json"
-_TOKENIZER = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model"),
-)
-_TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja")
+RECORD = "merge.json"
 
 
 def merge_folders(
@@ -43,42 +37,52 @@ def merge_folders(
     base: Path,
     models: Sequence[Path],
     labels: Sequence[str],
-    settings: Settings,
+    settings: Settings | Callable[[str], Settings],
     *,
+    like: Sequence[tuple[str, Path]] = (),
+    dtype: str | None = None,
+    threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
     shard_bytes: int = SHARD_BYTES,
     record_in: Path | None = None,
 ) -> dict[str, Any]:
     """Merge `models` into `base` and write the model folder `out`; returns facts of the merge, JSON-safe.
 
-    Weights have the base's names, shapes (padded vocabulary rows included) and dtypes. Everything else comes
-    from the first model, the fine-tuned one, because the merged model is asked with its template and has to
-    stop at its end token: config.json (its `dtype` set to the weights'), generation_config.json, and the
-    tokenizer with its chat templates, as a whole. What the first model's folder lacks comes from the base.
+    Weights have the base's names and shapes, padded vocabulary rows included, and its dtypes unless `dtype` (torch's
+    name) is given. `settings` are one for all tensors, or a function of the tensor's name. Everything else comes from
+    the first folder of `like` that has it, a list of (label, folder): by default the first model, the fine-tuned one,
+    because the merged model is asked with its template and has to stop at its end token; then the base. It is
+    config.json (its `dtype` set to the weights'), generation_config.json, and the tokenizer with its chat templates,
+    as a whole.
 
-    The record of the work lies in `out`, or in the folder `record_in`.
-    `progress(done, total)` counts bytes of weights, shard by shard. A label names a model in the facts and
-    seeds its masks. Facts: `models` (label -> L2 `norm` of the task vector, the same per `layers`, share
-    `kept`), `sign_conflicts` (share of entries where surviving, weighted task vectors disagree; None for one
-    model), `cosines` between task vectors, `parameters`, `remarks` of `check`, `findings` of `compare`,
-    `sources` of files.
+    The record of the work lies in `out`, or in the folder `record_in`. `progress(done, total)` counts bytes of weights.
+    A label names a model in the facts and seeds its masks. Facts: `models` (label -> L2 `norm` of the task vector, the
+    same per `layers`, share `kept`), `sign_conflicts` (share of entries where surviving, weighted task vectors
+    disagree; None for one model), `cosines` between task vectors, `parameters`, `seed`, `remarks` of `check`,
+    `findings` of `compare`, `sources` of files.
     """
+    like = like or [(labels[0], models[0]), ("base", base)]
     record_file = (record_in or out) / RECORD
-    remarks = check(settings, len(models))
     check_labels(labels, len(models))
     findings = compare(base, models)
-    checkpoint, entries = weights(base)
+    check_ends(like, (base, *models))
+    checkpoint, found = weights(base)
+    entries = [_stored_as(entry, dtype) for entry in sorted(found.values(), key=_natural)]
+    each = {entry.name: settings if isinstance(settings, Settings) else settings(entry.name) for entry in entries}
+    remarks = _remarks(each, len(models))
     inputs = [checkpoint, *(Checkpoint(model) for model in models)]
-    writer = Writer(out, sorted(entries.values(), key=_natural), shard_bytes=shard_bytes)
-    record = _open_record(out, record_file, _identity(inputs, labels, settings, shard_bytes), writer.shards)
+    writer = Writer(out, entries, shard_bytes=shard_bytes)
+    record = _open_record(out, record_file, _identity(inputs, labels, each, shard_bytes, dtype), writer.shards)
     if "facts" in record:
         return dict(record["facts"])
-    _write_weights(writer, record_file, record, inputs, labels, settings, progress)
-    dtype = DTYPES[max(entries.values(), key=lambda entry: entry.numel).dtype][0]
-    sources = _write_companions(out, [(labels[0], models[0]), ("base", base)], dtype)
+    _check_room(out, writer.shards)
+    _write_weights(writer, record_file, record, inputs, labels, each, threads, progress)
+    largest = DTYPES[max(entries, key=lambda entry: entry.numel).dtype][0]
+    sources = write_companions(out, like, largest)
     tallies = {name: Tally(**tally) for name, tally in record["tensors"].items()}
-    said = {"remarks": remarks, "findings": findings, "sources": sources}
-    record = {"merge": record["merge"], "facts": facts(tallies, labels) | said}
+    seen = facts(tallies, labels if any(tally.kept for tally in tallies.values()) else [])
+    said = {"seed": each[entries[0].name].seed, "remarks": remarks, "findings": findings, "sources": sources}
+    record = {"merge": record["merge"], "facts": seen | said}
     write_json(record_file, record)
     return dict(record["facts"])
 
@@ -88,13 +92,32 @@ def _natural(entry: Entry) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in entry.name.split(".")]
 
 
+def _stored_as(entry: Entry, dtype: str | None) -> Entry:
+    """A tensor as it will be written: numbers that are merged may get another dtype, others keep theirs."""
+    if dtype is None or entry.dtype not in FLOATS:
+        return entry
+    return replace(entry, dtype=next(name for name in FLOATS if DTYPES[name][0] == dtype))
+
+
+def _remarks(settings: Mapping[str, Settings], models: int) -> list[str]:
+    """What holds for every tensor's settings; of one tensor's alone it would say too much."""
+    different = list(dict.fromkeys(settings.values()))
+    said = [check(one, models) for one in different]
+    return [remark for remark in said[0] if all(remark in others for others in said)] if said else []
+
+
 def _identity(
-    inputs: Sequence[Checkpoint], labels: Sequence[str], settings: Settings, shard_bytes: int
+    inputs: Sequence[Checkpoint],
+    labels: Sequence[str],
+    settings: Mapping[str, Settings],
+    shard_bytes: int,
+    dtype: str | None,
 ) -> dict[str, Any]:
     """What makes an unfinished folder the work of this very merge."""
     prints = [checkpoint.fingerprint() for checkpoint in inputs]
-    how = json.loads(json.dumps(dataclasses.asdict(settings)))
-    return {"inputs": prints, "labels": list(labels), "settings": how, "shard_bytes": shard_bytes}
+    plain = {name: dataclasses.asdict(one) for name, one in settings.items()}
+    how = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return {"inputs": prints, "labels": list(labels), "settings": how, "shard_bytes": shard_bytes, "dtype": dtype}
 
 
 def _open_record(out: Path, record_file: Path, identity: dict[str, Any], shards: Sequence[Shard]) -> dict[str, Any]:
@@ -113,63 +136,45 @@ def _open_record(out: Path, record_file: Path, identity: dict[str, Any], shards:
     return {"merge": identity, "tensors": {}}
 
 
+def _check_room(out: Path, shards: Sequence[Shard]) -> None:
+    """A disk that cannot hold what is still to be written is named before the first byte."""
+    needed = sum(shard.nbytes for shard in shards if not shard.is_finished())
+    free = shutil.disk_usage(out).free + sum(file.stat().st_size for file in out.glob("model*.partial"))
+    if needed > free:
+        what = f"the merge needs {needed / 1e9:,.1f} GB more, {free / 1e9:,.1f} GB are free"
+        raise MicotaError(what, where=str(out), fix="make room, or choose a folder on another disk")
+
+
 def _write_weights(
     writer: Writer,
     record_file: Path,
     record: dict[str, Any],
     inputs: Sequence[Checkpoint],
     labels: Sequence[str],
-    settings: Settings,
+    settings: Mapping[str, Settings],
+    threads: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Merge every tensor of every unfinished shard; tallies go into the record before a shard can be seen."""
     tensors: dict[str, dict[str, Any]] = record["tensors"]
+    total = sum(shard.nbytes for shard in writer.shards)
+    done = 0
 
-    def blocks(entry: Entry) -> Iterator[torch.Tensor]:
-        tally = Tally()
-        base, *models = (partial(checkpoint.block, entry.name) for checkpoint in inputs)
-        yield from merge_blocks(entry.name, entry.numel, base, models, labels, settings, tally)
-        tensors[entry.name] = dataclasses.asdict(tally)
-
-    done, total = 0, sum(shard.nbytes for shard in writer.shards)
-    for shard in writer.shards:
-        if not (shard.is_finished() and all(entry.name in tensors for entry in shard.entries)):
-            writer.write(shard, blocks, before_rename=lambda: write_json(record_file, record))
-        done += shard.nbytes
+    def step(size: int) -> None:
+        nonlocal done
+        done += size
         if progress is not None:
             progress(done, total)
+
+    for shard in writer.shards:
+        if shard.is_finished() and all(entry.name in tensors for entry in shard.entries):
+            step(shard.nbytes)
+            continue
+
+        def fill(put: Put, shard: Shard = shard) -> None:
+            tallies = merge_entries(shard.entries, inputs, labels, settings, threads, put, step)
+            tensors.update({name: dataclasses.asdict(tally) for name, tally in tallies.items()})
+
+        writer.write(shard, fill, before_rename=lambda: write_json(record_file, record))
+        step(len(shard.header))
     writer.finish()
-
-
-def copy_companions(source: Path, out: Path) -> None:
-    """Copy what a model folder holds beside weights and config.json: tokenizer, templates, generation config."""
-    for name in _present(source, (*_TOKENIZER, *_TEMPLATES, "generation_config.json")):
-        (out / name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(source / name, out / name)
-
-
-def _write_companions(out: Path, folders: Sequence[tuple[str, Path]], dtype: str) -> dict[str, str]:
-    """Copy what is not a weight, config.json last; returns file -> label of the folder it came from."""
-    sources: dict[str, str] = {}
-    for telling, others in ((_TOKENIZER, _TEMPLATES), (("generation_config.json",), ()), ((CONFIG,), ())):
-        found = [(label, folder) for label, folder in folders if _present(folder, telling)]
-        for label, folder in found[:1]:
-            for name in _present(folder, telling + others):
-                _copy(folder / name, out / name, dtype)
-                sources[name] = label
-    return sources
-
-
-def _copy(source: Path, target: Path, dtype: str) -> None:
-    if target.name != CONFIG:
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(source, target)
-        return
-    config = read_json(source)  # transformers before 4.56 called the key torch_dtype
-    key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
-    write_json(target, config | {key: dtype})
-
-
-def _present(folder: Path, patterns: Sequence[str]) -> list[str]:
-    files = [file for pattern in patterns for file in sorted(folder.glob(pattern))]
-    return [file.relative_to(folder).as_posix() for file in files]

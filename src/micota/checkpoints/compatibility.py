@@ -142,6 +142,30 @@ def _compare_tokenizers(base: Path, model: Path) -> list[str]:
     return [f"special token {i} is {other.get(i)!r}, in the base {special.get(i)!r}" for i in changed]
 
 
+def check_ends(like: Sequence[tuple[str, Path]], inputs: Sequence[Path]) -> None:
+    """A merged model must stop where its models stop: refuses to take the end token from the one that differs.
+
+    `like` are the folders that the files are taken from, `inputs` the base and the models.
+    """
+    base, *models = inputs
+    if like[0][1] != base:
+        return
+    taken = _id(base, "eos_token_id")
+    for model in models:
+        end = _id(model, "eos_token_id")
+        if end is not None and not _as_set(end) <= _as_set(taken):
+            raise MicotaError(
+                f"the merged model would stop at {taken}, as its base does; {model.name} stops at {end}: it never ends",
+                where=str(base),
+                why="config, tokenizer and generation config would be the base's",
+                fix=f"tokenizer_source: {model}",
+            )
+
+
+def _as_set(ids: Any) -> set[Any]:
+    return set(ids) if isinstance(ids, list) else {ids}
+
+
 def _compare_text_settings(base: Path, model: Path) -> list[str]:
     findings = []
     for key in ("eos_token_id", "pad_token_id"):
@@ -150,7 +174,25 @@ def _compare_text_settings(base: Path, model: Path) -> list[str]:
             findings.append(f"{key} is {theirs}, in the base {ours}")
     if _template(base) != _template(model):
         findings.append("the chat template is not the base's")
-    return findings
+    ours, theirs = (read_json(folder / "generation_config.json") for folder in (base, model))
+    for key in sorted((ours.keys() | theirs.keys()) - {*_PASSING, "_from_model_config"}):
+        if ours.get(key) != theirs.get(key):
+            findings.append(f"generation config: {key} is {theirs.get(key)}, in the base {ours.get(key)}")
+    return findings + _padding(model)
+
+
+def _padding(folder: Path) -> list[str]:
+    """Rows of the embedding that no token has are padding, and are kept; a token without a row is an error."""
+    tokenizer, embedding = read_json(folder / "tokenizer.json"), Checkpoint(folder).entries.get(EMBEDDING)
+    vocabulary = tokenizer.get("model", {}).get("vocab", {})
+    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
+    ids += [token["id"] for token in tokenizer.get("added_tokens", [])]
+    if not ids or embedding is None:
+        return []
+    if (unused := embedding.shape[0] - max(ids) - 1) < 0:
+        what = f"its tokenizer has ids up to {max(ids)}, its embedding {embedding.shape[0]} rows"
+        raise MicotaError(what, where=str(folder), why="tokens without a row cannot be read")
+    return [f"{unused} rows of its embedding have no token: padding, which is kept"] if unused else []
 
 
 def _id(folder: Path, key: str) -> Any:

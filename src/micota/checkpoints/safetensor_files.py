@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from micota.errors import MicotaError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -27,6 +28,8 @@ DTYPES = {
     **{"I64": ("int64", 8), "I32": ("int32", 4), "I16": ("int16", 2), "I8": ("int8", 1), "U8": ("uint8", 1)},
 }
 """Safetensors' name for a dtype -> (torch's name, bytes per element)."""
+FLOATS = ("F32", "F16", "BF16")
+"""The dtypes that are merged."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Checkpoint:
         if start == stop:
             return torch.empty(0, dtype=dtype)
         data = self._bytes(entry, start * entry.itemsize, stop * entry.itemsize)
-        return torch.frombuffer(data, dtype=dtype)
+        return torch.from_numpy(data).view(dtype)
 
     def fingerprint(self) -> str:
         """Hex digest of all names, shapes and dtypes, and of both ends (4 KiB) of every tensor's bytes.
@@ -101,20 +104,27 @@ class Checkpoint:
         digest = hashlib.sha256()
         for name, entry in sorted(self.entries.items()):
             digest.update(json.dumps([name, entry.dtype, entry.shape]).encode())
-            digest.update(self._bytes(entry, 0, min(4096, entry.nbytes)))
-            digest.update(self._bytes(entry, max(0, entry.nbytes - 4096), entry.nbytes))
+            digest.update(self._bytes(entry, 0, min(4096, entry.nbytes)).data)
+            digest.update(self._bytes(entry, max(0, entry.nbytes - 4096), entry.nbytes).data)
         return digest.hexdigest()
 
-    def _bytes(self, entry: Entry, start: int, stop: int) -> bytearray:
-        data = bytearray(stop - start)
-        view, done = memoryview(data), 0
-        with entry.file.open("rb", buffering=0) as file:
-            file.seek(entry.start + start)
-            while done < len(data):
-                count = file.readinto(view[done:])
-                if not count:
-                    raise MicotaError(f"the file ends inside tensor {entry.name}", where=str(entry.file))
-                done += count
+    def _bytes(self, entry: Entry, start: int, stop: int) -> np.ndarray[Any, Any]:
+        import numpy as np
+
+        data = np.empty(stop - start, dtype=np.uint8)
+        view, done = data.data, 0
+        try:
+            with entry.file.open("rb", buffering=0) as file:
+                file.seek(entry.start + start)
+                while done < len(data):
+                    count = file.readinto(view[done:])
+                    if not count:
+                        raise MicotaError(f"the file ends inside tensor {entry.name}", where=str(entry.file))
+                    done += count
+        except OSError as error:
+            raise MicotaError(
+                f"reading failed at tensor {entry.name}", where=str(entry.file), why=error.strerror
+            ) from error
         return data
 
 

@@ -7,11 +7,13 @@ more than the piece in hand, and a shard under its final name is whole.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ from micota.errors import MicotaError
 if TYPE_CHECKING:
     import torch
 
+Put = Callable[[Entry, int, "torch.Tensor"], None]
+"""Takes elements of a tensor, from a position on, flat; may be called by several threads, in any order."""
 SHARD_BYTES = 2 * 2**30
 """Default size of a shard: what a killed merge can lose."""
 
@@ -36,6 +40,13 @@ class Shard:
     @property
     def nbytes(self) -> int:
         return len(self.header) + sum(entry.nbytes for entry in self.entries)
+
+    def places(self) -> Iterator[tuple[Entry, int]]:
+        """Each tensor with the position of its first byte in the file."""
+        start = len(self.header)
+        for entry in self.entries:
+            yield entry, start
+            start += entry.nbytes
 
     def is_finished(self) -> bool:
         """Whether the file stands under its final name with this header and size."""
@@ -59,29 +70,29 @@ class Writer:
         names = [SINGLE] if len(groups) == 1 else names
         self.shards = tuple(_shard(self.folder / name, group) for name, group in zip(names, groups, strict=True))
 
-    def write(
-        self,
-        shard: Shard,
-        blocks: Callable[[Entry], Iterable[torch.Tensor]],
-        before_rename: Callable[[], None],
-    ) -> None:
-        """Write one shard: `blocks(entry)` gives a tensor's elements in order, flat, in the entry's dtype.
-
-        `before_rename` is called when all bytes are on the disk, and the shard is not yet to be seen.
+    def write(self, shard: Shard, fill: Callable[[Put], None], before_rename: Callable[[], None]) -> None:
+        """Write one shard: `fill(put)` hands its tensors' elements to `put(entry, start, elements)`, in any order and
+        from any thread. `before_rename` is called when all bytes are on the disk, and the shard is not yet to be seen.
         """
         partial = shard.file.with_name(shard.file.name + ".partial")
-        entry = None
+        places = {entry.name: start for entry, start in shard.places()}
+
+        def put(entry: Entry, start: int, elements: torch.Tensor) -> None:
+            try:
+                stream.write(_bytes(entry, elements), places[entry.name] + start * entry.itemsize)
+            except OSError as error:
+                raise _failed(shard, f"writing failed at tensor {entry.name}", error) from error
+
         try:
-            with partial.open("wb", buffering=0) as stream:
-                stream.write(shard.header)
-                for entry in shard.entries:
-                    _stream(stream, entry, blocks(entry))
-                os.fsync(stream.fileno())
+            with _Stream(partial) as stream:
+                stream.write(memoryview(shard.header), 0)
+                fill(put)
+                stream.settle()
+            assert stream.written == shard.nbytes, f"{shard.file}: {stream.written} bytes instead of {shard.nbytes}"
             before_rename()
             os.replace(partial, shard.file)
         except OSError as error:
-            what = f"reading or writing failed at tensor {entry.name}" if entry else "cannot write weights"
-            raise MicotaError(what, where=str(shard.file), why=error.strerror) from error
+            raise _failed(shard, "cannot write weights", error) from error
 
     def finish(self) -> None:
         """Write the index, if there is more than one shard: the folder now holds a whole set of weights."""
@@ -105,18 +116,53 @@ def write_json(file: Path, value: object) -> None:
     os.replace(partial, file)
 
 
-def _stream(stream: RawIOBase, entry: Entry, blocks: Iterable[torch.Tensor]) -> None:
-    import torch
+def _failed(shard: Shard, what: str, error: OSError) -> MicotaError:
+    fix = "the same command goes on at this shard, once there is room" if error.errno == errno.ENOSPC else None
+    return MicotaError(what, where=str(shard.file), why=error.strerror, fix=fix)
 
-    written = 0
-    for block in blocks:
-        data = memoryview(block.contiguous().view(torch.uint8).numpy().data)
-        assert block.dtype == getattr(torch, DTYPES[entry.dtype][0]), entry.name
+
+class _Stream:
+    """A file that several threads write into, at positions; what is written goes to the disk meanwhile."""
+
+    FLUSH = 2**28
+
+    def __init__(self, file: Path) -> None:
+        self.written = 0
+        self._file, self._flushed = file, 0
+        self._lock = threading.Lock()
+        self._flusher = ThreadPoolExecutor(1, "flush")
+        self._flushing: Future[None] | None = None
+
+    def __enter__(self) -> _Stream:
+        self._descriptor = os.open(self._file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flusher.shutdown()
+        os.close(self._descriptor)
+
+    def write(self, data: memoryview, position: int) -> None:
         done = 0
         while done < len(data):
-            done += stream.write(data[done:]) or 0
-        written += done
-    assert written == entry.nbytes, f"{entry.name}: {written} bytes instead of {entry.nbytes}"
+            done += os.pwrite(self._descriptor, data[done:], position + done)
+        with self._lock:
+            self.written += done
+            if self.written - self._flushed >= self.FLUSH and (self._flushing is None or self._flushing.done()):
+                self._flushed = self.written
+                self._flushing = self._flusher.submit(os.fdatasync, self._descriptor)
+
+    def settle(self) -> None:
+        """Returns when every byte is on the disk."""
+        if self._flushing is not None:
+            self._flushing.result()
+        os.fsync(self._descriptor)
+
+
+def _bytes(entry: Entry, elements: torch.Tensor) -> memoryview:
+    import torch
+
+    assert elements.dtype == getattr(torch, DTYPES[entry.dtype][0]), entry.name
+    return memoryview(elements.contiguous().view(torch.uint8).numpy().data)
 
 
 def _group(entries: Sequence[Entry], shard_bytes: int) -> list[list[Entry]]:

@@ -39,7 +39,8 @@ def mask_block(seed: int, model: str, tensor: str, block: int, size: int, densit
     import numpy as np
 
     key = hashlib.sha256(json.dumps([seed, model, tensor, block]).encode()).digest()
-    words = np.random.SFC64(int.from_bytes(key, "little")).random_raw(-(-size // 4))
+    stream = np.random.Generator(np.random.SFC64(int.from_bytes(key, "little")))
+    words = stream.integers(0, 2**64, size=-(-size // 4), dtype=np.uint64)  # the raw words; threads may draw at once
     lanes = words.astype("<u8", copy=False).view("<u2")[:size]
     return np.asarray(lanes < round(density * LEVELS))
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass
@@ -40,6 +43,19 @@ class Tally:
         """Cosine of the angle between task vectors i and j (j < i); None if one of them is zero."""
         lengths = math.sqrt(self.products[i][i]) * math.sqrt(self.products[j][j])
         return _plain(self.products[i][j] / lengths) if lengths else None
+
+
+def dot(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Inner product of two flat fp32 tensors, by rows of 1024, so that fp32 stays exact enough; one thread, so always
+    the same. NaN or infinity in either comes out as NaN or infinity.
+    """
+    import numpy as np
+
+    rows = a.numel() // 1024 * 1024
+    head = [t[:rows].view(-1, 1024).numpy() for t in (a, b)]
+    tail = [t[rows:].numpy() for t in (a, b)]
+    with np.errstate(invalid="ignore", over="ignore"):
+        return float(np.einsum("ij,ij->i", *head).sum(dtype="float64") + np.einsum("i,i->", *tail))
 
 
 def facts(tallies: Mapping[str, Tally], labels: Sequence[str]) -> dict[str, Any]:

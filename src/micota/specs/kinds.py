@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from micota.merging import Method, Rescale
+from micota.merging.settings import THINNING
 from micota.scoring import EXACT_VERSION, SEMANTIC_VERSION
 from micota.specs import choosing
 from micota.specs.asking import Prompt, Sampling
@@ -163,28 +165,34 @@ class Train(Spec):
 
 
 class Merge(Spec):
-    """A weighted merge of fine-tuned models into their base, by task vectors."""
+    """A weighted merge of fine-tuned models: with their base by task vectors, or in linear and slerp of the models."""
 
     kind: ClassVar[str] = "merge"
+    VERSION: ClassVar[int] = 2
     base: Model
     models: Annotated[tuple[Model, ...], Field(strict=False, min_length=1)]
-    method: Literal["linear", "dare_linear", "dare_ties"]
-    weights: Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+    method: Method
+    weights: Annotated[tuple[float, ...], Field(strict=False, min_length=1, description="slerp's one weight is its t")]
     density: float = Field(1.0, gt=0, le=1)
     lambda_: float = Field(1.0, alias="lambda")
-    rescale: Literal["inverse_density", "l1", "none"] | None = None
-    normalize: bool = False
+    rescale: Rescale | None = None
+    normalize: bool | None = Field(None, description="divide by the weights; null: in linear and ties only")
     seed: int = 0
 
     @model_validator(mode="after")
     def _is_complete(self) -> Merge:
         if len(self.weights) != len(self.models):
             raise ValueError(f"{len(self.models)} models but {len(self.weights)} weights")
-        if self.method == "linear" and (self.density != 1 or self.rescale):
-            raise ValueError("method linear drops nothing: remove density and rescale, or take dare_linear")
-        if self.method != "linear" and self.rescale is None:
-            raise ValueError("say how the kept entries are rescaled: inverse_density, l1 or none")
+        check_thinning(self.method, self.density, self.rescale)
         return self
+
+
+def check_thinning(method: Method, density: float | tuple[float, float], rescale: Rescale | None) -> None:
+    """Density and rescale belong to the methods that drop entries, and there the rescale is written out."""
+    if method not in THINNING and (density != 1 or rescale):
+        raise ValueError(f"method {method} drops nothing: remove density and rescale, or take dare_linear")
+    if method in THINNING and rescale is None:
+        raise ValueError("say how the kept entries are rescaled: inverse_density, l1 or none")
 
 
 class Target(Value):
@@ -229,13 +237,13 @@ class Dial(Spec):
     kind: ClassVar[str] = "dial"
     base: Model
     models: Annotated[tuple[Model, ...], Field(strict=False, min_length=1)]
-    method: Literal["linear", "dare_linear", "dare_ties"]
+    method: Method
     weight: Annotated[tuple[float, float], Field(strict=False)]
     target: Target
     probe: Probe
     steps: int = Field(7, ge=2, description="candidate weights, evenly spaced, both ends included")
     density: float = Field(1.0, gt=0, le=1)
-    rescale: Literal["inverse_density", "l1", "none"] | None = None
+    rescale: Rescale | None = None
     max_loss: float = Field(0.02, ge=0)
     fallback: Literal["nearest"] | None = None
     seed: int = 0

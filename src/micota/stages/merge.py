@@ -9,12 +9,9 @@ from micota.task import Task
 
 def run(task: Task) -> Result:
     """Write a model folder; the facts are the norms of the task vectors and what the settings did."""
-    import torch
-
     from micota.checkpoints import merge_folders
     from micota.merging import Settings
 
-    torch.set_num_threads(task.machine.threads)
     spec = task.spec
     assert isinstance(spec, Merge)
     settings = Settings(
@@ -34,6 +31,7 @@ def run(task: Task) -> Result:
         models,
         labels,
         settings,
+        threads=task.machine.threads,
         record_in=task.scratch,
         progress=lambda done, total: task.progress(done, total, "bytes"),
     )

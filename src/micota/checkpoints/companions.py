@@ -1,0 +1,53 @@
+"""What a model folder holds beside its weights: config, tokenizer, chat templates, generation config."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from micota.checkpoints.compatibility import read_json
+from micota.checkpoints.shards import write_json
+
+CONFIG, GENERATION = "config.json", "generation_config.json"
+_TOKENIZER = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model"),
+)
+_TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja")
+
+
+def copy_companions(source: Path, out: Path) -> None:
+    """Copy what a model folder holds beside weights and config.json: tokenizer, templates, generation config."""
+    for name in _present(source, (*_TOKENIZER, *_TEMPLATES, GENERATION)):
+        _copy(source / name, out / name, "")
+
+
+def write_companions(out: Path, folders: Sequence[tuple[str, Path]], dtype: str) -> dict[str, str]:
+    """Copy what is not a weight from the first folder that has it, config.json last and with the weights' `dtype`.
+
+    The tokenizer and its templates come from one folder, as a whole. Returns file -> label of its folder.
+    """
+    sources: dict[str, str] = {}
+    for telling, others in ((_TOKENIZER, _TEMPLATES), ((GENERATION,), ()), ((CONFIG,), ())):
+        found = [(label, folder) for label, folder in folders if _present(folder, telling)]
+        for label, folder in found[:1]:
+            for name in _present(folder, telling + others):
+                _copy(folder / name, out / name, dtype)
+                sources[name] = label
+    return sources
+
+
+def _copy(source: Path, target: Path, dtype: str) -> None:
+    if target.name != CONFIG:
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, target)
+        return
+    config = read_json(source)  # transformers before 4.56 called the key torch_dtype
+    key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
+    write_json(target, config | {key: dtype})
+
+
+def _present(folder: Path, patterns: Sequence[str]) -> list[str]:
+    files = [file for pattern in patterns for file in sorted(folder.glob(pattern))]
+    return [file.relative_to(folder).as_posix() for file in files]

@@ -1,0 +1,121 @@
+"""Merging many tensors at once: blocks are read, merged and handed on by a few threads, and counted in order.
+
+What is in memory is a few blocks for each thread, whatever the tensors' size. Torch computes each block on one thread,
+so the number of threads changes no bit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from micota.checkpoints.safetensor_files import DTYPES, Entry
+from micota.checkpoints.shards import Put
+from micota.errors import MicotaError
+from micota.merging import Settings, TensorMerge
+from micota.merging.masks import blocks
+from micota.merging.tally import Tally
+from micota.merging.tensor import single_threaded
+
+if TYPE_CHECKING:
+    import torch
+
+Item = TypeVar("Item")
+Done = TypeVar("Done")
+
+
+class Weights(Protocol):
+    """Where an input's tensors come from: `Checkpoint` reads files, `Held` has them in memory."""
+
+    def block(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Elements [start, stop) of a tensor, flat."""
+        ...
+
+
+def merge_entries(
+    entries: Sequence[Entry],
+    inputs: Sequence[Weights],
+    labels: Sequence[str],
+    settings: Mapping[str, Settings],
+    threads: int,
+    put: Put,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Tally]:
+    """Merge the tensors `entries` (name, shape, dtype of the result); returns what was seen of each.
+
+    `inputs` are the base and the models; `settings` has those of every tensor. `progress` is told the bytes that were
+    handed on, now and then.
+    """
+    import torch
+
+    merges = [
+        TensorMerge(entry.name, entry.numel, labels, settings[entry.name], getattr(torch, DTYPES[entry.dtype][0]))
+        for entry in entries
+    ]
+    tallies = {entry.name: Tally() for entry in entries}
+    with single_threaded(), ThreadPoolExecutor(threads, "merge") as pool:
+        _look(pool, threads, list(zip(entries, merges, strict=True)), inputs)
+
+        def merge(item: tuple[Entry, TensorMerge, int, int, int]) -> tuple[Entry, int, Tally]:
+            entry, one, block, start, stop = item
+            merged, seen = one.block(block, [source.block(entry.name, start, stop) for source in inputs])
+            put(entry, start, merged)
+            return entry, merged.numel() * merged.itemsize, seen
+
+        items = (
+            (entry, one, *place) for entry, one in zip(entries, merges, strict=True) for place in blocks(entry.numel)
+        )
+        for entry, size, seen in in_order(pool, merge, items, 3 * threads):
+            tallies[entry.name].add(seen)
+            if progress is not None:
+                progress(size)
+    return tallies
+
+
+def _look(
+    pool: ThreadPoolExecutor, threads: int, merges: Sequence[tuple[Entry, TensorMerge]], inputs: Sequence[Weights]
+) -> None:
+    """Let every tensor see what it has to know of itself before its first block."""
+
+    def see(item: tuple[Entry, TensorMerge, Any, int, int, int]) -> tuple[Any, Any]:
+        entry, one, look, block, start, stop = item
+        if look.reads:
+            return look, one.see(look, block, [source.block(entry.name, start, stop) for source in inputs])
+        return look, one.see(look, block, _sizes(len(inputs), stop - start))
+
+    for turn in range(max((len(one.looks) for _, one in merges), default=0)):
+        looking = [(entry, one, one.looks[turn]) for entry, one in merges if len(one.looks) > turn]
+        items = ((*three, *place) for three in looking for place in blocks(three[0].numel))
+        for look, seen in in_order(pool, see, items, 3 * threads):
+            if seen is not None:
+                look.learn(seen)
+        for _, _, look in looking:
+            look.done()
+
+
+def _sizes(count: int, numel: int) -> list[torch.Tensor]:
+    """Stand-ins for blocks of which only the size counts: one number, seen `numel` times."""
+    import torch
+
+    return [torch.zeros(1).expand(numel)] * count
+
+
+def in_order(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Done], items: Iterable[Item], window: int
+) -> Iterator[Done]:
+    """`map` over threads: results in the order of the items, never more than `window` of them under way."""
+    waiting: deque[Future[Done]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= window:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except MemoryError as error:
+        raise MicotaError("the merge ran out of memory", fix="give it fewer threads: --threads 1") from error
+    finally:
+        for future in waiting:
+            future.cancel()

@@ -1,0 +1,97 @@
+"""`micota merge CONFIG.yml OUT`: a merge that mergekit's YAML describes, into a model folder with its checksums."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from micota import sources, yaml_tree
+from micota.checkpoints import RECORD, merge_folders
+from micota.checkpoints.compatibility import read_json
+from micota.checkpoints.shards import SHARD_BYTES, write_json
+from micota.errors import MicotaError
+from micota.merging.mergekit import Config, read
+from micota.specs import Source
+
+
+def merge_config(
+    file: Path,
+    out: Path,
+    *,
+    seed: int = 0,
+    threads: int = 1,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Merge what a configuration file names into the folder `out`, and return the facts of the merge.
+
+    Masks are seeded by `seed` and a model's place in the list, as in a recipe, so that both give the same model.
+    `out/merge.json` then holds the configuration, the seed, the facts, and size and SHA-256 of every file.
+    """
+    if not file.is_file():
+        raise MicotaError(f"there is no file {file}", fix="micota merge CONFIG.yml OUT")
+    text = file.read_text(encoding="utf-8")
+    config = read(yaml_tree.read(text, file.name).value, file.name)
+    folders = {ref: _folder(ref, file.parent) for ref in (config.base, *config.models, config.tokenizer)}
+    layers = _layers(config, folders[config.base])
+    facts = merge_folders(
+        out,
+        folders[config.base],
+        [folders[model] for model in config.models],
+        [str(i) for i in range(len(config.models))],
+        lambda tensor: config.settings(tensor, layers, seed),
+        like=[(ref, folders[ref]) for ref in dict.fromkeys((config.tokenizer, config.base))],
+        dtype=config.dtype,
+        threads=threads,
+        progress=progress,
+        shard_bytes=shard_bytes,
+    )
+    record = read_json(out / RECORD)
+    if "files" not in record:
+        named = {"base": config.base, "models": list(config.models)}
+        write_json(out / RECORD, record | {"config": text, **named, "files": _checksums(out, threads)})
+    return facts
+
+
+def _layers(config: Config, base: Path) -> int:
+    layers = int(read_json(base / "config.json").get("num_hidden_layers", 1))
+    if config.layers not in (None, layers):
+        what = f"the slice takes layers 0 to {config.layers}, the model has {layers}"
+        raise MicotaError(what, where=config.where, why="a slice that leaves out layers is not supported")
+    return layers
+
+
+def _folder(ref: str, beside: Path) -> Path:
+    """The folder of a reference: a path beside the configuration or here, `lab:NAME`, or a Hub id with or without
+    `@revision`."""
+    if ref.startswith("lab:"):
+        return sources.fetch(sources.local(ref, "model", beside), "model")
+    for path in (beside / Path(ref).expanduser(), Path(ref).expanduser()):
+        if path.is_dir():
+            return path
+    name, _, revision = ref.partition("@")
+    if "+" in ref:
+        raise MicotaError(f"{ref}: adapters are not supported", fix="merge the adapter into its model first")
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise MicotaError(f"there is no folder {ref}", where=str(beside), fix="a model folder, or a Hub id: OWNER/NAME")
+    revision = revision or sources.hub_revision(name, "model") or ""
+    if not revision:
+        raise MicotaError(f"the model {name} is neither a folder nor known to the Hub", fix="check name and network")
+    return sources.fetch(Source(ref=name, revision=revision), "model")
+
+
+def _checksums(out: Path, threads: int) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file of a finished folder, but of its record."""
+    files = [file for file in sorted(out.rglob("*")) if file.is_file() and file.name != RECORD]
+    with ThreadPoolExecutor(threads) as pool:
+        sums: Sequence[str] = list(pool.map(_sha256, files))
+    pairs = zip(files, sums, strict=True)
+    return {f.relative_to(out).as_posix(): {"size": f.stat().st_size, "sha256": one} for f, one in pairs}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

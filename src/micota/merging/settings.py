@@ -1,0 +1,112 @@
+"""How to merge: a method, its weights, densities and scales; what of it does nothing, and what is impossible."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from micota.errors import MicotaError
+from micota.merging.masks import LEVELS
+
+Method = Literal["linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties"]
+Rescale = Literal["inverse_density", "l1", "none"]
+METHODS: tuple[str, ...] = get_args(Method)
+RESCALES: tuple[str, ...] = get_args(Rescale)
+THINNING = ("ties", "dare_linear", "dare_ties")
+"""The methods that drop entries of task vectors: ties the smallest, the others at random."""
+ELECTING = ("ties", "dare_ties")
+"""The methods in which the task vectors elect a sign for each entry."""
+AVERAGING = ("linear", "slerp")
+"""The methods that know no task vectors: they average whole models."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to merge. The smallest: `Settings("task_arithmetic", (0.5,))`, half way from the base to the model."""
+
+    method: Method
+    """linear: sum of weight_i * model_i, divided by the sum of the weights; the base is no part of it unless it stands
+    among the models. slerp: from the base to the one model along the arc, as far as its weight says (mergekit's t).
+    task_arithmetic: base + lambda * sum of weight_i * (model_i - base): weight 0 is the base, weight 1 the model, bit
+    for bit. dare_linear drops entries of each task vector at random first. dare_ties then also lets the task vectors
+    elect a sign for each entry, as ties does, which drops the smallest entries instead."""
+    weights: tuple[float, ...]
+    """One per model."""
+    density: float | tuple[float, ...] = 1.0
+    """Share of each task vector's entries that is kept, in (0, 1]; one for all models or one for each. Masks honour
+    it to 1 in 65536."""
+    lambda_: float = 1.0
+    """Scale of the summed task vectors."""
+    rescale: Rescale = "inverse_density"
+    """What makes up for dropped entries, tensor by tensor: divide by the share really kept (DARE), restore the task
+    vector's L1 norm (mergekit's dare methods since February 2025), or nothing (mergekit's ties)."""
+    normalize: bool | None = None
+    """Divide by the sum of the weights; in methods that elect signs, of the weights that survive at each entry.
+    None is mergekit's default: in linear and ties, and in no other method."""
+    seed: int = 0
+    """Seed of the masks."""
+
+    @property
+    def densities(self) -> tuple[float, ...]:
+        """One per model."""
+        return self.density if isinstance(self.density, tuple) else (self.density,) * len(self.weights)
+
+    @property
+    def normalizes(self) -> bool:
+        return self.method in ("linear", "ties") if self.normalize is None else self.normalize
+
+    def drops(self, model: int) -> bool:
+        """Whether any entry of a model's task vector can be dropped."""
+        return self.method in THINNING and self.densities[model] < 1
+
+
+def check(settings: Settings, models: int | None = None) -> list[str]:
+    """Remarks, in plain language, about settings that do nothing; impossible ones are a `MicotaError`."""
+    _refuse_impossible(settings, models)
+    one = sum(weight != 0 for weight in settings.weights) == 1
+    idle = ", ".join(str(i + 1) for i, weight in enumerate(settings.weights) if weight == 0)
+    method = settings.method
+    full = all(density == 1 for density in settings.densities)
+    cancels = settings.normalizes and one and method != "slerp"
+    alone = "normalize cancels the weight: with one model " + ("it is a copy" if method == "linear" else "only lambda")
+    remarks = [
+        (idle and method != "slerp", f"weight 0: model {idle} takes no part in the merge"),
+        (settings.lambda_ == 0 and method not in AVERAGING, "lambda 0: the merge is the base"),
+        (settings.lambda_ != 1 and method in AVERAGING, f"lambda does nothing: {method} knows no task vectors"),
+        (method not in THINNING and not full, f"density does nothing: {method} keeps every entry"),
+        (method in THINNING and full, f"density 1 does nothing: {method} then drops no entry"),
+        (method in ELECTING and one, "sign consensus does nothing: one task vector agrees with itself"),
+        (cancels, alone + ("" if method == "linear" else " counts")),
+    ]
+    return [remark for applies, remark in remarks if applies]
+
+
+def _refuse_impossible(settings: Settings, models: int | None) -> None:
+    method, weights, rescale, densities = settings.method, settings.weights, settings.rescale, settings.densities
+    finite = all(map(math.isfinite, (*weights, *densities, settings.lambda_)))
+    divides = settings.normalizes and method not in ("slerp", *ELECTING)
+    thin = next((d for d in densities if not 0 < d <= 1), None) if finite else None
+    tiny = next((d for d in densities if 0 < d * LEVELS <= 0.5), None) if method != "ties" else None
+    problems = [
+        (method not in METHODS, f"{method!r} is not a merge method: {', '.join(METHODS)} are"),
+        (rescale not in RESCALES, f"{rescale!r} is not a way to rescale: {', '.join(RESCALES)} are"),
+        (not weights, "a merge needs at least one model with its weight"),
+        (models not in (None, len(weights)), f"{len(weights)} weights for {models} models"),
+        (len(densities) != len(weights), f"{len(densities)} densities for {len(weights)} models"),
+        (method == "slerp" and len(weights) != 1, f"slerp goes from the base to one model, not to {len(weights)}"),
+        (not finite, "weights, density and lambda must be finite numbers"),
+        (thin is not None, f"density {thin or 0:g} is outside (0, 1]"),
+        (tiny is not None, f"density {tiny or 0:g} is too small: masks resolve 1 in {LEVELS}"),
+        (divides and finite and math.fsum(weights) == 0, "normalize divides by weights that sum to 0"),
+    ]
+    for applies, problem in problems:
+        if applies:
+            raise MicotaError(problem, where="merge settings")
+
+
+def check_labels(labels: Sequence[str], models: int) -> None:
+    """Every model needs a label, and no two the same: it is part of the model's masks."""
+    if not len(set(labels)) == len(labels) == models:
+        raise MicotaError(f"{models} models need as many different labels", where=", ".join(labels))
