@@ -84,8 +84,8 @@ class Checkpoint:
         entry = self[name]
         return self.block(name, 0, entry.numel).reshape(entry.shape)
 
-    def block(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Elements [start, stop) of a tensor, flat."""
+    def block(self, name: str, start: int, stop: int, into: np.ndarray[Any, Any] | None = None) -> torch.Tensor:
+        """Elements [start, stop) of a tensor, flat; in the memory `into` (bytes, at least as many) if it is given."""
         import torch
 
         entry = self[name]
@@ -93,7 +93,7 @@ class Checkpoint:
         dtype = getattr(torch, DTYPES[entry.dtype][0])
         if start == stop:
             return torch.empty(0, dtype=dtype)
-        data = self._bytes(entry, start * entry.itemsize, stop * entry.itemsize)
+        data = self._bytes(entry, start * entry.itemsize, stop * entry.itemsize, into)
         return torch.from_numpy(data).view(dtype)
 
     def fingerprint(self) -> str:
@@ -108,10 +108,12 @@ class Checkpoint:
             digest.update(self._bytes(entry, max(0, entry.nbytes - 4096), entry.nbytes).data)
         return digest.hexdigest()
 
-    def _bytes(self, entry: Entry, start: int, stop: int) -> np.ndarray[Any, Any]:
+    def _bytes(
+        self, entry: Entry, start: int, stop: int, into: np.ndarray[Any, Any] | None = None
+    ) -> np.ndarray[Any, Any]:
         import numpy as np
 
-        data = np.empty(stop - start, dtype=np.uint8)
+        data = np.empty(stop - start, dtype=np.uint8) if into is None else into[: stop - start]
         view, done = data.data, 0
         try:
             with entry.file.open("rb", buffering=0) as file:

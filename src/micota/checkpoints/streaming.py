@@ -6,6 +6,7 @@ so the number of threads changes no bit.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,12 +16,15 @@ from micota.checkpoints.safetensor_files import DTYPES, Entry
 from micota.checkpoints.shards import Put
 from micota.errors import MicotaError
 from micota.merging import Settings, TensorMerge
-from micota.merging.masks import blocks
+from micota.merging.masks import BLOCK, blocks
 from micota.merging.tally import Tally
 from micota.merging.tensor import single_threaded
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+
+_DESK = threading.local()
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
@@ -29,8 +33,8 @@ Done = TypeVar("Done")
 class Weights(Protocol):
     """Where an input's tensors come from: `Checkpoint` reads files, `Held` has them in memory."""
 
-    def block(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Elements [start, stop) of a tensor, flat."""
+    def block(self, name: str, start: int, stop: int, into: np.ndarray[Any, Any] | None = None) -> torch.Tensor:
+        """Elements [start, stop) of a tensor, flat; they may lie in `into`, bytes enough for fp64."""
         ...
 
 
@@ -60,7 +64,7 @@ def merge_entries(
 
         def merge(item: tuple[Entry, TensorMerge, int, int, int]) -> tuple[Entry, int, Tally]:
             entry, one, block, start, stop = item
-            merged, seen = one.block(block, [source.block(entry.name, start, stop) for source in inputs])
+            merged, seen = one.block(block, _read(inputs, entry.name, start, stop))
             put(entry, start, merged)
             return entry, merged.numel() * merged.itemsize, seen
 
@@ -82,7 +86,7 @@ def _look(
     def see(item: tuple[Entry, TensorMerge, Any, int, int, int]) -> tuple[Any, Any]:
         entry, one, look, block, start, stop = item
         if look.reads:
-            return look, one.see(look, block, [source.block(entry.name, start, stop) for source in inputs])
+            return look, one.see(look, block, _read(inputs, entry.name, start, stop))
         return look, one.see(look, block, _sizes(len(inputs), stop - start))
 
     for turn in range(max((len(one.looks) for _, one in merges), default=0)):
@@ -93,6 +97,17 @@ def _look(
                 look.learn(seen)
         for _, _, look in looking:
             look.done()
+
+
+def _read(inputs: Sequence[Weights], name: str, start: int, stop: int) -> list[torch.Tensor]:
+    """The same block of every input, in this thread's memory, which the next call overwrites."""
+    import numpy as np
+
+    memory: list[np.ndarray[Any, Any]] = getattr(_DESK, "memory", [])
+    while len(memory) < len(inputs):
+        memory.append(np.empty(8 * BLOCK, dtype=np.uint8))
+    _DESK.memory = memory
+    return [source.block(name, start, stop, into) for source, into in zip(inputs, memory, strict=False)]
 
 
 def _sizes(count: int, numel: int) -> list[torch.Tensor]:

@@ -1,0 +1,214 @@
+"""Merging two random checkpoints of a real shape, against the floor of the disk and against mergekit.
+
+    python benchmarks/merge.py FOLDER [--shape 1.5b|7b] [--rounds 3] [--mergekit .venv-mergekit/bin/python]
+
+Every round runs, one after the other in a changing order and each as a process of its own: the copy floor (read both
+checkpoints, write one, as many threads as the merge), `micota merge` with inverse_density (one pass over the inputs), with
+L1 (two passes: its floor reads both twice), and mergekit where its Python is given. All of them end with fsync; the
+inputs are in the page cache where they fit (1.5b), and are sparse files for 7b. Reported: wall and CPU seconds, peak of
+anonymous memory, and their ratios to the floor of the same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+SHAPES = {
+    "1.5b": {"hidden": 1536, "inner": 8960, "layers": 28, "kv": 256, "rows": 151_936, "tied": True},
+    "7b": {"hidden": 3584, "inner": 18_944, "layers": 28, "kv": 512, "rows": 152_064, "tied": False},
+}
+SHARD = 4_000_000_000
+BLOCK = 2**21
+
+
+@dataclass
+class Run:
+    """One process: its seconds, and its peak of anonymous memory in MiB."""
+
+    wall: float
+    cpu: float
+    anonymous: float
+
+
+def shapes(of: str) -> dict[str, tuple[int, ...]]:
+    """The tensors of a Qwen2.5 of that size."""
+    s = SHAPES[of]
+    hidden, inner, kv = s["hidden"], s["inner"], s["kv"]
+    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (s["rows"], hidden)}
+    for i in range(s["layers"]):
+        at = f"model.layers.{i}."
+        for part, rows in (("q", hidden), ("k", kv), ("v", kv)):
+            found |= {f"{at}self_attn.{part}_proj.weight": (rows, hidden), f"{at}self_attn.{part}_proj.bias": (rows,)}
+        found[f"{at}self_attn.o_proj.weight"] = (hidden, hidden)
+        found |= {f"{at}mlp.{part}_proj.weight": (inner, hidden) for part in ("gate", "up")}
+        found[f"{at}mlp.down_proj.weight"] = (hidden, inner)
+        found |= {f"{at}{part}_layernorm.weight": (hidden,) for part in ("input", "post_attention")}
+    found["model.norm.weight"] = (hidden,)
+    return found if s["tied"] else found | {"lm_head.weight": (s["rows"], hidden)}
+
+
+def make(folder: Path, of: str, seed: int) -> Path:
+    """A checkpoint: random for 1.5b, sparse (all zero) for 7b; made once."""
+    import torch
+
+    from micota.checkpoints import Writer
+    from micota.checkpoints.safetensor_files import Entry
+
+    if (folder / "config.json").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    s, entries = SHAPES[of], [Entry(name, "BF16", shape) for name, shape in shapes(of).items()]
+    writer = Writer(folder, entries, shard_bytes=SHARD)
+    for shard in writer.shards:
+        if of == "7b":
+            shard.file.write_bytes(shard.header)
+            os.truncate(shard.file, shard.nbytes)
+            continue
+        generator = torch.Generator().manual_seed(7)
+        own = torch.Generator().manual_seed(seed)
+
+        def fill(put, shard=shard, generator=generator, own=own):  # type: ignore[no-untyped-def]
+            for entry in shard.entries:
+                base = 0.02 * torch.randn(entry.numel, generator=generator)
+                put(entry, 0, (base + 0.001 * seed * torch.randn(entry.numel, generator=own)).bfloat16())
+
+        writer.write(shard, fill, before_rename=lambda: None)
+    writer.finish()
+    config = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": s["hidden"],
+              "intermediate_size": s["inner"], "num_hidden_layers": s["layers"], "num_attention_heads": s["hidden"] // 128,
+              "num_key_value_heads": s["kv"] // 128, "vocab_size": s["rows"], "tie_word_embeddings": s["tied"],
+              "dtype": "bfloat16", "eos_token_id": 151_645}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def copy(first: Path, second: Path, out: Path, passes: int, threads: int) -> None:
+    """The floor: read both checkpoints as often as said, write the second, fsync."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = [(file, None) for file in sorted(first.glob("*.safetensors"))] * passes
+    files += [(file, None) for file in sorted(second.glob("*.safetensors"))] * (passes - 1)
+    opened = [(os.open(file, os.O_RDONLY), None, file.stat().st_size) for file, _ in files]
+    for file in sorted(second.glob("*.safetensors")):
+        target = os.open(out / file.name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        opened.append((os.open(file, os.O_RDONLY), target, file.stat().st_size))
+
+    memory = threading.local()
+
+    def piece(item: tuple[int, int | None, int]) -> None:
+        source, target, start = item
+        memory.data = getattr(memory, "data", None) or bytearray(BLOCK)
+        size = os.preadv(source, [memory.data], start)
+        if target is not None:
+            os.pwrite(target, memoryview(memory.data)[:size], start)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for source, target, size in opened:
+            list(pool.map(piece, ((source, target, start) for start in range(0, size, BLOCK))))
+            if target is not None:
+                os.fsync(target)
+
+
+def measure(command: list[str]) -> Run:
+    before = os.times()
+    begin = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    peak = [0.0]
+
+    def watch() -> None:
+        while process.poll() is None:
+            try:
+                lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            except OSError:
+                return
+            peak[0] = max([peak[0], *(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))])
+            time.sleep(0.02)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    code = process.wait()
+    wall = time.perf_counter() - begin
+    watcher.join()
+    assert code == 0, f"{command} ended with {code}"
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return Run(wall, cpu, peak[0])
+
+
+def config(folder: Path, rescale: object) -> Path:
+    file = folder / f"{rescale}.yml"
+    file.write_text(
+        f"merge_method: dare_ties\nbase_model: {folder}/base\nmodels:\n  - model: {folder}/tuned\n"
+        f"    parameters: {{weight: 0.6, density: 0.7}}\nparameters: {{rescale: {rescale}}}\ndtype: bfloat16\n"
+    )
+    return file
+
+
+def contenders(folder: Path, threads: int, mergekit: str | None) -> dict[str, list[str]]:
+    """The command of each, as a process of its own; what it writes goes to FOLDER/out."""
+    here, out = [sys.executable, __file__, str(folder), "--threads", str(threads)], str(folder / "out")
+    merge = [sys.executable, "-m", "micota", "merge", "--threads", str(threads)]
+    found = {
+        "floor": [*here, "--copy", "1"],
+        "micota, inverse_density": [*merge, str(config(folder, "inverse_density")), out],
+        "floor, two passes": [*here, "--copy", "2"],
+        "micota, l1": [*merge, str(config(folder, "l1")), out],
+    }
+    if mergekit:
+        run = "import sys; from mergekit.scripts.run_yaml import main; sys.argv = ['mergekit', *sys.argv[1:]]; main()"
+        found["mergekit, l1"] = [mergekit, "-c", run, str(config(folder, "true")), out, "--no-copy-tokenizer"]
+    return found
+
+
+def report(runs: dict[str, list[Run]]) -> None:
+    print(f"{'':26}{'wall s':>8}{'CPU s':>8}{'anon MiB':>10}   ratio to its floor: wall (each round), CPU")
+    for name, found in runs.items():
+        floor = runs["floor, two passes" if name.endswith("l1") else "floor"]
+        walls = [run.wall / base.wall for run, base in zip(found, floor, strict=True)]
+        cpus = [run.cpu / base.cpu for run, base in zip(found, floor, strict=True)]
+        middle = [
+            statistics.median(values) for values in zip(*((r.wall, r.cpu, r.anonymous) for r in found), strict=True)
+        ]
+        each = " ".join(f"{ratio:.2f}" for ratio in walls)
+        print(f"{name:26}{middle[0]:8.1f}{middle[1]:8.1f}{max(r.anonymous for r in found):10.0f}   "
+              f"{statistics.median(walls):.2f} ({each}), {statistics.median(cpus):.2f}")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="1.5b")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--mergekit")
+    parser.add_argument("--copy", type=int, default=0, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    folder = asked.folder.absolute()
+    if asked.copy:
+        copy(folder / "base", folder / "tuned", folder / "out", asked.copy, asked.threads)
+        return
+    for name, seed in (("base", 0), ("tuned", 1)):
+        make(folder / name, asked.shape, seed)
+    commands = contenders(folder, asked.threads, asked.mergekit)
+    runs: dict[str, list[Run]] = {name: [] for name in commands}
+    for turn in range(asked.rounds):
+        for name in list(commands)[:: 1 if turn % 2 == 0 else -1]:
+            shutil.rmtree(folder / "out", ignore_errors=True)
+            os.sync()
+            runs[name].append(measure(commands[name]))
+            print(f"round {turn + 1}: {name}: {runs[name][-1]}", flush=True)
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    report(runs)
+
+
+main()
