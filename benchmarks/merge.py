@@ -3,10 +3,10 @@
     python benchmarks/merge.py FOLDER [--shape 1.5b|7b] [--rounds 3] [--mergekit .venv-mergekit/bin/python]
 
 Every round runs, one after the other in a changing order and each as a process of its own: the copy floor (read both
-checkpoints, write one, as many threads as the merge), `micota merge` with inverse_density (one pass over the inputs), with
-L1 (two passes: its floor reads both twice), and mergekit where its Python is given. All of them end with fsync; the
-inputs are in the page cache where they fit (1.5b), and are sparse files for 7b. Reported: wall and CPU seconds, peak of
-anonymous memory, and their ratios to the floor of the same round.
+checkpoints, write one, as many threads as the merge), `micota merge` with inverse_density (one pass over the inputs),
+with L1 (two passes: its floor reads both twice), and mergekit where its Python is given. All but mergekit end with
+fsync. The inputs are in the page cache where they fit (1.5b), and are sparse files for 7b. Reported: wall and CPU
+seconds, peak of anonymous memory, and their ratios to the floor of the same round.
 """
 
 from __future__ import annotations
@@ -85,10 +85,19 @@ def make(folder: Path, of: str, seed: int) -> Path:
 
         writer.write(shard, fill, before_rename=lambda: None)
     writer.finish()
-    config = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": s["hidden"],
-              "intermediate_size": s["inner"], "num_hidden_layers": s["layers"], "num_attention_heads": s["hidden"] // 128,
-              "num_key_value_heads": s["kv"] // 128, "vocab_size": s["rows"], "tie_word_embeddings": s["tied"],
-              "dtype": "bfloat16", "eos_token_id": 151_645}  # fmt: skip
+    config = {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "hidden_size": s["hidden"],
+        "intermediate_size": s["inner"],
+        "num_hidden_layers": s["layers"],
+        "num_attention_heads": s["hidden"] // 128,
+        "num_key_value_heads": s["kv"] // 128,
+        "vocab_size": s["rows"],
+        "tie_word_embeddings": s["tied"],
+        "dtype": "bfloat16",
+        "eos_token_id": 151_645,
+    }
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 

@@ -9,7 +9,22 @@ from micota.pool import Writer
 from micota.recipe import Recipe
 from micota.records import Completion, read_rows, text_key, write_rows
 from micota.report.made import everything
-from micota.specs import Bpc, Choice, Dial, Generate, Merge, Mix, Problems, Select, Source, Spec, Train, Verify
+from micota.specs import (
+    Bpc,
+    Choice,
+    Dial,
+    Generate,
+    Merge,
+    Mix,
+    Problems,
+    Search,
+    Select,
+    Source,
+    Spec,
+    Train,
+    Verify,
+    choosing,
+)  # fmt: skip
 from micota.store import Result, Store
 
 MADE = {"seconds": 1.5, "micota": "0.1.0"}
@@ -45,8 +60,10 @@ class Fabricated:
         assert isinstance(asked, tuple)
         results = {one.digest: manifest.facts for one in asked if (manifest := self.store.manifest(one))}
         chosen = spec.next(results)
-        other = self.store.manifest(chosen.spec) if isinstance(chosen, Choice) else None
-        if isinstance(chosen, Choice) and other:
+        if isinstance(chosen, Choice):
+            self._finish(chosen.spec)
+            other = self.store.manifest(chosen.spec)
+            assert other is not None
             self.store.link(spec, other, chosen.why, chosen.facts)
 
     def _rows(self, spec: Spec) -> list[dict[str, Any]]:
@@ -90,6 +107,21 @@ class Fabricated:
         self._write(spec, rows)
         counts = {word: sum(row["verdict"] == word for row in rows) for word in ("correct", "wrong")}
         return Result({"rows": len(rows), "mean_tokens": _mean(rows), "verdicts": counts})
+
+    def make_search(self, spec: Search, dice: random.Random) -> Result:
+        rows = []
+        for setting in choosing.grid(spec.ranges, spec.steps):
+            model = spec.candidate(setting)
+            share, loss = _length(model) / LONG, 0.95 - _skill(model)
+            row = {"tokens": _length(model), "accuracy": _skill(model), "share": share, "loss": loss}
+            ends = {"share_low": share - 0.02, "share_high": share + 0.02}
+            rows.append({**setting, **row, **ends, "loss_low": loss - 0.03, "loss_high": loss + 0.03})
+        return Result({"dial": rows, "reference": {"tokens": LONG, "accuracy": 0.95}, "target": spec.length or 0.5})
+
+    def make_merge(self, spec: Merge, dice: random.Random) -> Result:
+        layers = {str(i): 1.0 + i / 7 for i in range(4)}
+        models = {str(i): {"norm": 2.5, "kept": 0.7, "layers": layers} for i in range(len(spec.models))}
+        return Result({"parameters": 9, "models": models, "sign_conflicts": None, "cosines": []})
 
     def make_select(self, spec: Select, dice: random.Random) -> Result:
         rows = self._rows(spec.completions)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_command
 
 from micota import cli, machine
 from micota import recipe as recipes
@@ -30,8 +31,7 @@ def test_every_yaml_block_is_a_recipe_or_a_machine_profile(name: str, text: str,
 
 
 def test_every_command_in_the_documents_is_there() -> None:
-    known = {command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback}
-    known |= {group.name for group in cli.app.registered_groups if group.name}
+    known = set(get_command(cli.app).commands)  # type: ignore[attr-defined]
     for path in DOCUMENTS:
         named = set(re.findall(r"`micota ([a-z]+)", path.read_text()))
         assert named <= known, path.name

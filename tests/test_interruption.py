@@ -40,7 +40,8 @@ evaluate: {models: [arms], data: [test-set], prompt: "{problem}", precision: flo
 measure: {bpc: {models: [student], data: [mid-cot], precision: float32}}
 """
 LAUNCHED = "accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no"
-KINDS = ("problems", "generate", "verify", "select", "train", "merge", "pretrain", "mix", "bpc")  # in the run's order
+# in the run's order
+KINDS = ("problems", "generate", "verify", "select", "train", "search", "merge", "pretrain", "mix", "bpc")
 KILLED = """
 import os, signal
 from micota import cli, execution

@@ -263,7 +263,7 @@ let:
   ta-long: {train: {base: ta, data: long-cot, seed: 0, system: none}}
   ta-mid:
     dial: {seed: $seed, base: ta, models: [ta-long], method: dare_ties, density: 0.7, rescale: inverse_density,
-           weight: [0.4, 0.8], steps: 3, target: {length: 0.5, of: ta-long}, fallback: nearest,
+           weight: [0.4, 0.8], steps: 3, refine: 0, target: {length: 0.5, of: ta-long}, fallback: nearest,
            probe: {data: probe-set, n: 4, prompt: "{problem}", precision: float32}}
   mid-cot: {distil: {from: ta-mid, data: train-set}}
   half-cot: {distil: {from: ta-long, data: train-set}}
@@ -278,8 +278,8 @@ arms:
 evaluate: {models: [arms, teacher, ta, ta-long, ta-mid], data: [set-a, set-b], prompt: "{problem}", precision: float32}
 measure: {bpc: {models: [student], data: [long-cot, mid-cot], precision: float32}}
 """
-ALL = {"learned1", "learned2", "learned_tokens1", "learned_tokens2", "figure2", "figure3", "dial", "bpc", "lengths",
-       "loss1", "loss2", "loss_tokens1", "loss_tokens2"}  # fmt: skip
+ALL = {"learned1", "learned2", "learned_tokens1", "learned_tokens2", "figure2", "figure3", "dial", "task_vectors",
+       "bpc", "lengths", "loss1", "loss2", "loss_tokens1", "loss_tokens2"}  # fmt: skip
 
 
 def fabricated(tmp_path: Path, without: tuple[str, ...] = ()) -> tuple[recipes.Recipe, Store]:
@@ -333,10 +333,10 @@ def test_every_figure_is_drawn_beside_its_table_and_the_same_each_time(rich: tup
         (("bpc",), {"bpc"}, "none is measured yet"),
         (
             ("verify",),
-            ALL - {"bpc", "lengths", "loss1", "loss2", "loss_tokens1", "loss_tokens2"},
+            ALL - {"bpc", "lengths", "dial", "task_vectors", "loss1", "loss2", "loss_tokens1", "loss_tokens2"},
             "is left out",
         ),
-        (("generate", "verify", "select", "mix", "train", "bpc", "merge", "problems"), ALL, "is left out"),
+        (("generate", "verify", "select", "mix", "train", "bpc", "merge", "problems", "search"), ALL, "is left out"),
     ],
 )
 def test_what_is_missing_leaves_a_line_and_the_command(

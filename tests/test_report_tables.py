@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 
 import pytest
-from by_hand import BPC, FOUR, LET, PLAIN, SEEDED, cell, grade, put, results, row, section, table, texts
+from by_hand import BPC, FOUR, LET, PLAIN, SEEDED, cell, grade, put, results, section, table, texts
 from conftest import World
 
 from micota.report import claims, density, tables
@@ -186,25 +186,29 @@ def test_the_dial_shows_every_candidate_and_marks_the_chosen(world: World, lette
     found = results(world, PLAIN.replace(MERGE, DIAL.replace("FALLBACK", "nearest")))
     dial = found.recipe.named("ta-mid")
     assert isinstance(dial, Dial)
-    asked = dial.next({})
-    assert isinstance(asked, tuple)
-    facts = {}
-    for one, (said, tokens) in zip(asked, (("cccc", 200), ("wwww", 60), (letters, 100), ("cwww", 140)), strict=True):
-        rows = [row(i, letter, tokens) for i, letter in enumerate(said)]
-        right = {"mean_tokens": float(tokens), "rows": 4, "verdicts": {"correct": said.count("c")}}
-        facts[one.digest] = put(found.store, one, rows, right).facts
+    losses = {"cccw": 0.25, "cwww": 0.75}
+    tried = [
+        {"weight": weight, "density": 0.7, "lambda": 1.0, "tokens": tokens, "accuracy": 1 - loss, "share": tokens / 200,
+         "share_low": tokens / 200 - 0.1, "share_high": tokens / 200 + 0.1, "loss": loss, "loss_low": loss - 0.2,
+         "loss_high": loss + 0.2}
+        for weight, tokens, loss in ((0.2, 60.0, 1.0), (0.5, 100.0, losses[letters]), (0.8, 140.0, 0.75))
+    ]  # fmt: skip
+    searched = {"dial": tried, "reference": {"tokens": 200.0, "accuracy": 1.0}, "target": 0.5}
+    put(found.store, dial.search, [], searched)
     assert [row[-1].text for row in table(found, "dial").rows] == ["", "", ""]  # tried, but nothing is chosen yet
     fields = {name: getattr(dial, name) for name in Dial.model_fields}
     lenient = dial if word == "chosen (fallback)" else Dial(**{**fields, "max_loss": 0.3})
-    choice = lenient.next(facts)
+    choice = lenient.next({lenient.search.digest: searched})
     assert not isinstance(choice, tuple)
     assert choice is not None
-    found.store.link(dial, put(found.store, choice.spec, []), choice.why, choice.facts)
+    seen = {"models": {"0": {"norm": 12.5, "kept": 0.7, "layers": {}}}, "cosines": [], "sign_conflicts": None}
+    found.store.link(dial, put(found.store, choice.spec, [], seen), choice.why, choice.facts)
     shown = table(found, "dial")
-    loss = {"cccw": ["75.0", "+25.0", "25.0"], "cwww": ["25.0", "+75.0", "25.0"]}[letters]
-    assert texts(shown, "0.5") == ["0.5", "100.0", "50.0", *loss, word]
+    loss = {"cccw": ["75.0", "+25.0", "[+5.0, +45.0]"], "cwww": ["25.0", "+75.0", "[+55.0, +95.0]"]}[letters]
+    assert texts(shown, "0.5") == ["0.5", "100.0", "50.0", "[40.0, 60.0]", *loss, word]
     assert [row[0].text for row in shown.rows if row[0].bold] == ["0.5"]
-    assert ("No weight kept within the loss" in shown.caption) == (word != "chosen")
+    assert ("No candidate kept within the loss" in shown.caption) == (word != "chosen")
+    assert texts(table(found, "task_vectors"), "ta-mid") == ["ta-mid", "ta-long", "12.5", "70.0", "–", "–"]
 
 
 def test_the_funnel_counts_every_drop(world: World) -> None:

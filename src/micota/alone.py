@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer()
+STORE = Path("micota-store")
 
 
 @app.command()
@@ -40,6 +41,33 @@ def merge(
         )
     merged(console, facts)
     console.print(f"merged model: {out}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def dial(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe by its name, or a YAML file.")],
+    name: Annotated[str | None, typer.Argument(help="One dial of it; else all of them.")] = None,
+    machine: Annotated[str, typer.Option(help="A shipped machine profile by its name, or a YAML file.")] = "laptop",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="--set let.ta-mid.dial.max_loss=0.05")] = None,
+    store: Annotated[Path, typer.Option(envvar="MICOTA_STORE", help="Where artifacts are kept.")] = Path(
+        "micota-store"
+    ),
+) -> None:
+    """Turn the dials of a recipe, with what they need and no more; show what was tried and what was chosen."""
+    from micota import terminal
+    from micota.errors import MicotaError, suggestion
+    from micota.recipe import Recipe
+    from micota.show import dials
+    from micota.specs import Dial, Spec
+
+    def wanted(made: Recipe) -> list[Spec]:
+        found = {label: spec for label, spec in made.names.items() if isinstance(spec, Dial)}
+        if not found or (name and name not in found):
+            what = f"the recipe '{made.name}' has no dial" + (f" '{name}'" if name else "")
+            raise MicotaError(what, fix=suggestion(name or "", found))
+        return [found[name]] if name else list(found.values())
+
+    terminal.carry_out(recipe, machine, set_ or (), store, wanted, dials)
 
 
 def _cores() -> int:

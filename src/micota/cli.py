@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from micota import alone
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from micota.execution import Outcome
-    from micota.machine import Machine
-    from micota.recipe import Recipe
-    from micota.specs import Spec
-    from micota.store import Store
+from micota import alone, terminal
 
 app = typer.Typer(
     help="Distil long chain-of-thought reasoning into small language models, at the length they can learn.",
@@ -66,41 +54,9 @@ def run(
     store: StoreDir = STORE,
 ) -> None:
     """Make what a recipe needs and is not there yet, then show its table."""
-    from micota import machine as machines
-    from micota import recipe as recipes
-    from micota.check import check
-    from micota.store import Store
+    from micota.show import results
 
-    profile = machines.load(machine)
-    made = recipes.load(recipe, set_ or ())
-    made = recipes.resolved(made, recipe, set_ or (), _targets(made, only))
-    targets = _targets(made, only)
-    place = Store(store)
-    check(targets, place)
-    made.lock.save()
-    console = _console()
-    outcome = _execute(console, place, profile, made, targets)
-    console.print(f"{len(outcome.executed)} stages executed, {len(outcome.linked)} linked, the rest was there.")
-    _show_report(console, made, place)
-
-
-def _targets(made: Recipe, only: str | None) -> list[Spec]:
-    return [made.named(only)] if only else made.targets
-
-
-def _execute(console: Console, place: Store, profile: Machine, made: Recipe, targets: list[Spec]) -> Outcome:
-    from micota.execution import Run
-    from micota.progress import Bars
-    from micota.report.made import labels
-
-    with Bars(console, labels(made)) as bars:
-        running = Run(place, profile, bars)
-        with _signals(running.stop):
-            try:
-                return running.go(targets)
-            finally:
-                for name, spec in made.names.items():
-                    place.name(made.name, name, spec)
+    terminal.carry_out(recipe, machine, set_ or (), store, lambda made: terminal.targets(made, only), results)
 
 
 @app.command()
@@ -123,8 +79,8 @@ def plan(
     if why:
         print("\n".join([why, *plans.why(place, made.named(why))]))
         return
-    targets = _targets(made, only)
-    plan_table(_console(), plans.survey(place, targets), labels(made))
+    targets = terminal.targets(made, only)
+    plan_table(terminal.console(), plans.survey(place, targets), labels(made))
 
 
 @app.command()
@@ -136,16 +92,17 @@ def show(
     from micota.show import artifact
     from micota.store import Store
 
-    artifact(_console(), Store(store), name)
+    artifact(terminal.console(), Store(store), name)
 
 
 @app.command()
 def report(recipe: RecipeName, set_: Sets = None, store: StoreDir = STORE) -> None:
     """Write the tables of a recipe from the artifacts that are there."""
     from micota import recipe as recipes
+    from micota.show import results
     from micota.store import Store
 
-    _show_report(_console(), recipes.load(recipe, set_ or ()), Store(store))
+    terminal.report(terminal.console(), recipes.load(recipe, set_ or ()), Store(store), results)
 
 
 @app.command()
@@ -165,7 +122,7 @@ def check(
     if benchmarks:
         from micota.show import failing_golds
 
-        failing_golds(_console(), data_dir)
+        failing_golds(terminal.console(), data_dir)
     if recipe is None:
         if not benchmarks:
             raise MicotaError("there is nothing to check", fix="micota check RECIPE, or micota check --benchmarks")
@@ -189,7 +146,7 @@ def grade(
     from micota import grade as grading
     from micota.show import grades
 
-    console = _console()
+    console = terminal.console()
     with Progress(console=console, disable=not console.is_terminal) as bars:
         row = bars.add_task("grading", total=None)
         done = grading.grade_file(
@@ -219,38 +176,4 @@ def pretrain(
     """Make the lab's models from nothing: seeded, and the same command goes on after an interruption."""
     from micota.lab.command import pretrain_all
 
-    pretrain_all(_console(), out, only, seed)
-
-
-def _console() -> Console:
-    """The terminal; into a file or a pipe, lines wide enough for a table."""
-    from rich.console import Console
-
-    return Console() if sys.stdout.isatty() else Console(width=160)
-
-
-@contextmanager
-def _signals(stop: Callable[[bool], None]) -> Iterator[None]:
-    """The first SIGTERM or Ctrl-C asks the stages to stop, the second kills them."""
-    asked: list[int] = []
-
-    def handle(number: int, frame: object) -> None:
-        stop(bool(asked))
-        asked.append(number)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _show_report(console: Console, made: Recipe, place: Store) -> None:
-    from micota.report.files import folder, page, publish
-    from micota.show import results
-
-    report = page(made, place)
-    results(console, report)
-    path = publish(report, folder(made, place))
-    console.print(f"report: {path}", soft_wrap=True, highlight=False)
+    pretrain_all(terminal.console(), out, only, seed)

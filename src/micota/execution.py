@@ -6,6 +6,7 @@ the next try and does not hold up what does not depend on it.
 
 from __future__ import annotations
 
+import math
 import shlex
 import socket
 import time
@@ -62,6 +63,10 @@ class Run:
         self._stopping = False
         self._heights: dict[str, int] = {}
 
+    def _turn(self, spec: Spec) -> float:
+        """What the longest chain waits for comes first; the choice of a search, unknown before, ends a long wait."""
+        return -self._heights[spec.digest] if spec.digest in self._heights else -math.inf
+
     def go(self, targets: Sequence[Spec]) -> Outcome:
         """Run until nothing more can be made. Raises Stopped after a request to stop, StageFailed after failures."""
         self._heights = heights(targets)
@@ -101,7 +106,7 @@ class Run:
         self.outcome.failed |= {digest: str(error) for digest, error in pull.refused.items()}
         elsewhere = []
         running = {task.spec.digest for task, _ in self._running.values()}
-        for spec in sorted(pull.ready.values(), key=lambda spec: -self._heights[spec.digest]):
+        for spec in sorted(pull.ready.values(), key=self._turn):
             if spec.digest in running or not self._has_room(spec):
                 continue
             if self._claim(spec):

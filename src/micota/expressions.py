@@ -145,17 +145,20 @@ def mix(scope: Scope, fields: dict[str, Any], path: Path) -> Mix:
 
 
 def dial(scope: Scope, fields: dict[str, Any], path: Path) -> Dial:
+    """`weight`, `density` and `lambda` are values or ranges: [low, high]."""
     fields = _models(scope, _with(scope, fields, path, base="model"), path)
+    if "lambda" in fields:
+        fields["lambda_"] = fields.pop("lambda")
     if isinstance(fields.get("target"), dict):
         here = (*path, "target")
-        fields["target"] = scope.build(
-            Target, _with(scope, fields["target"], here, of="model"), Target.model_fields, here
-        )
+        made = _with(scope, fields["target"], here, of="model")
+        fields["target"] = scope.build(Target, made, Target.model_fields, here)
     if isinstance(fields.get("probe"), dict):
         here = (*path, "probe")
         made = _asking(scope, _with(scope, fields["probe"], here, data="problems"), here)
         fields["probe"] = scope.build(Probe, made, Probe.model_fields, here)
-    return scope.build(Dial, _floats(fields, "weight"), Dial.model_fields, path)
+    fields = _floats(fields, "weight", "density", "lambda_")
+    return scope.build(Dial, fields, {**Dial.model_fields, "lambda": 0}, path)
 
 
 FORMS: dict[str, Callable[[Scope, dict[str, Any], Path], Spec]] = {
@@ -189,11 +192,14 @@ def _models(scope: Scope, fields: dict[str, Any], path: Path) -> dict[str, Any]:
     return fields
 
 
-def _floats(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    """Whole numbers in a list of weights are weights too."""
-    values = fields.get(name)
-    if isinstance(values, list):
-        fields[name] = [float(v) if type(v) is int else v for v in values]
+def _floats(fields: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Whole numbers are weights, densities and lambdas too, alone and in a list."""
+    for name in names:
+        value = fields.get(name)
+        if isinstance(value, list):
+            fields[name] = [float(v) if type(v) is int else v for v in value]
+        elif type(value) is int:
+            fields[name] = float(value)
     return fields
 
 

@@ -39,6 +39,9 @@ class Machine(Value):
     places: dict[str, Place] = Field(default_factory=dict)
 
     def place(self, kind: str) -> Place:
+        """Where a kind runs; a search, which generates, runs where generation does unless it has a place of its own."""
+        if kind == "search" and kind not in self.places:
+            kind = "generate"
         return self.places.get(kind, Place())
 
 

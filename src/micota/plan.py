@@ -24,6 +24,7 @@ STAGES = {
     "pretrain": "micota.stages.pretrain",
     "train": "micota.stages.train",
     "merge": "micota.stages.merge",
+    "search": "micota.stages.search",
     "mix": "micota.stages.mix",
     "bpc": "micota.stages.bpc",
 }

@@ -50,6 +50,14 @@ def results(console: Console, report: page.Page) -> None:
             console.print(_printed(first))
 
 
+def dials(console: Console, report: page.Page) -> None:
+    """What the dials tried and chose."""
+    for section in report.sections:
+        for item in section.items if section.title == tables.DIAL else ():
+            if isinstance(item, page.Table) and item.key.startswith("dial"):
+                console.print(_printed(item))
+
+
 def _printed(table: page.Table) -> Table:
     """A table of the report for the terminal: errors in one column with their values, columns that say nothing gone."""
     columns = _columns(table)

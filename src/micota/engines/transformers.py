@@ -5,11 +5,11 @@ A drawn text depends on (seed, key, sample) only: each row has its own random nu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from micota.errors import MicotaError, Stopped
 from micota.machine import Place
@@ -17,13 +17,24 @@ from micota.prompts import eos_ids, opened_thought, prompt_ids, render
 from micota.records import Completion, Request
 from micota.specs import Generate
 
+if TYPE_CHECKING:
+    import torch
+
+    from micota.checkpoints.safetensor_files import Entry
+    from micota.checkpoints.shards import Put
+
 FIRST_ROUND = 64  # new tokens; each round is twice as long as the one before
 
 
 class Transformers:
-    """A model and its tokenizer, loaded from `model`; `place` says on which device and how many rows at once."""
+    """A model and its tokenizer, loaded from `model`; `place` says on which device and how many rows at once.
 
-    def __init__(self, spec: Generate, model: Path, place: Place, threads: int, stop: Event) -> None:
+    An `empty` one has memory for the weights in place of weights: `take` fills it.
+    """
+
+    def __init__(
+        self, spec: Generate, model: Path, place: Place, threads: int, stop: Event, empty: bool = False
+    ) -> None:
         import torch
         import transformers
 
@@ -34,11 +45,43 @@ class Transformers:
         self._name = f"transformers {transformers.__version__}"
         trust = spec.trust_remote_code
         self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=trust)
-        loaded = transformers.AutoModelForCausalLM.from_pretrained(
-            model, dtype=getattr(torch, spec.precision), trust_remote_code=trust
-        )
+        load = self._shape if empty else transformers.AutoModelForCausalLM.from_pretrained
+        loaded = load(model, dtype=getattr(torch, spec.precision), trust_remote_code=trust)
         self._model: Any = loaded.to(place.device).eval()
         self._eos = eos_ids(self._model.generation_config, self._tokenizer)
+
+    def _shape(self, folder: Path, dtype: Any, trust_remote_code: bool) -> Any:
+        """The model that a folder describes, its weights still to be written; no file of weights is read."""
+        import torch
+        import transformers
+        from accelerate import init_empty_weights
+
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        with init_empty_weights(include_buffers=False):
+            model = transformers.AutoModelForCausalLM.from_config(
+                config, dtype=dtype, trust_remote_code=trust_remote_code
+            )
+        if (folder / "generation_config.json").is_file():
+            model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
+        memory = {name: torch.empty(one.shape, dtype=dtype) for name, one in model.named_parameters()}
+        model.load_state_dict(memory, assign=True, strict=False)
+        model.tie_weights()
+        return model
+
+    def take(self, fill: Callable[[Put], None]) -> None:
+        """Replace all weights: `fill(put)` hands them to `put(tensor, start, elements)`, rounded to this precision."""
+        parameters = {name: one.detach().view(-1) for name, one in self._model.named_parameters()}
+        seen: set[str] = set()
+
+        def put(entry: Entry, start: int, elements: torch.Tensor) -> None:
+            if entry.name not in parameters:
+                raise MicotaError(f"transformers has no tensor {entry.name} in a model of this architecture")
+            parameters[entry.name][start : start + elements.numel()].copy_(elements)
+            seen.add(entry.name)
+
+        fill(put)
+        if missing := sorted(parameters.keys() - seen):
+            raise MicotaError(f"the weights lack the tensor {missing[0]}")
 
     def render(self, request: Request) -> str:
         return render(self._tokenizer, request.prompt, self._spec.prompt.system, self._spec.prompt.mode)

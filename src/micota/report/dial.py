@@ -1,117 +1,121 @@
-"""How the assistant was merged: what the dial tried and chose, and the settings of merges that were given."""
+"""How the assistant was merged: what the dial tried and chose, the settings of merges, and what merging saw."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from micota.report.cells import Row, number, percent, points
-from micota.report.made import everything, labels, name, weight_of
-from micota.report.page import Cell, Table
+from micota.report.cells import Row, between, number, percent, points
+from micota.report.made import everything, labels, name
+from micota.report.page import MISSING, Cell, Table
 from micota.report.results import Results
-from micota.specs import Dial, Merge, Spec, Verify
-from micota.specs.choosing import against, seen
-from micota.stats import differences, interval
-
-HEAD = ("Weight", "Mean tokens", "Share of length", "Accuracy", "Loss", "± s.e.", "Choice")
+from micota.specs import Dial, Merge, choosing
 
 
 def dials(results: Results) -> tuple[Table, ...]:
     """One table for each dial of the recipe: all its candidates, the chosen one bold."""
     names = labels(results.recipe)
     found = [spec for spec in everything(results.recipe) if isinstance(spec, Dial)]
-    made = (_dial(results, spec, name(names, spec), f"dial{i or ''}") for i, spec in enumerate(found))
-    return tuple(table for table in made if table.rows)
+    return tuple(
+        _dial(results, spec, name(names, spec), f"dial{i or ''}")
+        for i, spec in enumerate(found)
+        if results.facts(spec.search)
+    )
 
 
 def merges(results: Results) -> tuple[Table, ...]:
-    """The settings of the merges that the recipe gives by itself."""
+    """The settings of the merges that the recipe gives by itself, and what all its merges saw."""
     names = labels(results.recipe)
-    tried = {weigh.digest for spec in everything(results.recipe) if isinstance(spec, Dial) for weigh in _merges(spec)}
-    found = [s for s in everything(results.recipe) if isinstance(s, Merge) and s.digest not in tried]
-    if not found:
-        return ()
+    found = [spec for spec in everything(results.recipe) if isinstance(spec, Merge)]
     rows = tuple(_merge(names, spec) for spec in found)
     head = ("Merge", "Method", "Base", "Models", "Weights", "Density", "Lambda", "Rescale", "Seed")
     caption = "A weight multiplies the difference of a model to the base; the density is the share of it that is kept."
-    return (Table("merges", "Merges", head, rows, caption, words=4),)
+    tables = (Table("merges", "Merges", head, rows, caption, words=4),) if rows else ()
+    return tables + _seen(results, names)
 
 
 def _dial(results: Results, spec: Dial, label: str, key: str) -> Table:
-    facts = results.facts(spec)
-    reference, *probes = _asked(spec)
-    length = results.facts(reference)
-    rows = []
-    for probe in probes:
-        graded = results.facts(probe)
-        if graded and length:
-            row = against(seen(length), [weight_of(probe)], [seen(graded)])[0]
-            rows.append(_candidate(row, _error(results, reference, probe), facts))
-    return Table(key, f"Dial of {label}", HEAD, tuple(rows), _caption(spec, facts, length))
+    search, facts = results.facts(spec.search), results.facts(spec)
+    open_ = [one for one in choosing.SETTINGS if isinstance(spec.ranges[one], tuple)]
+    head = (*(one.capitalize() for one in open_), "Mean tokens", "Share of length", "95 %", "Accuracy", "Loss", "95 %",
+            "Choice")  # fmt: skip
+    ordered = sorted(search["dial"], key=lambda row: [row[one] for one in choosing.SETTINGS])
+    rows = tuple(_candidate(row, open_, facts) for row in ordered)
+    return Table(key, f"Dial of {label}", head, rows, _caption(spec, search, facts))
 
 
-def _candidate(row: Mapping[str, float], error: float, facts: Mapping[str, Any]) -> Row:
-    chosen = facts.get("chosen") == row["weight"]
+def _candidate(row: Mapping[str, float], open_: Sequence[str], facts: Mapping[str, Any]) -> Row:
+    chosen = all(row[one] == facts.get("chosen", {}).get(one) for one in choosing.SETTINGS)
     word = ("chosen (fallback)" if facts.get("fallback") else "chosen") if chosen else ""
+    low, high = ({one: row.get(f"{one}_{end}", math.nan) for one in ("share", "loss")} for end in ("low", "high"))
     cells = (
-        number(row["weight"], "g"),
+        *(number(row[one], "g") for one in open_),
         number(row["tokens"]),
         percent(row["share"]),
+        between(low["share"], high["share"], form=".1f"),
         percent(row["accuracy"]),
         points(row["loss"]),
-        percent(error),
+        between(low["loss"], high["loss"]),
         Cell(word),
     )
     return tuple(replace(cell, bold=True) for cell in cells) if chosen else cells
 
 
-def _error(results: Results, reference: Verify, probe: Verify) -> float:
-    """The standard error of the loss, paired by probe problem; nan where the verdicts were removed."""
-    before, after = (
-        {(row["sample"], row["key"]): float(row["verdict"] == "correct") for row in results.rows(one)}
-        for one in (reference, probe)
+def _caption(spec: Dial, search: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    reference, fixed = search["reference"], [one for one in ("density", "lambda") if spec.ranges[one] != 1.0]
+    settings = [f"{one} {spec.ranges[one]:g}" for one in fixed if not isinstance(spec.ranges[one], tuple)]
+    wanted = (
+        f"{spec.target.tokens:g} tokens" if spec.target.tokens else f"{search['target']:g} of the reference's length"
     )
-    lost = differences(before, after)
-    return interval(lost).error if lost else math.nan
-
-
-def _caption(spec: Dial, facts: Mapping[str, Any], length: Mapping[str, Any]) -> str:
     said = (
-        f"{spec.method}, density {spec.density:g}; wanted: {spec.target.length:g} of the reference's length at a loss "
-        f"of at most {100 * spec.max_loss:g} points, on {spec.probe.n} probe problems ({spec.probe.by}). "
+        f"{', '.join([spec.method, *settings])}; wanted: {wanted} at a loss of at most {100 * spec.max_loss:g} points, "
+        f"on {spec.probe.n} probe problems ({spec.probe.by}). The reference has {100 * reference['accuracy']:.1f} % at "
+        f"{reference['tokens']:.1f} tokens. Chosen is, among those that lose no more than that, the one nearest to the "
+        "wanted length. Shares and accuracy in percent; the loss is the reference's accuracy minus the candidate's, in "
+        "points; intervals are paired by problem. The choice was made on these figures, so they favour it."
     )
-    if length:
-        one = seen(length)
-        said += f"The reference has {100 * one['accuracy']:.1f} % at {one['tokens']:.1f} tokens. "
-    said += "Shares and accuracy in percent; the loss is the reference's accuracy minus the candidate's, in points, "
-    said += "its error paired by problem. The choice was made on these figures, so they favour it."
     if not facts:
         said += " Nothing is chosen yet."
     elif facts.get("fallback"):
-        said += " No weight kept within the loss: the nearest length was taken all the same."
+        said += " No candidate kept within the loss: the nearest length was taken all the same."
     return said
-
-
-def _asked(spec: Dial) -> list[Verify]:
-    asked = spec.next({})
-    assert isinstance(asked, tuple)
-    return [one for one in asked if isinstance(one, Verify)]
-
-
-def _merges(spec: Dial) -> list[Spec]:
-    return [probe.completions.model for probe in _asked(spec)[1:]]
 
 
 def _merge(names: dict[str, str], spec: Merge) -> Row:
     weights = ", ".join(f"{weight:g}" for weight in spec.weights)
     models = ", ".join(name(names, model) for model in spec.models)
+    divided = {None: "", True: ", normalised", False: ", not normalised"}[spec.normalize]
     return (
         *(Cell(text) for text in (name(names, spec), spec.method, name(names, spec.base), models)),
         Cell(weights, spec.weights[0] if len(spec.weights) == 1 else None),
         number(spec.density, "g"),
         number(spec.lambda_, "g"),
-        Cell(f"{spec.rescale or 'none'}{', normalised' if spec.normalize else ''}"),
+        Cell(f"{spec.rescale or 'none'}{divided}"),
         number(spec.seed, "g"),
     )
+
+
+def _seen(results: Results, names: dict[str, str]) -> tuple[Table, ...]:
+    """What merging saw of each task vector: its size, what was kept, and how it agrees with the others."""
+    rows: list[Row] = []
+    for spec in everything(results.recipe):
+        facts = results.facts(spec) if isinstance(spec, Merge | Dial) else {}
+        for i, model in enumerate(spec.models if isinstance(spec, Merge | Dial) else ()):
+            if one := facts.get("models", {}).get(str(i)):
+                cosine = next((c["cosine"] for c in facts["cosines"] if c["models"] == ["0", str(i)]), None)
+                conflicts = facts["sign_conflicts"]
+                rows.append((
+                    Cell(name(names, spec)), Cell(name(names, model)), number(one["norm"], ".4g"), percent(one["kept"]),
+                    MISSING if conflicts is None else percent(conflicts),
+                    MISSING if cosine is None else number(cosine, ".3f"),
+                ))  # fmt: skip
+    if not rows:
+        return ()
+    head = ("Merge", "Model", "Norm of its task vector", "Share kept", "Signs disagree", "Cosine with the first")
+    caption = (
+        "A task vector is what a model has that the base has not; its norm is over all parameters. Shares in percent: "
+        "of its entries that were kept, and of all entries where kept parts of two task vectors have opposite signs."
+    )
+    return (Table("task_vectors", "What merging saw", head, tuple(rows), caption, words=2),)

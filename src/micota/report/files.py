@@ -14,7 +14,7 @@ from pathlib import Path
 import micota
 from micota.recipe import Recipe
 from micota.records import text_key
-from micota.report import case, drawn, figures, html, render, searches, tables
+from micota.report import case, dialled, drawn, figures, html, render, searches, tables
 from micota.report.made import everything
 from micota.report.page import Case, Figure, Page, Section, Table
 from micota.report.results import Results
@@ -66,7 +66,7 @@ def page(recipe: Recipe, store: Store) -> Page:
         tables.TOKENS: [*figures.learned(results, "tokens")],
         tables.DENSITY: [*searches.density(results)],
         CASE: [one] if (one := case.case(results)) else [],
-        tables.DIAL: [*figures.assistant(results), *searches.dial(results)],
+        tables.DIAL: [*figures.assistant(results), *dialled.dial(results), *dialled.vectors(results)],
         tables.FUNNEL: [
             *searches.lengths(results),
             *searches.losses(results, "steps"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from micota.recipe import Recipe
-from micota.specs import Data, Dial, Pretrain, Source, Spec, Train, Verify, walk
+from micota.specs import Data, Dial, Pretrain, Source, Spec, Train, walk
 
 
 def everything(recipe: Recipe) -> list[Spec]:
@@ -34,11 +34,10 @@ def _known(recipe: Recipe) -> Iterator[tuple[str, Spec]]:
     for label, measure in recipe.measures.items():
         yield label.removeprefix("bpc:").replace("@", " under "), measure
     for label, spec in recipe.names.items():
-        for i, probe in enumerate(_probes(spec)):
-            tried = f"{label}, weight {weight_of(probe):g}" if i else f"{label}, reference"
-            yield tried, probe
-            yield tried, probe.completions.model
-            yield f"{label}, probe", probe.problems
+        if isinstance(spec, Dial):
+            yield label, spec.search
+            yield f"{label}, reference", spec.search.reference
+            yield f"{label}, probe", spec.search.problems
 
 
 def _pass_down(root: Spec, found: dict[str, str]) -> None:
@@ -58,14 +57,3 @@ def learnt_from(model: Spec) -> Data | None:
 
 def name(found: dict[str, str], spec: Spec) -> str:
     return found.get(spec.digest, spec.digest[:8])
-
-
-def weight_of(probe: Verify) -> float:
-    """The weight of the candidate that a dial's probe tries."""
-    return float(getattr(probe.completions.model, "weights", (0.0,))[0])
-
-
-def _probes(spec: Spec) -> list[Verify]:
-    """What a dial asks for: the answers of the reference, then of each candidate."""
-    asked = spec.next({}) if isinstance(spec, Dial) else None
-    return [one for one in asked if isinstance(one, Verify)] if isinstance(asked, tuple) else []

@@ -1,82 +1,25 @@
-"""The figures of how models came to be: the dial, bits per character, training loss, lengths of the training data."""
+"""The figures of how models came to be: bits per character, training loss, lengths of the training data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from micota.report.density import Measure, bits_per_character, measures, taught
-from micota.report.drawing import Bar, Block, above, bars, colour, counted, soft, tall, words
+from micota.report.drawing import Bar, Block, above, bars, colour, counted, tall, words
 from micota.report.figures import MAKES, Shown, lacking, of, within
 from micota.report.labelling import line_ends
 from micota.report.page import Figure
 from micota.report.pooled import models
 from micota.report.results import ROLES, Results
-from micota.specs import Dial, Mix, Select, Spec, Train
+from micota.specs import Mix, Select, Spec, Train
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ORDER = ("strong", "half", "mix_long", "micota", "short")
-
-
-def dial(results: Results) -> Shown:
-    """Accuracy and length over the merge weight, against the assistant that was fine-tuned; a line for each dial."""
-    dials = {spec.digest: (label, spec) for label, spec in results.recipe.names.items() if isinstance(spec, Dial)}
-    if not dials:
-        return []
-    there = [(label, spec, facts) for label, spec in dials.values() if (facts := results.facts(spec))]
-    title = "The dial: accuracy and length over the merge weight"
-    if not there:
-        return [f"{title} is left out: no dial has chosen yet. {MAKES}"]
-    gone = lacking(label for label, spec in dials.values() if not results.facts(spec))
-    said = "; ".join(_dialled(label, facts) for label, _, facts in there)
-    caption = (
-        f"Against the assistant after fine-tuning, on {there[0][1].probe.n} probe problems, not those of the "
-        f"evaluation; a line for each dial. Ringed: the choice. Band: a loss that is still allowed. Dashed: the wanted "
-        f"length. {said}."
-    )
-    return [Figure("dial", title, lambda axes: _dials(axes, there), f"Two panels. {said}", caption + gone, panels=2)]
-
-
-def _dialled(label: str, facts: Mapping[str, Any]) -> str:
-    reference = facts["reference"]
-    best = next(row for row in facts["dial"] if row["weight"] == facts["chosen"])
-    return (
-        f"{label}: weight {best['weight']:g} gives {100 * best['accuracy']:.1f} % at {best['tokens']:.0f} tokens, the "
-        f"reference {100 * reference['accuracy']:.1f} % at {reference['tokens']:.0f}"
-    )
-
-
-def _dials(axes: Sequence[Axes], there: Sequence[tuple[str, Dial, Mapping[str, Any]]]) -> None:
-    left, right = axes
-    for _, spec, facts in there:
-        rows = facts["dial"]
-        weights = [row["weight"] for row in rows]
-        best = weights.index(facts["chosen"])
-        for panel, values in ((left, [-100 * row["loss"] for row in rows]), (right, [row["share"] for row in rows])):
-            panel.plot(
-                weights, values, "o-", color=colour("ta_mid"), markersize=5, alpha=0.85 if len(there) < 2 else 0.6
-            )
-            panel.plot(weights[best], values[best], "o", markersize=12, markerfacecolor="none", zorder=4,
-                       markeredgecolor=panel.title.get_color(), markeredgewidth=1.6)  # fmt: skip
-        left.axhspan(-100 * spec.max_loss, 0, color=colour("mix_long"), alpha=0.16 / len(there), linewidth=0, zorder=0)
-        right.axhline(spec.target.length, color=soft(), linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    for panel, at in ((left, 0), (right, 1)):
-        panel.axhline(at, color=colour("ta_long"), linewidth=1.4, zorder=1)
-    target = there[0][1].target.length
-    right.annotate(f"wanted: {target:g}", (0, target), (4, 4), xycoords=("axes fraction", "data"), color=soft(),
-                   textcoords="offset points", fontsize=8.5)  # fmt: skip
-    above(left, "Accuracy, points above the assistant after fine-tuning")
-    above(right, "Length, share of that of the assistant after fine-tuning")
-    low, high = left.get_ylim()
-    left.set_ylim(min(low, -3), max(high, 2))
-    right.set_ylim(0, max(1.12, right.get_ylim()[1]))
-    for panel in axes:
-        panel.grid(axis="y")
-        panel.set_xlabel("Merge weight", loc="right")
 
 
 def density(results: Results) -> Shown:

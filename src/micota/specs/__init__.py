@@ -6,28 +6,24 @@ fast it is made. Bump a kind's VERSION when its meaning changes.
 """
 
 from micota.specs.asking import DEFAULT_PROMPT, Prompt, Sampling
+from micota.specs.dialling import Dial, Probe, Search, Target
 from micota.specs.kinds import (
     GRADERS,
-    KINDS,
     Bpc,
-    Data,
-    Dial,
     Generate,
     Merge,
     Mix,
-    Model,
     Part,
     Precision,
-    Probe,
     Problems,
     Select,
     Source,
-    Target,
     Train,
     Verify,
 )
 from micota.specs.pretraining import Phase, Pretrain, Shape
 from micota.specs.spec import Choice, Spec, Value, sha
+from micota.specs.table import KINDS, Data, Model
 from micota.specs.tree import from_json, to_json, walk
 
 __all__ = [
@@ -50,6 +46,7 @@ __all__ = [
     "Problems",
     "Prompt",
     "Sampling",
+    "Search",
     "Select",
     "Shape",
     "Source",

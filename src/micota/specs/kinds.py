@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from micota.merging import Method, Rescale
 from micota.merging.settings import THINNING
 from micota.scoring import EXACT_VERSION, SEMANTIC_VERSION
-from micota.specs import choosing
 from micota.specs.asking import Prompt, Sampling
-from micota.specs.pretraining import Pretrain
-from micota.specs.spec import Choice, Spec, Value, plain, sha
+from micota.specs.spec import Spec, Value, plain, sha
+
+if TYPE_CHECKING:
+    from micota.specs.table import Data, Model
 
 GRADERS = {"semantic": SEMANTIC_VERSION, "exact_match": EXACT_VERSION}
 Precision = Literal["bfloat16", "float16", "float32"]
@@ -187,90 +187,12 @@ class Merge(Spec):
         return self
 
 
-def check_thinning(method: Method, density: float | tuple[float, float], rescale: Rescale | None) -> None:
+def check_thinning(method: Method, density: float, rescale: Rescale | None) -> None:
     """Density and rescale belong to the methods that drop entries, and there the rescale is written out."""
     if method not in THINNING and (density != 1 or rescale):
         raise ValueError(f"method {method} drops nothing: remove density and rescale, or take dare_linear")
     if method in THINNING and rescale is None:
         raise ValueError("say how the kept entries are rescaled: inverse_density, l1 or none")
-
-
-class Target(Value):
-    """The length that the dial looks for, as a share of another model's mean response."""
-
-    length: float = Field(gt=0)
-    of: Model
-
-
-class Probe(Value):
-    """The problems on which the dial tries its candidates, and how it asks: never those of the evaluation."""
-
-    data: Problems
-    n: int = Field(200, ge=1)
-    prompt: Prompt = Prompt()
-    sampling: Sampling = Sampling()
-    precision: Precision = "bfloat16"
-    by: Literal["exact_match", "semantic"] = "semantic"
-
-    @property
-    def problems(self) -> Problems:
-        """The first n of the probe problems."""
-        fields = {name: getattr(self.data, name) for name in type(self.data).model_fields}
-        return Problems(**{**fields, "n": self.n})
-
-    def grade(self, model: Model) -> Verify:
-        """A model's answers to the probe problems, verified."""
-        answers = Generate(
-            model=model, problems=self.problems, prompt=self.prompt, sampling=self.sampling, precision=self.precision
-        )
-        return Verify(problems=self.problems, completions=answers, by=self.by)
-
-
-class Dial(Spec):
-    """The merge whose responses have the wanted length, found by trying weights on probe problems.
-
-    A weight is given to every model. Among the candidates that lose at most `max_loss` accuracy against `target.of`,
-    the one whose mean length is nearest to the target's share of it. If none qualifies that is an error, unless
-    `fallback: nearest` takes the nearest of all.
-    """
-
-    kind: ClassVar[str] = "dial"
-    base: Model
-    models: Annotated[tuple[Model, ...], Field(strict=False, min_length=1)]
-    method: Method
-    weight: Annotated[tuple[float, float], Field(strict=False)]
-    target: Target
-    probe: Probe
-    steps: int = Field(7, ge=2, description="candidate weights, evenly spaced, both ends included")
-    density: float = Field(1.0, gt=0, le=1)
-    rescale: Rescale | None = None
-    max_loss: float = Field(0.02, ge=0)
-    fallback: Literal["nearest"] | None = None
-    seed: int = 0
-
-    def candidate(self, weight: float) -> Merge:
-        return Merge(
-            base=self.base,
-            models=self.models,
-            method=self.method,
-            weights=(weight,) * len(self.models),
-            density=self.density,
-            rescale=self.rescale,
-            seed=self.seed,
-        )
-
-    def next(self, results: Mapping[str, Mapping[str, Any]]) -> tuple[Spec, ...] | Choice | None:
-        low, high = self.weight
-        weights = [round(low + (high - low) * i / (self.steps - 1), 6) for i in range(self.steps)]
-        wanted = [self.probe.grade(self.target.of), *(self.probe.grade(self.candidate(w)) for w in weights)]
-        if not all(spec.digest in results for spec in wanted):
-            return tuple(wanted)
-        reference, *tried = (choosing.seen(results[spec.digest]) for spec in wanted)
-        rows = choosing.against(reference, weights, tried)
-        best, fits = choosing.nearest(rows, self.target.length, self.max_loss, self.fallback == "nearest")
-        why = f"weight {best['weight']:g}: {best['share']:.2f} of the length, loss {best['loss']:.3f}"
-        facts = {"dial": rows, "chosen": best["weight"], "reference": reference, "fallback": not fits}
-        return Choice(self.candidate(best["weight"]), why if fits else why + " (fallback)", facts)
 
 
 class Bpc(Spec):
@@ -280,13 +202,3 @@ class Bpc(Spec):
     model: Model
     data: Data
     precision: Precision = "bfloat16"
-
-
-Model = Source | Pretrain | Train | Merge | Dial
-Data = Select | Mix
-KINDS: dict[str, type[Spec]] = {
-    cls.kind: cls for cls in (Source, Problems, Generate, Verify, Select, Mix, Pretrain, Train, Merge, Dial, Bpc)
-}
-for _cls in (Problems, Generate, Part, Mix, Train, Merge, Target, Dial, Bpc, Select, Verify):
-    _cls.model_rebuild()
-Pretrain.model_rebuild(_types_namespace={"Model": Model})

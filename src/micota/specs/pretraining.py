@@ -10,7 +10,7 @@ from micota.arithmetic import RULES, Style, World
 from micota.specs.spec import Spec, Value
 
 if TYPE_CHECKING:
-    from micota.specs.kinds import Model
+    from micota.specs.table import Model
 
 
 class Shape(Value):

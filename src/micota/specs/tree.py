@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from micota.specs.kinds import KINDS
 from micota.specs.spec import Spec, plain
+from micota.specs.table import KINDS
 
 
 def walk(*roots: Spec, asked: bool = False) -> Iterator[Spec]:

@@ -1,0 +1,155 @@
+"""Try merges on probe problems: the models are read once, a candidate is made in memory, answers and is graded."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from micota.engines import Engine, open_engine
+from micota.errors import MicotaError
+from micota.merging import Settings as How
+from micota.pool import Pool, Writer
+from micota.prompts import user_turn
+from micota.records import Request, read_rows, write_rows
+from micota.scoring import Grader, Item
+from micota.specs import Search, choosing
+from micota.store import Result
+from micota.task import Task
+
+if TYPE_CHECKING:
+    from micota.checkpoints.held import Trial
+    from micota.engines.transformers import Transformers
+
+Settings = Mapping[str, float]
+Figures = dict[tuple[Hashable, str], float]
+"""A figure for each answer, by (sample, problem)."""
+
+
+def run(task: Task) -> Result:
+    """Write a row for each candidate and problem; the facts have a row for each candidate."""
+    spec = task.spec
+    assert isinstance(spec, Search)
+    bench = _Bench(task, spec)
+    reference = {(row["sample"], row["key"]): row for row in read_rows(task.rows(spec.reference))}
+    measured = (
+        {key: float(row["tokens"]) for key, row in reference.items()},
+        {key: float(row["verdict"] == "correct") for key, row in reference.items()},
+    )
+    length = sum(measured[0].values()) / len(measured[0])
+    target = spec.length if spec.length is not None else float(spec.tokens or 0) / length
+    tried: list[dict[str, float]] = []
+    settings = choosing.grid(spec.ranges, spec.steps)
+    for turn in range(spec.refine + 1):
+        for setting in settings:
+            tokens, right = bench.try_out(setting, len(tried), len(tried) + len(settings) - settings.index(setting))
+            tried.append(choosing.row(setting, tokens, right, measured) | {"round": turn})
+        settings = choosing.finer(spec.ranges, tried, target, spec.max_loss)
+        if not settings:
+            break
+    write_rows(task.out / "rows.jsonl", bench.rows)
+    accuracy = sum(measured[1].values()) / len(measured[1])
+    facts = {"dial": tried, "reference": {"tokens": length, "accuracy": accuracy}, "target": target}
+    return Result(facts | {"generated": bench.generated}, bench.pools)
+
+
+class _Bench:
+    """Where candidates are tried. Answers are kept in the pool of the merge that a candidate is, as they come."""
+
+    def __init__(self, task: Task, spec: Search) -> None:
+        self._task, self._spec = task, spec
+        self._asked = spec.reference.completions
+        problems = read_rows(task.rows(spec.problems))
+        self._golds = {row["key"]: row["answer"] for row in problems}
+        turns = [Request(row["key"], 0, user_turn(self._asked.prompt, row["problem"])) for row in problems]
+        self._requests = sorted(turns, key=lambda request: (len(request.prompt), request.key, request.sample))
+        self.rows: list[dict[str, Any]] = []
+        self.pools: list[str] = []
+        self.generated = 0
+
+    def try_out(self, setting: Settings, done: int, of: int) -> tuple[Figures, Figures]:
+        """Tokens, and 1 or 0 for right or wrong, of each answer of a candidate, by (sample, problem)."""
+        candidate = self._spec.candidate(setting)
+        pool_id = self._asked.pool(f"merge:{self._task.store.inputs_key(candidate)}")
+        pool = self._task.store.pool(pool_id)
+        owed = [request for request in self._requests if (request.key, request.sample) not in pool]
+        said = choosing.said(setting)
+        self._task.progress(done, of, "candidates", said)
+        if owed:
+            self._generate(setting, pool, {(request.key, request.sample) for request in owed}, (done, of, said))
+            pool.refresh()
+        self.pools.append(pool_id)
+        graded = self._grade(setting, pool)
+        self.rows += graded
+        keys = [(row["sample"], row["key"]) for row in graded]
+        return (
+            dict(zip(keys, (float(row["tokens"]) for row in graded), strict=True)),
+            dict(zip(keys, (float(row["verdict"] == "correct") for row in graded), strict=True)),
+        )
+
+    def _generate(self, setting: Settings, pool: Pool, owed: set[tuple[str, int]], at: tuple[int, int, str]) -> None:
+        """Ask for what the pool lacks, in the same batches after an interruption: greedy text can depend on them."""
+        about = {"candidate": dict(setting), "spec": self._asked.own_fields}
+        with self._candidate(setting) as engine, Writer(pool.folder, about) as writer:
+            step = engine.batch or len(self._requests)
+            for start in range(0, len(self._requests), step):
+                batch = self._requests[start : start + step]
+                lacking = {(request.key, request.sample) for request in batch} & owed
+                for answers in engine.answer(batch) if lacking else ():
+                    fresh = [one for one in answers if (one.key, one.sample) in lacking]
+                    writer.write(fresh)
+                    self.generated += len(fresh)
+                    self._task.progress(at[0] + start / len(self._requests), at[1], "candidates", at[2])
+
+    def _grade(self, setting: Settings, pool: Pool) -> list[dict[str, Any]]:
+        answers = list(pool.read((request.key, request.sample) for request in self._requests))
+        marks = self._spec.problems.benchmark
+        items = [Item(a.text, self._golds[a.key], marks, truncated=a.finish_reason == "length") for a in answers]
+        exact = self._spec.reference.by == "exact_match"
+        with Grader(by="exact_match" if exact else "semantic", workers=self._task.machine.threads) as grader:
+            grades = grader.grade(items)
+        return [
+            {**setting, "key": a.key, "sample": a.sample, "verdict": str(grade.verdict), "answer": grade.answer,
+             "tokens": a.completion_tokens, "truncated": a.finish_reason == "length"}
+            for a, grade in zip(answers, grades, strict=True)
+        ]  # fmt: skip
+
+    @contextmanager
+    def _candidate(self, setting: Settings) -> Iterator[Engine]:
+        """The engine with a candidate's weights: put into the loaded model, or, for vllm, written and loaded anew."""
+        engine, how = self._task.place.engine, self._how(setting)
+        if engine == "scripted":
+            yield open_engine(self._asked, self._folders[1], self._task.place, self._task.machine.threads)
+        elif engine == "transformers":
+            self._loaded.take(lambda put: self._trial.merge(how, put))
+            yield self._loaded
+        else:
+            raise MicotaError(
+                f"a search cannot put its candidates into the engine {engine}",
+                fix="search: {engine: transformers} in the machine profile",
+            )
+
+    def _how(self, setting: Settings) -> How:
+        spec = self._spec
+        weights = (setting["weight"],) * len(spec.models)
+        return How(spec.method, weights, setting["density"], setting["lambda"], spec.rescale or "none", seed=spec.seed)
+
+    @cached_property
+    def _folders(self) -> list[Path]:
+        return [self._task.model(model) for model in (self._spec.base, *self._spec.models)]
+
+    @cached_property
+    def _trial(self) -> Trial:
+        from micota.checkpoints.held import Trial
+
+        base, *models = self._folders
+        return Trial(base, models, [str(i) for i in range(len(models))], self._task.machine.threads)
+
+    @cached_property
+    def _loaded(self) -> Transformers:
+        from micota.engines.transformers import Transformers
+
+        task = self._task
+        return Transformers(self._asked, self._folders[1], task.place, task.machine.threads, task.progress.stop, True)

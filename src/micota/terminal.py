@@ -1,0 +1,100 @@
+"""What commands that run a recipe have in common: the console, the stages with their bars, signals, the report."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from micota.execution import Outcome
+    from micota.machine import Machine
+    from micota.recipe import Recipe
+    from micota.report.page import Page
+    from micota.specs import Spec
+    from micota.store import Store
+
+
+def console() -> Console:
+    """The terminal; into a file or a pipe, lines wide enough for a table."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def targets(made: Recipe, only: str | None) -> list[Spec]:
+    """What the recipe wants, or the one name that was asked for."""
+    return [made.named(only)] if only else made.targets
+
+
+def carry_out(
+    name: str,
+    machine: str,
+    sets: Sequence[str],
+    store: Path,
+    wanted: Callable[[Recipe], list[Spec]],
+    show: Callable[[Console, Page], None],
+) -> None:
+    """Make what is `wanted` of a recipe and is not there yet, `show` what came of it, and write the report."""
+    from micota import machine as machines
+    from micota import recipe as recipes
+    from micota.check import check
+    from micota.store import Store
+
+    profile = machines.load(machine)
+    made = recipes.load(name, sets)
+    made = recipes.resolved(made, name, sets, wanted(made))
+    specs, place, here = wanted(made), Store(store), console()
+    check(specs, place)
+    made.lock.save()
+    outcome = execute(here, place, profile, made, specs)
+    here.print(f"{len(outcome.executed)} stages executed, {len(outcome.linked)} linked, the rest was there.")
+    report(here, made, place, show)
+
+
+def execute(here: Console, place: Store, profile: Machine, made: Recipe, specs: list[Spec]) -> Outcome:
+    """Run the stages with a bar for each; the recipe's names lead to what is done, also after a failure."""
+    from micota.execution import Run
+    from micota.progress import Bars
+    from micota.report.made import labels
+
+    with Bars(here, labels(made)) as bars:
+        running = Run(place, profile, bars)
+        with _signals(running.stop):
+            try:
+                return running.go(specs)
+            finally:
+                for name, spec in made.names.items():
+                    place.name(made.name, name, spec)
+
+
+def report(here: Console, made: Recipe, place: Store, show: Callable[[Console, Page], None]) -> None:
+    """Write the report of what is there, show a part of it and say where it lies."""
+    from micota.report.files import folder, page, publish
+
+    made_page = page(made, place)
+    show(here, made_page)
+    path = publish(made_page, folder(made, place))
+    here.print(f"report: {path}", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def _signals(stop: Callable[[bool], None]) -> Iterator[None]:
+    """The first SIGTERM or Ctrl-C asks the stages to stop, the second kills them."""
+    asked: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        stop(bool(asked))
+        asked.append(number)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,127 @@
+"""The search of a dial with real models: candidates in memory, one reading of the inputs, nothing repeated."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from conftest import RECIPE, Quiet, World
+from test_checkpoints import build, weights
+from test_dial import DIAL, MERGE, dial
+
+from micota.checkpoints import Checkpoint, merge_folders
+from micota.checkpoints.held import Trial
+from micota.engines.transformers import Transformers
+from micota.errors import StageFailed
+from micota.execution import Run
+from micota.machine import Machine, Place
+from micota.merging import Settings
+from micota.pool import Pool
+from micota.prompts import user_turn
+from micota.records import Request, read_rows
+from micota.specs import choosing
+
+EIGHT = DIAL.replace("steps: 3", "steps: 8, refine: 0, fallback: nearest").replace("ta-long", "teacher")
+
+
+@pytest.fixture
+def world(world: World) -> World:
+    """A world whose generation is real too."""
+    world.write("recipe.yaml", RECIPE.replace(MERGE, EIGHT))
+    place = Place(engine="transformers", batch=3)
+    world.machine = Machine(name="real", places={"generate": place})
+    return world
+
+
+def read_bytes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts what is read of each tensor of each model."""
+    seen: Counter[str] = Counter()
+    real = Checkpoint.block
+
+    def block(self: Checkpoint, name: str, start: int, stop: int, into: Any = None) -> Any:
+        seen[f"{self.folder.name} {name}"] += stop - start
+        return real(self, name, start, stop, into)
+
+    monkeypatch.setattr(Checkpoint, "block", block)
+    return seen
+
+
+def test_eight_candidates_read_the_inputs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, tuned = build(tmp_path / "base"), build(tmp_path / "tuned", seed=1)
+    seen = read_bytes(monkeypatch)
+    trial = Trial(base, [tuned], ["0"], threads=2)
+    for i in range(8):
+        trial.merge(Settings("dare_ties", (0.1 * i,), 0.7, rescale="l1"), lambda entry, start, elements: None)
+    wanted = {f"{folder} {entry.name}": entry.numel for folder in ("base", "tuned") for entry in trial.entries}
+    assert seen == wanted
+
+
+def test_a_candidate_in_memory_answers_as_the_written_one(world: World) -> None:
+    world.run(only="ta-mid")
+    spec = dial(world).search
+    manifest = world.store.manifest(spec)
+    assert manifest is not None
+    settings = [{name: row[name] for name in choosing.SETTINGS} for row in manifest.facts["dial"]]
+    assert settings == choosing.grid(spec.ranges, 8)
+    problems = read_rows(world.store.files(world.store.manifest(spec.problems)) / "rows.jsonl")  # type: ignore[arg-type]
+    asked = spec.reference.completions
+    requests = [Request(row["key"], 0, user_turn(asked.prompt, row["problem"])) for row in problems]
+    requests.sort(key=lambda request: (len(request.prompt), request.key))
+    for i in (0, 5):
+        how = Settings("dare_ties", (settings[i]["weight"],), 0.7)
+        folders = world.folder / "models" / "ta", world.folder / "models" / "teacher"
+        merge_folders(world.folder / f"written{i}", folders[0], [folders[1]], ["0"], how)
+        engine = Transformers(asked, world.folder / f"written{i}", world.machine.place("generate"), 1, Event())
+        expected = [one for at in (0, 3) for group in engine.answer(requests[at : at + 3]) for one in group]
+        pool = Pool(world.store.pool_folder(manifest.pools[i]))
+        kept = {one.key: one.text for one in pool.read((one.key, 0) for one in expected)}
+        assert kept == {one.key: one.text for one in expected}
+
+
+def test_only_the_chosen_one_is_written_and_it_is_what_was_tried(world: World) -> None:
+    world.run(only="ta-mid")
+    chosen = world.store.manifest(dial(world))
+    assert chosen is not None
+    merges = [manifest for manifest in world.store.all() if manifest.kind == "merge"]
+    assert [f"merge-{manifest.digest}" for manifest in merges] == [chosen.same_as]
+    how = Settings("dare_ties", (chosen.facts["chosen"]["weight"],), 0.7)
+    folders = world.folder / "models" / "ta", world.folder / "models" / "teacher"
+    merge_folders(world.folder / "same", folders[0], [folders[1]], ["0"], how)
+    ours, same = weights(world.store.files(merges[0])), weights(world.folder / "same")
+    assert all(ours[name].equal(same[name]) for name in same)
+
+
+def test_stopped_and_resumed_it_repeats_no_candidate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    merged: list[float] = []
+    real = Trial.merge
+
+    def merge(self: Trial, settings: Settings, put: Callable[..., None]) -> None:
+        merged.append(settings.weights[0])
+        if len(merged) == 4:
+            raise KeyboardInterrupt("stopped in the fourth candidate")
+        real(self, settings, put)
+
+    monkeypatch.setattr(Trial, "merge", merge)
+    recipe = world.load()
+    with pytest.raises((StageFailed, KeyboardInterrupt)):
+        Run(world.fresh(), world.machine, Quiet()).go([recipe.named("ta-mid")])
+    before = list(merged)
+    world.run(only="ta-mid")
+    assert before == merged[:4]
+    assert merged[4:] == [one["weight"] for one in choosing.grid(dial(world).ranges, 8)][3:]
+    manifest = world.store.manifest(dial(world).search)
+    assert manifest is not None
+    assert manifest.facts["generated"] == 5 * 4
+    pools = [(pool, Pool(world.store.pool_folder(pool))) for pool in manifest.pools]
+    keys = Counter((pool, key) for pool, rows in pools for key in rows.keys())  # noqa: SIM118  (a pool is no dict)
+    assert set(keys.values()) == {1}
+    assert len(keys) == 8 * 4
+
+
+def test_a_search_runs_where_generation_does_unless_it_has_a_place() -> None:
+    assert Machine(places={"generate": Place(batch=7)}).place("search").batch == 7
+    assert Machine(places={"generate": Place(batch=7), "search": Place(batch=9)}).place("search").batch == 9
