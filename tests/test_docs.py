@@ -11,6 +11,7 @@ from typer.main import get_command
 
 from micota import cli, machine
 from micota import recipe as recipes
+from micota.merging import mergekit
 from micota.plan import survey
 from micota.store import Store
 
@@ -20,11 +21,14 @@ BLOCKS = [(path.name, text) for path in DOCUMENTS for text in re.findall(r"```ya
 
 
 @pytest.mark.parametrize(("name", "text"), BLOCKS, ids=[f"{name}-{i}" for i, (name, _) in enumerate(BLOCKS)])
-def test_every_yaml_block_is_a_recipe_or_a_machine_profile(name: str, text: str, tmp_path: Path) -> None:
+def test_every_yaml_block_is_a_recipe_a_profile_or_a_merge(name: str, text: str, tmp_path: Path) -> None:
     path = tmp_path / "block.yaml"
     path.write_text(text)
     if "jobs" in yaml.safe_load(text):
         assert machine.load(str(path)).jobs
+        return
+    if "merge_method" in yaml.safe_load(text):
+        assert mergekit.read(yaml.safe_load(text), name).models
         return
     recipe = recipes.load(str(path))
     assert survey(Store(tmp_path / "store"), recipe.targets), name
