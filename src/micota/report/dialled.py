@@ -83,6 +83,8 @@ def _dials(axes: Sequence[Axes], drawn: Sequence[tuple[Facts, float, str]]) -> N
             for panel, at in ((left, (row["share"], 100 * row["accuracy"])), (right, (row[turned], row["share"]))):
                 panel.plot(*at, "o", markersize=12, markerfacecolor="none", markeredgewidth=1.6, zorder=4,
                            markeredgecolor=panel.title.get_color())  # fmt: skip
+    left.annotate("wanted", (drawn[0][0]["target"], 0), (4, 5), xycoords=("data", "axes fraction"), color=soft(),
+                  textcoords="offset points", fontsize=8.5)  # fmt: skip
     above(left, "Accuracy on the probe problems, %")
     above(right, "Length, share of that of the assistant before merging")
     left.set_xlim(0, max(1.1, left.get_xlim()[1]))
@@ -109,6 +111,8 @@ def _frontier(axes: Axes, facts: Facts, band: float, strength: float) -> None:
         [row["share"] for row in best], [100 * row["accuracy"] for row in best], color=colour("ta_mid"), linewidth=1.4
     )
     axes.plot(1, reference, "s", color=colour("ta_long"), markersize=7)
+    axes.annotate("before merging", (1, reference), (0, 9), textcoords="offset points", color=soft(), fontsize=8.5,
+                  ha="center")  # fmt: skip
     axes.axhspan(reference - 100 * band / strength, reference, color=colour("mix_long"), alpha=0.16 * strength,
                  linewidth=0, zorder=0)  # fmt: skip
 
