@@ -83,7 +83,7 @@ def make(folder: Path, of: str, seed: int) -> Path:
                 base = 0.02 * torch.randn(entry.numel, generator=generator)
                 put(entry, 0, (base + 0.001 * seed * torch.randn(entry.numel, generator=own)).bfloat16())
 
-        writer.write(shard, fill, before_rename=lambda: None)
+        writer.write(shard, fill).close()
     writer.finish()
     config = {
         "architectures": ["Qwen2ForCausalLM"],

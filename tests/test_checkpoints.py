@@ -407,5 +407,5 @@ def test_the_writer_writes_what_safetensors_reads(tmp_path: Path) -> None:
             put(entry, flat.numel() // 2, flat[flat.numel() // 2 :])
             put(entry, 0, flat[: flat.numel() // 2])
 
-    writer.write(shard, fill, before_rename=lambda: None)
+    writer.write(shard, fill).close()
     assert shard.is_finished() and same(load_file(shard.file), tensors)

@@ -18,7 +18,7 @@ def merge(
     out: Annotated[Path, typer.Argument(help="The model folder to write.")],
     seed: Annotated[int, typer.Option(help="Seed of the masks.")] = 0,
     threads: Annotated[int | None, typer.Option(help="All cores unless said; it changes no bit.")] = None,
-    shard_gb: Annotated[float, typer.Option(help="Largest file, in GB.")] = 2.0,
+    shard_gb: Annotated[float, typer.Option(help="Largest file, in GB.")] = 1.0,
 ) -> None:
     """Merge models, exactly and at the speed of the disk; the same command goes on after an interruption."""
     from rich.console import Console

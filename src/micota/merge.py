@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from micota import sources, yaml_tree
 from micota.checkpoints import RECORD, merge_folders
 from micota.checkpoints.compatibility import read_json
-from micota.checkpoints.shards import SHARD_BYTES, write_json
+from micota.checkpoints.shards import SHARD_BYTES, sha256, write_json
 from micota.errors import MicotaError
 from micota.merging.mergekit import Config, read
 from micota.specs import Source
@@ -48,11 +46,13 @@ def merge_config(
         threads=threads,
         progress=progress,
         shard_bytes=shard_bytes,
+        checksums=True,
     )
     record = read_json(out / RECORD)
     if "files" not in record:
         named = {"base": config.base, "models": list(config.models)}
-        write_json(out / RECORD, record | {"config": text, **named, "files": _checksums(out, threads)})
+        files = _checksums(out, record.pop("sums", {}))
+        write_json(out / RECORD, record | {"config": text, **named, "files": files})
     return facts
 
 
@@ -83,15 +83,10 @@ def _folder(ref: str, beside: Path) -> Path:
     return sources.fetch(Source(ref=name, revision=revision), "model")
 
 
-def _checksums(out: Path, threads: int) -> dict[str, dict[str, Any]]:
+def _checksums(out: Path, known: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of every file of a finished folder, but of its record."""
     files = [file for file in sorted(out.rglob("*")) if file.is_file() and file.name != RECORD]
-    with ThreadPoolExecutor(threads) as pool:
-        sums: Sequence[str] = list(pool.map(_sha256, files))
-    pairs = zip(files, sums, strict=True)
-    return {f.relative_to(out).as_posix(): {"size": f.stat().st_size, "sha256": one} for f, one in pairs}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    sums = {file: known.get(file.name) or sha256(file) for file in files}
+    return {
+        file.relative_to(out).as_posix(): {"size": file.stat().st_size, "sha256": one} for file, one in sums.items()
+    }

@@ -14,6 +14,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def merge_folders(
     progress: Callable[[int, int], None] | None = None,
     shard_bytes: int = SHARD_BYTES,
     record_in: Path | None = None,
+    checksums: bool = False,
 ) -> dict[str, Any]:
     """Merge `models` into `base` and write the model folder `out`; returns facts of the merge, JSON-safe.
 
@@ -55,7 +57,8 @@ def merge_folders(
     config.json (its `dtype` set to the weights'), generation_config.json, and the tokenizer with its chat templates,
     as a whole.
 
-    The record of the work lies in `out`, or in the folder `record_in`. `progress(done, total)` counts bytes of weights.
+    The record of the work lies in `out`, or in the folder `record_in`; with `checksums` it has the SHA-256 of each
+    shard. `progress(done, total)` counts bytes of weights.
     A label names a model in the facts and seeds its masks. Facts: `models` (label -> L2 `norm` of the task vector, the
     same per `layers`, share `kept`), `sign_conflicts` (share of entries where surviving, weighted task vectors
     disagree; None for one model), `cosines` between task vectors, `parameters`, `seed`, `remarks` of `check`,
@@ -76,13 +79,13 @@ def merge_folders(
     if "facts" in record:
         return dict(record["facts"])
     _check_room(out, writer.shards)
-    _write_weights(writer, record_file, record, inputs, labels, each, threads, progress)
+    _write_weights(writer, record_file, record, inputs, labels, each, threads, progress, checksums)
     largest = DTYPES[max(entries, key=lambda entry: entry.numel).dtype][0]
     sources = write_companions(out, like, largest)
     tallies = {name: Tally(**tally) for name, tally in record["tensors"].items()}
     seen = facts(tallies, labels if any(tally.kept for tally in tallies.values()) else [])
     said = {"seed": each[entries[0].name].seed, "remarks": remarks, "findings": findings, "sources": sources}
-    record = {"merge": record["merge"], "facts": seen | said}
+    record = {"merge": record["merge"], "facts": seen | said, "sums": record.get("sums", {})}
     write_json(record_file, record)
     return dict(record["facts"])
 
@@ -154,8 +157,12 @@ def _write_weights(
     settings: Mapping[str, Settings],
     threads: int,
     progress: Callable[[int, int], None] | None,
+    checksums: bool,
 ) -> None:
-    """Merge every tensor of every unfinished shard; tallies go into the record before a shard can be seen."""
+    """Merge every tensor of every unfinished shard; tallies go into the record before a shard can be seen.
+
+    While the disk is busy with one shard the next is merged.
+    """
     tensors: dict[str, dict[str, Any]] = record["tensors"]
     total = sum(shard.nbytes for shard in writer.shards)
     done = 0
@@ -166,15 +173,31 @@ def _write_weights(
         if progress is not None:
             progress(done, total)
 
-    for shard in writer.shards:
-        if shard.is_finished() and all(entry.name in tensors for entry in shard.entries):
-            step(shard.nbytes)
-            continue
+    def merge(shard: Shard) -> Callable[[], None]:
+        tallies: dict[str, Tally] = {}
 
-        def fill(put: Put, shard: Shard = shard) -> None:
-            tallies = merge_entries(shard.entries, inputs, labels, settings, threads, put, step)
+        def fill(put: Put) -> None:
+            tallies.update(merge_entries(shard.entries, inputs, labels, settings, threads, put, step))
+
+        def note(checksum: str) -> None:
             tensors.update({name: dataclasses.asdict(tally) for name, tally in tallies.items()})
+            record["sums"] = record.get("sums", {}) | ({shard.file.name: checksum} if checksum else {})
+            write_json(record_file, record)
 
-        writer.write(shard, fill, before_rename=lambda: write_json(record_file, record))
-        step(len(shard.header))
+        written = writer.write(shard, fill)
+        return lambda: written.close(note, checksums)
+
+    with ThreadPoolExecutor(1, "close") as closer:
+        closing: Future[None] | None = None
+        for shard in writer.shards:
+            if shard.is_finished() and all(entry.name in tensors for entry in shard.entries):
+                step(shard.nbytes)
+                continue
+            close = merge(shard)
+            if closing is not None:
+                closing.result()
+            closing = closer.submit(close)
+            step(len(shard.header))
+        if closing is not None:
+            closing.result()
     writer.finish()

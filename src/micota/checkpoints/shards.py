@@ -8,6 +8,7 @@ more than the piece in hand, and a shard under its final name is whole.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import threading
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 Put = Callable[[Entry, int, "torch.Tensor"], None]
 """Takes elements of a tensor, from a position on, flat; may be called by several threads, in any order."""
-SHARD_BYTES = 2 * 2**30
+SHARD_BYTES = 2**30
 """Default size of a shard: what a killed merge can lose."""
 
 
@@ -70,11 +71,10 @@ class Writer:
         names = [SINGLE] if len(groups) == 1 else names
         self.shards = tuple(_shard(self.folder / name, group) for name, group in zip(names, groups, strict=True))
 
-    def write(self, shard: Shard, fill: Callable[[Put], None], before_rename: Callable[[], None]) -> None:
+    def write(self, shard: Shard, fill: Callable[[Put], None]) -> Written:
         """Write one shard: `fill(put)` hands its tensors' elements to `put(entry, start, elements)`, in any order and
-        from any thread. `before_rename` is called when all bytes are on the disk, and the shard is not yet to be seen.
+        from any thread. The shard is on the disk, and to be seen, when what is returned is closed.
         """
-        partial = shard.file.with_name(shard.file.name + ".partial")
         places = {entry.name: start for entry, start in shard.places()}
 
         def put(entry: Entry, start: int, elements: torch.Tensor) -> None:
@@ -84,15 +84,16 @@ class Writer:
                 raise _failed(shard, f"writing failed at tensor {entry.name}", error) from error
 
         try:
-            with _Stream(partial) as stream:
+            stream = _Stream(partial(shard.file))
+            try:
                 stream.write(memoryview(shard.header), 0)
                 fill(put)
-                stream.settle()
-            assert stream.written == shard.nbytes, f"{shard.file}: {stream.written} bytes instead of {shard.nbytes}"
-            before_rename()
-            os.replace(partial, shard.file)
+            except BaseException:
+                stream.close()
+                raise
         except OSError as error:
             raise _failed(shard, "cannot write weights", error) from error
+        return Written(shard, stream)
 
     def finish(self) -> None:
         """Write the index, if there is more than one shard: the folder now holds a whole set of weights."""
@@ -106,14 +107,51 @@ class Writer:
         write_json(self.folder / INDEX, index)
 
 
+class Written:
+    """A shard whose bytes have been handed to the system, and are not yet all on the disk."""
+
+    def __init__(self, shard: Shard, stream: _Stream) -> None:
+        self._shard, self._stream = shard, stream
+
+    def close(self, before_rename: Callable[[str], None] = lambda checksum: None, checksum: bool = False) -> None:
+        """Wait until the shard is on the disk, and rename it. `before_rename` is called just before that, with its
+        SHA-256 if a checksum is wanted ("" if not); the bytes are hashed while the disk is busy.
+        """
+        file = self._shard.file
+        try:
+            with ThreadPoolExecutor(1) as hasher:
+                hashed = hasher.submit(sha256, partial(file)) if checksum else None
+                self._stream.settle()
+                found = hashed.result() if hashed else ""
+            before_rename(found)
+            os.replace(partial(file), file)
+        except OSError as error:
+            raise _failed(self._shard, "cannot write weights", error) from error
+        finally:
+            self._stream.close()
+        written, size = self._stream.written, self._shard.nbytes
+        assert written == size, f"{file}: {written} bytes instead of {size}"
+
+
+def partial(file: Path) -> Path:
+    """The name of a shard that is not whole yet."""
+    return file.with_name(file.name + ".partial")
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def write_json(file: Path, value: object) -> None:
     """Write a JSON file whole or not at all."""
-    partial = file.with_name(file.name + ".partial")
-    with partial.open("w", encoding="utf-8") as stream:
+    aside = partial(file)
+    with aside.open("w", encoding="utf-8") as stream:
         stream.write(json.dumps(value, indent=2) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(partial, file)
+    os.replace(aside, file)
 
 
 def _failed(shard: Shard, what: str, error: OSError) -> MicotaError:
@@ -128,16 +166,14 @@ class _Stream:
 
     def __init__(self, file: Path) -> None:
         self.written = 0
-        self._file, self._flushed = file, 0
+        self._flushed = 0
         self._lock = threading.Lock()
         self._flusher = ThreadPoolExecutor(1, "flush")
         self._flushing: Future[None] | None = None
 
-    def __enter__(self) -> _Stream:
-        self._descriptor = os.open(self._file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
-        return self
+        self._descriptor = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._flusher.shutdown()
         os.close(self._descriptor)
 

@@ -35,6 +35,8 @@ class Learnt:
         """Per model, for ties: which share of the entries exactly at the threshold is kept."""
         self.arc = (0.0, 0.0)
         """For slerp: what the base and the model are multiplied with."""
+        self.masks: dict[tuple[int, int], np.ndarray[Any, Any]] = {}
+        """(model, block) -> a random mask that a look has drawn, one bit for each entry, until it is used."""
 
 
 class Thresholds:
@@ -91,10 +93,17 @@ class Thresholds:
 
 
 class Rescales:
-    """The factors that make up for dropped entries, from what the masks of all blocks keep."""
+    """The factors that make up for dropped entries, from what the masks of all blocks keep.
 
-    def __init__(self, learnt: Learnt, settings: Settings, labels: Sequence[str], name: str) -> None:
+    Drawing a mask costs more than keeping it: those of a tensor that needs no more than MEMORY are not drawn again.
+    """
+
+    MEMORY = 2**27
+    """Bytes."""
+
+    def __init__(self, learnt: Learnt, settings: Settings, labels: Sequence[str], name: str, numel: int) -> None:
         self._learnt, self._settings, self._labels, self._name = learnt, settings, labels, name
+        self._keeps = settings.method != "ties" and numel * len(labels) <= 8 * self.MEMORY
         self.reads = settings.rescale == "l1" or settings.method == "ties"
         self._sums: list[list[tuple[float, float]]] = []
 
@@ -106,6 +115,8 @@ class Rescales:
         sums = []
         for i, vector in enumerate(vectors):
             kept = keep(self._learnt, self._settings, self._labels, self._name, i, block, vector)
+            if kept is not None and self._keeps:
+                self._learnt.masks[i, block] = np.packbits(kept)
             if kept is None:
                 sums.append((1.0, 1.0))
             elif self._settings.rescale == "l1":
@@ -186,7 +197,7 @@ def looks(settings: Settings, labels: Sequence[str], name: str, numel: int, lear
     if dropping and settings.method == "ties":
         needed += [Thresholds(learnt, settings, numel)] * 2
     if dropping and settings.rescale != "none":
-        needed.append(Rescales(learnt, settings, labels, name))
+        needed.append(Rescales(learnt, settings, labels, name, numel))
     return needed
 
 
@@ -194,9 +205,13 @@ def keep(
     learnt: Learnt, settings: Settings, labels: Sequence[str], name: str, model: int, block: int, vector: torch.Tensor
 ) -> np.ndarray[Any, Any] | None:
     """Which entries of a block of one task vector are kept: bool [size]; None is all of them."""
+    import numpy as np
+
     if not settings.drops(model):
         return None
     size, density = vector.numel(), settings.densities[model]
+    if (drawn := learnt.masks.pop((model, block), None)) is not None:
+        return np.unpackbits(drawn, count=size).view(bool)
     if settings.method != "ties":
         return mask_block(settings.seed, labels[model], name, block, size, density)
     bits, threshold = magnitudes(vector), learnt.threshold[model]
