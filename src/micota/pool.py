@@ -86,11 +86,17 @@ class Writer:
         self._file: Any = None
 
     def write(self, rows: Iterable[Completion]) -> None:
-        if self._file is None:
-            self._file = open(self._path, "ab")  # noqa: SIM115  (closed by __exit__)
-        self._file.write("".join(row.line() for row in rows).encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            if self._file is None:
+                self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115  (closed by __exit__)
+            _append(self._file, "".join(row.line() for row in rows).encode())
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise MicotaError(
+                f"answers cannot be written: {error.strerror}",
+                where=str(self._path),
+                fix="make room there; what was written before is kept, and the same command goes on",
+            ) from error
 
     def __enter__(self) -> Writer:
         return self
@@ -100,6 +106,12 @@ class Writer:
     ) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def _append(file: Any, data: bytes) -> None:
+    """Write all of it: where the disk ends, the system takes a part first and refuses the rest."""
+    while data:
+        data = data[file.write(data) :]
 
 
 def _lost(key: Key, folder: Path) -> MicotaError:

@@ -11,7 +11,7 @@ from micota.report.page import MISSING, Cell, Table
 from micota.report.results import Results
 from micota.specs import Mix, Problems, Select, Train
 
-REASONS = ("truncated", "too_long", "wrong", "no_answer", "unverifiable", "duplicate")
+REASONS = ("truncated", "filtered", "too_long", "wrong", "no_answer", "unverifiable", "duplicate")
 OVERLAPS = ("duplicates", "conflicting", "in_other_sets")
 
 

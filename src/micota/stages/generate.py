@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from micota.engines import open_engine
+from micota.engines import Engine, open_engine
 from micota.pool import Key, Pool, Writer
 from micota.prompts import user_turn
 from micota.records import Completion, Request, read_rows, write_rows
@@ -14,6 +15,8 @@ from micota.specs import Generate, Spec
 from micota.stats import mean
 from micota.store import Result, Store, write_whole
 from micota.task import Task
+
+WEIGHTS = ("transformers", "vllm")  # the engines that load the model; a server needs its tokenizer at most
 
 
 def run(task: Task) -> Result:
@@ -63,33 +66,38 @@ def _requests(spec: Generate, problems: Path) -> list[Request]:
 
 def _generate(task: Task, spec: Generate, pool: Pool, missing: list[Request]) -> str:
     """Ask the engine for what is missing, batch by batch; return the first prompt as the model saw it."""
-    engine = open_engine(spec, task.model(spec.model), task.place, task.machine.threads, task.progress.stop)
-    first = engine.render(missing[0])
-    about = {"model": task.input(spec.model).content, "spec": spec.own_fields, "first_prompt": first}
-    batches = _batches(task, missing, engine.batch)
-    total, tokens = sum(len(batch) for batch in batches), 0
-    done = 0
-    with Writer(pool.folder, about) as writer:
-        for batch in batches:
-            owed = {(r.key, r.sample) for r in batch if (r.key, r.sample) not in pool}
-            for answers in engine.answer(batch) if owed else ():
-                fresh = [a for a in answers if (a.key, a.sample) in owed]
-                writer.write(fresh)
-                tokens += sum(a.completion_tokens for a in fresh)
-                done += len(answers)
-                task.progress(done, total, "answers", f"{tokens} tokens")
-            done += 0 if owed else len(batch)
+    with closing(_engine(task, spec)) as engine:
+        first = engine.render(missing[0])
+        about = {"model": task.input(spec.model).content, "spec": spec.own_fields, "first_prompt": first}
+        batches = _batches(task, missing, engine.batch) if engine.batch else [missing]
+        total, tokens = sum(len(batch) for batch in batches), 0
+        done = 0
+        with Writer(pool.folder, about) as writer:
+            for batch in batches:
+                owed = {(r.key, r.sample) for r in batch if (r.key, r.sample) not in pool}
+                for answers in engine.answer(batch) if owed else ():
+                    fresh = [a for a in answers if (a.key, a.sample) in owed]
+                    writer.write(fresh)
+                    tokens += sum(a.completion_tokens for a in fresh)
+                    done += len(answers)
+                    task.progress(done, total, "answers", f"{tokens} tokens")
+                done += 0 if owed else len(batch)
     return first
 
 
-def _batches(task: Task, missing: list[Request], size: int | None) -> list[list[Request]]:
+def _engine(task: Task, spec: Generate) -> Engine:
+    name = task.place.engine
+    folder = task.model(spec.model) if name in WEIGHTS else task.tokenizer(spec.model) if name == "openai" else None
+    return open_engine(spec, folder, task.place, task.machine.threads, task.progress.stop)
+
+
+def _batches(task: Task, missing: list[Request], size: int) -> list[list[Request]]:
     """Batches of rows of similar length, the same ones after an interruption: greedy text can depend on its batch."""
     path = task.scratch / "batches.json"
     planned = {(key, sample) for batch in _read(path) for key, sample, _ in batch}
     if not all((r.key, r.sample) in planned for r in missing):
         ordered = sorted(missing, key=lambda r: (len(r.prompt), r.key, r.sample))
-        step = size or len(ordered)
-        cut = [ordered[i : i + step] for i in range(0, len(ordered), step)]
+        cut = [ordered[i : i + size] for i in range(0, len(ordered), size)]
         write_whole(path, [[(r.key, r.sample, r.prompt) for r in batch] for batch in cut])
     return [[Request(*row) for row in batch] for batch in _read(path)]
 
