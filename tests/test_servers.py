@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import Quiet
+from killing import Killed, soak
 
 from micota import machine as machines
 from micota import recipe as recipes
@@ -309,6 +310,13 @@ def test_a_full_disk_is_said_and_loses_nothing_that_was_written(tmp_path: Path) 
         buyer.run(server)
         assert sum(server.asked.values()) <= 61
     assert len(Pool(file.parent)) == 60
+
+
+def test_killed_at_random_moments_every_key_is_there_once_and_little_is_paid_for_twice(tmp_path: Path) -> None:
+    with FakeServer(said, latency_s=0.05) as server:
+        killed = Killed(tmp_path, f"{{engine: openai, url: '{server.url}', batch: 4}}", 60, "endpoint:fake")
+        assert soak(killed, 5, rows=10, seed=5)["kills"] == 5
+        assert sum(server.asked.values()) <= 60 + 5 * 4  # what was on its way at a kill
 
 
 FULL = """

@@ -79,7 +79,7 @@ class Vllm:
             self._warden.communicate()
             self._warden = None
         if self._llm is not None:
-            self._llm.shutdown()
+            self._llm.shutdown(timeout=1)
             self._llm = None
         if not self._loop.is_closed():
             self._loop.run_until_complete(asyncio.sleep(0))
