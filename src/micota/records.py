@@ -74,6 +74,11 @@ class Completion:
         return cls(**json.loads(line))
 
 
+def solves(verdict: dict[str, Any]) -> bool:
+    """Whether a row of verdicts is on an answer that is correct and whole."""
+    return bool(verdict["verdict"] == "correct" and not verdict["truncated"])
+
+
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     """Write rows sorted by (key, sample), so that equal sets of rows are equal files; return their number."""
     ordered = sorted(rows, key=lambda row: (row["key"], row.get("sample", 0)))

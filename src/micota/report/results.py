@@ -9,7 +9,7 @@ from typing import Any
 
 from micota.recipe import Evaluation, Recipe
 from micota.records import read_rows
-from micota.specs import Dial, Generate, Mix, Select, Source, Spec, Train
+from micota.specs import Dial, Generate, Mix, Redraw, Select, Source, Spec, Train
 from micota.store import Manifest, Store
 
 ROLES = {
@@ -38,6 +38,7 @@ class Graded:
     verdict: str
     tokens: int
     truncated: bool
+    looped: bool = False
 
     @property
     def correct(self) -> bool:
@@ -145,7 +146,7 @@ class Results:
 
 
 def _graded(row: dict[str, Any]) -> Graded:
-    return Graded(row["key"], row["sample"], row["verdict"], row["tokens"], row["truncated"])
+    return Graded(row["key"], row["sample"], row["verdict"], row["tokens"], row["truncated"], row.get("looped", False))
 
 
 def _writer(arm: Train) -> Spec | None:
@@ -153,7 +154,7 @@ def _writer(arm: Train) -> Spec | None:
     data = arm.data
     if isinstance(data, Mix):
         return None
-    assert isinstance(data, Select)
+    assert isinstance(data, Select | Redraw)
     return data.completions.model
 
 

@@ -6,6 +6,7 @@ fast it is made. Bump a kind's VERSION when its meaning changes.
 """
 
 from micota.specs.asking import DEFAULT_PROMPT, Prompt, Sampling
+from micota.specs.given import Problems, Source
 from micota.specs.kinds import (
     GRADERS,
     KINDS,
@@ -19,9 +20,8 @@ from micota.specs.kinds import (
     Part,
     Precision,
     Probe,
-    Problems,
+    Redraw,
     Select,
-    Source,
     Target,
     Train,
     Verify,
@@ -49,6 +49,7 @@ __all__ = [
     "Probe",
     "Problems",
     "Prompt",
+    "Redraw",
     "Sampling",
     "Select",
     "Shape",
