@@ -33,6 +33,7 @@ RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped rec
 StoreDir = Annotated[Path, typer.Option("--store", envvar="MICOTA_STORE", help="Where artifacts are kept.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a value: --set let.ta-long.train.lr=2e-5")]
 Only = Annotated[str | None, typer.Option(help="One name of the recipe, with what it needs.")]
+MachineName = Annotated[str, typer.Option(help="A shipped machine profile by its name, or a YAML file.")]
 DataDir = Annotated[Path | None, typer.Option(help="A folder with the benchmarks as NAME.jsonl; else the Hub.")]
 STORE = Path("micota-store")
 
@@ -57,7 +58,7 @@ def main() -> None:
 @app.command()
 def run(
     recipe: RecipeName,
-    machine: Annotated[str, typer.Option(help="A shipped machine profile by its name, or a YAML file.")] = "laptop",
+    machine: MachineName = "laptop",
     only: Only = None,
     set_: Sets = None,
     store: StoreDir = STORE,
@@ -98,6 +99,46 @@ def _execute(console: Console, place: Store, profile: Machine, made: Recipe, tar
             finally:
                 for name, spec in made.names.items():
                     place.name(made.name, name, spec)
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Argument(help="A Hub id, a folder, lab:NAME, or endpoint:NAME.")],
+    problems: Annotated[str, typer.Argument(help="A Hub id, a file (JSONL, CSV, Parquet), or a benchmark's name.")],
+    out: Annotated[Path, typer.Option(help="Where the rows go: ROWS.jsonl.")],
+    machine: MachineName = "laptop",
+    split: str | None = None,
+    limit: Annotated[int | None, typer.Option(help="The first so many problems only.")] = None,
+    n: Annotated[int | None, typer.Option(help="Samples of each problem.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0, the default, is greedy.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="New tokens at most.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="--set prompt.system='Be brief.'")] = None,
+    push: Annotated[str | None, typer.Option(metavar="REPO", help="A data set of the Hub to put them into.")] = None,
+    store: StoreDir = STORE,
+) -> None:
+    """Let a model answer problems, and write the answers as rows."""
+    from micota import generation
+    from micota import machine as machines
+    from micota import recipe as recipes
+    from micota.specs import Generate
+    from micota.store import Store
+
+    drawn = {"temperature": temperature, "max_tokens": max_tokens}
+    sampling = {key: value for key, value in drawn.items() if value is not None}
+    part = {"split": split, "n": limit}
+    path = str(generation.write_recipe(out, model, problems, {"n": n, "sampling": sampling}, part, set_ or ()))
+    made = recipes.load(path)
+    made = recipes.resolved(made, path, (), made.targets)
+    made.lock.save()
+    spec, place, console = made.named(generation.NAME), Store(store), _console()
+    assert isinstance(spec, Generate)
+    _execute(console, place, machines.load(machine), made, [spec])
+    console.print(f"{generation.export(spec, place, out)} answers: {out}", soft_wrap=True, highlight=False)
+    if push:
+        done = place.manifest(spec)
+        assert done is not None
+        text = generation.card(spec, done.facts, model, problems)
+        console.print(f"pushed: {generation.push(push, out, text)}", soft_wrap=True, highlight=False)
 
 
 @app.command()

@@ -44,6 +44,12 @@ class Pool:
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the pool is: the model's content, how it is asked, the first prompt as the model read it."""
+        path = self.folder / "pool.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
     def keys(self) -> Iterable[Key]:
         return self._places.keys()
 

@@ -30,7 +30,10 @@ def run(task: Task) -> Result:
     missing = [request for request in wanted if (request.key, request.sample) not in pool]
     rendered = _generate(task, spec, pool, missing) if missing else None
     pool.refresh()
-    rows = [_row(completion) for completion in pool.read((r.key, r.sample) for r in wanted)]
+    rows, prompt_tokens = [], 0
+    for completion in pool.read((r.key, r.sample) for r in wanted):
+        rows.append(_row(completion))
+        prompt_tokens += completion.prompt_tokens
     write_rows(task.out / "rows.jsonl", rows)
     tokens = [row["tokens"] for row in rows]
     facts = {
@@ -38,11 +41,12 @@ def run(task: Task) -> Result:
         "generated": len(missing),
         "reused": len(rows) - len(missing),
         "tokens": sum(tokens),
+        "prompt_tokens": prompt_tokens,
         "mean_tokens": mean(tokens),
         "truncated": sum(row["finish"] == "length" for row in rows),
         "looped": sum(row.get("looped", False) for row in rows),
     }
-    return Result(facts | ({"first_prompt": rendered} if rendered else {}), [pool_id])
+    return Result(facts | {"first_prompt": rendered or pool.about.get("first_prompt", "")}, [pool_id])
 
 
 def pooled(spec: Generate, store: Store) -> tuple[int, int] | None:
