@@ -185,6 +185,61 @@ def test_an_empty_prompt_is_refused_by_its_key(other: Engine) -> None:
         answers(other, [Request("none", 0, "")])
 
 
+@pytest.fixture(scope="module")
+def speaker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of random weights that says whole characters of many scripts, of one to four bytes."""
+    import torch
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+    from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    splits = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    vocabulary = {symbol: i for i, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    merges: list[tuple[str, str]] = []
+    for char in "éß∞≤数学한글😀𝔸":
+        symbols = splits.pre_tokenize_str(char)[0][0]
+        for end in range(2, len(symbols) + 1):
+            if symbols[:end] not in vocabulary:
+                merges.append((symbols[: end - 1], symbols[end - 1]))
+                vocabulary[symbols[:end]] = len(vocabulary)
+    raw = Tokenizer(BPE(vocabulary, merges))
+    raw.pre_tokenizer, raw.decoder = splits, decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>", pad_token="<|end|>")
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}:"
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.eos_token_id}
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), num_key_value_heads=1, max_position_embeddings=512, tie_word_embeddings=False,
+        initializer_range=0.6, **shape, **ends,
+    )  # fmt: skip
+    model = Qwen2ForCausalLM(config)
+    whole = {i for i in vocabulary.values() if "\ufffd" not in (said := raw.decode([i])) and not said.isascii()}
+    with torch.no_grad():
+        for i in set(range(len(tokenizer))) - whole:
+            model.lm_head.weight[i] = 0  # neither ASCII nor a part of a character is ever the most likely
+    model.generation_config = GenerationConfig(**ends)
+    folder = tmp_path_factory.mktemp("speaker")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@vllm_only
+def test_characters_of_many_bytes_stay_whole(speaker: Path) -> None:
+    turns = [f"{i} ∞ 数 😀 é" for i in range(16)]
+    wanted = [Request(text_key(turn), 0, turn) for turn in turns]
+    found = {}
+    for name in ("transformers", "vllm"):
+        opened = open_engine(spec(max_tokens=60), speaker, Place(engine=name), 1)  # type: ignore[arg-type]
+        found[name] = answers(opened, wanted)
+        opened.close()
+    texts = "".join(a.text for a in found["vllm"].values())
+    assert "\ufffd" not in texts
+    assert len(set(texts) - set(map(chr, range(128)))) > 4
+    assert {k: a.text for k, a in found["vllm"].items()} == {k: a.text for k, a in found["transformers"].items()}
+
+
 RECIPE = """
 name: moved
 let:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from micota.engines.crowd import answered
@@ -25,6 +24,7 @@ from micota.records import Completion, Request
 from micota.sources import ENDPOINT
 from micota.specs import Generate, Source
 
+T = TypeVar("T")
 AGAIN = 8  # times that a reply is asked for, if it cannot be used
 STOPS = 4  # stop strings that the interface allows in one request; the others are looked for here
 
@@ -60,13 +60,19 @@ class OpenAI:
     def answer(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
         """As many requests on their way as the profile's `batch`; a MicotaError once patience or budget is used up."""
         if not self._known:
-            self._loop.run_until_complete(self._look())
-        heard = time.monotonic()
-        for group in answered(self._loop, requests, self._ask, self._place.batch, self._stop):
-            heard = time.monotonic() if group else heard
-            yield group
-            if time.monotonic() - heard > self._place.timeout_s + self._place.patience_s:
-                raise self._silent(f"no answer came for {time.monotonic() - heard:.0f} s")
+            self._loop.run_until_complete(self._in_time(self._look()))
+        yield from answered(
+            self._loop, requests, lambda one: self._in_time(self._ask(one)), self._place.batch, self._stop
+        )
+
+    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
+        """All tries together take one answer's time and the patience at most."""
+        seconds = self._place.timeout_s + self._place.patience_s
+        try:
+            async with asyncio.timeout(seconds):
+                return await work
+        except TimeoutError:
+            raise self._silent(f"nothing came for {seconds:g} s") from None
 
     async def _look(self) -> None:
         """Ask the server what it serves; one that does not say so is taken at its word later."""

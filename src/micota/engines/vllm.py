@@ -100,7 +100,14 @@ class Vllm:
             return AsyncLLM.from_engine_args(settings)
 
         before = set(psutil.Process().children(recursive=True))
-        self._llm = self._loop.run_until_complete(start())
+        try:
+            self._llm = self._loop.run_until_complete(start())
+        except (RuntimeError, ValueError, OSError) as error:
+            raise MicotaError(
+                f"vLLM cannot start: {' '.join(str(error).split())[:300]}",
+                why=f"it was to hold {self._place.batch} texts of up to {longest} tokens; its own lines say more",
+                fix="lower sampling.max_tokens, raise tensor_parallel or memory, or take another engine",
+            ) from error
         self._longest = longest
         fresh = [str(one.pid) for one in psutil.Process().children(recursive=True) if one not in before]
         self._warden = subprocess.Popen([sys.executable, "-c", WARDEN, *fresh], stdin=subprocess.PIPE)
