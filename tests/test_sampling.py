@@ -13,6 +13,7 @@ from conftest import World, kinds, problem
 
 from micota.errors import MicotaError
 from micota.loops import loops
+from micota.report.files import write
 from micota.report.page import Table
 from micota.report.results import Results
 from micota.report.samples import table
@@ -61,6 +62,15 @@ def test_it_ends_as_soon_as_nothing_is_left_and_a_student_learns_from_it(world: 
     facts = world.store.manifest(world.load(WARM, AGAIN).named("strong"))
     assert facts is not None
     assert facts.facts["examples"] == 8
+
+
+def test_the_report_counts_all_rounds_of_it(world: World) -> None:
+    answered(world, {0: 1, 1: 9})
+    world.run(WARM, AGAIN)
+    path = write(world.load(WARM, AGAIN), world.store)
+    (row,) = [line for line in (path.parent / "tables" / "funnel.csv").read_text().splitlines() if "long-cot" in line]
+    assert row.startswith("long-cot,teacher,8,11,")  # problems, answers
+    assert "Strong Teacher CoT" in path.read_text()
 
 
 def test_more_tries_ask_only_for_what_is_still_owed(world: World) -> None:
