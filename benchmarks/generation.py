@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from micota import arithmetic
-from micota.engines import open_engine
+from micota.engines import Engine, open_engine
 from micota.machine import Place
 from micota.pool import Pool, Writer
 from micota.records import Completion, Request, text_key
@@ -37,7 +37,7 @@ TOKENS, RATE = 2_000, 2_000  # of a completion; of an engine, a second
 Pass = Callable[[], int]  # what it does once; returns the tokens that it wrote
 
 
-def ours(model: Path, requests: list[Request], folder: Path) -> Pass:
+def ours(model: Path, requests: list[Request], folder: Path) -> tuple[Engine, Pass]:
     source = Source(ref="./model", revision="0", path=str(model))
     spec = Generate(
         model=source,
@@ -56,7 +56,7 @@ def ours(model: Path, requests: list[Request], folder: Path) -> Pass:
                 tokens += sum(answer.completion_tokens for answer in answers)
         return tokens
 
-    return run
+    return engine, run
 
 
 def bare(model: Path, requests: list[Request]) -> Pass:
@@ -84,7 +84,8 @@ def rate(run: Pass) -> float:
 def compare(model: Path, prompts: int, pairs: int) -> None:
     requests = [Request(text_key(p["problem"]), 0, p["problem"]) for p in arithmetic.problems(prompts)]
     with tempfile.TemporaryDirectory() as folder:
-        passes = {"micota": ours(model, requests, Path(folder)), "bare": bare(model, requests)}
+        engine, run = ours(model, requests, Path(folder))
+        passes = {"micota": run, "bare": bare(model, requests)}
         for run in passes.values():
             run()  # the first pass warms up
         ratios = []
@@ -92,6 +93,7 @@ def compare(model: Path, prompts: int, pairs: int) -> None:
             found = {name: rate(passes[name]) for name in sorted(passes, reverse=bool(i % 2))}
             ratios.append(found["micota"] / found["bare"])
             print(f"pair {i + 1}: micota {found['micota']:,.0f}, bare {found['bare']:,.0f} tokens/s, {ratios[-1]:.3f}")
+        engine.close()
     logs = [math.log(ratio) for ratio in ratios]
     half = t_quantile(0.95, pairs - 1) * statistics.stdev(logs) / math.sqrt(pairs)
     centre = statistics.mean(logs)
