@@ -96,7 +96,7 @@ def test_every_weight_of_a_base_is_tuned(world: World) -> None:
 
 def test_behind_a_prefix_it_has_the_same_bits(world: World) -> None:
     """As in the laptop's profile: a process of its own, so that two of them use two cores."""
-    assert load("laptop").place("pretrain").prefix == "env"
+    assert load("laptop").places["pretrain"].prefix == "env"
     say(world, RECIPE)
     here, behind = world.folder / "here", world.folder / "store"
     world.run(only="whole")

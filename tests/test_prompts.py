@@ -9,8 +9,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from micota.errors import MicotaError
-from micota.prompts import end_id, example, opened_thought, prompt_ids, render, user_turn
-from micota.specs import Prompt
+from micota.prompts import end_id, example, opened_thought, prompt_ids, render, stop_place, user_turn
+from micota.specs import Prompt, Sampling
 
 SPECIAL = [
     "<|im_start|>",
@@ -57,6 +57,42 @@ def test_training_begins_where_generation_begins_and_ends_with_the_end_token(nam
     whole = tok.decode(one["input_ids"])
     assert whole.endswith("<think>\n" + TEXT + ENDS[name])  # the chain is whole, and nothing follows the end token
     assert whole.count("<think>") == 1  # opened once, by the template or by the target
+
+
+STOPS = [
+    ("It is 4. Problem: next", "", False, 9),
+    ("none here", "", False, None),
+    ("Problem: is it 4?", "<think>\n", False, None),
+    ("Problem: is it 4?", "<think>\n", True, 0),
+    ("<think>Problem: is it 4?", "", False, None),
+    ("<think>Problem:?</think>4. Problem:", "", False, 27),
+    ("Problem:?</think>4. Problem:", "<think>\n", False, 20),
+    ("4. Q: Problem:", "", False, 3),
+]
+
+
+@pytest.mark.parametrize(("text", "opened", "in_thought", "place"), STOPS)
+def test_stop_strings_end_the_answer_and_a_thought_only_where_asked(
+    text: str, opened: str, in_thought: bool, place: int | None
+) -> None:
+    sampling = Sampling(stop=("Problem:", "Q:"), stop_in_thought=in_thought)
+    assert stop_place(text, opened, sampling) == place
+
+
+def test_a_template_that_deletes_the_thought_does_not_reach_the_training_target(shared: Path) -> None:
+    tok = tokenizer(shared, "deepseek-r1-distill-qwen")
+    turns = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "<think>\n" + TEXT}]
+    assert "We add." not in str(tok.apply_chat_template(turns, tokenize=False))  # what the template would do
+    eos = [tok.convert_tokens_to_ids(ENDS["deepseek-r1-distill-qwen"])]
+    one = example(tok, "2+2?", "<think>\n" + TEXT, None, end_id(tok, eos))
+    assert "We add." in tok.decode(one["input_ids"])
+
+
+@pytest.mark.parametrize("name", sorted(ENDS))
+def test_a_system_prompt_stands_before_the_problem_in_every_template(name: str, shared: Path) -> None:
+    text = render(tokenizer(shared, name), "2+2?", "Be brief.")
+    assert 0 <= text.find("Be brief.") < text.find("2+2?")
+    assert render(tokenizer(shared, name), "2+2?", "Be brief. ", "raw") == "Be brief. 2+2?"
 
 
 def test_no_system_message_of_our_own_is_added(shared: Path) -> None:

@@ -30,7 +30,7 @@ def test_table_2_by_hand(world: World) -> None:
     error = f"{100 * math.sqrt(0.25 * 0.75 / 3):.1f}"
     assert strong == [
         *("Strong Teacher CoT", "25.0", error, "25.0", error),
-        *("4", "200.5", "0.3", "0.0", "0.0", "40.5 / 31.9 / 21.3"),
+        *("4", "200.5", "0.3", "0.0", "0.0", "0.0", "40.5 / 31.9 / 21.3"),
     ]
     assert cell(shown, "MiCoTA", "Accuracy, exact match").text == "75.0"
     assert cell(shown, "MiCoTA", "Accuracy, semantic").value == 100
@@ -46,8 +46,8 @@ def test_truncated_and_missing_answers_are_shares_of_the_responses(world: World)
     grade(found, {"instruct": "tttt", "strong": "cwnt"})
     shown = table(found, "table2")
     assert texts(shown, "Instruct")[1:3] == ["0.0", "0.0"]
-    assert texts(shown, "Instruct")[-3:-1] == ["100.0", "100.0"]
-    assert texts(shown, "Strong Teacher CoT")[-3:-1] == ["25.0", "50.0"]
+    assert texts(shown, "Instruct")[-4:-1] == ["100.0", "0.0", "100.0"]
+    assert texts(shown, "Strong Teacher CoT")[-4:-1] == ["25.0", "0.0", "50.0"]
 
 
 def test_what_is_missing_is_a_dash_and_said(world: World) -> None:
@@ -55,7 +55,7 @@ def test_what_is_missing_is_a_dash_and_said(world: World) -> None:
     grade(found, {"instruct": "ccww", "strong": "cwww"})
     grade(found, {"micota": "cccw"}, by="semantic")
     shown = table(found, "table2")
-    assert texts(shown, "Half-size CoT") == ["Half-size CoT", *["–"] * 9, "44.9 / 33.1 / 24.6"]
+    assert texts(shown, "Half-size CoT") == ["Half-size CoT", *["–"] * 10, "44.9 / 33.1 / 24.6"]
     assert texts(shown, "MiCoTA")[1:5] == ["–", "–", "75.0", "25.0"]
     main = section(found, tables.MAIN)
     assert main is not None

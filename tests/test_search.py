@@ -75,7 +75,7 @@ def test_a_candidate_in_memory_answers_as_the_written_one(world: World) -> None:
         how = Settings("dare_ties", (settings[i]["weight"],), 0.7)
         folders = world.folder / "models" / "ta", world.folder / "models" / "teacher"
         merge_folders(world.folder / f"written{i}", folders[0], [folders[1]], ["0"], how)
-        engine = Transformers(asked, world.folder / f"written{i}", world.machine.place("generate"), 1, Event())
+        engine = Transformers(asked, world.folder / f"written{i}", world.machine.place(asked), 1, Event())
         expected = [one for at in (0, 3) for group in engine.answer(requests[at : at + 3]) for one in group]
         pool = Pool(world.store.pool_folder(manifest.pools[i]))
         kept = {one.key: one.text for one in pool.read((one.key, 0) for one in expected)}
@@ -122,6 +122,15 @@ def test_stopped_and_resumed_it_repeats_no_candidate(world: World, monkeypatch: 
     assert len(keys) == 8 * 4
 
 
-def test_a_search_runs_where_generation_does_unless_it_has_a_place() -> None:
-    assert Machine(places={"generate": Place(batch=7)}).place("search").batch == 7
-    assert Machine(places={"generate": Place(batch=7), "search": Place(batch=9)}).place("search").batch == 9
+def test_a_search_runs_where_generation_does_unless_it_has_a_place(world: World) -> None:
+    search = dial(world).search
+    assert Machine(places={"generate": Place(batch=7)}).place(search).batch == 7
+    assert Machine(places={"generate": Place(batch=7), "search": Place(batch=9)}).place(search).batch == 9
+
+
+def test_an_engine_that_cannot_take_weights_is_named_with_what_to_type(world: World) -> None:
+    places = {"generate": Place(engine="transformers", batch=3), "search": Place(engine="vllm")}
+    with pytest.raises(
+        StageFailed, match=r"a search cannot put its candidates into the engine vllm"
+    ):
+        world.run(only="ta-mid", machine=Machine(places=places))

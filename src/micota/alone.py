@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 
 app = typer.Typer()
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe by its name, or a YAML file.")]
+MachineName = Annotated[str, typer.Option(help="A shipped machine profile by its name, or a YAML file.")]
+StoreDir = Annotated[Path, typer.Option("--store", envvar="MICOTA_STORE", help="Where artifacts are kept.")]
 STORE = Path("micota-store")
 
 
@@ -45,9 +48,9 @@ def merge(
 
 @app.command()
 def dial(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe by its name, or a YAML file.")],
+    recipe: RecipeName,
     name: Annotated[str | None, typer.Argument(help="One dial of it; else all of them.")] = None,
-    machine: Annotated[str, typer.Option(help="A shipped machine profile by its name, or a YAML file.")] = "laptop",
+    machine: MachineName = "laptop",
     set_: Annotated[list[str] | None, typer.Option("--set", help="--set let.ta-mid.dial.max_loss=0.05")] = None,
     store: Annotated[Path, typer.Option(envvar="MICOTA_STORE", help="Where artifacts are kept.")] = Path(
         "micota-store"
@@ -68,6 +71,46 @@ def dial(
         return [found[name]] if name else list(found.values())
 
     terminal.carry_out(recipe, machine, set_ or (), store, wanted, dials)
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Argument(help="A Hub id, a folder, lab:NAME, or endpoint:NAME.")],
+    problems: Annotated[str, typer.Argument(help="A Hub id, a file (JSONL, CSV, Parquet), or a benchmark's name.")],
+    out: Annotated[Path, typer.Option(help="Where the rows go: ROWS.jsonl.")],
+    machine: MachineName = "laptop",
+    split: str | None = None,
+    limit: Annotated[int | None, typer.Option(help="The first so many problems only.")] = None,
+    n: Annotated[int | None, typer.Option(help="Samples of each problem.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0, the default, is greedy.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="New tokens at most.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="--set prompt.system='Be brief.'")] = None,
+    push: Annotated[str | None, typer.Option(metavar="REPO", help="A data set of the Hub to put them into.")] = None,
+    store: StoreDir = STORE,
+) -> None:
+    """Let a model answer problems, and write the answers as rows."""
+    from micota import generation, terminal
+    from micota import machine as machines
+    from micota import recipe as recipes
+    from micota.specs import Generate
+    from micota.store import Store
+
+    drawn = {"temperature": temperature, "max_tokens": max_tokens}
+    sampling = {key: value for key, value in drawn.items() if value is not None}
+    part = {"split": split, "n": limit}
+    path = str(generation.write_recipe(out, model, problems, {"n": n, "sampling": sampling}, part, set_ or ()))
+    made = recipes.load(path)
+    made = recipes.resolved(made, path, (), made.targets)
+    made.lock.save()
+    spec, place, console = made.named(generation.NAME), Store(store), terminal.console()
+    assert isinstance(spec, Generate)
+    terminal.execute(console, place, machines.load(machine), made, [spec])
+    console.print(f"{generation.export(spec, place, out)} answers: {out}", soft_wrap=True, highlight=False)
+    if push:
+        done = place.manifest(spec)
+        assert done is not None
+        text = generation.card(spec, done.facts, model, problems)
+        console.print(f"pushed: {generation.push(push, out, text)}", soft_wrap=True, highlight=False)
 
 
 def _cores() -> int:

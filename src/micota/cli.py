@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from micota import alone, terminal
+from micota.alone import STORE, MachineName, RecipeName, StoreDir
 
 app = typer.Typer(
     help="Distil long chain-of-thought reasoning into small language models, at the length they can learn.",
@@ -20,12 +21,9 @@ lab = typer.Typer(help="The lab: real models, small enough for a laptop.", no_ar
 app.add_typer(lab, name="lab")
 app.add_typer(alone.app)
 
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe by its name, or a YAML file.")]
-StoreDir = Annotated[Path, typer.Option("--store", envvar="MICOTA_STORE", help="Where artifacts are kept.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a value: --set let.ta-long.train.lr=2e-5")]
 Only = Annotated[str | None, typer.Option(help="One name of the recipe, with what it needs.")]
 DataDir = Annotated[Path | None, typer.Option(help="A folder with the benchmarks as NAME.jsonl; else the Hub.")]
-STORE = Path("micota-store")
 
 
 def main() -> None:
@@ -48,7 +46,7 @@ def main() -> None:
 @app.command()
 def run(
     recipe: RecipeName,
-    machine: Annotated[str, typer.Option(help="A shipped machine profile by its name, or a YAML file.")] = "laptop",
+    machine: MachineName = "laptop",
     only: Only = None,
     set_: Sets = None,
     store: StoreDir = STORE,

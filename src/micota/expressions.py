@@ -20,6 +20,7 @@ from micota.specs import (
     Probe,
     Problems,
     Prompt,
+    Redraw,
     Sampling,
     Select,
     Shape,
@@ -69,9 +70,12 @@ def verify(scope: Scope, fields: dict[str, Any], path: Path) -> Verify:
     return scope.build(Verify, fields, Verify.model_fields, path)
 
 
-def distil(scope: Scope, fields: dict[str, Any], path: Path) -> Select:
-    """Sugar for select(verify(generate)): a model's verified answers to problems, as training data."""
-    known = ["from", "data", *ASKING, "by", "keep", "max_tokens", "duplicates"]
+def distil(scope: Scope, fields: dict[str, Any], path: Path) -> Select | Redraw:
+    """Sugar for select(verify(generate)): a model's verified answers to problems, as training data.
+
+    With `until: verified, at_most: k` each problem is answered until an answer is verified, at most k times.
+    """
+    known = ["from", "data", *ASKING, "by", "keep", "max_tokens", "duplicates", "until", "at_most"]
     _only(scope, fields, known, path)
     for needed in ("from", "data"):
         if needed not in fields:
@@ -83,9 +87,21 @@ def distil(scope: Scope, fields: dict[str, Any], path: Path) -> Select:
     made = {"model": model, "problems": questions, **_asking(scope, asked, path)}
     answers = scope.build(Generate, made, Generate.model_fields, path)
     by = _grader(scope, fields, path)
+    if "until" in fields or "at_most" in fields:
+        return _redraw(scope, {**fields, **by, "completions": answers}, path)
     graded = scope.build(Verify, {"problems": questions, "completions": answers, **by}, Verify.model_fields, path)
     rest: dict[str, Any] = {name: fields[name] for name in ("keep", "max_tokens", "duplicates") if name in fields}
     return scope.build(Select, {"completions": answers, "verdicts": graded, **rest}, Select.model_fields, path)
+
+
+def _redraw(scope: Scope, fields: dict[str, Any], path: Path) -> Redraw:
+    if fields.get("until") != "verified" or "at_most" not in fields:
+        raise scope.wrong("drawing again is said with both", path, "until: verified, at_most: 4")
+    for name in ("n", "keep", "max_tokens"):
+        if name in fields:
+            raise scope.wrong(f"'{name}' does not go with until: verified", (*path, name), f"leave {name} out")
+    made = {name: fields[name] for name in Redraw.model_fields if name in fields}
+    return scope.build(Redraw, made, Redraw.model_fields, path)
 
 
 def evaluation(scope: Scope, model: Spec, data: Problems, fields: dict[str, Any], path: Path) -> Verify:

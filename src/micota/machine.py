@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 import micota
 from micota import yaml_tree
 from micota.errors import MicotaError, suggestion
-from micota.specs import KINDS, Value
+from micota.specs import KINDS, Generate, Source, Spec, Value
 
 PROFILES = Path(micota.__file__).parent / "recipes" / "machines"
 
@@ -23,26 +26,62 @@ class Place(Value):
 
     prefix: str | None = None
     device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
-    engine: Literal["transformers", "scripted"] = Field("transformers", description="what generates")
-    batch: int = Field(128, ge=1, description="rows that are generated at once")
+    engine: Literal["transformers", "vllm", "openai", "scripted"] = Field("transformers", description="what generates")
+    batch: int = Field(128, ge=1, description="rows that are generated at once; of a server, requests on their way")
+    tensor_parallel: int = Field(1, ge=1, description="vllm: GPUs that share one copy of the model")
+    data_parallel: int = Field(1, ge=1, description="vllm: copies of the model")
+    prefix_caching: bool = Field(True, description="vllm: what prompts have in common is read once")
+    memory: float = Field(0.9, gt=0, lt=1, description="vllm: share of a GPU's memory")
+    url: str | None = Field(None, description="openai: where the server is, as in http://127.0.0.1:8000/v1")
+    served: str | None = Field(None, description="openai: the model's name there, if it is not the recipe's")
+    key_env: str | None = Field(None, description="openai: the environment variable that holds the key")
+    timeout_s: float = Field(3600, gt=0, description="openai: how long one answer may take")
+    patience_s: float = Field(600, ge=0, description="openai: how long a server that fails is asked again")
+    budget: int | None = Field(None, ge=1, description="openai: tokens, read and written, that one run may spend")
     script: str | None = Field(None, description="the answers of the scripted engine: a JSONL file")
     micro_batch: int = Field(32, ge=1, description="examples that are trained on at once on each device")
     checkpoint_every: int = Field(50, ge=1, description="optimizer steps between checkpoints")
 
+    @model_validator(mode="after")
+    def _server_is_named(self) -> Place:
+        """What is refused here is not repeated: it may be a key."""
+        if self.engine == "openai" and self.url is None:
+            raise ValueError("the engine openai needs the server's address: url: http://127.0.0.1:8000/v1")
+        if self.url is not None:
+            parts = urlsplit(self.url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError("url is no address: write it as http://127.0.0.1:8000/v1")
+            if parts.username or parts.password or parts.query:
+                raise ValueError("url holds more than an address: a key goes into the variable that key_env names")
+        if self.key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", self.key_env):
+            raise ValueError("key_env is the name of an environment variable, as in OPENAI_API_KEY, never the key")
+        return self
+
 
 class Machine(Value):
-    """One profile: how many stages run at once, threads for each, and a place for each kind of stage."""
+    """One profile: how many stages run at once, threads for each, and a place for each kind of stage.
+
+    `servers` says which models are asked through a server, by the recipe's words for them, whatever else generates.
+    """
 
     name: str = "here"
     jobs: int = Field(1, ge=1, description="stages that run at the same time")
     threads: int = Field(1, ge=1, description="CPU threads of each stage")
     places: dict[str, Place] = Field(default_factory=dict)
+    servers: dict[str, Place] = Field(default_factory=dict)
 
-    def place(self, kind: str) -> Place:
-        """Where a kind runs; a search, which generates, runs where generation does unless it has a place of its own."""
-        if kind == "search" and kind not in self.places:
-            kind = "generate"
+    def place(self, spec: Spec) -> Place:
+        """Where a spec is made; a search, which generates, where generation is unless it has a place of its own."""
+        if isinstance(spec, Generate) and isinstance(spec.model, Source) and spec.model.ref in self.servers:
+            return self.servers[spec.model.ref]
+        kind = "generate" if spec.kind == "search" and "search" not in self.places else spec.kind
         return self.places.get(kind, Place())
+
+    @classmethod
+    def made_of(cls, data: Mapping[str, Any]) -> Machine:
+        """The inverse of `model_dump`."""
+        groups = {name: {key: Place(**p) for key, p in data.get(name, {}).items()} for name in ("places", "servers")}
+        return cls(**{**data, **groups})
 
 
 def load(name: str) -> Machine:
@@ -59,18 +98,40 @@ def _parse(tree: yaml_tree.Tree, path: Path) -> Machine:
     if not isinstance(tree.value, dict):
         raise MicotaError(f"{path} holds no machine profile", fix="begin with `jobs: 1`")
     fields = {key: value for key, value in tree.value.items() if key in ("name", "jobs", "threads")}
-    places = {key: value for key, value in tree.value.items() if key not in fields}
-    known = ["name", "jobs", "threads", *KINDS]
+    places = {key: value for key, value in tree.value.items() if key not in (*fields, "servers")}
+    known = ["name", "jobs", "threads", "servers", *KINDS]
     for key in places:
         if key not in KINDS:
             raise MicotaError(f"unknown key '{key}'", where=tree.where((key,)), fix=suggestion(key, known))
+    made = {kind: _place(tree, (kind,), fields_ or {}, path.parent) for kind, fields_ in places.items()}
+    listed = tree.value.get("servers") or {}
+    if not isinstance(listed, dict):
+        raise MicotaError("'servers' is no mapping", where=tree.where(("servers",)), fix="MODEL: {url: ...}")
+    servers = {
+        model: _place(tree, ("servers", model), {"engine": "openai", **(fields_ or {})}, path.parent)
+        for model, fields_ in listed.items()
+    }
     try:
-        made = {kind: _absolute(Place(**(fields_ or {})), path.parent) for kind, fields_ in places.items()}
-        return Machine(**{"name": path.stem, **fields}, places=made)
+        return Machine(**{"name": path.stem, **fields}, places=made, servers=servers)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = tuple(part for part in first["loc"])
-        raise MicotaError(f"{'.'.join(map(str, where))}: {first['msg']}", where=tree.where(where)) from None
+        raise _wrong(tree, (), error) from None
+
+
+def _place(tree: yaml_tree.Tree, at: tuple[str, ...], fields: dict[str, Any], beside: Path) -> Place:
+    if not isinstance(fields, dict):
+        raise MicotaError(f"'{at[-1]}' is no mapping of fields", where=tree.where(at), fix="write {engine: ...}")
+    try:
+        return _absolute(Place(**fields), beside)
+    except ValidationError as error:
+        raise _wrong(tree, at, error) from None
+
+
+def _wrong(tree: yaml_tree.Tree, at: tuple[str, ...], error: ValidationError) -> MicotaError:
+    first = error.errors()[0]
+    where = (*at, *(str(part) for part in first["loc"]))
+    fix = suggestion(where[-1], Place.model_fields) if first["type"] == "extra_forbidden" else None
+    message = first["msg"].removeprefix("Value error, ")
+    return MicotaError(f"{'.'.join(where)}: {message}", where=tree.where(where), fix=fix)
 
 
 def _absolute(place: Place, beside: Path) -> Place:

@@ -129,18 +129,9 @@ def _state(store: Store, spec: Spec) -> State:
     if manifest:
         word = "done" if store.whole(manifest) else "light"
         return State(spec, word, f"same as {manifest.same_as}" if manifest.same_as else "")
-    if isinstance(spec, Generate) and (count := _pooled(store, spec)):
-        return State(spec, "partial", f"{count} answers are there")
+    if isinstance(spec, Generate) and (counts := generate.pooled(spec, store)) and counts[1]:
+        return State(spec, "partial", f"{counts[1]} answers are there")
     return State(spec, "partial" if (store.work(spec) / "task.json").exists() else "new")
-
-
-def _pooled(store: Store, spec: Generate) -> int:
-    """How many of the wanted answers the pool already has, as far as that can be known now."""
-    content, problems = store.content(spec.model), store.manifest(spec.problems)
-    if content is None or problems is None or not store.whole(problems):
-        return 0
-    rows = store.files(problems) / "rows.jsonl"
-    return int(problems.facts["problems"]) * spec.n - len(generate.missing_from(spec, store, content, rows))
 
 
 def why(store: Store, spec: Spec) -> list[str]:

@@ -44,6 +44,12 @@ class Pool:
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the pool is: the model's content, how it is asked, the first prompt as the model read it."""
+        path = self.folder / "pool.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
     def keys(self) -> Iterable[Key]:
         return self._places.keys()
 
@@ -86,11 +92,17 @@ class Writer:
         self._file: Any = None
 
     def write(self, rows: Iterable[Completion]) -> None:
-        if self._file is None:
-            self._file = open(self._path, "ab")  # noqa: SIM115  (closed by __exit__)
-        self._file.write("".join(row.line() for row in rows).encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            if self._file is None:
+                self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115  (closed by __exit__)
+            _append(self._file, "".join(row.line() for row in rows).encode())
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise MicotaError(
+                f"answers cannot be written: {error.strerror}",
+                where=str(self._path),
+                fix="make room there; what was written before is kept, and the same command goes on",
+            ) from error
 
     def __enter__(self) -> Writer:
         return self
@@ -100,6 +112,12 @@ class Writer:
     ) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def _append(file: Any, data: bytes) -> None:
+    """Write all of it: where the disk ends, the system takes a part first and refuses the rest."""
+    while data:
+        data = data[file.write(data) :]
 
 
 def _lost(key: Key, folder: Path) -> MicotaError:

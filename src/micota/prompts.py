@@ -10,8 +10,9 @@ import re
 from typing import Any
 
 from micota.errors import MicotaError
-from micota.specs import Prompt
+from micota.specs import Prompt, Sampling
 
+THOUGHT = ("<think>", "</think>")
 SENTINEL = "micota-response"
 
 
@@ -32,6 +33,25 @@ def opened_thought(rendered: str) -> str:
     """The piece of a rendered prompt that already belongs to the response: an opened `<think>`, or nothing."""
     found = re.search(r"<think>\s*$", rendered)
     return found[0] if found else ""
+
+
+def answer_begins(text: str, opened: str) -> int:
+    """Where the answer of a response begins: behind its thought; at its end as long as the thought is not closed.
+
+    A response thinks if its prompt's template has opened the thought, or if it begins with `<think>`.
+    """
+    begin, end = THOUGHT
+    if not opened and not text.lstrip().startswith(begin):
+        return 0
+    closed = text.find(end)
+    return len(text) if closed < 0 else closed + len(end)
+
+
+def stop_place(text: str, opened: str, sampling: Sampling) -> int | None:
+    """Where the first stop string begins that ends the response; one inside the thought does not, unless asked to."""
+    begin = 0 if sampling.stop_in_thought else answer_begins(text, opened)
+    places = [place for stop in sampling.stop if (place := text.find(stop, begin)) >= 0]
+    return min(places, default=None)
 
 
 def prompt_ids(tokenizer: Any, text: str, system: str | None, mode: str = "chat") -> list[int]:

@@ -239,7 +239,7 @@ class _Reader:
         key = (word, what)
         if key not in self._literals:
             try:
-                here = what == "grader" or word.startswith(("./", "../", "/", "~", "lab:"))
+                here = what == "grader" or word.startswith(("./", "../", "/", "~", "lab:", sources.ENDPOINT))
                 made = sources.local(word, what, self._beside) if here else self._lock.source(word, what)
             except MicotaError as error:
                 raise MicotaError(error.what, where=self._tree.where(path), why=error.why, fix=error.fix) from None

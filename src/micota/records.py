@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "filter"]  # the last: a server refused to say it
 
 
 def text_key(*texts: str) -> str:
@@ -72,6 +72,11 @@ class Completion:
     @classmethod
     def parse(cls, line: str | bytes) -> Completion:
         return cls(**json.loads(line))
+
+
+def solves(verdict: dict[str, Any]) -> bool:
+    """Whether a row of verdicts is on an answer that is correct and whole."""
+    return bool(verdict["verdict"] == "correct" and not verdict["truncated"])
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:

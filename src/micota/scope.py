@@ -11,14 +11,14 @@ from pydantic import ValidationError
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError, suggestion
 from micota.sources import What, is_literal
-from micota.specs import Dial, Merge, Mix, Pretrain, Problems, Select, Source, Spec, Train
+from micota.specs import Dial, Merge, Mix, Pretrain, Problems, Redraw, Select, Source, Spec, Train
 from micota.yaml_tree import Path
 
 T = TypeVar("T")
 Want = Literal["model", "data", "problems"]
 TYPES: dict[Want, tuple[type[Spec], ...]] = {
     "model": (Source, Pretrain, Train, Merge, Dial),
-    "data": (Select, Mix),
+    "data": (Select, Mix, Redraw),
     "problems": (Problems,),
 }
 SOURCES: dict[Want, What] = {"model": "model", "data": "dataset", "problems": "dataset"}

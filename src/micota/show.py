@@ -20,6 +20,7 @@ from micota.stats import accuracy
 from micota.store import Manifest, Store
 
 WIDE = 10  # of a table with more columns only the averages are printed
+KEPT = ("Average", "Seeds", "Truncated", "Looped")
 LONG = 60  # a longer plan is counted by kind, and only what is not done is listed
 COLOURS = {"done": "green", "light": "green", "partial": "yellow", "new": "cyan", "unresolved": "red"}
 
@@ -62,7 +63,7 @@ def _printed(table: page.Table) -> Table:
     """A table of the report for the terminal: errors in one column with their values, columns that say nothing gone."""
     columns = _columns(table)
     if len(columns) > WIDE:
-        columns = [one for i, one in enumerate(columns) if i < table.words or one[0].startswith(("Average", "Seeds"))]
+        columns = [one for i, one in enumerate(columns) if i < table.words or one[0].startswith(KEPT)]
     shown = Table(title=escape(short(table.title)))
     for i, (head, _) in enumerate(columns):
         shown.add_column(escape(short(head)), justify="left" if i < table.words else "right")

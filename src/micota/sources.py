@@ -22,6 +22,8 @@ from micota.store import write_whole
 What = Literal["model", "dataset", "grader"]
 LAB_MODELS = Path(micota.__file__).parent / "lab" / "models"
 LARGE = 64 * 2**20  # bytes: weights of a real model take minutes to hash, at every plan if nobody remembered
+ENDPOINT = "endpoint:"
+TOKENIZER_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.py"]  # all of a model but its weights
 LAB_WORLD = "lab:arithmetic"
 LAB_WORLD_VERSION = "1"  # raise it when the world writes other problems for the same seed
 DATA_FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -29,7 +31,7 @@ DATA_FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "p
 
 def is_literal(word: str) -> bool:
     """Whether a word of a recipe names something made elsewhere, and not a name in the recipe."""
-    return word.startswith(("./", "../", "/", "~", "lab:")) or "/" in word
+    return word.startswith(("./", "../", "/", "~", "lab:", ENDPOINT)) or "/" in word
 
 
 def local(word: str, what: What, beside: Path) -> Source:
@@ -38,6 +40,8 @@ def local(word: str, what: What, beside: Path) -> Source:
         return _grader(word, beside)
     if word.startswith("lab:"):
         return _lab(word, what)
+    if word.startswith(ENDPOINT):
+        return _endpoint(word, what)
     path = Path(os.path.abspath(beside / Path(word).expanduser()))
     if not path.exists():
         raise MicotaError(f"there is no {'folder' if what == 'model' else 'file'} {path}", fix="check the path")
@@ -74,9 +78,26 @@ def fetch(source: Source, what: What) -> Path:
     """The local folder of a model or data set, downloaded from the Hub where it is not local."""
     if source.path:
         return Path(source.path)
+    if source.ref.startswith(ENDPOINT):
+        raise MicotaError(
+            f"'{source.ref}' is a model behind a server: its weights are not here",
+            fix=f"name its server in the machine profile, servers: {{{source.ref}: {{url: ...}}}}, or take a model"
+            " whose weights can be had",
+        )
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(source.ref, repo_type=what, revision=source.revision))
+
+
+def fetch_tokenizer(source: Source) -> Path | None:
+    """A folder with a model's tokenizer and configuration, downloaded without the weights; None for an endpoint."""
+    if source.ref.startswith(ENDPOINT):
+        return None
+    if source.path:
+        return Path(source.path)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(source.ref, revision=source.revision, allow_patterns=TOKENIZER_FILES))
 
 
 def hub_revision(ref: str, what: What) -> str | None:
@@ -120,6 +141,13 @@ class Lock:
     def save(self) -> None:
         if self.revisions:
             self.path.write_text(json.dumps(self.revisions, indent=1, sort_keys=True) + "\n")
+
+
+def _endpoint(word: str, what: What) -> Source:
+    """`endpoint:NAME`, or `endpoint:NAME@VERSION` where the user knows that what answers has changed."""
+    if what != "model" or not word.removeprefix(ENDPOINT).partition("@")[0]:
+        raise MicotaError(f"'{word}' is no model behind a server", fix="write endpoint:NAME, the model's name there")
+    return Source(ref=word, revision="endpoint")
 
 
 def _lab(word: str, what: What) -> Source:

@@ -52,6 +52,11 @@ def accuracy(correct: int, n: int) -> tuple[float, float]:
     return share, math.sqrt(share * (1 - share) / (n - 1)) if n > 1 else math.nan
 
 
+def pass_at(k: int, n: int, correct: int) -> float:
+    """The unbiased estimate of pass@k from n >= k samples: 1 - C(n - c, k) / C(n, k) (Chen et al., 2021, eq. 1)."""
+    return 1 - math.comb(n - correct, k) / math.comb(n, k)
+
+
 def interval(*sets: Sequence[float]) -> Estimate:
     """The unweighted mean over problem sets of the mean of each set's units; t interval.
 

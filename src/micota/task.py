@@ -72,7 +72,7 @@ class Task:
 
     @property
     def place(self) -> Place:
-        return self.machine.place(self.spec.kind)
+        return self.machine.place(self.spec)
 
     def input(self, spec: Spec) -> Input:
         return self.inputs[spec.digest]
@@ -84,6 +84,10 @@ class Task:
     def model(self, spec: Spec) -> Path:
         """The folder of an input model; one of the Hub is downloaded."""
         return sources.fetch(spec, "model") if isinstance(spec, Source) else self._files(spec)
+
+    def tokenizer(self, spec: Spec) -> Path | None:
+        """A folder that has the tokenizer of an input model; the weights may be missing there. Of an endpoint None."""
+        return sources.fetch_tokenizer(spec) if isinstance(spec, Source) else self._files(spec)
 
     def _files(self, spec: Spec) -> Path:
         files = self.input(spec).files
@@ -99,7 +103,9 @@ class Task:
             "spec": to_json(self.spec),
             "inputs": inputs,
             "store": str(self.store.root),
-            "machine": self.machine.model_dump(exclude={"places": {"__all__": {"prefix"}}}),
+            "machine": self.machine.model_dump(
+                exclude={"places": {"__all__": {"prefix"}}, "servers": {"__all__": {"prefix"}}}
+            ),
         }
         write_whole(self.work / "task.json", data)
         return self.work
@@ -112,7 +118,5 @@ def load(work: Path) -> Task:
         digest: Input(i["content"], Path(i["files"]) if i["files"] else None, tuple(i["pools"]))
         for digest, i in data["inputs"].items()
     }
-    machine = Machine(**{**data["machine"], "places": {k: Place(**p) for k, p in data["machine"]["places"].items()}})
-    return Task(
-        from_json(data["spec"]), work, inputs, Store(Path(data["store"])), machine, Progress(work / "progress.json")
-    )
+    store, progress = Store(Path(data["store"])), Progress(work / "progress.json")
+    return Task(from_json(data["spec"]), work, inputs, store, Machine.made_of(data["machine"]), progress)

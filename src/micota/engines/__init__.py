@@ -25,13 +25,30 @@ class Engine(Protocol):
         """The completions, in groups as they are finished; every request is answered once."""
         ...
 
+    def close(self) -> None:
+        """Give back the memory, processes and connections that it holds."""
+        ...
 
-def open_engine(spec: Generate, model: Path, place: Place, threads: int, stop: Event | None = None) -> Engine:
-    """The engine that the machine profile names, with the model loaded. Once `stop` is set it raises Stopped soon."""
+
+def open_engine(spec: Generate, model: Path | None, place: Place, threads: int, stop: Event | None = None) -> Engine:
+    """The engine that the machine profile names. Once `stop` is set it raises Stopped soon.
+
+    `model` is the model's folder; for a server one that has the tokenizer is enough, and an endpoint has none.
+    """
+    stop = stop or Event()
     if place.engine == "scripted":
         from micota.engines.scripted import Scripted
 
         return Scripted(spec, place)
+    if place.engine == "openai":
+        from micota.engines.openai import OpenAI
+
+        return OpenAI(spec, model, place, stop)
+    assert model is not None, "only servers and scripts answer without weights"
+    if place.engine == "vllm":
+        from micota.engines.vllm import Vllm
+
+        return Vllm(spec, model, place, threads, stop)
     from micota.engines.transformers import Transformers
 
-    return Transformers(spec, model, place, threads, stop or Event())
+    return Transformers(spec, model, place, threads, stop)

@@ -38,6 +38,8 @@ class Scripted:
     def render(self, request: Request) -> str:
         return request.prompt
 
+    def close(self) -> None: ...
+
     def answer(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
         yield [self._one(request) for request in requests]
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from micota.engines.reading import Reading, context_of
 from micota.errors import MicotaError, Stopped
 from micota.machine import Place
-from micota.prompts import eos_ids, opened_thought, prompt_ids, render
+from micota.prompts import eos_ids, stop_place
 from micota.records import Completion, Request
 from micota.specs import Generate
 
@@ -44,11 +45,12 @@ class Transformers:
         self._spec, self._stop = spec, stop
         self._name = f"transformers {transformers.__version__}"
         trust = spec.trust_remote_code
-        self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=trust)
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=trust)
         load = self._shape if empty else transformers.AutoModelForCausalLM.from_pretrained
         loaded = load(model, dtype=getattr(torch, spec.precision), trust_remote_code=trust)
         self._model: Any = loaded.to(place.device).eval()
-        self._eos = eos_ids(self._model.generation_config, self._tokenizer)
+        self._reading = Reading(spec, tokenizer, context_of(self._model.config))
+        self._eos = self._reading.ends(eos_ids(self._model.generation_config, tokenizer))
 
     def _shape(self, folder: Path, dtype: Any, trust_remote_code: bool) -> Any:
         """The model that a folder describes, its weights still to be written; no file of weights is read."""
@@ -84,15 +86,18 @@ class Transformers:
             raise MicotaError(f"the weights lack the tensor {missing[0]}")
 
     def render(self, request: Request) -> str:
-        return render(self._tokenizer, request.prompt, self._spec.prompt.system, self._spec.prompt.mode)
+        return self._reading.render(request)
+
+    def close(self) -> None:
+        self._model = None
 
     def answer(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
         """Rounds of growing length: rows that have ended leave, the others go on with what they wrote as prompt."""
         rows = [self._row(request) for request in requests]
-        length, limit = FIRST_ROUND, self._spec.sampling.max_tokens
+        length = FIRST_ROUND
         while rows:
-            self._extend(rows, min(length, limit - len(rows[0].new)))
-            done = [row for row in rows if row.ended or len(row.new) >= limit]
+            self._extend(rows, min(length, *(row.limit - len(row.new) for row in rows)))
+            done = [row for row in rows if row.ended or len(row.new) >= row.limit]
             rows = [row for row in rows if row not in done]
             length *= 2
             if done:
@@ -101,8 +106,9 @@ class Transformers:
     def _row(self, request: Request) -> _Row:
         import torch
 
-        seed = request.seed(self._spec.sampling.seed)
-        return _Row(request, self._ids(request), torch.Generator().manual_seed(seed))
+        seed, ids = request.seed(self._spec.sampling.seed), self._reading.ids(request)
+        generator = torch.Generator().manual_seed(seed)
+        return _Row(request, ids, self._reading.opened(request), self._reading.room(ids), generator)
 
     def _extend(self, rows: list[_Row], tokens: int) -> None:
         """Generate up to `tokens` new tokens for each row and note which rows have ended."""
@@ -114,22 +120,10 @@ class Transformers:
         for row, new in zip(rows, out[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
             end = next((i for i, token in enumerate(new) if token in self._eos), None)
             row.new += new if end is None else new[: end + 1]
-            stopped = any(stop in self._text(row) for stop in self._spec.sampling.stop)
+            stopped = stop_place(self._text(row), row.opened, self._spec.sampling) is not None
             if stopped and end is not None:
                 row.new.pop()  # the filling behind a stop string, which the row did not write
             row.ended = stopped or end is not None
-
-    def _ids(self, request: Request) -> list[int]:
-        ids = prompt_ids(self._tokenizer, request.prompt, self._spec.prompt.system, self._spec.prompt.mode)
-        room = getattr(self._model.config, "max_position_embeddings", None)
-        if not ids:
-            raise MicotaError(f"the prompt of problem {request.key} has no tokens", fix="check the prompt template")
-        if room is not None and len(ids) >= room:
-            raise MicotaError(
-                f"the prompt of problem {request.key} has {len(ids)} tokens; the model reads {room}",
-                fix="remove that problem from the set, or take a model with a longer context",
-            )
-        return ids
 
     def _pad(self, prompts: list[list[int]]) -> dict[str, Any]:
         import torch
@@ -159,10 +153,36 @@ class Transformers:
         )
         settings: dict[str, Any] = {"generation_config": config, "stopping_criteria": [self._unless_stopped]}
         if sampling.stop:
-            settings["stopping_criteria"].append(_Stops(self._tokenizer, sampling.stop, rows))
+            settings["stopping_criteria"].append(self._stops(rows))
         if sampling.temperature > 0:
             settings["logits_processor"] = LogitsProcessorList(self._draws(rows))
         return settings
+
+    def _stops(self, rows: list[_Row]) -> Any:
+        """Ends a row that holds a stop string. The library's own criterion fails on small vocabularies.
+
+        The last tokens are looked at, and the whole text where they hold one: it may be inside the thought.
+        """
+        import torch
+
+        sampling, decode = self._spec.sampling, self._reading.tokenizer.batch_decode
+        window = max(map(len, sampling.stop)) + 4  # tokens: each is one character at least
+        width = max(len(row.prompt) + len(row.new) for row in rows)
+
+        def ended(row: _Row, tail: str, ids: list[int]) -> bool:
+            if not any(stop in tail for stop in sampling.stop):
+                return False
+            whole = decode([row.new + ids], skip_special_tokens=True, clean_up_tokenization_spaces=False)[0]
+            return stop_place(whole, row.opened, sampling) is not None
+
+        def criterion(input_ids: Any, scores: Any, **_: Any) -> Any:
+            new = [ids[width:] for ids in input_ids.tolist()]
+            tails = [(row.new + ids)[-window:] for row, ids in zip(rows, new, strict=True)]
+            texts = decode(tails, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            found = [ended(row, text, ids) for row, text, ids in zip(rows, texts, new, strict=True)]
+            return torch.tensor(found, device=input_ids.device)
+
+        return criterion
 
     def _unless_stopped(self, input_ids: Any, scores: Any, **_: Any) -> Any:
         """Asked at every token: a batch may take many minutes, a request to stop must not."""
@@ -186,53 +206,39 @@ class Transformers:
 
     def _text(self, row: _Row) -> str:
         kept = row.new[:-1] if row.new and row.new[-1] in self._eos else row.new
-        return str(self._tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        decode = self._reading.tokenizer.decode
+        return str(decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def _completion(self, row: _Row) -> Completion:
         """The row's text without its end token or from its stop string on; what has neither ran into the limit."""
         text, request = self._text(row), row.request
-        cuts = [text.find(stop) for stop in self._spec.sampling.stop if stop in text]
         return Completion(
             request.key,
             request.sample,
             request.prompt,
-            text[: min(cuts)] if cuts else text,
+            text[: stop_place(text, row.opened, self._spec.sampling)],
             "stop" if row.ended else "length",
             len(row.prompt),
             len(row.new),
             self._name,
-            opened_thought(self.render(request)),
+            row.opened,
         )
 
 
 @dataclass(eq=False)
 class _Row:
-    """One request on its way: its prompt's tokens, the new ones (end token included), its random numbers."""
+    """One request on its way: its prompt's tokens, the new ones (end token included), its random numbers.
+
+    `opened` is the thought that the prompt has opened, `limit` the new tokens at most.
+    """
 
     request: Request
     prompt: list[int]
+    opened: str
+    limit: int
     generator: Any
     new: list[int] = field(default_factory=list)
     ended: bool = False
-
-
-class _Stops:
-    """Ends a row whose last tokens hold a stop string. The library's own fails on small vocabularies."""
-
-    def __init__(self, tokenizer: Any, stops: Sequence[str], rows: Sequence[_Row]) -> None:
-        self._tokenizer, self._stops = tokenizer, stops
-        self._window = max(map(len, stops)) + 4  # tokens: each is one character at least
-        width = max(len(row.prompt) + len(row.new) for row in rows)
-        self._begins = [width - len(row.new) for row in rows]  # where the response begins: a prompt stops nothing
-
-    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        import torch
-
-        first = input_ids.shape[1] - self._window
-        tails = [row[max(begin, first) :] for row, begin in zip(input_ids.tolist(), self._begins, strict=True)]
-        texts = self._tokenizer.batch_decode(tails, clean_up_tokenization_spaces=False)
-        found = [any(stop in text for stop in self._stops) for text in texts]
-        return torch.tensor(found, device=input_ids.device)
 
 
 class _Gumbel:

@@ -19,6 +19,9 @@ ERROR = (
     "error of 0 says only that all problems agree. Bold and underlined: the highest and second highest of the arms, "
     "which is no test of their difference."
 )
+RUNAWAYS = (
+    " Truncated (cut at the limit) and looped (ending in the same piece again and again) in percent of the responses."
+)
 
 
 def main(results: Results) -> tuple[Table, ...]:
@@ -63,17 +66,23 @@ def _overview(results: Results, found: list[Model], key: str, name: str, beside:
     several = len(sets) > 1
     head = ["Model", *names, *(of("Average", one, by) for one in by if several)]
     head += [*(of("sd over seeds", one, by) for one in by), "Seeds"] if _seeded(found) else []
+    head += ["Truncated", "Looped"]
 
     def row(model: Model) -> Row:
         cells = [with_error(model.accuracy([data], one)) for data, one in pairs]
         cells += [with_error(model.accuracy(sets, one)) for one in by if several]
         if _seeded(found):
             cells += [percent(sd(list(model.over_seeds(sets, one).values()))) for one in by] + [_seeds(model, sets)]
+        cells += [
+            percent(mean([_cut(model, data) for data in sets])),
+            percent(mean([_looped(model, data) for data in sets])),
+        ]
         return (Cell(model.title), *cells, *([Cell(paper.accuracy(model.role, model.spec))] if beside else []))
 
     width = len(pairs) + (len(by) if several else 0)
     rows = _rows(found, row, range(1, 1 + width))
     average = " The average is the unweighted mean of the sets." if several else ""
+    average += RUNAWAYS
     return Table(key, name, (*head, *([PAPER] if beside else [])), rows, _caption(ERROR + average, beside))
 
 
@@ -84,7 +93,8 @@ def _detail(results: Results, found: list[Model], data: str, key: str, name: str
     for one in by:
         head += [of("Accuracy", one, by), of("± s.e.", one, by)]
         head += [of("sd over seeds", one, by)] if _seeded(found) else []
-    head += ["n", *(["Seeds"] if _seeded(found) else []), "Mean tokens", "± s.e. of tokens", "Truncated", "No answer"]
+    head += ["n", *(["Seeds"] if _seeded(found) else []), "Mean tokens", "± s.e. of tokens"]
+    head += ["Truncated", "Looped", "No answer"]
     benchmark = next((one.completions.problems.benchmark for model in found for one in model.of(data)), None)
 
     def row(model: Model) -> Row:
@@ -98,17 +108,31 @@ def _detail(results: Results, found: list[Model], data: str, key: str, name: str
 
     width = 3 if _seeded(found) else 2
     rows = _rows(found, row, range(1, 1 + width * len(by), width))
-    said = f"{ERROR} Truncated and no answer in percent of the responses, no answer by {title(by[0])}."
+    said = f"{ERROR}{RUNAWAYS} No answer in percent of them too, by {title(by[0])}."
     return Table(key, name, (*head, *(["Paper"] if beside else [])), rows, _caption(said, beside))
 
 
 def _about(model: Model, data: str, by: Sequence[str], seeded: bool) -> list[Cell]:
-    """n, seeds, mean tokens with its error, shares that are truncated and without an answer."""
+    """n, seeds, mean tokens with its error, shares that are truncated, that loop and that are without an answer."""
     lengths = interval(by_problem(model.tokens(data)))
-    cut = mean(list(model.observed(data, None, lambda row: row.truncated).values()))
     silent = mean(list(model.observed(data, by[0], lambda row: row.verdict == "no_answer").values()))
     counted = [count(lengths.n or None), *([Cell(model.seeds(data))] if seeded else [])]
-    return [*counted, number(lengths.value), number(lengths.error), percent(cut), percent(silent)]
+    return [
+        *counted,
+        number(lengths.value),
+        number(lengths.error),
+        *map(percent, (_cut(model, data), _looped(model, data), silent)),
+    ]
+
+
+def _cut(model: Model, data: str) -> float:
+    """The share of responses that ran into the limit."""
+    return mean(list(model.observed(data, None, lambda row: row.truncated).values()))
+
+
+def _looped(model: Model, data: str) -> float:
+    """The share of responses that end in a loop."""
+    return mean(list(model.observed(data, None, lambda row: row.looped).values()))
 
 
 def _rows(found: list[Model], row: Callable[[Model], Row], columns: Iterable[int]) -> tuple[Row, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 from micota.recipe import Evaluation, Recipe
 from micota.records import read_rows
 from micota.report.made import learnt_from
-from micota.specs import Data, Dial, Generate, Select, Source, Spec, Train
+from micota.specs import Data, Dial, Generate, Redraw, Select, Source, Spec, Train
 from micota.store import Manifest, Store
 
 ROLES = {
@@ -39,6 +39,7 @@ class Graded:
     verdict: str
     tokens: int
     truncated: bool
+    looped: bool = False
 
     @property
     def correct(self) -> bool:
@@ -148,12 +149,12 @@ class Results:
 
 
 def _graded(row: dict[str, Any]) -> Graded:
-    return Graded(row["key"], row["sample"], row["verdict"], row["tokens"], row["truncated"])
+    return Graded(row["key"], row["sample"], row["verdict"], row["tokens"], row["truncated"], row.get("looped", False))
 
 
 def _writer(learnt: Data | None) -> Spec | None:
     """The model that wrote what an arm learns; of a mixture none."""
-    return learnt.completions.model if isinstance(learnt, Select) else None
+    return learnt.completions.model if isinstance(learnt, Select | Redraw) else None
 
 
 def _assistant(long: Spec) -> dict[str, str]:

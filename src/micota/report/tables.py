@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from micota.report import accuracy, claims, cost, density, dial, funnel, pivotal, reflection
+from micota.report import accuracy, claims, cost, density, dial, funnel, pivotal, reflection, samples
 from micota.report.page import Section
 from micota.report.results import Results
 
@@ -22,7 +22,7 @@ def sections(results: Results) -> tuple[Section, ...]:
     parts = (funnel.problems, funnel.data, funnel.mixtures, funnel.trainings)
     made = (
         Section(HOLDS, claims.summary(results), (*claims.table(results), *claims.table(results, "tokens"))),
-        Section(MAIN, missing(results), (*accuracy.main(results), *reflection.table(results))),
+        Section(MAIN, missing(results), (*accuracy.main(results), *samples.table(results), *reflection.table(results))),
         Section(TOKENS, "", accuracy.matched(results)),
         Section(PIVOTAL, "", (*pivotal.changes(results), *pivotal.gains(results))),
         Section(ABLATION, "", accuracy.ablation(results)),

@@ -7,6 +7,7 @@ fast it is made. Bump a kind's VERSION when its meaning changes.
 
 from micota.specs.asking import DEFAULT_PROMPT, Prompt, Sampling
 from micota.specs.dialling import Dial, Probe, Search, Target
+from micota.specs.given import Problems, Source
 from micota.specs.kinds import (
     GRADERS,
     Bpc,
@@ -15,9 +16,8 @@ from micota.specs.kinds import (
     Mix,
     Part,
     Precision,
-    Problems,
+    Redraw,
     Select,
-    Source,
     Train,
     Verify,
 )
@@ -45,6 +45,7 @@ __all__ = [
     "Probe",
     "Problems",
     "Prompt",
+    "Redraw",
     "Sampling",
     "Search",
     "Select",

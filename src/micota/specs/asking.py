@@ -20,6 +20,13 @@ class Sampling(Value):
     max_tokens: int = Field(16_384, ge=1, description="new tokens at most, by the generating model's tokenizer")
     seed: int = 0
     stop: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    stop_in_thought: bool = Field(False, description="stop strings end a thought too, as in the paper's harness")
+
+    @model_validator(mode="after")
+    def _stops_say_something(self) -> Sampling:
+        if "" in self.stop:
+            raise ValueError("a stop string is empty: nothing would ever be written")
+        return self
 
     @model_validator(mode="before")
     @classmethod

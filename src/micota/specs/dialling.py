@@ -11,7 +11,8 @@ from micota.merging import Method, Rescale
 from micota.merging.settings import THINNING
 from micota.specs import choosing
 from micota.specs.asking import Prompt, Sampling
-from micota.specs.kinds import Generate, Merge, Precision, Problems, Verify, check_thinning
+from micota.specs.given import Problems
+from micota.specs.kinds import Generate, Merge, Precision, Verify, check_thinning
 from micota.specs.spec import Choice, Spec, Value
 
 if TYPE_CHECKING:

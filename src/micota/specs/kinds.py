@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -10,8 +11,10 @@ from pydantic import Field, model_validator
 from micota.merging import Method, Rescale
 from micota.merging.settings import THINNING
 from micota.scoring import EXACT_VERSION, SEMANTIC_VERSION
+from micota.specs import redrawing
 from micota.specs.asking import Prompt, Sampling
-from micota.specs.spec import Spec, Value, plain, sha
+from micota.specs.given import Problems, Source
+from micota.specs.spec import Choice, Spec, Value, plain, sha
 
 if TYPE_CHECKING:
     from micota.specs.table import Data, Model
@@ -20,42 +23,12 @@ GRADERS = {"semantic": SEMANTIC_VERSION, "exact_match": EXACT_VERSION}
 Precision = Literal["bfloat16", "float16", "float32"]
 
 
-class Source(Spec):
-    """A model or data set made elsewhere: a Hub id, a folder or file, or `lab:NAME`.
-
-    `revision` is the Hub's commit, or the hash of a local folder's content; of a local one only that is identity.
-    `path` says where a local one lies.
-    """
-
-    kind: ClassVar[str] = "source"
-    ref: str
-    revision: str | None = None
-    path: str | None = None
-
-    @property
-    def own_fields(self) -> dict[str, Any]:
-        return {"content": self.revision} if self.path else {"ref": self.ref, "revision": self.revision}
-
-
-class Problems(Spec):
-    """A set of problems with their gold answers; exact duplicates are dropped and counted."""
-
-    kind: ClassVar[str] = "problems"
-    source: Source
-    config: str | None = None
-    split: str | None = None
-    problem: str = Field("problem", description="the column that holds the text")
-    answer: str = Field("answer", description="the column that holds the gold answer")
-    n: int | None = Field(None, ge=1, description="the first n only")
-    skip: int = Field(0, ge=0)
-    seed: int = Field(0, description="of a world that makes its problems (lab:arithmetic)")
-    benchmark: str | None = Field(None, description="the benchmark whose rules of extraction hold")
-    decontaminate: Literal["report", "drop"] | None = Field(None, description="what to do with problems of `against`")
-    against: Annotated[tuple[Problems, ...], Field(strict=False)] = ()
-
-
 class Generate(Spec):
-    """A model's answers to problems: samples 0 to n-1 of each."""
+    """A model's answers to problems: samples 0 to n-1 of each.
+
+    With `unless` the last sample is drawn only of problems for which those verdicts on the earlier ones have no correct
+    and whole answer.
+    """
 
     kind: ClassVar[str] = "generate"
     model: Model
@@ -65,9 +38,11 @@ class Generate(Spec):
     n: int = Field(1, ge=1)
     precision: Precision = "bfloat16"
     trust_remote_code: bool = False
+    unless: Verify | None = None
 
     @model_validator(mode="after")
     def _samples_differ(self) -> Generate:
+        assert self.unless is None or self.unless.completions.n == self.n - 1, "one more sample than is graded"
         if self.n > 1 and self.sampling.temperature == 0:
             raise ValueError(f"n is {self.n} at temperature 0: all samples would be equal; set a temperature")
         return self
@@ -108,6 +83,30 @@ class Select(Spec):
     keep: Literal["correct", "all"] = "correct"
     max_tokens: int | None = Field(None, ge=1, description="longer responses are dropped (L_max)")
     duplicates: Literal["drop", "keep"] = "drop"
+
+
+class Redraw(Spec):
+    """Training data for which each problem is answered until an answer is verified, at most so often: by `next`."""
+
+    kind: ClassVar[str] = "redraw"
+    completions: Generate
+    at_most: int = Field(ge=2, description="answers to a problem")
+    by: str = "semantic"
+    grader: Source | None = None
+    duplicates: Literal["drop", "keep"] = "drop"
+
+    @property
+    def version(self) -> str:
+        return f"{self.VERSION}.{GRADERS.get(self.by, 0)}"
+
+    @model_validator(mode="after")
+    def _draws(self) -> Redraw:
+        if self.completions.sampling.temperature == 0:
+            raise ValueError("until: verified draws again at temperature 0: it would get the same; set a temperature")
+        return self
+
+    def next(self, results: Mapping[str, Mapping[str, Any]]) -> tuple[Spec, ...] | Choice | None:
+        return redrawing.next_round(self, results)
 
 
 class Part(Value):

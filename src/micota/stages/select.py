@@ -45,6 +45,8 @@ def _why_not(spec: Select, row: dict[str, Any], verdict: str, seen: set[str]) ->
     """The reason to drop an answer, or None. One that ran into the limit has no end to learn."""
     if row["finish"] == "length":
         return "truncated"
+    if row["finish"] == "filter":
+        return "filtered"
     if spec.max_tokens is not None and row["tokens"] > spec.max_tokens:
         return "too_long"
     if spec.keep == "correct" and verdict != "correct":

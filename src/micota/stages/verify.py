@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from micota.records import Completion, read_rows, write_rows
+from micota.records import Completion, read_rows, solves, write_rows
 from micota.scoring import Grade, Grader, Item, Verdict
 from micota.sources import grader
 from micota.specs import Source, Verify
@@ -19,7 +19,7 @@ AT_ONCE = 256
 
 
 def run(task: Task) -> Result:
-    """Write rows {key, sample, verdict, answer, reason, truncated, tokens}."""
+    """Write rows {key, sample, verdict, answer, reason, truncated, tokens}, and `looped` where it is so."""
     spec = task.spec
     assert isinstance(spec, Verify)
     golds = {row["key"]: row["answer"] for row in read_rows(task.rows(spec.problems))}
@@ -36,7 +36,9 @@ def run(task: Task) -> Result:
     write_rows(task.out / "rows.jsonl", graded)
     verdicts = Counter(row["verdict"] for row in graded)
     tokens = mean([float(row["tokens"]) for row in rows])
-    return Result({"rows": len(rows), "mean_tokens": tokens, "verdicts": dict(verdicts)})
+    unsolved = len(golds.keys() - {row["key"] for row in graded if solves(row)})
+    facts = {"rows": len(rows), "mean_tokens": tokens, "verdicts": dict(verdicts), "unsolved": unsolved}
+    return Result(facts)
 
 
 class _Own:
@@ -74,4 +76,5 @@ def _row(row: dict[str, Any], grade: Grade) -> dict[str, Any]:
         **verdict,
         "truncated": row["finish"] == "length",
         "tokens": row["tokens"],
+        **({"looped": True} if row.get("looped") else {}),
     }

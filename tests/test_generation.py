@@ -1,0 +1,155 @@
+"""`micota generate`: the stage alone, as rows, and as a data set on a Hub; a small server on loopback stands for it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import World, problem
+
+from micota.pool import Pool, Writer
+from micota.records import Completion
+
+
+def generate(folder: Path, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Answers of the scripted engine to the training problems of the world in a folder."""
+    answers = {"engine": "scripted", "script": "./answers.jsonl"}
+    (folder / "machine.yaml").write_text(f"jobs: 1\ngenerate: {json.dumps(answers)}\n")
+    words = ["generate", "./models/teacher", "train.jsonl", "--out", "made/rows.jsonl", "--machine", "machine.yaml"]
+    command = [sys.executable, "-m", "micota", *words, "--set", 'prompt="{problem}"', *more]
+    return subprocess.run(
+        command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "made" / "rows.jsonl").read_text().splitlines()]
+
+
+def test_rows_hold_problem_gold_and_response_and_a_second_call_makes_nothing(world: World) -> None:
+    done = generate(world.folder, "--limit", "5")
+    assert done.returncode == 0, done.stderr
+    assert "5 answers: made/rows.jsonl" in done.stdout
+    found = rows(world.folder)
+    wanted = {problem(i)["problem"]: problem(i)["answer"] for i in range(5)}
+    assert {row["problem"]: row["gold"] for row in found} == wanted
+    assert all(row["response"].endswith(r"\boxed{" + row["gold"] + "}") for row in found)
+    assert {row["finish_reason"] for row in found} == {"stop"}
+    assert "begin" not in generate(world.folder, "--limit", "5").stdout
+    more = generate(world.folder, "--temperature", "1", "--n", "2", "--max-tokens", "9")
+    assert more.returncode == 0, more.stderr
+    assert sorted((row["key"], row["sample"]) for row in rows(world.folder))[1][1] == 1
+    assert len(rows(world.folder)) == 16
+
+
+def test_the_rows_can_be_graded_and_the_recipe_beside_them_planned(world: World) -> None:
+    generate(world.folder)
+    graded = world.folder / "graded.jsonl"
+    command = [sys.executable, "-m", "micota", "grade", "made/rows.jsonl", "--out", str(graded)]
+    subprocess.run(command, cwd=world.folder, check=True, capture_output=True)
+    assert all(json.loads(line)["exact_match"] == 1 for line in graded.read_text().splitlines())
+    command = [sys.executable, "-m", "micota", "plan", "made/rows.yaml"]
+    planned = subprocess.run(command, cwd=world.folder, check=True, capture_output=True, text=True).stdout
+    assert "new" not in planned
+
+
+def test_mistakes_are_said(world: World) -> None:
+    done = generate(world.folder, "--set", "sampling.top_q=1")
+    assert done.returncode == 2
+    assert "unknown key 'top_q'" in done.stderr
+
+
+class Hub:
+    """What a Hub answers when a data set is pushed: it keeps the files of the commit."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.created: dict[str, Any] = {}
+        self.refuses = False
+
+
+@pytest.fixture
+def hub() -> Iterator[tuple[Hub, str]]:
+    there = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+        def do_GET(self) -> None:
+            self.reply({"sha": "0" * 40, "id": "me/answers", "siblings": []})
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if there.refuses:
+                self.reply({"error": "Invalid username or password."}, 401)
+            elif self.path == "/api/repos/create":
+                there.created = json.loads(body)
+                self.reply({"url": f"{address}/datasets/me/answers"})
+            elif "/preupload/" in self.path:
+                names = [file["path"] for file in json.loads(body)["files"]]
+                self.reply({"files": [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]})
+            elif "/commit/" not in self.path:
+                self.reply({"errors": [], "warnings": []})  # it looks at the card before
+            else:
+                for line in map(json.loads, body.splitlines()):
+                    if line["key"] == "file":
+                        there.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                self.reply(
+                    {"commitUrl": f"{address}/datasets/me/answers/commit/1", "commitOid": "1" * 40, "success": True}
+                )
+
+        def reply(self, data: Any, code: int = 200) -> None:
+            body = json.dumps(data).encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    yield there, address
+    server.shutdown()
+    server.server_close()
+
+
+def test_pushed_rows_come_with_a_card(world: World, hub: tuple[Hub, str]) -> None:
+    there, address = hub
+    home = {"HF_ENDPOINT": address, "HF_TOKEN": "hf_none", "HF_HOME": str(world.folder / "hf")}
+    done = generate(world.folder, "--push", "me/answers", **home)
+    assert done.returncode == 0, done.stderr
+    assert "pushed: " in done.stdout
+    assert there.files["rows.jsonl"] == (world.folder / "made" / "rows.jsonl").read_bytes()
+    text = there.files["README.md"].decode()
+    assert text.startswith("---\ntask_categories: [text-generation]")
+    assert "8 answers, 1 to each problem" in text
+    assert "````text\n10" in text  # the first prompt
+    assert "| `finish_reason` |" in text
+    assert there.created["visibility"] == "private"
+    there.refuses = True
+    refused = generate(world.folder, "--push", "me/answers", **home)
+    assert refused.returncode == 2
+    assert "cannot be pushed to me/answers" in refused.stderr
+    assert "hf_none" not in refused.stderr
+
+
+def test_the_first_prompt_is_known_also_where_all_answers_were_there(world: World) -> None:
+    generate(world.folder)
+    shown = subprocess.run(
+        [sys.executable, "-m", "micota", "show", "rows/answers"], cwd=world.folder, capture_output=True, text=True
+    )
+    assert "first_prompt: '10" in shown.stdout
+    answer = Completion("a" * 16, 0, "p", "t", "stop", 1, 1, "e")
+    with Writer(world.folder / "pool", {"first_prompt": "as it was read"}) as writer:
+        writer.write([answer])
+    assert Pool(world.folder / "pool").about["first_prompt"] == "as it was read"

@@ -1,0 +1,153 @@
+"""Several samples: drawn again until one is verified, avg@n and pass@k, and responses that run away."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections import Counter
+from typing import Any
+
+import pytest
+from conftest import World, kinds, problem
+
+from micota.errors import MicotaError
+from micota.loops import loops
+from micota.report.files import write
+from micota.report.page import Table
+from micota.report.results import Results
+from micota.report.samples import table
+from micota.report.tables import sections
+from micota.specs import Generate, Redraw, Select
+from micota.stats import mean, pass_at
+
+AGAIN = "let.long-cot.distil={from: teacher, data: train-set, until: verified, at_most: 3}"
+WARM = "defaults.distil.sampling={max_tokens: 12, temperature: 1.0}"
+
+
+def answered(world: World, right: dict[int, int]) -> None:
+    """Problem i is answered rightly from sample right[i] on, wrongly before; others always rightly."""
+    rows = []
+    for i, sample in itertools.product(range(60), range(5)):
+        one = problem(i)
+        answer = one["answer"] if sample >= right.get(i, 0) else "999"
+        rows.append({"problem": one["problem"], "sample": sample, "text": f"try {sample}: \\boxed{{{answer}}}"})
+    (world.folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def pooled(world: World) -> Counter[int]:
+    """How many answers the pools have, by sample."""
+    lines = (line for path in world.store.root.glob("pools/*/*.jsonl") for line in path.read_text().splitlines())
+    return Counter(json.loads(line)["sample"] for line in lines)
+
+
+def test_only_unverified_problems_are_asked_again_and_as_long_as_it_needs(world: World) -> None:
+    answered(world, {0: 1, 1: 2, 2: 2, 3: 9})  # of 8 problems 4 at once, 1 at the second, 2 at the third try, 1 never
+    made = world.run(WARM, AGAIN, only="long-cot")
+    assert kinds(made) == ["generate"] * 3 + ["problems"] + ["select"] + ["verify"] * 3
+    assert pooled(world) == {0: 8, 1: 4, 2: 3}
+    manifest = world.store.manifest(world.load(WARM, AGAIN).named("long-cot"))
+    assert manifest is not None
+    assert manifest.facts["left"] == [4, 3, 1]
+    assert (manifest.facts["kept"], manifest.facts["answers"]) == (7, 15)
+    assert manifest.made["linked"] == "3 rounds, 1 problems without a verified answer"
+    again = world.run(WARM, AGAIN, only="long-cot")
+    assert (again.executed, again.linked) == ([], [])
+
+
+def test_it_ends_as_soon_as_nothing_is_left_and_a_student_learns_from_it(world: World) -> None:
+    answered(world, {0: 1})
+    world.run(WARM, AGAIN, only="strong")
+    assert pooled(world) == {0: 8, 1: 1}
+    facts = world.store.manifest(world.load(WARM, AGAIN).named("strong"))
+    assert facts is not None
+    assert facts.facts["examples"] == 8
+
+
+def test_the_report_counts_all_rounds_of_it(world: World) -> None:
+    answered(world, {0: 1, 1: 9})
+    world.run(WARM, AGAIN)
+    path = write(world.load(WARM, AGAIN), world.store)
+    (row,) = [line for line in (path.parent / "tables" / "funnel.csv").read_text().splitlines() if "long-cot" in line]
+    assert row.startswith("long-cot,teacher,8,11,")  # problems, answers
+    assert "Strong Teacher CoT" in path.read_text()
+
+
+def test_more_tries_ask_only_for_what_is_still_owed(world: World) -> None:
+    answered(world, {3: 4})
+    world.run(WARM, AGAIN, only="long-cot")
+    world.run(WARM, AGAIN.replace("3}", "5}"), only="long-cot")
+    assert pooled(world) == {0: 8, 1: 1, 2: 1, 3: 1, 4: 1}
+
+
+def test_the_first_round_is_the_plain_generation(world: World) -> None:
+    redraw = world.load(WARM, AGAIN).named("long-cot")
+    plain = world.load(WARM).named("long-cot")
+    assert isinstance(redraw, Redraw) and isinstance(plain, Select)
+    assert redraw.completions.digest == plain.completions.digest
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("until: verified, at_most: 3", "set a temperature"),
+        ("until: verified, at_most: 1, sampling: {temperature: 1.0}", "greater than or equal to 2"),
+        ("until: verified, sampling: {temperature: 1.0}", "drawing again is said with both"),
+        ("until: verified, at_most: 3, n: 2, sampling: {temperature: 1.0}", "'n' does not go with"),
+    ],
+)
+def test_what_cannot_be_drawn_again_is_refused(world: World, fields: str, message: str) -> None:
+    with pytest.raises(MicotaError, match=message):
+        world.load(f"let.long-cot.distil={{from: teacher, data: train-set, {fields}}}")
+
+
+def test_pass_at_k_is_the_chance_over_all_choices_of_k_samples() -> None:
+    for n in range(1, 7):
+        for correct, k in itertools.product(range(n + 1), range(1, n + 1)):
+            tries = [True] * correct + [False] * (n - correct)
+            chosen = list(itertools.combinations(tries, k))
+            assert pass_at(k, n, correct) == pytest.approx(mean([any(some) for some in chosen]))
+
+
+def test_avg_and_pass_stand_in_a_table(world: World) -> None:
+    answered(world, {50: 2, 51: 9, 52: 1})  # of four problems the correct of four samples are 2, 0, 3, 4
+    warm = ["evaluate.n=4", "evaluate.sampling={max_tokens: 12, temperature: 1.0}", "evaluate.models=[instruct]"]
+    world.run(*warm, only="instruct@test-set")
+    (shown,) = table(Results(world.load(*warm), world.store))
+    assert shown.head == ("Model", "Problems", "Samples", "avg@n", "pass@2", "pass@4")
+    row = [cell.value for cell in shown.rows[0]][2:]
+    two = [1 - math.comb(4 - c, 2) / math.comb(4, 2) for c in (2, 0, 3, 4)]
+    assert row == [4, *(pytest.approx(100 * mean(one)) for one in ([0.5, 0, 0.75, 1], two, [1, 0, 1, 1]))]
+
+
+LOOPING = ["Wait, let me check. " * 40, "x" * 500, "So 2.\n" + "Is it 3? No.\n" * 30 + "Is it", "ab " * 2000]
+CALM = ["", "ok", "x" * 50, "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, " * 3, " " * 500 + "4"]
+CALM += ["Wait. " * 100 + "Now the answer follows: it is \\boxed{4}, since two and two make four."]
+CALM += ["".join(f"Step {i}: we add {i} to {i * i}.\n" for i in range(200))]
+
+
+@pytest.mark.parametrize("text", LOOPING)
+def test_a_text_that_ends_in_a_loop_is_found(text: str) -> None:
+    assert loops(text)
+
+
+@pytest.mark.parametrize("text", CALM)
+def test_a_text_that_only_repeats_is_no_loop(text: str) -> None:
+    assert not loops(text)
+
+
+def test_loops_are_counted_beside_what_is_truncated_and_stand_beside_every_score(world: World) -> None:
+    rows: list[dict[str, Any]] = [{"problem": "*", "text": "Hm, wait. " * 99, "finish_reason": "length"}]
+    rows += [{"problem": problem(50)["problem"], "text": r"\boxed{150}"}]
+    (world.folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    only = "evaluate.models=[instruct]"
+    world.run(only, only="instruct@test-set")
+    verdict = world.load(only).named("instruct@test-set")
+    answers = next(child for child in verdict.children if isinstance(child, Generate))
+    manifest = world.store.manifest(answers)
+    assert manifest is not None
+    assert (manifest.facts["truncated"], manifest.facts["looped"]) == (3, 3)
+    tables = [item for one in sections(Results(world.load(only), world.store)) for item in one.items]
+    shown = next(item for item in tables if isinstance(item, Table) and item.key == "table2")
+    places = [shown.head.index(name) for name in ("Truncated", "Looped")]
+    assert [shown.rows[0][i].text for i in places] == ["75.0", "75.0"]
