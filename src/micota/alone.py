@@ -52,9 +52,7 @@ def dial(
     name: Annotated[str | None, typer.Argument(help="One dial of it; else all of them.")] = None,
     machine: MachineName = "laptop",
     set_: Annotated[list[str] | None, typer.Option("--set", help="--set let.ta-mid.dial.max_loss=0.05")] = None,
-    store: Annotated[Path, typer.Option(envvar="MICOTA_STORE", help="Where artifacts are kept.")] = Path(
-        "micota-store"
-    ),
+    store: StoreDir = STORE,
 ) -> None:
     """Turn the dials of a recipe, with what they need and no more; show what was tried and what was chosen."""
     from micota import terminal
