@@ -3,10 +3,10 @@
     python benchmarks/merge.py FOLDER [--shape 1.5b|7b] [--rounds 3] [--mergekit .venv-mergekit/bin/python]
 
 Every round runs, one after the other in a changing order and each as a process of its own: the copy floor (read both
-checkpoints, write one, as many threads as the merge), `micota merge` with inverse_density (one pass over the inputs),
-with L1 (two passes: its floor reads both twice), and mergekit where its Python is given. All but mergekit end with
-fsync. The inputs are in the page cache where they fit (1.5b), and are sparse files for 7b. Reported: wall and CPU
-seconds, peak of anonymous memory, and their ratios to the floor of the same round.
+checkpoints, write one; with one thread, and with as many as the merge), `micota merge` with inverse_density (one pass
+over the inputs), with L1 (two passes: its floor reads both twice), and mergekit where its Python is given. All but
+mergekit end with fsync. The inputs are in the page cache where they fit (1.5b), and are sparse files for 7b. Reported:
+wall and CPU seconds, peak of anonymous memory, and their ratios to the floors of the same round.
 """
 
 from __future__ import annotations
@@ -167,7 +167,10 @@ def contenders(folder: Path, threads: int, mergekit: str | None) -> dict[str, li
     """The command of each, as a process of its own; what it writes goes to FOLDER/out."""
     here, out = [sys.executable, __file__, str(folder), "--threads", str(threads)], str(folder / "out")
     merge = [sys.executable, "-m", "micota", "merge", "--threads", str(threads)]
+    alone = [*here[:-1], "1", "--copy"]
     found = {
+        "floor, one thread": [*alone, "1"],
+        "floor, two passes, one thread": [*alone, "2"],
         "floor": [*here, "--copy", "1"],
         "micota, inverse_density": [*merge, str(config(folder, "inverse_density")), out],
         "floor, two passes": [*here, "--copy", "2"],
@@ -180,17 +183,19 @@ def contenders(folder: Path, threads: int, mergekit: str | None) -> dict[str, li
 
 
 def report(runs: dict[str, list[Run]]) -> None:
-    print(f"{'':26}{'wall s':>8}{'CPU s':>8}{'anon MiB':>10}   ratio to its floor: wall (each round), CPU")
+    print(f"{'medians':32}{'wall s':>8}{'CPU s':>8}{'anon MiB':>10}   wall over the floor's, one thread's; CPU over")
     for name, found in runs.items():
-        floor = runs["floor, two passes" if name.endswith("l1") else "floor"]
-        walls = [run.wall / base.wall for run, base in zip(found, floor, strict=True)]
-        cpus = [run.cpu / base.cpu for run, base in zip(found, floor, strict=True)]
-        middle = [
-            statistics.median(values) for values in zip(*((r.wall, r.cpu, r.anonymous) for r in found), strict=True)
+        floor = "floor, two passes" if "l1" in name or "two" in name else "floor"
+        ratios = [
+            statistics.median(
+                getattr(run, what) / getattr(base, what) for run, base in zip(found, runs[of], strict=True)
+            )
+            for what, of in (("wall", floor), ("wall", f"{floor}, one thread"), ("cpu", floor))
         ]
-        each = " ".join(f"{ratio:.2f}" for ratio in walls)
-        print(f"{name:26}{middle[0]:8.1f}{middle[1]:8.1f}{max(r.anonymous for r in found):10.0f}   "
-              f"{statistics.median(walls):.2f} ({each}), {statistics.median(cpus):.2f}")  # fmt: skip
+        wall, cpu = (statistics.median(getattr(run, what) for run in found) for what in ("wall", "cpu"))
+        each = " ".join(f"{run.wall:.1f}" for run in found)
+        print(f"{name:32}{wall:8.1f}{cpu:8.1f}{max(run.anonymous for run in found):10.0f}   "
+              f"{ratios[0]:.2f}, {ratios[1]:.2f}; {ratios[2]:.2f}   (each: {each})")  # fmt: skip
 
 
 def main() -> None:
