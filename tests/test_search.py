@@ -130,7 +130,5 @@ def test_a_search_runs_where_generation_does_unless_it_has_a_place(world: World)
 
 def test_an_engine_that_cannot_take_weights_is_named_with_what_to_type(world: World) -> None:
     places = {"generate": Place(engine="transformers", batch=3), "search": Place(engine="vllm")}
-    with pytest.raises(
-        StageFailed, match=r"a search cannot put its candidates into the engine vllm"
-    ):
+    with pytest.raises(StageFailed, match=r"a search cannot put its candidates into the engine vllm"):
         world.run(only="ta-mid", machine=Machine(places=places))
