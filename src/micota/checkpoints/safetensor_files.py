@@ -85,7 +85,7 @@ class Checkpoint:
         return self.block(name, 0, entry.numel).reshape(entry.shape)
 
     def block(self, name: str, start: int, stop: int, into: np.ndarray[Any, Any] | None = None) -> torch.Tensor:
-        """Elements [start, stop) of a tensor, flat; in the memory `into` (bytes, at least as many) if it is given."""
+        """Elements [start, stop) of a tensor, flat; in the memory `into` (bytes) if it is given and large enough."""
         import torch
 
         entry = self[name]
@@ -113,7 +113,8 @@ class Checkpoint:
     ) -> np.ndarray[Any, Any]:
         import numpy as np
 
-        data = np.empty(stop - start, dtype=np.uint8) if into is None else into[: stop - start]
+        fits = into is not None and stop - start <= len(into)
+        data = into[: stop - start] if into is not None and fits else np.empty(stop - start, dtype=np.uint8)
         view, done = data.data, 0
         try:
             with entry.file.open("rb", buffering=0) as file:

@@ -34,7 +34,7 @@ class Weights(Protocol):
     """Where an input's tensors come from: `Checkpoint` reads files, `Held` has them in memory."""
 
     def block(self, name: str, start: int, stop: int, into: np.ndarray[Any, Any] | None = None) -> torch.Tensor:
-        """Elements [start, stop) of a tensor, flat; they may lie in `into`, bytes enough for fp64."""
+        """Elements [start, stop) of a tensor, flat; they may lie in `into`, bytes enough for fp32."""
         ...
 
 
@@ -71,7 +71,7 @@ def merge_entries(
         items = (
             (entry, one, *place) for entry, one in zip(entries, merges, strict=True) for place in blocks(entry.numel)
         )
-        for entry, size, seen in in_order(pool, merge, items, 3 * threads):
+        for entry, size, seen in in_order(pool, merge, items, 2 * threads):
             tallies[entry.name].add(seen)
             if progress is not None:
                 progress(size)
@@ -92,7 +92,7 @@ def _look(
     for turn in range(max((len(one.looks) for _, one in merges), default=0)):
         looking = [(entry, one, one.looks[turn]) for entry, one in merges if len(one.looks) > turn]
         items = ((*three, *place) for three in looking for place in blocks(three[0].numel))
-        for look, seen in in_order(pool, see, items, 3 * threads):
+        for look, seen in in_order(pool, see, items, 2 * threads):
             if seen is not None:
                 look.learn(seen)
         for _, _, look in looking:
@@ -105,7 +105,7 @@ def _read(inputs: Sequence[Weights], name: str, start: int, stop: int) -> list[t
 
     memory: list[np.ndarray[Any, Any]] = getattr(_DESK, "memory", [])
     while len(memory) < len(inputs):
-        memory.append(np.empty(8 * BLOCK, dtype=np.uint8))
+        memory.append(np.empty(4 * BLOCK, dtype=np.uint8))
     _DESK.memory = memory
     return [source.block(name, start, stop, into) for source, into in zip(inputs, memory, strict=False)]
 

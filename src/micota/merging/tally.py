@@ -50,12 +50,17 @@ def dot(a: torch.Tensor, b: torch.Tensor) -> float:
     the same. NaN or infinity in either comes out as NaN or infinity.
     """
     import numpy as np
+    import torch
 
     rows = a.numel() // 1024 * 1024
-    head = [t[:rows].view(-1, 1024).numpy() for t in (a, b)]
     tail = [t[rows:].numpy() for t in (a, b)]
     with np.errstate(invalid="ignore", over="ignore"):
-        return float(np.einsum("ij,ij->i", *head).sum(dtype="float64") + np.einsum("i,i->", *tail))
+        rest = float(np.einsum("i,i->", *tail))
+        if a is b:
+            norms = torch.linalg.vector_norm(a[:rows].view(-1, 1024), dim=1)
+            return float(norms.double().square().sum()) + rest
+        head = [t[:rows].view(-1, 1024).numpy() for t in (a, b)]
+        return float(np.einsum("ij,ij->i", *head).sum(dtype="float64")) + rest
 
 
 def facts(tallies: Mapping[str, Tally], labels: Sequence[str]) -> dict[str, Any]:
