@@ -100,6 +100,21 @@ def test_bf16_is_rounded_once() -> None:
     assert (merged != exact.bfloat16()).float().mean() < 1e-3  # fp32 sums next to a rounding boundary
 
 
+@pytest.mark.parametrize("method", ["task_arithmetic", "ties", "dare_linear", "dare_ties"])
+@pytest.mark.parametrize("rescale", ["inverse_density", "l1"])
+def test_one_task_vector_in_bf16_is_what_it_is_in_fp32_rounded_once(method: str, rescale: str) -> None:
+    base, (model,) = pair(ODD, torch.bfloat16)
+    density = 0.6 if method != "task_arithmetic" else 1.0
+    settings = Settings(method, (0.7,), density, 0.9, rescale, False)  # type: ignore[arg-type]
+    lean, wide = Tally(), Tally()
+    merged = merge_tensor("w", base, [model], ["m"], settings, lean)
+    exact = merge_tensor("w", base.float(), [model.float()], ["m"], settings, wide)
+    assert (merged != exact.bfloat16()).float().mean() < 1e-4  # fp32 sums next to a rounding boundary
+    assert ((merged == base) != (exact.bfloat16() == base)).float().mean() < 1e-4
+    assert lean.kept == pytest.approx(wide.kept, rel=1e-3)
+    assert lean.norm(0) == pytest.approx(wide.norm(0), rel=1e-5)
+
+
 def test_result_has_the_base_dtype() -> None:
     base, (model,) = pair(100, torch.float32)
     merged = merge_tensor("w", base.bfloat16(), [model], ["m"], Settings("task_arithmetic", (1.0,)))

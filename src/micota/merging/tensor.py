@@ -81,6 +81,11 @@ class TensorMerge:
         """The merged block, flat, in `dtype`, and what was seen of its task vectors."""
         if not self._mergeable(inputs):
             return inputs[0], Tally()
+        if self._is_lean(inputs):
+            merged, seen = self._lean(block, *inputs)
+            if not (math.isfinite(seen.products[0][0]) and _is_finite(merged)):
+                self._refuse_not_finite(inputs)
+            return merged, seen
         if self.settings.method in AVERAGING:
             mixed, seen, whole = self._average(inputs), Tally(), True
         else:
@@ -89,6 +94,32 @@ class TensorMerge:
         merged = mixed.to(self.dtype, copy=True)
         if not (whole and _is_finite(merged)):
             self._refuse_not_finite(inputs)
+        return merged, seen
+
+    def _is_lean(self, inputs: Sequence[torch.Tensor]) -> bool:
+        """Whether this is the commonest merge, of one task vector in bf16, which can do without fp32 copies."""
+        import torch
+
+        settings = self.settings
+        plain = settings.method not in AVERAGING and not settings.normalizes and self._copied() is None
+        return plain and len(inputs) == 2 and {self.dtype, *(one.dtype for one in inputs)} == {torch.bfloat16}
+
+    def _lean(self, block: int, base: torch.Tensor, model: torch.Tensor) -> tuple[torch.Tensor, Tally]:
+        """base + factor * (model - base) where an entry is kept: torch's lerp computes in fp32 and rounds once."""
+        import numpy as np
+        import torch
+
+        vector = torch.sub(model, base)  # of neighbouring bf16 numbers the difference is exact
+        norms = [float(torch.linalg.vector_norm(piece, dtype=torch.float32)) for piece in vector.split(2**15)]
+        seen = Tally(base.numel(), [base.numel()], [[sum(norm * norm for norm in norms)]])
+        kept = keep(self._learnt, self.settings, self.labels, self.name, 0, block, _float(vector, self.settings))
+        factor = self._learnt.rescale[0] * self.settings.weights[0] * self.settings.lambda_
+        merged = torch.lerp(base, model, factor)
+        if kept is not None:
+            seen.kept[0] = int(np.count_nonzero(kept))
+            mask = torch.from_numpy(kept.view(np.int8)).to(torch.int16).neg_()  # 0, or all bits
+            bits, origin = merged.view(torch.int16), base.view(torch.int16)
+            bits.bitwise_xor_(origin).bitwise_and_(mask).bitwise_xor_(origin)
         return merged, seen
 
     def _average(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -179,6 +210,11 @@ class TensorMerge:
         why = f"the inputs are finite, but the result does not fit {self.dtype}"
         fix = "lower the weights or lambda, raise the density, or write another dtype"
         raise MicotaError(f"tensor {self.name} overflows in the merge", why=why, fix=fix)
+
+
+def _float(vector: torch.Tensor, settings: Settings) -> torch.Tensor:
+    """In fp32, for a method that looks at the values."""
+    return vector.float() if settings.method == "ties" else vector
 
 
 def _sum(parts: Sequence[torch.Tensor]) -> torch.Tensor:
