@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _DESK = threading.local()
 
+GROUP = 2**27  # elements
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
@@ -52,30 +53,42 @@ def merge_entries(
     `inputs` are the base and the models; `settings` has those of every tensor. `progress` is told the bytes that were
     handed on, now and then.
     """
+    tallies = {entry.name: Tally() for entry in entries}
+
+    def merge(item: tuple[Entry, TensorMerge, int, int, int]) -> tuple[Entry, int, Tally]:
+        entry, one, block, start, stop = item
+        merged, seen = one.block(block, _read(inputs, entry.name, start, stop))
+        put(entry, start, merged)
+        return entry, merged.numel() * merged.itemsize, seen
+
+    with single_threaded(), ThreadPoolExecutor(threads, "merge") as pool:
+        for group in _groups(entries):
+            merges = [(entry, _tensor(entry, labels, settings[entry.name])) for entry in group]
+            _look(pool, threads, merges, inputs)
+            items = ((entry, one, *place) for entry, one in merges for place in blocks(entry.numel))
+            for entry, size, seen in in_order(pool, merge, items, 2 * threads):
+                tallies[entry.name].add(seen)
+                if progress is not None:
+                    progress(size)
+    return tallies
+
+
+def _groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Tensors that are looked at, and then merged, together: what a look keeps, and the file's pages, stay few."""
+    group: list[Entry] = []
+    for entry in entries:
+        if group and sum(one.numel for one in group) + entry.numel > GROUP:
+            yield group
+            group = []
+        group.append(entry)
+    if group:
+        yield group
+
+
+def _tensor(entry: Entry, labels: Sequence[str], settings: Settings) -> TensorMerge:
     import torch
 
-    merges = [
-        TensorMerge(entry.name, entry.numel, labels, settings[entry.name], getattr(torch, DTYPES[entry.dtype][0]))
-        for entry in entries
-    ]
-    tallies = {entry.name: Tally() for entry in entries}
-    with single_threaded(), ThreadPoolExecutor(threads, "merge") as pool:
-        _look(pool, threads, list(zip(entries, merges, strict=True)), inputs)
-
-        def merge(item: tuple[Entry, TensorMerge, int, int, int]) -> tuple[Entry, int, Tally]:
-            entry, one, block, start, stop = item
-            merged, seen = one.block(block, _read(inputs, entry.name, start, stop))
-            put(entry, start, merged)
-            return entry, merged.numel() * merged.itemsize, seen
-
-        items = (
-            (entry, one, *place) for entry, one in zip(entries, merges, strict=True) for place in blocks(entry.numel)
-        )
-        for entry, size, seen in in_order(pool, merge, items, 2 * threads):
-            tallies[entry.name].add(seen)
-            if progress is not None:
-                progress(size)
-    return tallies
+    return TensorMerge(entry.name, entry.numel, labels, settings, getattr(torch, DTYPES[entry.dtype][0]))
 
 
 def _look(

@@ -110,7 +110,8 @@ class TensorMerge:
         import torch
 
         vector = torch.sub(model, base)  # of neighbouring bf16 numbers the difference is exact
-        norms = [float(torch.linalg.vector_norm(piece, dtype=torch.float32)) for piece in vector.split(2**15)]
+        pieces = torch.split(vector, 2**15)
+        norms = [float(torch.linalg.vector_norm(piece, dtype=torch.float32)) for piece in pieces]
         seen = Tally(base.numel(), [base.numel()], [[sum(norm * norm for norm in norms)]])
         kept = keep(self._learnt, self.settings, self.labels, self.name, 0, block, _float(vector, self.settings))
         factor = self._learnt.rescale[0] * self.settings.weights[0] * self.settings.lambda_
