@@ -59,7 +59,7 @@ def ours(model: Path, requests: list[Request], folder: Path) -> tuple[Engine, Pa
     return engine, run
 
 
-def bare(model: Path, requests: list[Request]) -> Pass:
+def bare(model: Path, requests: list[Request]) -> tuple[Any, Pass]:
     from vllm import LLM, SamplingParams
     from vllm.platforms import current_platform
 
@@ -72,7 +72,7 @@ def bare(model: Path, requests: list[Request]) -> Pass:
         found = llm.chat(turns, params, use_tqdm=False)  # type: ignore[arg-type,unused-ignore]
         return sum(len(one.outputs[0].token_ids) for one in found)
 
-    return run
+    return llm.llm_engine.engine_core, run
 
 
 def rate(run: Pass) -> float:
@@ -85,7 +85,8 @@ def compare(model: Path, prompts: int, pairs: int) -> None:
     requests = [Request(text_key(p["problem"]), 0, p["problem"]) for p in arithmetic.problems(prompts)]
     with tempfile.TemporaryDirectory() as folder:
         engine, run = ours(model, requests, Path(folder))
-        passes = {"micota": run, "bare": bare(model, requests)}
+        core, plain = bare(model, requests)
+        passes = {"micota": run, "bare": plain}
         for run in passes.values():
             run()  # the first pass warms up
         ratios = []
@@ -94,6 +95,7 @@ def compare(model: Path, prompts: int, pairs: int) -> None:
             ratios.append(found["micota"] / found["bare"])
             print(f"pair {i + 1}: micota {found['micota']:,.0f}, bare {found['bare']:,.0f} tokens/s, {ratios[-1]:.3f}")
         engine.close()
+        core.shutdown()  # vLLM's processes would be waited for at the end
     logs = [math.log(ratio) for ratio in ratios]
     half = t_quantile(0.95, pairs - 1) * statistics.stdev(logs) / math.sqrt(pairs)
     centre = statistics.mean(logs)

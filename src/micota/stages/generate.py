@@ -94,7 +94,8 @@ def _generate(task: Task, spec: Generate, pool: Pool, missing: list[Request]) ->
                 owed = {(r.key, r.sample) for r in batch if (r.key, r.sample) not in pool}
                 for answers in engine.answer(batch) if owed else ():
                     fresh = [a for a in answers if (a.key, a.sample) in owed]
-                    writer.write(fresh)
+                    if fresh:
+                        writer.write(fresh)
                     tokens += sum(a.completion_tokens for a in fresh)
                     done += len(answers)
                     task.progress(done, total, "answers", f"{tokens} tokens")
