@@ -14,16 +14,15 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from micota.checkpoints.companions import CONFIG, copy_companions, write_companions
 from micota.checkpoints.compatibility import check_ends, compare, read_json, weights
+from micota.checkpoints.job import Job
 from micota.checkpoints.safetensor_files import DTYPES, FLOATS, INDEX, Checkpoint, Entry
-from micota.checkpoints.shards import SHARD_BYTES, Put, Shard, Writer, write_json
-from micota.checkpoints.streaming import merge_entries
+from micota.checkpoints.shards import SHARD_BYTES, Shard, Writer, write_json
 from micota.errors import MicotaError
 from micota.merging import Settings, check, check_labels
 from micota.merging.tally import Tally, facts
@@ -79,7 +78,7 @@ def merge_folders(
     if "facts" in record:
         return dict(record["facts"])
     _check_room(out, writer.shards)
-    _write_weights(writer, record_file, record, inputs, labels, each, threads, progress, checksums)
+    Job(writer, record_file, record, inputs, labels, each, threads, checksums, progress).run()
     largest = DTYPES[max(entries, key=lambda entry: entry.numel).dtype][0]
     sources = write_companions(out, like, largest)
     tallies = {name: Tally(**tally) for name, tally in record["tensors"].items()}
@@ -146,58 +145,3 @@ def _check_room(out: Path, shards: Sequence[Shard]) -> None:
     if needed > free:
         what = f"the merge needs {needed / 1e9:,.1f} GB more, {free / 1e9:,.1f} GB are free"
         raise MicotaError(what, where=str(out), fix="make room, or choose a folder on another disk")
-
-
-def _write_weights(
-    writer: Writer,
-    record_file: Path,
-    record: dict[str, Any],
-    inputs: Sequence[Checkpoint],
-    labels: Sequence[str],
-    settings: Mapping[str, Settings],
-    threads: int,
-    progress: Callable[[int, int], None] | None,
-    checksums: bool,
-) -> None:
-    """Merge every tensor of every unfinished shard; tallies go into the record before a shard can be seen.
-
-    While the disk is busy with one shard the next is merged.
-    """
-    tensors: dict[str, dict[str, Any]] = record["tensors"]
-    total = sum(shard.nbytes for shard in writer.shards)
-    done = 0
-
-    def step(size: int) -> None:
-        nonlocal done
-        done += size
-        if progress is not None:
-            progress(done, total)
-
-    def merge(shard: Shard) -> Callable[[], None]:
-        tallies: dict[str, Tally] = {}
-
-        def fill(put: Put) -> None:
-            tallies.update(merge_entries(shard.entries, inputs, labels, settings, threads, put, step))
-
-        def note(checksum: str) -> None:
-            tensors.update({name: dataclasses.asdict(tally) for name, tally in tallies.items()})
-            record["sums"] = record.get("sums", {}) | ({shard.file.name: checksum} if checksum else {})
-            write_json(record_file, record)
-
-        written = writer.write(shard, fill)
-        return lambda: written.close(note, checksums)
-
-    with ThreadPoolExecutor(1, "close") as closer:
-        closing: Future[None] | None = None
-        for shard in writer.shards:
-            if shard.is_finished() and all(entry.name in tensors for entry in shard.entries):
-                step(shard.nbytes)
-                continue
-            close = merge(shard)
-            if closing is not None:
-                closing.result()
-            closing = closer.submit(close)
-            step(len(shard.header))
-        if closing is not None:
-            closing.result()
-    writer.finish()

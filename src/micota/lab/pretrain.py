@@ -6,14 +6,14 @@ bits, as every batch is a function of the seed, the phase and the step alone.
 
 import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from micota.errors import MicotaError, Stopped
 from micota.lab.documents import batch
 from micota.lab.tokenizer import BOS, EOS, PAD, SYMBOLS, build
+from micota.merging.tensor import single_threaded
 from micota.specs import Pretrain, Shape
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def pretrain(
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    with _one_thread():
+    with single_threaded():
         model = create(spec.shape, spec.seed) if spec.shape else _load(base)
         facts = train(model, spec, checkpoint, report, **how)
     save(model, out)
@@ -194,16 +194,3 @@ def _resume(path: Path, model: "Qwen2ForCausalLM", optimizer: "torch.optim.Optim
     optimizer.load_state_dict(saved["optimizer"])
     facts: Facts = saved["facts"]
     return facts
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for as long as this lasts."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

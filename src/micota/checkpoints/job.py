@@ -1,0 +1,79 @@
+"""The weights of one merge, shard by shard: while the disk is busy with one shard the next is merged."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from micota.checkpoints.safetensor_files import Checkpoint
+from micota.checkpoints.shards import Put, Shard, Writer, Written, write_json
+from micota.checkpoints.streaming import merge_entries
+from micota.merging import Settings
+from micota.merging.tally import Tally
+
+
+@dataclass
+class Job:
+    """What is merged, and the record of how far it is: `record` has the tallies of the tensors of finished shards.
+
+    Tallies go into the record before a shard can be seen, and its SHA-256 with them if `checksums` are wanted.
+    `progress(done, total)` counts bytes.
+    """
+
+    writer: Writer
+    record_file: Path
+    record: dict[str, Any]
+    inputs: Sequence[Checkpoint]
+    labels: Sequence[str]
+    settings: Mapping[str, Settings]
+    threads: int
+    checksums: bool
+    progress: Callable[[int, int], None] | None
+    _done: int = 0
+
+    def run(self) -> None:
+        """Merge every tensor of every unfinished shard."""
+        with ThreadPoolExecutor(1, "close") as closer:
+            closing: Future[None] | None = None
+            for shard in self.writer.shards:
+                if self._is_there(shard):
+                    self._step(shard.nbytes)
+                    continue
+                tallies: dict[str, Tally] = {}
+                written = self._merge(shard, tallies)
+                if closing is not None:
+                    closing.result()
+                closing = closer.submit(self._close, shard, written, tallies)
+            if closing is not None:
+                closing.result()
+        self.writer.finish()
+
+    def _is_there(self, shard: Shard) -> bool:
+        return shard.is_finished() and all(entry.name in self.record["tensors"] for entry in shard.entries)
+
+    def _merge(self, shard: Shard, tallies: dict[str, Tally]) -> Written:
+        def fill(put: Put) -> None:
+            found = merge_entries(shard.entries, self.inputs, self.labels, self.settings, self.threads, put, self._step)
+            tallies.update(found)
+
+        written = self.writer.write(shard, fill)
+        self._step(len(shard.header))
+        return written
+
+    def _close(self, shard: Shard, written: Written, tallies: Mapping[str, Tally]) -> None:
+        def note(checksum: str) -> None:
+            self.record["tensors"] |= {name: dataclasses.asdict(tally) for name, tally in tallies.items()}
+            if checksum:
+                self.record["sums"] = self.record.get("sums", {}) | {shard.file.name: checksum}
+            write_json(self.record_file, self.record)
+
+        written.close(note, self.checksums)
+
+    def _step(self, size: int) -> None:
+        self._done += size
+        if self.progress is not None:
+            self.progress(self._done, sum(shard.nbytes for shard in self.writer.shards))
