@@ -23,7 +23,7 @@ def merge(
     threads: Annotated[int | None, typer.Option(help="All cores unless said; it changes no bit.")] = None,
     shard_gb: Annotated[float, typer.Option(help="Largest file, in GB.")] = 1.0,
 ) -> None:
-    """Merge models, exactly and at the speed of the disk; the same command goes on after an interruption."""
+    """Merge models, repeatably to the bit; the same command goes on after an interruption."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
