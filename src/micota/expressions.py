@@ -12,6 +12,7 @@ from micota.scope import Scope, Want
 from micota.specs import (
     Dial,
     Generate,
+    Lora,
     Merge,
     Mix,
     Part,
@@ -135,7 +136,10 @@ def pretrain(scope: Scope, fields: dict[str, Any], path: Path) -> Pretrain:
 
 
 def train(scope: Scope, fields: dict[str, Any], path: Path) -> Train:
-    return scope.build(Train, _with(scope, fields, path, base="model", data="data"), Train.model_fields, path)
+    made = _with(scope, fields, path, base="model", data="data")
+    if isinstance(made.get("lora"), dict):
+        made["lora"] = _value(scope, Lora, made["lora"], (*path, "lora"))
+    return scope.build(Train, made, Train.model_fields, path)
 
 
 def merge(scope: Scope, fields: dict[str, Any], path: Path) -> Merge:

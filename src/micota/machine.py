@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
@@ -15,6 +15,7 @@ from micota import yaml_tree
 from micota.errors import MicotaError, suggestion
 from micota.specs import KINDS, Generate, Source, Spec, Value
 
+TOP = ("name", "jobs", "threads", "hardware", "price")
 PROFILES = Path(micota.__file__).parent / "recipes" / "machines"
 
 
@@ -39,8 +40,20 @@ class Place(Value):
     patience_s: float = Field(600, ge=0, description="openai: how long a server that fails is asked again")
     budget: int | None = Field(None, ge=1, description="openai: tokens, read and written, that one run may spend")
     script: str | None = Field(None, description="the answers of the scripted engine: a JSONL file")
+    devices: int = Field(1, ge=1, description="accelerators of one stage, over all its nodes")
     micro_batch: int = Field(32, ge=1, description="examples that are trained on at once on each device")
+    sharding: Literal["none", "fsdp", "zero3"] = Field("none", description="train: how the prefix shares out a model")
+    attention: str | None = Field(None, description="transformers' name of it: sdpa, flash_attention_2, ...")
+    activation_checkpointing: bool | None = Field(None, description="train; null: wherever there is no CPU")
+    loss: Literal["plain", "chunked", "liger"] = Field("chunked", description="train: how the logits are held at once")
+    padding_free: bool = Field(
+        False, description="train: a micro-batch is one row without padding; needs flash attention"
+    )
     checkpoint_every: int = Field(50, ge=1, description="optimizer steps between checkpoints")
+    keep_checkpoints: int = Field(2, ge=1, description="train: the newest so many are kept until the end")
+    report_to: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        (), description="train: trackers, by TRL's names"
+    )
 
     @model_validator(mode="after")
     def _server_is_named(self) -> Place:
@@ -67,6 +80,8 @@ class Machine(Value):
     name: str = "here"
     jobs: int = Field(1, ge=1, description="stages that run at the same time")
     threads: int = Field(1, ge=1, description="CPU threads of each stage")
+    hardware: str | None = Field(None, description="the accelerator, by its name in the table of `micota plan --cost`")
+    price: float | None = Field(None, ge=0, description="of an accelerator for an hour, in any currency")
     places: dict[str, Place] = Field(default_factory=dict)
     servers: dict[str, Place] = Field(default_factory=dict)
 
@@ -97,9 +112,9 @@ def load(name: str) -> Machine:
 def _parse(tree: yaml_tree.Tree, path: Path) -> Machine:
     if not isinstance(tree.value, dict):
         raise MicotaError(f"{path} holds no machine profile", fix="begin with `jobs: 1`")
-    fields = {key: value for key, value in tree.value.items() if key in ("name", "jobs", "threads")}
+    fields = {key: value for key, value in tree.value.items() if key in TOP}
     places = {key: value for key, value in tree.value.items() if key not in (*fields, "servers")}
-    known = ["name", "jobs", "threads", "servers", *KINDS]
+    known = [*TOP, "servers", *KINDS]
     for key in places:
         if key not in KINDS:
             raise MicotaError(f"unknown key '{key}'", where=tree.where((key,)), fix=suggestion(key, known))

@@ -131,8 +131,18 @@ class Mix(Spec):
         return self
 
 
+class Lora(Value):
+    """Low-rank adapters instead of all parameters (Hu et al., arXiv 2106.09685); merged into the weights at the end."""
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32.0, gt=0, description="the adapter is scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: Annotated[tuple[str, ...], Field(strict=False)] = Field((), description="modules; all linear ones if none")
+    quantize: Literal["nf4"] | None = Field(None, description="hold the frozen weights in 4 bits while training: QLoRA")
+
+
 class Train(Spec):
-    """A model fine-tuned on the responses of a data set: plain SFT, all parameters, AdamW."""
+    """A model fine-tuned on the responses of a data set: plain SFT with AdamW, of all parameters or of adapters."""
 
     kind: ClassVar[str] = "train"
     base: Model
@@ -153,6 +163,11 @@ class Train(Spec):
     seed: int = 0
     precision: Precision = "bfloat16"
     trust_remote_code: bool = False
+    packing: bool = Field(
+        False, description="fill rows of `cutoff` tokens with whole examples that do not see each other"
+    )
+    lora: Lora | None = None
+    held_out: int = Field(0, ge=0, description="examples that are not learnt but measured: the held-out loss")
 
     @model_validator(mode="after")
     def _ends_once(self) -> Train:
