@@ -58,7 +58,7 @@ def test_a_recipe_trains_mixes_and_measures_them_and_a_second_run_executes_nothi
     assert own.run().executed == []
     assert {one.target for one in learnt(own, "mine")} == {f"{i}+1={i + 1}" for i in range(4)}
     assert len(learnt(own, "both")) == 8
-    results = Results(own.load(), own.store)
+    results = Results(own.load("measure={}"), own.store)
     (table,) = funnel.data(results)
     assert [cell.text for cell in table.rows[0][:4]] == ["mine", "made elsewhere", "–", "4"]
     assert funnel.trainings(results) and funnel.mixtures(results)
