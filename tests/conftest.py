@@ -179,11 +179,16 @@ def script(problems: Iterable[dict[str, str]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-@pytest.fixture
-def world(tmp_path: Path, models: Path) -> World:
+def scripted_world(folder: Path, models: Path) -> World:
     """A world whose models are real and whose generation is scripted, all in one process."""
-    (tmp_path / "models").symlink_to(models)
-    answers = tmp_path / "answers.jsonl"
+    if not (folder / "models").exists():
+        (folder / "models").symlink_to(models)
+    answers = folder / "answers.jsonl"
     answers.write_text(script(map(problem, range(1000))))
     places = {"generate": Place(engine="scripted", script=str(answers), batch=4)}
-    return World(tmp_path, Machine(name="test", places=places))
+    return World(folder, Machine(name="test", places=places))
+
+
+@pytest.fixture
+def world(tmp_path: Path, models: Path) -> World:
+    return scripted_world(tmp_path, models)

@@ -62,14 +62,18 @@ class Run:
         self._children: dict[str, Child] = {}
         self._stopping = False
         self._heights: dict[str, int] = {}
+        self._files = False
 
     def _turn(self, spec: Spec) -> float:
         """What the longest chain waits for comes first; the choice of a search, unknown before, ends a long wait."""
         return -self._heights[spec.digest] if spec.digest in self._heights else -math.inf
 
-    def go(self, targets: Sequence[Spec]) -> Outcome:
-        """Run until nothing more can be made. Raises Stopped after a request to stop, StageFailed after failures."""
+    def go(self, targets: Sequence[Spec], files: bool = False) -> Outcome:
+        """Run until nothing more can be made; with `files`, targets whose files were removed are made again.
+
+        Raises Stopped after a request to stop, StageFailed after failures."""
         self._heights = heights(targets)
+        self._files = files
         with ThreadPoolExecutor(self.machine.jobs) as pool:
             elsewhere = self._start_what_is_ready(targets, pool)
             looked = time.monotonic()
@@ -101,7 +105,7 @@ class Run:
         if self._stopping:
             return []
         pull = Pull(self.store, self.outcome.failed)
-        pull.all(targets)
+        pull.all(targets, self._files)
         self.outcome.linked += [artifact_id(spec) for spec in pull.linked]
         self.outcome.failed |= {digest: str(error) for digest, error in pull.refused.items()}
         elsewhere = []
@@ -211,6 +215,7 @@ def _made(task: Task, seconds: float) -> dict[str, Any]:
         "host": socket.gethostname(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "seconds": round(seconds, 2),
+        "sources": {one.digest: one.revision for one in task.spec.children if isinstance(one, Source)},
         "machine": task.machine.name,
         "threads": task.machine.threads,
         "place": place.model_dump(exclude={"prefix", "script"}),

@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from micota import yaml_tree
+from micota import hub, yaml_tree
 from micota.benchmarks import BENCHMARKS
-from micota.errors import MicotaError
 from micota.loops import loops
 from micota.records import read_rows
 from micota.sources import is_literal
@@ -139,18 +138,7 @@ The terms of the model and of the problems hold for this data too.
 
 def push(repo: str, out: Path, text: str) -> str:
     """Put rows and card into a data set of the Hub, private if it is new; returns its address."""
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    try:
-        address = api.create_repo(repo, repo_type="dataset", private=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "README.md").write_text(text, encoding="utf-8")
-            os.symlink(out.absolute(), Path(folder) / "rows.jsonl")
-            message = f"{out.name}, by micota"
-            api.upload_folder(repo_id=repo, repo_type="dataset", folder_path=folder, commit_message=message)
-    except Exception as error:  # no network, no login, no right: the client has many errors for them
-        said = " ".join(str(error).split())[:300]
-        fix = f"`hf auth login`, or another name than {repo}; the rows are in {out}"
-        raise MicotaError(f"the rows cannot be pushed to {repo}: {said}", fix=fix) from None
-    return str(address)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "README.md").write_text(text, encoding="utf-8")
+        os.symlink(out.absolute(), Path(folder) / "rows.jsonl")
+        return hub.push(repo, "dataset", Path(folder), out)

@@ -11,13 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from micota.errors import MicotaError, suggestion
 from micota.grade import golds_that_fail
 from micota.plan import State
 from micota.report import page, tables
 from micota.report.escape import short
 from micota.stats import accuracy
-from micota.store import Manifest, Store
+from micota.store import Store
 
 WIDE = 10  # of a table with more columns only the averages are printed
 KEPT = ("Average", "Seeds", "Truncated", "Looped")
@@ -146,8 +145,8 @@ def merged(console: Console, facts: dict[str, Any]) -> None:
 
 def artifact(console: Console, store: Store, name: str) -> None:
     """An artifact's manifest as a tree."""
-    manifest = _find(store, name)
-    tree = Tree(f"[bold]{manifest.kind}-{manifest.digest}[/]")
+    manifest = store.find(name)
+    tree = Tree(f"[bold]{manifest.id}[/]")
     tree.add(f"files: {store.files(manifest)}" + ("" if store.whole(manifest) else " (removed)"))
     if manifest.same_as:
         tree.add(f"same as {manifest.same_as}: {manifest.made.get('linked', '')}")
@@ -165,17 +164,3 @@ def _named(value: Any, children: dict[str, str]) -> Any:
     if isinstance(value, dict):
         return children[value["$"]] if set(value) == {"$"} else {k: _named(v, children) for k, v in value.items()}
     return value
-
-
-def _find(store: Store, name: str) -> Manifest:
-    """By the artifact's id, by RECIPE/NAME, or by NAME where only one recipe has it."""
-    if manifest := store.manifest_of(name):
-        return manifest
-    links = {f"{p.parent.name}/{p.name}": p for p in sorted((store.root / "names").glob("*/*")) if p.is_symlink()}
-    fits = [key for key in links if key == name or key.partition("/")[2] == name]
-    if len(fits) == 1 and (manifest := store.manifest_of(Path(links[fits[0]].readlink()).name)):
-        return manifest
-    if len(fits) > 1:
-        raise MicotaError(f"several recipes have a '{name}'", fix=f"micota show {fits[0]}")
-    known = [*links, *(f"{manifest.kind}-{manifest.digest}" for manifest in store.all())]
-    raise MicotaError(f"there is no artifact '{name}' in {store.root}", fix=suggestion(name, known))
