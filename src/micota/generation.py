@@ -43,7 +43,7 @@ def write_recipe(
     """The recipe of one expression, beside the rows; `part` says which of the problems. What is None is left out."""
     fields = {name: value for name, value in asked.items() if value not in (None, {})}
     chosen = {name: value for name, value in part.items() if value is not None}
-    asking = {"model": _word(model), "problems": _problems(problems, chosen), "prompt": {}, "sampling": {}, **fields}
+    asking = {"model": word(model), "problems": _problems(problems, chosen), "prompt": {}, "sampling": {}, **fields}
     for one in sets:
         yaml_tree.override(asking, one)
     expression = {"generate": {name: value for name, value in asking.items() if value != {}}}
@@ -53,21 +53,21 @@ def write_recipe(
     return path
 
 
-def _problems(word: str, chosen: dict[str, Any]) -> Any:
+def _problems(given: str, chosen: dict[str, Any]) -> Any:
     if not chosen:
-        return _word(word)
-    if word in BENCHMARKS:
-        b = BENCHMARKS[word]
-        own = {"source": b.source, "benchmark": word, "config": b.config, "split": b.split}
+        return word(given)
+    if given in BENCHMARKS:
+        b = BENCHMARKS[given]
+        own = {"source": b.source, "benchmark": given, "config": b.config, "split": b.split}
         return {"problems": {name: value for name, value in {**own, **chosen}.items() if value is not None}}
-    return {"problems": {"source": _word(word), **chosen}}
+    return {"problems": {"source": word(given), **chosen}}
 
 
-def _word(word: str) -> str:
+def word(given: str) -> str:
     """A path as one that means the same in the recipe's folder; any other word as it is."""
-    path = Path(word).expanduser()
-    there = path.exists() or (is_literal(word) and word.startswith((".", "/", "~")))
-    return os.path.abspath(path) if there else word
+    path = Path(given).expanduser()
+    there = path.exists() or (is_literal(given) and given.startswith((".", "/", "~")))
+    return os.path.abspath(path) if there else given
 
 
 def rows(spec: Generate, store: Store) -> Iterator[dict[str, Any]]:

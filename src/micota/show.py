@@ -143,6 +143,15 @@ def merged(console: Console, facts: dict[str, Any]) -> None:
         console.print(f"from {escape(label)}: {escape(', '.join(names))}", soft_wrap=True, highlight=False)
 
 
+def measured(console: Console, facts: dict[str, Any]) -> None:
+    """How well a model foresees responses."""
+    table = Table("responses", "tokens", "characters", "bits per character", "bits per byte", "mean of the rows")
+    sizes = (f"{facts[name]:,}" for name in ("rows", "tokens", "characters"))
+    bits = ("bits_per_character", "bits_per_byte", "bits_per_character_mean_of_rows")
+    table.add_row(*sizes, *(f"{facts[name]:.4f}" for name in bits))
+    console.print(table)
+
+
 def artifact(console: Console, store: Store, name: str) -> None:
     """An artifact's manifest as a tree."""
     manifest = store.find(name)
