@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Quiet, World, kinds, scripted_world
+from conftest import LAB, Quiet, World, kinds
 from test_generation import Hub, hub  # noqa: F401  (a fixture)
 
 from micota import export as exports
@@ -24,27 +24,6 @@ from micota.execution import Run
 from micota.machine import Place
 from micota.records import Request
 from micota.specs import Generate, Train
-
-LAB = ("let.student=lab:student", "defaults.train.lr=1e-6")
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Path:
-    """The folder of a world whose recipe has run, with the names that lead to what it made."""
-    folder = tmp_path_factory.mktemp("ran")
-    world = scripted_world(folder, models)
-    world.run(*LAB)
-    recipe = world.load(*LAB)
-    for name, spec in recipe.names.items():
-        world.store.name(recipe.name, name, spec)
-    return folder
-
-
-@pytest.fixture
-def made(ran: Path, tmp_path: Path, models: Path) -> World:
-    """A copy of that world."""
-    shutil.copytree(ran, tmp_path / "world", symlinks=True)
-    return scripted_world(tmp_path / "world", models)
 
 
 def export(world: World, name: str, out: str = "out") -> Path:

@@ -55,8 +55,10 @@ class Outcome:
 class Run:
     """Makes what the targets need, `machine.jobs` stages at a time: of those in this process one at a time."""
 
-    def __init__(self, store: Store, machine: Machine, watcher: Watcher) -> None:
-        self.store, self.machine, self.watcher = store, machine, watcher
+    def __init__(
+        self, store: Store, machine: Machine, watcher: Watcher, names: Mapping[str, str] | None = None
+    ) -> None:
+        self.store, self.machine, self.watcher, self._names = store, machine, watcher, names or {}
         self.outcome = Outcome()
         self._running: dict[Future[Result], tuple[Task, float]] = {}
         self._children: dict[str, Child] = {}
@@ -153,7 +155,9 @@ class Run:
 
     def _task(self, spec: Spec) -> Task:
         work = self.store.recover(spec)
-        task = Task(spec, work, self._inputs(spec), self.store, self.machine, Progress(work / "progress.json"))
+        (work / "error.txt").unlink(missing_ok=True)
+        progress, name = Progress(work / "progress.json"), self._names.get(spec.digest, "")
+        task = Task(spec, work, self._inputs(spec), self.store, self.machine, progress, name)
         task.save()
         return task
 
@@ -202,6 +206,7 @@ class Run:
         if not isinstance(error, MicotaError | StageFailed):
             with open(task.work / "log.txt", "a", encoding="utf-8") as log:
                 log.writelines(traceback.format_exception(error))
+        (task.work / "error.txt").write_text(str(error) or type(error).__name__, encoding="utf-8")
         message = f"{name} failed: {error or type(error).__name__}\n  log: {task.work / 'log.txt'}"
         self.outcome.failed[task.spec.digest] = message
         self.watcher.failed(task.spec, message)

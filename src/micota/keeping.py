@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from micota.alone import STORE, StoreDir
+
+if TYPE_CHECKING:
+    from micota.store import Store
 
 app = typer.Typer()
 
@@ -39,9 +42,8 @@ def export(
     from micota import export as exports
     from micota import hub, terminal
     from micota.lineage import DATA
-    from micota.store import Store
 
-    place, console = Store(store), terminal.console()
+    place, console = _there(store), terminal.console()
     manifest = place.find(name)
     with bar("copying") as report:
         exports.export(place, manifest, name, out, push or str(out), report)
@@ -49,3 +51,61 @@ def export(
     if push:
         address = hub.push(push, "dataset" if manifest.kind in DATA else "model", out, out)
         console.print(f"pushed: {address}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def du(store: StoreDir = STORE) -> None:
+    """Show what a store holds and how large it is: artifacts, completions, unfinished work."""
+    from micota import holdings, terminal
+    from micota.show import holdings as shown
+
+    place = _there(store)
+    shown(terminal.console(), holdings.artifacts(place), holdings.pools(place), holdings.works(place))
+
+
+@app.command()
+def gc(
+    recipes: Annotated[
+        list[str] | None, typer.Argument(metavar="[RECIPE]...", help="Of these the models that nothing needs go.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without, it is only shown.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="The arms of the recipes too.")] = False,
+    pools: Annotated[bool, typer.Option("--pools", help="Completions too that no artifact refers to.")] = False,
+    hours: Annotated[float, typer.Option(min=0, help="Leave what nobody names, or was left, for so long.")] = 24.0,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A value of the recipes.")] = None,
+    store: StoreDir = STORE,
+) -> None:
+    """Show what can go from a store, and with --yes remove it: what is done stays done, and is made again if needed."""
+    from micota import housekeeping, terminal
+    from micota import recipe as loading
+    from micota.show import removals
+
+    place, console = _there(store), terminal.console()
+    made = [loading.load(name, set_ or ()) for name in recipes or ()]
+    found = housekeeping.removable(place, made, hours=hours, everything=everything, unused_pools=pools)
+    removals(console, found)
+    if found and not yes:
+        console.print("nothing was removed: add --yes")
+    elif found:
+        gone = [one for one in found if housekeeping.remove(place, one)]
+        console.print(f"{len(gone)} removed, {len(found) - len(gone)} kept because somebody uses them", highlight=False)
+
+
+@app.command()
+def status(store: StoreDir = STORE) -> None:
+    """Show what is being made in a store now, how far it is, and what was left unfinished."""
+    from micota import terminal
+    from micota.activity import activities
+    from micota.show import activities as shown
+
+    shown(terminal.console(), *activities(_there(store)))
+
+
+def _there(path: Path) -> Store:
+    """A store that is there: a name with a slip would look like an empty one."""
+    from micota.errors import MicotaError
+    from micota.store import Store
+
+    if not path.is_dir():
+        raise MicotaError(f"there is no store {path}", fix="--store DIR, or MICOTA_STORE")
+    return Store(path)

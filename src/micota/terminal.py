@@ -69,8 +69,9 @@ def execute(
     from micota.progress import Bars
     from micota.report.made import labels
 
-    with Bars(here, labels(made)) as bars:
-        running = Run(place, profile, bars)
+    names = labels(made)
+    with Bars(here, names) as bars:
+        running = Run(place, profile, bars, {digest: f"{made.name}/{name}" for digest, name in names.items()})
         with _signals(running.stop):
             try:
                 return running.go(specs, files)
