@@ -149,7 +149,7 @@ def test_a_failed_export_leaves_nothing(made: World, monkeypatch: pytest.MonkeyP
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError):
+    with pytest.raises(MicotaError, match="cannot be written: No space left on device"):
         exports.export(made.store, made.store.find("small/strong"), "x", made.folder / "out", "x", full)
     assert not (made.folder / "out").exists() and not list(made.folder.glob(".out*"))
 

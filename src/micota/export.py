@@ -36,6 +36,14 @@ def export(store: Store, manifest: Manifest, title: str, out: Path, address: str
     """Write what a finished model or training data is into the folder `out`, which must not be there or be empty."""
     manifest = _chosen_by(store, manifest)
     _check(store, manifest, title, out)
+    try:
+        _write(store, manifest, title, out, address, report)
+    except OSError as error:
+        fix = "make room there, or name another folder; nothing was left"
+        raise MicotaError(f"{out} cannot be written: {error.strerror or error}", fix=fix) from error
+
+
+def _write(store: Store, manifest: Manifest, title: str, out: Path, address: str, report: Report) -> None:
     with _aside(out) as folder:
         if manifest.kind in DATA:
             rows = _write_rows(store, manifest, folder)
