@@ -85,14 +85,15 @@ def report(here: Console, made: Recipe, place: Store, show: Callable[[Console, P
 
 @contextmanager
 def _signals(stop: Callable[[bool], None]) -> Iterator[None]:
-    """The first SIGTERM or Ctrl-C asks the stages to stop, the second kills them."""
+    """The first SIGTERM or Ctrl-C asks the stages to stop, the second kills them; SIGUSR1, a warning, only asks."""
     asked: list[int] = []
 
     def handle(number: int, frame: object) -> None:
-        stop(bool(asked))
+        stop(bool(asked) and number != signal.SIGUSR1)
         asked.append(number)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:
