@@ -21,6 +21,8 @@ def world() -> int:
 def settings(task: Task, spec: Train, of: Steps, steps: int | None) -> dict[str, Any]:
     """What trl.SFTConfig is made with. TRL computes the loss in chunks: it never holds all logits at once."""
     place, on_cpu = task.place, task.place.device == "cpu"
+    if "tensorboard" in place.report_to:  # by itself it writes beside the checkpoints, which are removed at the end
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(task.store.root / "trackers" / task.work.name))
     recompute = not on_cpu if place.activation_checkpointing is None else place.activation_checkpointing
     return {
         "output_dir": str(task.scratch / "checkpoints"),
