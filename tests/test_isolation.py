@@ -12,8 +12,8 @@ from test_train import trained
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from micota.errors import MicotaError
-from micota.training import isolation
-from micota.training.rows import packed, packs_of_a_step
+from micota.tuning import isolation
+from micota.tuning.rows import packed, packs_of_a_step
 
 ROWS = 96
 SIZES = {

@@ -16,7 +16,7 @@ from micota.machine import Place
 from micota.prompts import end_id, eos_ids, example, prompt_ids
 from micota.specs import Source, Train
 from micota.stages.train import steps_at_most
-from micota.training.rows import InSteps, steps
+from micota.tuning.rows import InSteps, steps
 
 
 def trained(world: World, *sets: str, micro: int = 32) -> tuple[dict[str, torch.Tensor], dict[str, object]]:

@@ -50,14 +50,18 @@ class Progress:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._written = 0.0
+        self._began: tuple[float, float] | None = None
         self.stop = Stop(path.with_name(STOP))
 
     def report(self, done: float, total: float, unit: str, note: str = "") -> None:
-        """Say how far the stage is."""
+        """Say how far the stage is, and how far it was when it first said so: from both, how fast it goes."""
         now = time.monotonic()
+        self._began = self._began or (time.time(), done)
         if now - self._written > PROGRESS_EVERY_S or done >= total:
             self._written = now
-            write_whole(self._path, {"done": done, "total": total, "unit": unit, "note": note})
+            began, at = dict(zip(("at", "done"), self._began, strict=True)), time.time()
+            data = {"done": done, "total": total, "unit": unit, "note": note, "at": at, "began": began}
+            write_whole(self._path, data)
 
     def __call__(self, done: float, total: float, unit: str, note: str = "") -> None:
         """Report; raises Stopped if the run was asked to stop, so call it where work is safe on the disk."""
@@ -68,7 +72,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Task:
-    """A spec to make in `work`: the artifact's files go to `out`, what only a resume needs to `scratch`."""
+    """A spec to make in `work`: the artifact's files go to `out`, what only a resume needs to `scratch`.
+
+    `name` is what the recipe calls it, RECIPE/NAME; only people read it.
+    """
 
     spec: Spec
     work: Path
@@ -76,6 +83,7 @@ class Task:
     store: Store
     machine: Machine
     progress: Progress = field(compare=False)
+    name: str = field(default="", compare=False)
 
     @property
     def out(self) -> Path:
@@ -116,6 +124,7 @@ class Task:
         }
         data = {
             "spec": to_json(self.spec),
+            "name": self.name,
             "inputs": inputs,
             "store": str(self.store.root),
             "machine": self.machine.model_dump(

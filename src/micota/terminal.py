@@ -39,8 +39,12 @@ def carry_out(
     store: Path,
     wanted: Callable[[Recipe], list[Spec]],
     show: Callable[[Console, Page], None],
+    files: bool = False,
 ) -> None:
-    """Make what is `wanted` of a recipe and is not there yet, `show` what came of it, and write the report."""
+    """Make what is `wanted` of a recipe and is not there yet, `show` what came of it, and write the report.
+
+    With `files`, what is wanted is made again where its files were removed.
+    """
     from micota import machine as machines
     from micota import recipe as recipes
     from micota.check import check
@@ -52,22 +56,25 @@ def carry_out(
     specs, place, here = wanted(made), Store(store), console()
     check(specs, place)
     made.lock.save()
-    outcome = execute(here, place, profile, made, specs)
+    outcome = execute(here, place, profile, made, specs, files)
     here.print(f"{len(outcome.executed)} stages executed, {len(outcome.linked)} linked, the rest was there.")
     report(here, made, place, show)
 
 
-def execute(here: Console, place: Store, profile: Machine, made: Recipe, specs: list[Spec]) -> Outcome:
+def execute(
+    here: Console, place: Store, profile: Machine, made: Recipe, specs: list[Spec], files: bool = False
+) -> Outcome:
     """Run the stages with a bar for each; the recipe's names lead to what is done, also after a failure."""
     from micota.execution import Run
     from micota.progress import Bars
     from micota.report.made import labels
 
-    with Bars(here, labels(made)) as bars:
-        running = Run(place, profile, bars)
+    names = labels(made)
+    with Bars(here, names) as bars:
+        running = Run(place, profile, bars, {digest: f"{made.name}/{name}" for digest, name in names.items()})
         with _signals(running.stop):
             try:
-                return running.go(specs)
+                return running.go(specs, files)
             finally:
                 for name, spec in made.names.items():
                     place.name(made.name, name, spec)

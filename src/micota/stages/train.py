@@ -16,10 +16,10 @@ from micota.records import read_rows
 from micota.specs import Train
 from micota.store import Result
 from micota.task import Task
-from micota.training.rows import EMPTY, Example, InSteps, Steps, packed, packs_of_a_step, steps
-from micota.training.saving import save
-from micota.training.settings import adapter, load, settings, world
-from micota.training.watching import callback, last_checkpoint
+from micota.tuning.rows import EMPTY, Example, InSteps, Steps, packed, packs_of_a_step, steps
+from micota.tuning.saving import save
+from micota.tuning.settings import adapter, load, settings, world
+from micota.tuning.watching import callback, last_checkpoint
 
 
 def run(task: Task) -> Result:

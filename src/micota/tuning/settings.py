@@ -10,7 +10,7 @@ from typing import Any
 from micota.errors import MicotaError
 from micota.specs import Lora, Train
 from micota.task import Task
-from micota.training.rows import Steps
+from micota.tuning.rows import Steps
 
 
 def world() -> int:

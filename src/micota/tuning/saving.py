@@ -7,7 +7,7 @@ from typing import Any
 
 from micota.checkpoints import copy_companions
 from micota.specs import Train
-from micota.training.settings import needing_peft
+from micota.tuning.settings import needing_peft
 
 
 def save(trainer: Any, spec: Train, base: Path, out: Path, scratch: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from micota.errors import MicotaError
 from micota.specs import Train
 from micota.task import Task
-from micota.training import isolation
+from micota.tuning import isolation
 
 COMPLETE = "complete"  # written into a checkpoint's folder after everything else
 
