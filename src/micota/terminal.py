@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from micota.execution import Outcome
     from micota.machine import Machine
+    from micota.progress import Bars
     from micota.recipe import Recipe
     from micota.report.page import Page
     from micota.specs import Spec
@@ -57,13 +58,15 @@ def carry_out(
     report(here, made, place, show)
 
 
-def execute(here: Console, place: Store, profile: Machine, made: Recipe, specs: list[Spec]) -> Outcome:
+def execute(
+    here: Console, place: Store, profile: Machine, made: Recipe, specs: list[Spec], shown: Bars | None = None
+) -> Outcome:
     """Run the stages with a bar for each; the recipe's names lead to what is done, also after a failure."""
     from micota.execution import Run
     from micota.progress import Bars
     from micota.report.made import labels
 
-    with Bars(here, labels(made)) as bars:
+    with shown or Bars(here, labels(made)) as bars:
         running = Run(place, profile, bars)
         with _signals(running.stop):
             try:
