@@ -50,6 +50,7 @@ class Rehearsal:
 def rehearse(made: Recipe, folder: Path, here: Console) -> Rehearsal:
     """Rehearse a recipe in a folder: stand-ins below `models` and `data`, the artifacts in `store`."""
     done, online = Rehearsal(), _online()
+    folder.mkdir(parents=True, exist_ok=True)
     _check(made, done)
     trust = any(getattr(spec, "trust_remote_code", False) for spec in walk(*made.targets))
     _cast(made, folder, online, trust, done)
@@ -101,7 +102,7 @@ def _machine(done: Rehearsal, folder: Path) -> Machine:
     script = folder / "answers.jsonl"
     rows = {row["problem"]: row["answer"] for _, few in done.data.values() for row in few.rows}
     golds = {problem: _boxed(answer) for problem, answer in rows.items()}
-    script.write_text("".join(json.dumps({"problem": p, "text": a}) + "\n" for p, a in golds.items()))
+    script.write_text("".join(json.dumps({"problem": p, "text": a}) + "\n" for p, a in golds.items()), encoding="utf-8")
     places = {
         "generate": Place(engine="rehearsed", script=str(script)),
         "search": Place(engine="transformers"),

@@ -24,7 +24,6 @@ def carry_out(here: Console, name: str, sets: Sequence[str], keep: Path | None) 
         raise MicotaError(f"{keep} is not empty", fix="give a folder that is not there yet")
     started = time.monotonic()
     with nullcontext(str(keep)) if keep else tempfile.TemporaryDirectory() as folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
         done = rehearse(made, Path(folder).absolute(), here)
     _show(here, done)
     here.print(f"{made.name}: rehearsed in {time.monotonic() - started:.0f} s", highlight=False)
