@@ -13,9 +13,9 @@ from rich.console import Console
 from micota import recipe as recipes
 from micota.checkpoints.compatibility import compare
 from micota.errors import MicotaError
-from micota.rehearsal import Rehearsal, command, models, rehearse, templates
+from micota.rehearsal import Rehearsal, command, data, models, rehearse, templates
 from micota.rehearsal import tokenizer as bytewise
-from micota.specs import Source, Train
+from micota.specs import Problems, Source, Train
 
 LONG = pytest.mark.skipif("MICOTA_LONG" not in os.environ, reason="MICOTA_LONG=1 rehearses every shipped recipe")
 
@@ -157,6 +157,20 @@ def test_a_wrong_column_is_found_the_rest_is_rehearsed_and_the_command_says_what
     assert len(list((kept / "store" / "artifacts").glob("train-*"))) == 3  # what needs no test set was tried
     with pytest.raises(MicotaError, match="is not empty"):
         command.carry_out(Console(width=120), str(world.recipe_file), (), kept)
+
+
+def test_the_first_rows_of_a_data_set_of_the_hub_are_taken_where_it_answers(tmp_path: Path) -> None:
+    rows = [{"question": f"{i}+1?", "answer": i + 1} for i in range(20)]
+    (tmp_path / "set").mkdir()  # `datasets` reads a folder as it reads the Hub
+    (tmp_path / "set" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = Source(ref=str(tmp_path / "set"))
+    found = data.few(Problems(source=source, problem="question", skip=3, n=100), tmp_path / "few", online=True)
+    assert found.origin == "real" and len(found.rows) == data.ROWS
+    assert found.rows[0] == {"problem": "3+1?", "answer": 4}
+    with pytest.raises(MicotaError, match="has no column 'problem'; it has question, answer"):
+        data.few(Problems(source=source), tmp_path / "few", online=True)
+    offline = data.few(Problems(source=source), tmp_path / "few", online=False)
+    assert offline.origin == "stand-in" and offline.fields["source"].path
 
 
 def test_a_recipe_of_the_paper_is_rehearsed_offline(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from micota.engines.transformers import Transformers
+from micota.errors import MicotaError
 from micota.machine import Place
 from micota.prompts import THOUGHT, user_turn
 from micota.records import Completion
@@ -26,7 +27,8 @@ class Rehearsed(Transformers):
 
     def __init__(self, spec: Generate, model: Path, place: Place, threads: int, stop: Event) -> None:
         super().__init__(spec, model, place, threads, stop)
-        assert place.script is not None, "a rehearsal has its answers in a file"
+        if place.script is None:
+            raise MicotaError("the rehearsed engine has no script", fix="micota rehearse RECIPE writes one")
         with open(place.script, encoding="utf-8") as file:
             rows = [json.loads(line) for line in file]
         self._answers = {user_turn(spec.prompt, row["problem"]): row["text"] for row in rows}

@@ -27,6 +27,7 @@ LISTS = ("layer_types", "mlp_only_layers")
 WIDTHS = {"hidden_size": 1024, "n_embd": 1024, "intermediate_size": 128, "moe_intermediate_size": 128, "n_inner": 128}
 """What makes a layer wide, and by how much it is divided."""
 HEADS = (("num_attention_heads", "num_key_value_heads"), ("n_head", ""))
+NEEDED = ("config.json", "tokenizer_config.json", "tokenizer.json")
 EXPERTS = {"num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2}
 
 
@@ -86,20 +87,18 @@ def _files(real: Source, online: bool) -> Path | None:
     if real.path is None and not online:
         return _cached(real)
     try:
-        return fetch_tokenizer(real)
+        folder = fetch_tokenizer(real)
     except Exception:  # no access, no such revision: what the Hub may say is open-ended, and a stand-in goes on
         return None
+    return folder if folder and all((folder / name).is_file() for name in NEEDED[:2]) else None
 
 
 def _cached(real: Source) -> Path | None:
     """The folder of a model of the Hub in the cache here, if it has what a rehearsal needs."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = [try_to_load_from_cache(real.ref, name, revision=real.revision) for name in _NEEDED]
+    found = [try_to_load_from_cache(real.ref, name, revision=real.revision) for name in NEEDED]
     return Path(found[0]).parent if all(isinstance(one, str) for one in found) else None
-
-
-_NEEDED = ("config.json", "tokenizer_config.json", "tokenizer.json")
 
 
 def _weights(folder: Path) -> int:

@@ -15,7 +15,6 @@ from micota.specs import (
     Lora,
     Mix,
     Phase,
-    Pretrain,
     Probe,
     Problems,
     Sampling,
@@ -130,11 +129,7 @@ def models(targets: list[Spec]) -> list[Source]:
     """The models made elsewhere that the targets need: sources that hold neither problems nor a grader."""
     found: dict[str, Source] = {}
     for spec in walk(*targets):
-        if isinstance(spec, Problems | Pretrain) and not getattr(spec, "base", None):
-            continue
-        for name in ("model", "base", "models", "target", "of"):
-            value = getattr(spec, name, None)
-            for one in value if isinstance(value, tuple) else (getattr(value, "of", value),):
-                if isinstance(one, Source):
-                    found[one.digest] = one
+        roles = [getattr(spec, name, None) for name in ("model", "base")]
+        roles += [*getattr(spec, "models", ()), spec.target.of if isinstance(spec, Dial) else None]
+        found |= {one.digest: one for one in roles if isinstance(one, Source)}
     return list(found.values())
