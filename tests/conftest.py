@@ -161,8 +161,11 @@ class World:
 
     def files(self, name: str) -> Path:
         """The files of the artifact with this name in the recipe."""
-        manifest = self.store.manifest(self.load().named(name))
-        assert manifest is not None, name
+        return self.files_of(self.load().named(name))
+
+    def files_of(self, spec: Spec) -> Path:
+        manifest = self.store.manifest(spec)
+        assert manifest is not None, spec.kind
         return self.store.files(manifest)
 
 

@@ -135,6 +135,18 @@ def check(
 
 
 @app.command()
+def rehearse(
+    recipe: RecipeName,
+    keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep what was made there, with the logs.")] = None,
+    set_: Sets = None,
+) -> None:
+    """Run a recipe from end to end on eight problems with tiny models: what would fail later, fails now."""
+    from micota.rehearsal.command import carry_out
+
+    carry_out(terminal.console(), recipe, set_ or (), keep)
+
+
+@app.command()
 def grade(
     rows: Annotated[Path, typer.Argument(metavar="ROWS.jsonl", help="Responses to grade, or samples of lm-eval.")],
     out: Annotated[Path, typer.Option(help="Where the graded rows go.")],

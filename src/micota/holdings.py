@@ -12,7 +12,7 @@ from typing import Any
 
 from micota.claims import holder
 from micota.lineage import labels
-from micota.store import Manifest, Store
+from micota.store import ID, Manifest, Store
 
 TOKENS = re.compile(rb'"completion_tokens":(\d+),')  # a quote inside a text is escaped, so no text has this
 
@@ -84,7 +84,8 @@ def _writers(store: Store) -> dict[str, str]:
         model = one.children.get(one.fields["model"]["$"], "") if one.kind == "generate" else ""
         what = model or (one.id if one.kind in ("search", "rows") else "")
         for pool in one.pools:
-            known = (names.get(what) or [what])[0]
+            files_of = below.holder if ID.fullmatch(what) and (below := store.manifest_of(what)) else what
+            known = (names.get(files_of) or [what])[0]
             found[pool] = known if what and (model or not found.get(pool)) else found.get(pool, "")
     return found
 

@@ -18,6 +18,7 @@ from micota.specs import Source, Spec, from_json, to_json
 from micota.store import Store, write_whole
 
 PROGRESS_EVERY_S = 0.25
+STOP = "stop"  # the file in a work folder that asks its stage to stop
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,20 @@ class Input:
     pools: tuple[str, ...] = ()
 
 
+class Stop(threading.Event):
+    """A request to stop: set in this process, or by a file that reaches a stage on any machine and behind any launcher.
+
+    A signal would end some launchers before their stage has written its checkpoint, and never reach another machine.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._file.exists()
+
+
 class Progress:
     """How far a stage is, in a small file that whoever shows it reads; also the place where a stage is stopped."""
 
@@ -36,7 +51,7 @@ class Progress:
         self._path = path
         self._written = 0.0
         self._began: tuple[float, float] | None = None
-        self.stop = threading.Event()
+        self.stop = Stop(path.with_name(STOP))
 
     def report(self, done: float, total: float, unit: str, note: str = "") -> None:
         """Say how far the stage is, and how far it was when it first said so: from both, how fast it goes."""

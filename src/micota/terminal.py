@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from micota.execution import Outcome
     from micota.machine import Machine
+    from micota.progress import Bars
     from micota.recipe import Recipe
     from micota.report.page import Page
     from micota.specs import Spec
@@ -62,7 +63,13 @@ def carry_out(
 
 
 def execute(
-    here: Console, place: Store, profile: Machine, made: Recipe, specs: list[Spec], files: bool = False
+    here: Console,
+    place: Store,
+    profile: Machine,
+    made: Recipe,
+    specs: list[Spec],
+    files: bool = False,
+    shown: Bars | None = None,
 ) -> Outcome:
     """Run the stages with a bar for each; the recipe's names lead to what is done, also after a failure."""
     from micota.execution import Run
@@ -70,7 +77,7 @@ def execute(
     from micota.report.made import labels
 
     names = labels(made)
-    with Bars(here, names) as bars:
+    with shown or Bars(here, names) as bars:
         running = Run(place, profile, bars, {digest: f"{made.name}/{name}" for digest, name in names.items()})
         with _signals(running.stop):
             try:
@@ -92,14 +99,15 @@ def report(here: Console, made: Recipe, place: Store, show: Callable[[Console, P
 
 @contextmanager
 def _signals(stop: Callable[[bool], None]) -> Iterator[None]:
-    """The first SIGTERM or Ctrl-C asks the stages to stop, the second kills them."""
+    """The first SIGTERM or Ctrl-C asks the stages to stop, the second kills them; SIGUSR1, a warning, only asks."""
     asked: list[int] = []
 
     def handle(number: int, frame: object) -> None:
-        stop(bool(asked))
+        stop(bool(asked) and number != signal.SIGUSR1)
         asked.append(number)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

@@ -135,7 +135,7 @@ class Lora(Value):
     """Low-rank adapters instead of all parameters (Hu et al., arXiv 2106.09685); merged into the weights at the end."""
 
     rank: int = Field(16, ge=1)
-    alpha: float = Field(32.0, gt=0, description="the adapter is scaled by alpha / rank")
+    alpha: int = Field(32, ge=1, description="the adapter is scaled by alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: Annotated[tuple[str, ...], Field(strict=False)] = Field((), description="modules; all linear ones if none")
     quantize: Literal["nf4"] | None = Field(None, description="hold the frozen weights in 4 bits while training: QLoRA")
