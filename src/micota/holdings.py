@@ -59,9 +59,15 @@ def artifacts(store: Store) -> list[Held]:
     for one in store.all():
         if one.same_as is None:
             files = store.files(one)
-            state = "whole" if store.whole(one) else "partial" if files.is_dir() and any(files.iterdir()) else "light"
+            some = gone(files).exists() or (files.is_dir() and any(files.iterdir()))
+            state = "whole" if store.whole(one) else "partial" if some else "light"
             found.append(Held(one, tuple(names.get(one.id, ())), size_of(files.parent), state))
     return sorted(found, key=lambda held: (-held.size, held.manifest.id))
+
+
+def gone(path: Path) -> Path:
+    """Where something is while it is being removed; what a kill left there is removed the next time."""
+    return path.with_name(f".{path.name}.gone")
 
 
 def pools(store: Store) -> list[Pooled]:
