@@ -13,6 +13,7 @@ from rich.tree import Tree
 
 from micota.errors import MicotaError, suggestion
 from micota.grade import golds_that_fail
+from micota.lint import Finding, errors
 from micota.plan import State
 from micota.report import page, tables
 from micota.report.escape import short
@@ -179,3 +180,15 @@ def _find(store: Store, name: str) -> Manifest:
         raise MicotaError(f"several recipes have a '{name}'", fix=f"micota show {fits[0]}")
     known = [*links, *(f"{manifest.kind}-{manifest.digest}" for manifest in store.all())]
     raise MicotaError(f"there is no artifact '{name}' in {store.root}", fix=suggestion(name, known))
+
+
+def findings(console: Console, looked: list[str], found: list[Finding]) -> None:
+    """What was looked at and what the linter found; raises MicotaError if an error is among it."""
+    for line in looked:
+        console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+    for one in found:
+        colour = "red" if one.severity == "error" else "yellow"
+        console.print(f"[{colour}]{one.severity}[/] {escape(str(one.error()))}", highlight=False, soft_wrap=True)
+    if wrong := errors(found):
+        names = ", ".join(dict.fromkeys(one.model for one in wrong))
+        raise MicotaError(f"{len(wrong)} errors, in {names}", fix="change what each of them says, and check again")

@@ -13,6 +13,7 @@ from typing import Any
 
 from micota.checkpoints import copy_companions
 from micota.errors import MicotaError, Stopped
+from micota.lint import before_training
 from micota.pool import find
 from micota.prompts import end_id, eos_ids, example
 from micota.records import read_rows
@@ -39,6 +40,7 @@ def run(task: Task) -> Result:
         base, dtype=torch.float32, trust_remote_code=spec.trust_remote_code
     )
     examples, dropped = examples_of(spec, task, tokenizer, eos_ids(model.generation_config, tokenizer))
+    before_training(task, tokenizer, model.generation_config, model.config, examples)
     config = copy.deepcopy(model.config)  # the trainer switches the cache off and moves special tokens about
     trainer = _trainer(task, spec, model, tokenizer, examples)
     outcome = trainer.train(resume_from_checkpoint=last_checkpoint(task.scratch / "checkpoints"))
