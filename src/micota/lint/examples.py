@@ -111,11 +111,15 @@ def _check(
     if broken:
         yield broken
         return
-    yield from _sizes(subject, one, cutoff)
-    yield from endings.check(subject, one, cutoff, deep)
+    sizes = list(_sizes(subject, one, cutoff))
+    yield from sizes
+    if any(finding.check == "rows" for finding in sizes):
+        return
+    before = list(_prompt(subject, one, shape, system)) if deep else []
+    end = list(endings.check(subject, one, cutoff, deep and not before))
+    yield from (*before, *end)
     if deep:
-        yield from _prompt(subject, one, shape, system)
-        yield from responses.check(subject, one)
+        yield from responses.check(subject, one, begun=not before, ended=not end)
 
 
 def _unpadded(subject: Subject, one: Example) -> Example:

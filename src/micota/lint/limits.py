@@ -21,8 +21,10 @@ def rows(subject: Subject, ids: Iterable[int]) -> Iterator[Finding]:
         return
     own = (subject.tokenizer.pad_token_id, subject.tokenizer.bos_token_id, subject.tokenizer.eos_token_id)
     tags = [one for tag in THOUGHT for one in subject.ids(tag)]
-    used = {one for one in (*own, *subject.eos, *tags, *ids) if one is not None}
-    beyond, size = sorted(one for one in used if one >= subject.rows), len(subject.tokenizer)
+    size = len(subject.tokenizer)
+    ends = [one for one in subject.eos if one < size]
+    used = {one for one in (*own, *ends, *tags, *ids) if one is not None}
+    beyond = sorted(one for one in used if one >= subject.rows)
     if beyond or size > subject.rows:
         names = subject.names((beyond or range(subject.rows, size))[:4])
         yield Finding(

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 BEGIN, END = THOUGHT
 
 
-def check(subject: Subject, one: Example) -> Iterator[Finding]:
-    """The findings on the last response of an example."""
+def check(subject: Subject, one: Example, begun: bool = True, ended: bool = True) -> Iterator[Finding]:
+    """The findings on the last response of an example; less is said of one that does not begin or end as it should."""
     first = one.learnt[-1][0]
     last = one.end - 1 if one.ids[one.end - 1] in subject.eos else one.end
     before, text = subject.text(one.ids[max(0, first - 16) : first]), subject.text(one.ids[first:last])
     opened = opened_thought(before)
-    fault = _thought(opened, text)
+    fault = _thought(opened, text, ended) if begun else None
     if fault:
         yield Finding(
             "thought",
@@ -38,14 +38,14 @@ def check(subject: Subject, one: Example) -> Iterator[Finding]:
         yield from _whole(subject, opened + text, one.response)
 
 
-def _thought(opened: str, text: str) -> tuple[str, str] | None:
+def _thought(opened: str, text: str, ended: bool) -> tuple[str, str] | None:
     """What is wrong with the tags of a thought, and the remedy."""
     begins = bool(opened) or text.lstrip().startswith(BEGIN)
     if (opened and re.match(rf"\s*{BEGIN}", text)) or re.match(rf"\s*{BEGIN}\s*{BEGIN}", text):
         return "the thought is opened twice, by the prompt and by the response", f"remove {BEGIN} from the response"
     if re.search(rf"{END}\s*{END}", text):
         return "the thought is closed twice", f"remove one {END} from the response"
-    if begins and END not in text:
+    if begins and ended and END not in text:
         fix = f"drop responses that were cut in their thought, and put {END} behind the thought of others"
         return "the thought is never closed", fix
     if END in text and not begins and BEGIN not in text.partition(END)[0]:

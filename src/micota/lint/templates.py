@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from micota.lint import turns
-from micota.lint.finding import Finding, beginning, difference, ending
+from micota.lint.finding import Finding, beginning, difference, ending, errors
 from micota.lint.subject import Subject
 
 MARKER = re.compile(r"<\|[^\s<>|]{1,40}\|>|<｜[^\s<>｜]{1,40}｜>|</?s>|<(?:bos|eos|start_of_turn|end_of_turn)>")
@@ -31,11 +31,11 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield _missing(subject)
         return
     try:
-        lost = list(_loses(subject))
-        yield from lost
-        if not lost:
-            for rule in (_changes, _splits, _unknown, _twice_begun, _generation_prompt):
-                yield from rule(subject)
+        for rule in (_loses, _changes, _splits, _unknown, _twice_begun, _generation_prompt):
+            found = list(rule(subject))
+            yield from found
+            if errors(found):
+                return
     except turns.Refused as error:
         yield Finding(
             "template",
@@ -105,33 +105,29 @@ def _loses(subject: Subject) -> Iterator[Finding]:
 
 
 def _changes(subject: Subject) -> Iterator[Finding]:
-    """The same problem gives the same prompt, on any day."""
+    """The same problem gives the same prompt, on any day. A macro in front of a template stands for its clock."""
     texts = [turns.prompt(subject, TEXTS[0]) for _ in range(TIMES)]
-    pairs = [(texts[0], other) for other in texts if other != texts[0]]
-    asked = [("user", TEXTS[0])]
-    if not pairs:
-        dated = [
-            turns.conversation(subject, asked, add_generation_prompt=True, strftime_now=_clock(day)) for day in DAYS
-        ]
-        pairs = [(dated[0], dated[1])] if dated[0] != dated[1] else []
-        what = "its chat template writes the date"
-    else:
-        what = "its chat template writes another prompt each time"
-    if pairs:
-        one, two = difference(*pairs[0])
-        yield Finding(
-            "changes",
-            subject.name,
-            what,
-            "a model trained today and asked tomorrow would read another prompt than the one it learnt",
-            "write a constant in its place in chat_template.jinja",
-            (("once", one), ("again", two)),
-            "warning",
-        )
+    texts = texts if len(set(texts)) > 1 else [_on(subject, day) for day in DAYS]
+    other = next((text for text in texts if text != texts[0]), None)
+    if other is None:
+        return
+    dated = len(texts) == len(DAYS)
+    one, two = difference(texts[0], other)
+    yield Finding(
+        "changes",
+        subject.name,
+        f"its chat template writes {'the date' if dated else 'another prompt each time'}",
+        "a model trained today and asked tomorrow would read another prompt than the one it learnt",
+        "write a constant in its place in chat_template.jinja",
+        (("once", one), ("again", two)),
+        "warning" if dated else "error",
+    )
 
 
-def _clock(day: str) -> Callable[[str], str]:
-    return lambda _: day
+def _on(subject: Subject, day: str) -> str:
+    macro = f"{{%- macro strftime_now(format) -%}}{day}{{%- endmacro -%}}"
+    text = macro + subject.tokenizer.get_chat_template()
+    return turns.conversation(subject, [("user", TEXTS[0])], add_generation_prompt=True, chat_template=text)
 
 
 def _splits(subject: Subject) -> Iterator[Finding]:
