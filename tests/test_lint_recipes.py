@@ -124,12 +124,11 @@ def large(folder: Path, size: int) -> Path:
     raw = json.loads(raw_tokenizer(["<|im_start|>", "<|im_end|>", "<|endoftext|>"]).to_str())
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab, merges = raw["model"]["vocab"], [list(pair) for pair in MERGES]
-    for first, second in itertools.product(
-        itertools.chain(letters, map("".join, itertools.product(letters, letters))), letters
-    ):
-        if len(vocab) < size and first in vocab and first + second not in vocab:
-            vocab[first + second] = len(vocab)
-            merges.append([first, second])
+    firsts = itertools.chain(letters, map("".join, itertools.product(letters, letters)))
+    pairs = ((first, second) for first in firsts for second in letters if first + second not in vocab)
+    for first, second in itertools.islice(pairs, size - len(vocab)):
+        vocab[first + second] = len(vocab)
+        merges.append([first, second])
     raw["model"] |= {"vocab": vocab, "merges": merges}
     for at, token in enumerate(raw["added_tokens"]):
         token["id"] = len(vocab) + at

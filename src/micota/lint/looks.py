@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from micota.lint import examples, limits, packing, stopping, templates, turns
 from micota.lint.finding import Finding, errors, raise_first
-from micota.lint.subject import Subject, Use, of
+from micota.lint.subject import Subject, Use, beside
 from micota.prompts import end_id, example
 from micota.specs import Prompt, Source, Train
 from micota.task import Task
@@ -53,14 +54,12 @@ def look_at_batch(
     return once([*found, *examples.check(subject, apart, system)])
 
 
-def before_training(
-    task: Task, tokenizer: Any, generation_config: Any, config: Any, rows: Sequence[Mapping[str, Any]]
-) -> None:
+def before_training(task: Task, tokenizer: Any, base: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Look at the model and at the examples that it is about to learn. Raises MicotaError; warnings go to the log."""
     spec = task.spec
     assert isinstance(spec, Train)
     name = spec.base.ref if isinstance(spec.base, Source) else f"{spec.base.kind} {spec.base.digest}"
-    subject = of(name, tokenizer, generation_config, config)
+    subject = beside(name, tokenizer, base)
     use = Use("training", Prompt(system=spec.system), cutoff=spec.cutoff)
     found = [*look(subject, [use]), *examples.check(subject, rows, spec.system, spec.cutoff)]
     raise_first(found)

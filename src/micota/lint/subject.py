@@ -77,7 +77,6 @@ def read(name: str, folder: Path, trust_remote_code: bool = False) -> Subject:
     """The subject of a model folder."""
     import transformers
 
-    config, generation = (_json(folder / name) for name in ("config.json", "generation_config.json"))
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:
@@ -86,6 +85,12 @@ def read(name: str, folder: Path, trust_remote_code: bool = False) -> Subject:
             where=str(folder),
             fix="give the folder that AutoTokenizer.from_pretrained loads",
         ) from error
+    return beside(name, tokenizer, folder)
+
+
+def beside(name: str, tokenizer: Any, folder: Path) -> Subject:
+    """The subject of a tokenizer and of the configurations in its model's folder."""
+    config, generation = (_json(folder / file) for file in ("config.json", "generation_config.json"))
     return of(name, tokenizer, generation, config)
 
 
