@@ -112,25 +112,29 @@ def check(
     benchmarks: Annotated[
         bool, typer.Option("--benchmarks", help="Let each benchmark's golds grade themselves.")
     ] = False,
+    model: Annotated[list[Path] | None, typer.Option(help="A model folder to look at alone.")] = None,
     data_dir: DataDir = None,
     set_: Sets = None,
 ) -> None:
-    """Look for mistakes in a recipe before anything is made, or for golds that do not grade themselves."""
+    """Look for mistakes in a recipe or a model before anything is made, or for golds that do not grade themselves."""
     from micota import check as checks
+    from micota import models
     from micota import recipe as recipes
     from micota.errors import MicotaError
+    from micota.show import findings
 
     if benchmarks:
         from micota.show import failing_golds
 
         failing_golds(terminal.console(), data_dir)
+    for folder in model or ():
+        findings(terminal.console(), *models.inspect_folder(str(folder)))
     if recipe is None:
-        if not benchmarks:
-            raise MicotaError("there is nothing to check", fix="micota check RECIPE, or micota check --benchmarks")
+        if not (benchmarks or model):
+            raise MicotaError("there is nothing to check", fix="micota check RECIPE, --model FOLDER or --benchmarks")
         return
     made = recipes.load(recipe, set_ or ())
-    for line in checks.check(made.targets):
-        print(f"  {line}")
+    findings(terminal.console(), *checks.inspect(made.targets))
     print(f"{made.name}: {len(made.names)} names, {len(made.evaluations)} evaluations, no mistake found")
 
 
