@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from micota.costs.accelerators import ACCELERATORS
 from micota.costs.assumptions import WORDS
 from micota.costs.estimates import Costs, Estimate
+from micota.costs.memory import RESERVED
 from micota.costs.spans import Span, total
 from micota.errors import MicotaError
 from micota.machine import Machine
@@ -24,6 +27,8 @@ from micota.store import Store
 FREE = ("problems", "verify", "select", "mix")
 """Kinds that take seconds of a CPU: they are counted, not listed."""
 COLOURS = {"done": "green", "partial": "yellow", "new": "cyan", "not needed": "dim"}
+OWNER = re.compile(r"(?<==)[\w.-]+/")
+"""Whose a model is, where a name holds a variable's value."""
 UNITS = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 
 
@@ -76,6 +81,7 @@ def _lines(recipe: Recipe, found: Iterable[Estimate]) -> list[Line]:
 def _label(kind: str, label: str, count: int) -> str:
     """`strong on 5 sets` for evaluations, `R1 under 4 sets` for measurements, else the stage's own name."""
     sets = f"{count} set{'s' * (count > 1)}"
+    label = OWNER.sub("", label)
     return f"{label} on {sets}" if kind == "evaluate" else f"{sets} under {label}" if kind == "bpc" else label
 
 
@@ -141,7 +147,7 @@ def said(span: Span, unit: str = "") -> str:
 def _plain(span: Span) -> str:
     if not span.high:
         return ""
-    low, high = (f"{end:,.0f}" if span.high >= 100 else f"{end:.2g}" for end in (span.low, span.high))
+    low, high = (f"{end:,.0f}" if span.high >= 10 else f"{end:.2g}" for end in (span.low, span.high))
     return high if low == high else f"{low}–{high}"
 
 
@@ -183,24 +189,30 @@ def _refusal(costs: Costs, misfits: list[Estimate], names: dict[str, str]) -> Mi
     """Of each kind of stage the one that needs most, and the smallest change with which it fits."""
     kinds = dict.fromkeys(one.spec.kind for one in misfits)
     worst = [max((m for m in misfits if m.spec.kind == kind), key=lambda one: one.memory) for kind in kinds]
-    said_ = [_misfit(costs, one, names) for one in worst]
     count = len(misfits) - len(worst)
     return MicotaError(
-        "; ".join(what for what, _ in said_),
+        "; ".join(_needs(costs, one, names) for one in worst),
         where=f"machine profile '{costs.machine.name}': {', '.join(kinds)}",
-        why=f"{count} smaller stages of these kinds do not fit either" if count else None,
-        fix="; ".join(fix for _, fix in said_),
+        why=f"{count} other stages of these kinds do not fit either" if count else None,
+        fix="; ".join(dict.fromkeys(_change(costs, one, names) for one in worst)),
     )
 
 
-def _misfit(costs: Costs, one: Estimate, names: dict[str, str]) -> tuple[str, str]:
+def _needs(costs: Costs, one: Estimate, names: dict[str, str]) -> str:
     assert one.misfit is not None
-    device = "machine" if costs.device.is_cpu else costs.device.name
-    needs, has, then = (value / 2**30 for value in (one.misfit.needs, one.misfit.has, one.misfit.then))
-    label = name(names, one.spec)
-    what = f"{one.spec.kind} {label} does not fit: it needs {needs:,.1f} GiB on each {device}, which has {has:,.0f}"
+    needs, has = one.misfit.needs / 2**30, one.misfit.has / 2**30
+    device = "this machine has" if costs.device.is_cpu else f"each {costs.device.name} has"
+    return f"{one.spec.kind} {name(names, one.spec)} needs {needs:,.1f} GiB, {device} {has:,.0f}"
+
+
+def _change(costs: Costs, one: Estimate, names: dict[str, str]) -> str:
+    assert one.misfit is not None
+    then = one.misfit.then
     if one.misfit.fix:
-        return what, f"{one.misfit.fix} ({label} then needs {then:,.1f} GiB)"
+        return f"{one.misfit.fix} (then {name(names, one.spec)} needs {then / 2**30:,.1f} GiB)"
     if costs.device.is_cpu:
-        return what, "name an accelerator in the machine profile, as in `hardware: H100`"
-    return what, f"{label} fits with no change of the profile: take hardware with more memory"
+        return "name an accelerator in the machine profile, as in `hardware: H100`"
+    larger = sorted((card.memory, card.name) for card in ACCELERATORS.values() if card.memory - RESERVED >= then)
+    card = f"`hardware: {larger[0][1]}`" if larger else f"a device of {then / 2**30:,.0f} GiB, which nobody sells"
+    also = f" and {one.misfit.least_by}" if one.misfit.least_by else ""
+    return f"{card}{also} in the machine profile: {name(names, one.spec)} needs {then / 2**30:,.1f} GiB at least"

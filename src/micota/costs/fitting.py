@@ -15,12 +15,16 @@ MORE = (2, 4, 8, 16, 32, 64, 128)
 
 @dataclass(frozen=True)
 class Misfit:
-    """Bytes that a stage needs on each device and those there are; what to type, and what it needs then."""
+    """Bytes that a stage needs on each device and those there are; what to type, and what it needs then.
+
+    Without a `fix`, `then` is the least that it can do with, by what `least_by` says.
+    """
 
     needs: float
     has: float
     fix: str | None
-    then: float = 0.0
+    then: float
+    least_by: str = ""
 
 
 def training(run: Training, micro: int, has: float) -> Misfit | None:
@@ -28,10 +32,11 @@ def training(run: Training, micro: int, has: float) -> Misfit | None:
     room = has if run.on_cpu else has - RESERVED
     if (needs := memory.peak(run)) <= room:
         return None
+    then = needs
     for words, other in _lighter(run, micro):
         if (then := memory.peak(other)) <= room:
             return Misfit(needs, has, words, then)
-    return Misfit(needs, has, None)
+    return Misfit(needs, has, None, then)
 
 
 def _lighter(run: Training, micro: int) -> Iterator[tuple[str, Training]]:
@@ -49,7 +54,8 @@ def _lighter(run: Training, micro: int) -> Iterator[tuple[str, Training]]:
         if number > 1 and number >= run.devices and not (run.sharded and number == run.devices):
             devices = [] if number == run.devices else [f"devices: {number}"]
             yield _profile([*keep, "sharding: fsdp", *devices]), replace(run, sharded=True, devices=number)
-    yield from _smaller_recipes(run, keep)
+    if not run.on_cpu:
+        yield from _smaller_recipes(run, keep)
 
 
 def _smaller_recipes(run: Training, keep: list[str]) -> Iterator[tuple[str, Training]]:
@@ -81,10 +87,12 @@ def serving(run: Serving, has: float, kind: str) -> Misfit | None:
     """The same for generation: a smaller batch, vllm, and more devices that share the model."""
     if run.least <= run.room(has):
         return None
+    least = run.least
     for words, other in _served(run):
+        least = min(least, other.least)
         if other.least <= other.room(has):
             return Misfit(run.least, has, f"{kind}: {{{words}}} in the machine profile", other.least)
-    return Misfit(run.least, has, None)
+    return Misfit(run.least, has, None, least)
 
 
 def _served(run: Serving) -> Iterator[tuple[str, Serving]]:
@@ -123,4 +131,4 @@ def measuring(
             return needs(batch), Misfit(
                 needs(batch), has, f"bpc: {{batch: {size}}} in the machine profile", needs(size)
             )
-    return needs(batch), Misfit(needs(batch), has, None)
+    return needs(batch), Misfit(needs(batch), has, None, needs(1), "bpc: {batch: 1}" if batch > 1 else "")

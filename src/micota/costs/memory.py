@@ -12,8 +12,10 @@ from micota.architectures import Architecture
 
 TILE_ROWS, TILE_COLUMNS = 4096, 32_768
 """The piece of the logits that TRL's loss holds at a time."""
-CPU_TILES = 8
-"""float32 copies of that piece that it makes where there is no Triton."""
+CPU_TILES = (4, 8)
+"""float32 copies of that piece, forward and backward, that it makes where there is no Triton."""
+LOGIT = 12
+"""Bytes of a logit in the backward pass of a loss that holds them all: its logarithm and two gradients, in float32."""
 NF4 = 0.53
 """Bytes of a weight in four bits, with its constants."""
 RESERVED = 1.0 * 2**30
@@ -22,7 +24,10 @@ RESERVED = 1.0 * 2**30
 
 @dataclass(frozen=True)
 class Training:
-    """What the memory of a training depends on. `tokens` are those of one device's rows at once, each of `row`."""
+    """What the memory of a training depends on. `tokens` are those of one device's rows at once, each of `row`.
+
+    `batch` are the rows of an optimizer step over all devices.
+    """
 
     shape: Architecture
     tokens: int
@@ -30,7 +35,7 @@ class Training:
     half: bool = True  # bf16 or fp16 by autocast
     checkpointing: bool = True
     fused: bool = True
-    accumulates: bool = True
+    batch: int = 32
     padded: bool = False  # rows of unequal length need a mask, which is a square
     devices: int = 1
     sharded: bool = False
@@ -41,6 +46,11 @@ class Training:
     @property
     def shards(self) -> int:
         return self.devices if self.sharded else 1
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether gradients are there already when a pass begins."""
+        return self.tokens // self.row * self.devices < self.batch
 
     @property
     def trained(self) -> float:
@@ -89,7 +99,7 @@ def _forward(run: Training) -> float:
     """At its end: the copies in half precision that autocast remembers, what was kept, and the loss."""
     copies = 2 * run.shape.linear if run.half and not run.sharded and run.rank is None else 0
     logits = _width(run) + 8 if run.half else 8
-    loss = _tile(run) if run.fused else run.tokens * run.shape.rows * logits
+    loss = _tile(run, CPU_TILES[0]) if run.fused else run.tokens * run.shape.rows * logits
     return _gradients(run) + copies + _kept(run) + loss
 
 
@@ -97,22 +107,27 @@ def _loss_backward(run: Training) -> float:
     shape = run.shape
     copies = 2 * shape.linear if run.half and not run.sharded and run.rank is None and not run.checkpointing else 0
     of_head = 4 * shape.head if run.rank is None else 0
-    logits = 14 if run.half else 16
-    loss = _tile(run) + 4 * shape.hidden * run.tokens if run.fused else run.tokens * shape.rows * logits
+    piece = _tile(run, CPU_TILES[1]) + 4 * shape.hidden * run.tokens
+    loss = piece if run.fused else run.tokens * shape.rows * LOGIT
     return _gradients(run) + copies + _kept(run) + of_head + loss
 
 
 def _layer_backward(run: Training) -> float:
-    """The last layer's if gradients accumulate; else whichever is more of what was kept and of the gradients so far."""
+    """The last layer's if gradients accumulate; else whichever is more of what was kept and of the gradients so far.
+
+    The head's gradient waits for that of an embedding that it is tied to.
+    """
     shape = run.shape
-    all_gradients = 4 * run.trained / run.shards
-    kept = _kept(run)
-    grown = all_gradients + kept if run.accumulates else max(all_gradients, kept)
-    of_head = 4 * shape.head * (2 if shape.tied else 1) / run.shards if run.rank is None else 0
-    of_layer = (4 * shape.linear / shape.layers) if run.rank is None else 0
+    of_layers = 4 * min(run.trained, shape.linear) / run.shards
+    head = 4 * shape.head / run.shards if run.rank is None else 0
+    if run.accumulates:
+        grown = _gradients(run) + _kept(run) + (head if shape.tied else 0)
+    else:
+        grown = max(of_layers, _kept(run)) + head
     layer = _layer(run) if run.checkpointing else 0
+    whole = 4 * shape.linear / shape.layers if run.rank is None else 0
     passing = run.tokens * (_width(run) * 2 * shape.inner + 8 * shape.hidden)
-    return grown + of_head + of_layer + layer + passing
+    return grown + whole + layer + passing
 
 
 def _gradients(run: Training) -> float:
@@ -138,9 +153,9 @@ def _layer(run: Training) -> float:
     return run.tokens * (token + mask)
 
 
-def _tile(run: Training) -> float:
+def _tile(run: Training, copies: int) -> float:
     tile = min(run.tokens, TILE_ROWS) * min(run.shape.rows, TILE_COLUMNS)
-    return tile * (_width(run) + (4 * CPU_TILES if run.on_cpu else 0))
+    return tile * (_width(run) + (4 * copies if run.on_cpu else 0))
 
 
 def _width(run: Training) -> int:

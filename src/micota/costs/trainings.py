@@ -53,7 +53,7 @@ def run(spec: Train, place: Place, shape: Architecture, on_cpu: bool) -> tuple[T
         row=row,
         half=spec.precision != "float32",
         checkpointing=checkpointing,
-        accumulates=micro * place.devices < spec.batch,
+        batch=spec.batch,
         padded=micro > 1 and not flat,
         devices=place.devices,
         sharded=place.sharding != "none" and place.devices > 1,
