@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from micota import alone, terminal
+from micota import alone, keeping, terminal
 from micota.alone import STORE, MachineName, RecipeName, StoreDir
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 lab = typer.Typer(help="The lab: real models, small enough for a laptop.", no_args_is_help=True)
 app.add_typer(lab, name="lab")
 app.add_typer(alone.app)
+app.add_typer(keeping.app)
 
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a value: --set let.ta-long.train.lr=2e-5")]
 Only = Annotated[str | None, typer.Option(help="One name of the recipe, with what it needs.")]
@@ -54,7 +55,9 @@ def run(
     """Make what a recipe needs and is not there yet, then show its table."""
     from micota.show import results
 
-    terminal.carry_out(recipe, machine, set_ or (), store, lambda made: terminal.targets(made, only), results)
+    terminal.carry_out(
+        recipe, machine, set_ or (), store, lambda made: terminal.targets(made, only), results, bool(only)
+    )
 
 
 @app.command()

@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from micota import yaml_tree
+from micota import hub, yaml_tree
 from micota.benchmarks import BENCHMARKS
-from micota.errors import MicotaError
 from micota.loops import loops
 from micota.records import read_rows
 from micota.sources import is_literal
@@ -44,7 +43,7 @@ def write_recipe(
     """The recipe of one expression, beside the rows; `part` says which of the problems. What is None is left out."""
     fields = {name: value for name, value in asked.items() if value not in (None, {})}
     chosen = {name: value for name, value in part.items() if value is not None}
-    asking = {"model": _word(model), "problems": _problems(problems, chosen), "prompt": {}, "sampling": {}, **fields}
+    asking = {"model": word(model), "problems": _problems(problems, chosen), "prompt": {}, "sampling": {}, **fields}
     for one in sets:
         yaml_tree.override(asking, one)
     expression = {"generate": {name: value for name, value in asking.items() if value != {}}}
@@ -54,21 +53,21 @@ def write_recipe(
     return path
 
 
-def _problems(word: str, chosen: dict[str, Any]) -> Any:
+def _problems(given: str, chosen: dict[str, Any]) -> Any:
     if not chosen:
-        return _word(word)
-    if word in BENCHMARKS:
-        b = BENCHMARKS[word]
-        own = {"source": b.source, "benchmark": word, "config": b.config, "split": b.split}
+        return word(given)
+    if given in BENCHMARKS:
+        b = BENCHMARKS[given]
+        own = {"source": b.source, "benchmark": given, "config": b.config, "split": b.split}
         return {"problems": {name: value for name, value in {**own, **chosen}.items() if value is not None}}
-    return {"problems": {"source": _word(word), **chosen}}
+    return {"problems": {"source": word(given), **chosen}}
 
 
-def _word(word: str) -> str:
+def word(given: str) -> str:
     """A path as one that means the same in the recipe's folder; any other word as it is."""
-    path = Path(word).expanduser()
-    there = path.exists() or (is_literal(word) and word.startswith((".", "/", "~")))
-    return os.path.abspath(path) if there else word
+    path = Path(given).expanduser()
+    there = path.exists() or (is_literal(given) and given.startswith((".", "/", "~")))
+    return os.path.abspath(path) if there else given
 
 
 def rows(spec: Generate, store: Store) -> Iterator[dict[str, Any]]:
@@ -139,18 +138,7 @@ The terms of the model and of the problems hold for this data too.
 
 def push(repo: str, out: Path, text: str) -> str:
     """Put rows and card into a data set of the Hub, private if it is new; returns its address."""
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    try:
-        address = api.create_repo(repo, repo_type="dataset", private=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "README.md").write_text(text, encoding="utf-8")
-            os.symlink(out.absolute(), Path(folder) / "rows.jsonl")
-            message = f"{out.name}, by micota"
-            api.upload_folder(repo_id=repo, repo_type="dataset", folder_path=folder, commit_message=message)
-    except Exception as error:  # no network, no login, no right: the client has many errors for them
-        said = " ".join(str(error).split())[:300]
-        fix = f"`hf auth login`, or another name than {repo}; the rows are in {out}"
-        raise MicotaError(f"the rows cannot be pushed to {repo}: {said}", fix=fix) from None
-    return str(address)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "README.md").write_text(text, encoding="utf-8")
+        os.symlink(out.absolute(), Path(folder) / "rows.jsonl")
+        return hub.push(repo, "dataset", Path(folder), out)

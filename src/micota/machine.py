@@ -47,7 +47,6 @@ class Place(Value):
     sharding: Literal["none", "fsdp", "zero3"] = Field("none", description="train: how the prefix shares out a model")
     attention: str | None = Field(None, description="transformers' name of it: sdpa, flash_attention_2, ...")
     activation_checkpointing: bool | None = Field(None, description="train; null: wherever there is no CPU")
-    loss: Literal["plain", "chunked", "liger"] = Field("chunked", description="train: how the logits are held at once")
     padding_free: bool = Field(
         False, description="train: a micro-batch is one row without padding; needs flash attention"
     )

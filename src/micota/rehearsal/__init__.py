@@ -158,7 +158,7 @@ class _Watching(Bars):
 def _run(small: Recipe, store: Store, machine: Machine, here: Console, done: Rehearsal) -> None:
     bars = _Watching(here, labels(small), done)
     try:
-        terminal.execute(here, store, machine, small, small.targets, bars)
+        terminal.execute(here, store, machine, small, small.targets, shown=bars)
     except StageFailed as error:
         if not done.faults:
             done.findings.append(Finding(True, str(error)))
