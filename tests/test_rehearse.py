@@ -104,6 +104,13 @@ def test_a_template_that_deletes_the_thought_is_found_where_it_is_trained(world:
     assert look(tmp_path / "deleting", trained=False) == []  # a teacher only writes: no turn of it is rendered
 
 
+def test_a_template_that_fails_is_a_fault_and_ends_nothing(world: World, tmp_path: Path) -> None:
+    worded(tmp_path / "failing", "{{ bos + messages[0]['content'] }}")
+    done = rehearsed(world, RECIPE.replace("student: ./models/student", "student: ./failing"))
+    assert "./failing: its tokenizer or chat template fails: UndefinedError: 'bos' is undefined" in done.faults[0]
+    assert len(done.seconds["train"]) == 1  # the assistant's, which needs no student
+
+
 def test_a_tokenizer_that_takes_the_end_of_a_thought_for_a_special_token_is_a_fault(tmp_path: Path) -> None:
     folder = worded(tmp_path / "special")
     tokenizer = json.loads((folder / "tokenizer.json").read_text())

@@ -90,7 +90,14 @@ def _cast(made: Recipe, folder: Path, online: bool, trust: bool, done: Rehearsal
         actor = models.cast(source, folder / "models" / str(i), online, trust)
         done.actors[source.digest] = actor
         if actor.tokenizer == "real":
-            done.findings += templates.look(source.ref, actor.folder, source.digest in learn, trust)
+            done.findings += _looked_at(source.ref, actor.folder, source.digest in learn, trust)
+
+
+def _looked_at(name: str, folder: Path, learns: bool, trust: bool) -> list[Finding]:
+    try:
+        return templates.look(name, folder, learns, trust)
+    except Exception as error:  # a template is a program of somebody else's
+        return [Finding(True, f"{name}: its tokenizer or chat template fails: {type(error).__name__}: {error}")]
 
 
 def _gather(made: Recipe, folder: Path, online: bool, done: Rehearsal) -> None:
@@ -114,6 +121,7 @@ def _machine(done: Rehearsal, folder: Path) -> Machine:
         "generate": Place(engine="rehearsed", script=str(script)),
         "search": Place(engine="transformers"),
         "train": Place(micro_batch=BATCH),
+        "bpc": Place(batch=BATCH),  # the logits of a real vocabulary are large, however small the model is
     }
     return Machine(name="rehearsal", places=places)
 

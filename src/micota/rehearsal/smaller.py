@@ -27,7 +27,7 @@ from micota.specs import (
 
 NEW_TOKENS = 24
 STEPS = 2
-BATCH = 4
+BATCH = 2
 LONGER = 8
 """Tokens that bytes take for one of a real tokenizer, at most: by so much a cutoff is raised where bytes stand in."""
 
