@@ -15,7 +15,7 @@ from micota import bill, cli
 from micota import recipe as recipes
 from micota.architectures import KNOWN
 from micota.bill import said
-from micota.costs import assumptions, memory
+from micota.costs import assumptions, fitting, memory
 from micota.costs.accelerators import ACCELERATORS, find
 from micota.costs.estimates import Costs, Estimate
 from micota.costs.memory import Training
@@ -140,11 +140,20 @@ def test_the_papers_tables_cost_what_one_would_guess(tmp_path: Path) -> None:
     assert 20 < sum(one.hours.low for one in found.values()) < sum(one.hours.high for one in found.values()) < 1000
 
 
+def test_bits_per_character_take_fewer_rows_or_more_devices() -> None:
+    shape = KNOWN["Qwen/Qwen2.5-32B-Instruct"]
+    eighty = 80 * 2**30
+    assert fitting.measuring(shape, 2, 4, 16_160, eighty, False)[1] is None
+    _, crowded = fitting.measuring(shape, 2, 32, 16_160, eighty, False)
+    assert crowded and crowded.fix == "bpc: {batch: 4} in the machine profile"
+    _, small = fitting.measuring(shape, 2, 4, 16_160, eighty / 2, False)
+    assert small and small.fix == "bpc: {batch: 1, devices: 2} in the machine profile"
+
+
 def test_money_is_hours_times_the_price_and_a_total_stands_below(tmp_path: Path) -> None:
     recipe = tables(tmp_path)
     console = Console(width=200, record=True, file=io.StringIO())
-    with pytest.raises(MicotaError, match=r"bpc .* needs 86\.5 GiB, each H100 has 80"):
-        bill.show(console, recipe, Store(tmp_path), H100S, recipe.targets)
+    bill.show(console, recipe, Store(tmp_path), H100S, recipe.targets)
     lines = console.export_text().splitlines()
     chains = next(line for line in lines if re.match(r"new +generate +long-cot", line))
     hours, money = (re.search(rf" ([\d.]+)–([\d.]+){after}", chains) for after in (r" +33\.6 ", r"\s*$"))
@@ -216,7 +225,7 @@ def test_what_does_not_fit_ends_with_the_smallest_change(
     assert "GPU-hours" in out  # the table comes first
     assert "train ta-long needs 871.1 GiB, each H100 has 80" in error
     assert "train: {micro_batch: 1, sharding: fsdp, devices: 8} in the machine profile" in error
-    assert "`hardware: H200` and bpc: {batch: 1} in the machine profile" in error
+    assert "bpc: {batch: 4} in the machine profile (then long-cot under Qwen/Qwen2.5-32B-Instruct" in error
     assert "machine profile 'bare': train, search, bpc" in error
 
 

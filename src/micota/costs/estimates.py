@@ -197,9 +197,9 @@ class Costs:
             return replace(made, missing=shapes.missing(spec.model))
         work = _ends(lambda n, one: flops.forward(shape, n * one, one), texts.number, texts.prompt + texts.response)
         hours = work / (self.device.flops * serving.COMPUTE) / 3600
-        batch, width = self.machine.place(spec).batch, WIDTHS[spec.precision]
-        longest, on_cpu = trainings.longest(spec.data), self.device.is_cpu
-        least, misfit = fitting.measuring(shape, width, batch, longest, self.memory, on_cpu)
+        place, width, on_cpu = self.machine.place(spec), WIDTHS[spec.precision], self.device.is_cpu
+        longest = min(trainings.longest(spec.data), shape.context or math.inf)
+        least, misfit = fitting.measuring(shape, width, place.batch, longest, self.memory, on_cpu, place.devices)
         basis = (*texts.basis, "generation")
         return replace(made, flops=work, hours=hours, memory=least, basis=basis, misfit=misfit)
 
