@@ -145,7 +145,7 @@ def test_bits_per_character_take_fewer_rows_or_more_devices() -> None:
     eighty = 80 * 2**30
     assert fitting.measuring(shape, 2, 4, 16_160, eighty, False)[1] is None
     _, crowded = fitting.measuring(shape, 2, 32, 16_160, eighty, False)
-    assert crowded and crowded.fix == "bpc: {batch: 4} in the machine profile"
+    assert crowded and crowded.fix == "bpc: {batch: 8} in the machine profile"
     _, small = fitting.measuring(shape, 2, 4, 16_160, eighty / 2, False)
     assert small and small.fix == "bpc: {batch: 1, devices: 2} in the machine profile"
 
