@@ -64,11 +64,13 @@ def run(
 def plan(
     recipe: RecipeName,
     why: Annotated[str | None, typer.Option(help="Say why this name of the recipe is not done.")] = None,
+    cost: Annotated[bool, typer.Option("--cost", help="Show what each stage will cost, and whether it fits.")] = False,
+    machine: MachineName = "laptop",
     only: Only = None,
     set_: Sets = None,
     store: StoreDir = STORE,
 ) -> None:
-    """Show what a run would find done, partial or new; makes nothing."""
+    """Show what a run would find done, partial or new, or what it will cost; makes nothing."""
     from micota import plan as plans
     from micota import recipe as recipes
     from micota.report.made import labels
@@ -81,6 +83,12 @@ def plan(
         print("\n".join([why, *plans.why(place, made.named(why))]))
         return
     targets = terminal.targets(made, only)
+    if cost:
+        from micota import bill
+        from micota import machine as machines
+
+        bill.show(terminal.console(), made, place, machines.load(machine), targets)
+        return
     plan_table(terminal.console(), plans.survey(place, targets), labels(made))
 
 
@@ -112,25 +120,29 @@ def check(
     benchmarks: Annotated[
         bool, typer.Option("--benchmarks", help="Let each benchmark's golds grade themselves.")
     ] = False,
+    model: Annotated[list[Path] | None, typer.Option(help="A model folder to look at alone.")] = None,
     data_dir: DataDir = None,
     set_: Sets = None,
 ) -> None:
-    """Look for mistakes in a recipe before anything is made, or for golds that do not grade themselves."""
+    """Look for mistakes in a recipe or a model before anything is made, or for golds that do not grade themselves."""
     from micota import check as checks
+    from micota import models
     from micota import recipe as recipes
     from micota.errors import MicotaError
+    from micota.show import findings
 
     if benchmarks:
         from micota.show import failing_golds
 
         failing_golds(terminal.console(), data_dir)
+    for folder in model or ():
+        findings(terminal.console(), *models.inspect_folder(str(folder)))
     if recipe is None:
-        if not benchmarks:
-            raise MicotaError("there is nothing to check", fix="micota check RECIPE, or micota check --benchmarks")
+        if not (benchmarks or model):
+            raise MicotaError("there is nothing to check", fix="micota check RECIPE, --model FOLDER or --benchmarks")
         return
     made = recipes.load(recipe, set_ or ())
-    for line in checks.check(made.targets):
-        print(f"  {line}")
+    findings(terminal.console(), *checks.inspect(made.targets))
     print(f"{made.name}: {len(made.names)} names, {len(made.evaluations)} evaluations, no mistake found")
 
 

@@ -12,9 +12,11 @@ from rich.table import Table
 from rich.tree import Tree
 
 from micota.activity import Activity
+from micota.errors import MicotaError
 from micota.grade import golds_that_fail
 from micota.holdings import Held, Pooled, Work
 from micota.housekeeping import Removal
+from micota.lint import Finding, errors
 from micota.plan import State
 from micota.report import page, tables
 from micota.report.escape import short
@@ -250,3 +252,15 @@ def _named(value: Any, children: dict[str, str]) -> Any:
     if isinstance(value, dict):
         return children[value["$"]] if set(value) == {"$"} else {k: _named(v, children) for k, v in value.items()}
     return value
+
+
+def findings(console: Console, looked: list[str], found: list[Finding]) -> None:
+    """What was looked at and what the linter found; raises MicotaError if an error is among it."""
+    for line in looked:
+        console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+    for one in found:
+        colour = "red" if one.severity == "error" else "yellow"
+        console.print(f"[{colour}]{one.severity}[/] {escape(str(one.error()))}", highlight=False, soft_wrap=True)
+    if wrong := errors(found):
+        names = ", ".join(dict.fromkeys(one.model for one in wrong))
+        raise MicotaError(f"{len(wrong)} errors, in {names}", fix="change what each of them says, and check again")

@@ -48,14 +48,18 @@ def carry_out(
     """
     from micota import machine as machines
     from micota import recipe as recipes
-    from micota.check import check
+    from micota.check import inspect
+    from micota.lint import raise_first
+    from micota.show import findings
     from micota.store import Store
 
     profile = machines.load(machine)
     made = recipes.load(name, sets)
     made = recipes.resolved(made, name, sets, wanted(made))
     specs, place, here = wanted(made), Store(store), console()
-    check(specs, place)
+    found = inspect(specs, place)[1]
+    raise_first(found)
+    findings(here, [], found)
     made.lock.save()
     outcome = execute(here, place, profile, made, specs, files)
     here.print(f"{len(outcome.executed)} stages executed, {len(outcome.linked)} linked, the rest was there.")

@@ -10,6 +10,7 @@ import random
 from typing import Any
 
 from micota.errors import MicotaError, Stopped
+from micota.lint import before_training
 from micota.pool import find
 from micota.prompts import end_id, eos_ids, example
 from micota.records import read_rows
@@ -35,6 +36,7 @@ def run(task: Task) -> Result:
     base = task.model(spec.base)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=spec.trust_remote_code)
     examples, dropped = examples_of(spec, task, tokenizer, _ends(spec, base, tokenizer))
+    before_training(task, tokenizer, base, examples)
     learnt, held_out = set_aside(examples, spec)
     rows: list[Any] = packed(learnt, spec.cutoff) if spec.packing else learnt
     batch = packs_of_a_step(spec.batch, len(rows), len(learnt)) if spec.packing else spec.batch
