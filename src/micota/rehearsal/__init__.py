@@ -28,7 +28,7 @@ from micota.rehearsal.templates import Finding
 from micota.report import files
 from micota.report.made import labels
 from micota.scoring.semantic import gold_text
-from micota.specs import Problems, Spec, walk
+from micota.specs import Problems, Rows, Spec, walk
 from micota.store import Store
 
 
@@ -102,19 +102,27 @@ def _looked_at(name: str, folder: Path, learns: bool, trust: bool) -> list[Findi
 
 def _gather(made: Recipe, folder: Path, online: bool, done: Rehearsal) -> None:
     for spec in walk(*made.targets):
-        if isinstance(spec, Problems):
-            try:
-                few = data.few(spec, folder / "data", online)
-            except MicotaError as error:
-                done.findings.append(Finding(True, str(error)))
-                few = data.few(spec, folder / "data", online=False)
-            done.data[spec.digest] = (spec.benchmark or spec.source.ref, few)
+        if not isinstance(spec, Problems | Rows):
+            continue
+        try:
+            few = _few(spec, folder, online)
+        except MicotaError as error:
+            done.findings.append(Finding(True, str(error)))
+            few = _few(spec, folder, online=False)
+        name = spec.benchmark if isinstance(spec, Problems) else None
+        done.data[spec.digest] = (name or spec.source.ref, few)
+
+
+def _few(spec: Problems | Rows, folder: Path, online: bool) -> data.Few:
+    read = data.few_rows if isinstance(spec, Rows) else data.few
+    return read(spec, folder / "data", online)  # type: ignore[arg-type]
 
 
 def _machine(done: Rehearsal, folder: Path) -> Machine:
     """Everything in this process, where the heavy imports are paid for once; the answers for the engine in a file."""
     script = folder / "answers.jsonl"
-    rows = {row["problem"]: row["answer"] for _, few in done.data.values() for row in few.rows}
+    every = [row for _, few in done.data.values() for row in few.rows]
+    rows = {row["problem"]: row["answer"] for row in every if row.keys() >= {"problem", "answer"}}
     golds = {problem: _boxed(answer) for problem, answer in rows.items()}
     script.write_text("".join(json.dumps({"problem": p, "text": a}) + "\n" for p, a in golds.items()), encoding="utf-8")
     places = {
