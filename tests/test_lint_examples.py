@@ -417,6 +417,22 @@ def test_the_examples_of_a_batch_are_looked_at_one_by_one() -> None:
     the(lint.look_at_batch(model, batch), "end", "is not in the loss")
 
 
+def test_packed_rows_are_looked_at_as_what_they_are() -> None:
+    model = subject("chatml-default")
+    batch = {name: values[0].tolist() for name, values in packed(model).items() if name in ("input_ids", "labels")}
+    assert lint.look_at_examples(model, [batch | {"seq_lengths": lengths()(model)[0]}]) == []
+    size = len(batch["input_ids"])
+    restarts = [at - max(start for start in starts(model) if start <= at) for at in range(size)]
+    assert lint.look_at_examples(model, [batch | {"position_ids": restarts}]) == []
+    the(lint.look_at_examples(model, [batch | {"position_ids": list(range(size))}]), "packing", "not at 0")
+    the(lint.look_at_examples(model, [batch]), "packing", "4 examples stand in one row")
+
+
+def starts(model: lint.Subject) -> list[int]:
+    each = lengths()(model)[0]
+    return [sum(each[:at]) for at in range(len(each))]
+
+
 def test_a_padded_batch_is_one_example_a_row() -> None:
     model = subject("chatml-default")
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling

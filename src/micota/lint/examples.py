@@ -115,6 +115,10 @@ def _check(
     yield from sizes
     if any(finding.check == "rows" for finding in sizes):
         return
+    joined = _joined(subject, one, shape) if deep else None
+    if joined:
+        yield joined
+        return
     before = list(_prompt(subject, one, shape, system)) if deep else []
     end = list(endings.check(subject, one, cutoff, deep and not before))
     yield from (*before, *end)
@@ -165,14 +169,14 @@ def _sizes(subject: Subject, one: Example, cutoff: int | None) -> Iterator[Findi
             "the training would end with an index error, or on a GPU with an assertion that says nothing",
             "take the tokenizer that belongs to these weights, or resize the embedding to it",
         )
-    for limit, name in ((cutoff, "cutoff"), (subject.context, "model's number of positions")):
+    for limit, name in ((cutoff, "cutoff"), (subject.context, "max_position_embeddings of the model")):
         if limit is not None and len(one.ids) > limit:
             yield Finding(
                 "length",
                 subject.name,
                 f"an example has {len(one.ids)} tokens, the {name} is {limit}",
                 "the trainer would cut its answer and its end, or train positions that the model has not",
-                f"drop examples of more than {limit} tokens before the training: lower cutoff",
+                f"drop examples of more than {limit} tokens before the training: lower cutoff, or raise the {name}",
             )
 
 
@@ -215,9 +219,24 @@ def _around(subject: Subject, one: Example, shape: turns.Shape) -> Iterator[Find
 
 def _behind(ids: Sequence[int], tail: list[int], first: int) -> int | None:
     """Behind the last place of `tail` that begins before `first`, else behind its first: where the prompt ends."""
-    places = [at for at in range(len(ids) - len(tail) + 1) if list(ids[at : at + len(tail)]) == tail]
-    early = [at for at in places if at <= first]
-    return (early[-1] if early else places[0]) + len(tail) if places else None
+    found = turns.places(ids, tail) if tail else [first]
+    early = [at for at in found if at <= first]
+    return (early[-1] if early else found[0]) + len(tail) if found else None
+
+
+def _joined(subject: Subject, one: Example, shape: turns.Shape | None) -> Finding | None:
+    """Several examples in one row of which nothing says that they are apart."""
+    begins = turns.places(one.ids, shape.head_ids) if shape and shape.once else []
+    if len(begins) < 2:
+        return None
+    return Finding(
+        "packing",
+        subject.name,
+        f"{len(begins)} examples stand in one row and nothing separates them",
+        "each would see those before it, and count its positions on from theirs",
+        "give position_ids that begin at 0 with each example, or the seq_lengths of TRL's packing",
+        (("first", beginning(subject.text(one.ids))), ("next", beginning(subject.text(one.ids[begins[1] :])))),
+    )
 
 
 def _begins(subject: Subject, one: Example, shape: turns.Shape, first: int, end: int) -> Iterator[Finding]:
