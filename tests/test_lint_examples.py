@@ -81,6 +81,16 @@ def half_of_the_prompt_learnt(model: lint.Subject, one: Any) -> None:
     one["labels"][first - 3 :] = one["input_ids"][first - 3 :]
 
 
+def beginning_learnt(model: lint.Subject, one: Any) -> None:
+    one["labels"][:5] = one["input_ids"][:5]
+
+
+def padding_learnt(model: lint.Subject, one: Any) -> None:
+    size, pad = len(one["input_ids"]), [model.tokenizer.pad_token_id] * 6
+    one |= {"input_ids": one["input_ids"] + pad, "labels": one["labels"] + pad}
+    one["attention_mask"] = [1] * size + [0] * 6
+
+
 def thought_not_learnt(model: lint.Subject, one: Any) -> None:
     close = model.ids(THOUGHT[1])
     at = max(i for i in range(len(one["input_ids"])) if one["input_ids"][i : i + len(close)] == close)
@@ -135,6 +145,9 @@ FAULTS = [
     ("qwen2.5-instruct", prompt_learnt, "prompt", "the prompt is learnt"),
     ("llama-3", prompt_learnt, "prompt", "the prompt is learnt"),
     ("think-hybrid", half_of_the_prompt_learnt, "prompt", "the prompt is learnt: 3 tokens"),
+    ("chatml-default", beginning_learnt, "prompt", "the prompt is learnt"),
+    ("think-deleted", padding_learnt, "after-end", "tokens behind the end token"),
+    ("headers", replaced(""), "empty", "a response is empty"),
     ("chatml-default", thought_not_learnt, "prompt", "the beginning of the response is not learnt"),
     ("llama-3", begun_twice, "begin", "begins with <|begin_of_text|> twice"),
     ("inst", begun_twice, "begin", "begins with <s> twice"),

@@ -35,6 +35,15 @@ def check(subject: Subject, one: Example, begun: bool = True, ended: bool = True
             fault[1],
             (("before the response", ending(before)), ("learnt", _ends(text))),
         )
+    if ended and not text.strip() and not fault:
+        yield Finding(
+            "empty",
+            subject.name,
+            "a response is empty",
+            "the model would learn to answer with nothing",
+            "drop rows without a response",
+            (("before the response", ending(before)), ("learnt", subject.text(one.ids[first : one.end]))),
+        )
     yield from _unknown(subject, one, first, last)
     if one.response is not None:
         yield from _whole(subject, opened + text, one.response)

@@ -193,6 +193,10 @@ def _twice_begun(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def _whole(subject: Subject) -> str:
+    return turns.conversation(subject, [("user", turns.PROBLEM), ("assistant", turns.ANSWER)])
+
+
 def _generation_prompt(subject: Subject) -> Iterator[Finding]:
     """What stands before an answer in a conversation is the generation prompt, but for the tags of a thought."""
     try:
@@ -200,6 +204,14 @@ def _generation_prompt(subject: Subject) -> Iterator[Finding]:
     except turns.Refused:  # a template for generation alone
         return
     if found is None:
+        yield Finding(
+            "template",
+            subject.name,
+            "its chat template does not write an answer as it is, once",
+            "what ends an answer cannot be told, and trainings through the template would learn something else",
+            "write {{ message['content'] }} for the assistant's turn in chat_template.jinja",
+            (("answer", turns.ANSWER), ("template", ending(_whole(subject)))),
+        )
         return
     before, asked = found[0], turns.prompt(subject, turns.PROBLEM)
     one, two = turns.unthinking(before), turns.unthinking(asked)
