@@ -39,6 +39,16 @@ def test_intermediate_models_of_a_finished_recipe_go_and_nothing_is_made_again(m
     assert {one.id: one.content for one in made.store.all()} == contents
 
 
+def test_a_removal_that_was_killed_is_ended_the_next_time(made: World) -> None:
+    files = made.store.files(made.store.find("small/ta-long"))
+    files.rename(holdings.gone(files))
+    states = {one.manifest.id: one.state for one in holdings.artifacts(made.fresh())}
+    assert states[files.parent.name] == "partial"
+    assert "small/ta-long" in names(found := removable(made))
+    assert all(housekeeping.remove(made.store, one) for one in found)
+    assert not holdings.gone(files).exists() and removable(made) == []
+
+
 def test_what_newly_needs_a_light_model_makes_it_again_with_the_same_content(made: World) -> None:
     before = made.store.find("small/ta-mid").content
     for one in removable(made):

@@ -41,7 +41,7 @@ def test_a_training_alone_writes_a_folder_that_loads_and_is_not_repeated(
     assert "small" not in (folder / "made" / "student-2.5" / "README.md").read_text()
     micota(*command)
     said = capsys.readouterr().out
-    assert "begin" not in said and "trained model: made/student-2.5" in said
+    assert "begin" not in said and "trained: made/student-2.5" in said
     recipe = yaml_tree.read((folder / "made" / "student-2.5.yaml").read_text(), "x").value
     assert recipe["let"]["trained"]["train"]["data"]["rows"]["prompt"] == "question"
     with pytest.raises(Exception, match="is there already"):
@@ -78,3 +78,27 @@ def test_the_system_message_is_one_for_rows_and_training(folder: Path) -> None:
     micota("train", "./models/student", "chats.jsonl", "--out", "made", "--system", "Be.", *SETS)
     card = (folder / "made" / "README.md").read_text()
     assert "which every request needs:\n\n```text\nBe.\n```" in card and '{"role": "system", "content": "Be."}' in card
+
+
+def test_distilled_answers_are_data_that_a_training_reads(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "machine.yaml").write_text("jobs: 1\ngenerate: {engine: scripted, script: ./answers.jsonl}\n")
+    asked = ["--set", 'prompt="{problem}"', "--set", "precision=float32", "--machine", "machine.yaml", "--limit", "5"]
+    micota("distil", "./models/teacher", "train.jsonl", "--out", "cot", *asked)
+    assert "distilled: cot" in capsys.readouterr().out
+    assert len((folder / "cot" / "rows.jsonl").read_text().splitlines()) == 5
+    assert "5 prompts with a response each" in (folder / "cot" / "README.md").read_text()
+    micota("distil", "./models/teacher", "train.jsonl", "--out", "cot", *asked)
+    assert "begin" not in capsys.readouterr().out
+    micota("train", "./models/student", "cot/rows.jsonl", "--out", "from-file", *SETS)
+    micota("train", "./models/student", "cot", "--out", "from-folder", *SETS)
+    records = [json.loads((folder / name / "micota.json").read_text()) for name in ("from-file", "from-folder")]
+    assert records[0]["content"] == records[1]["content"]
+
+
+def test_files_of_the_users_own_are_never_overwritten(folder: Path) -> None:
+    (folder / "made.yaml").write_text("name: mine\n")
+    with pytest.raises(Exception, match=r"made\.yaml is a file of your own"):
+        micota("train", "./models/student", "mine.jsonl", "--out", "made")
+    columns = ["--set", "data.rows.prompt=question", "--set", "data.rows.response=solution"]
+    with pytest.raises(Exception, match=r"mine\.jsonl is a file of your own"):
+        micota("measure", "./models/student", "mine.jsonl", *columns, "--out", "mine.jsonl")

@@ -98,22 +98,15 @@ def generate(
     store: StoreDir = STORE,
 ) -> None:
     """Let a model answer problems, and write the answers as rows."""
-    from micota import generation, terminal
-    from micota import machine as machines
-    from micota import recipe as recipes
+    from micota import generation
     from micota.specs import Generate
-    from micota.store import Store
 
     drawn = {"temperature": temperature, "max_tokens": max_tokens}
     sampling = {key: value for key, value in drawn.items() if value is not None}
     part = {"split": split, "n": limit}
-    path = str(generation.write_recipe(out, model, problems, {"n": n, "sampling": sampling}, part, set_ or ()))
-    made = recipes.load(path)
-    made = recipes.resolved(made, path, (), made.targets)
-    made.lock.save()
-    spec, place, console = made.named(generation.NAME), Store(store), terminal.console()
+    path = generation.write_recipe(out, model, problems, {"n": n, "sampling": sampling}, part, set_ or ())
+    spec, place, console = _make(path, generation.NAME, machine, store)
     assert isinstance(spec, Generate)
-    terminal.execute(console, place, machines.load(machine), made, [spec])
     console.print(f"{generation.export(spec, place, out)} answers: {out}", soft_wrap=True, highlight=False)
     if push:
         done = place.manifest(spec)
@@ -134,21 +127,54 @@ def train(
     store: StoreDir = STORE,
 ) -> None:
     """Fine-tune a model on rows that were made anywhere, and write it as a folder that serves."""
-    from micota import export as exports
     from micota import training
-    from micota.keeping import bar
 
     said = {"source": data, "split": split, "system": system}
     sets = [*(set_ or ()), *([f"system={json.dumps(system)}"] if system is not None else [])]
-    path = out.absolute().with_name(f"{out.absolute().name}.yaml")
-    training.training(path, out.absolute().name, model, said, sets)
-    spec, place, console = _make(path, training.TRAINED, machine, store, out)
+    path = training.training(_beside(out), out.absolute().name, model, said, sets)
+    _export(path, training.TRAINED, machine, store, out)
+
+
+@app.command()
+def distil(
+    model: Model,
+    problems: Annotated[str, typer.Argument(help="A Hub id, a file (JSONL, CSV, Parquet), or a benchmark's name.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of training data to write.")],
+    machine: MachineName = "laptop",
+    split: str | None = None,
+    limit: Annotated[int | None, typer.Option(help="The first so many problems only.")] = None,
+    n: Annotated[int, typer.Option(help="Samples of each problem.")] = 1,
+    temperature: Annotated[float | None, typer.Option(help="0, the default, is greedy.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="New tokens at most.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="--set keep=all, --set by=exact_match")] = None,
+    store: StoreDir = STORE,
+) -> None:
+    """Let a model answer problems, keep the answers that are right, and write them as training data."""
+    from micota import training
+
+    drawn = {"temperature": temperature, "max_tokens": max_tokens}
+    asked = {"n": n, "sampling": {key: value for key, value in drawn.items() if value is not None}}
+    part = {"split": split, "n": limit}
+    path = training.distillation(_beside(out), out.absolute().name, model, problems, asked, part, set_ or ())
+    _export(path, training.DISTILLED, machine, store, out)
+
+
+def _beside(out: Path) -> Path:
+    return out.absolute().with_name(f"{out.absolute().name}.yaml")
+
+
+def _export(path: Path, name: str, machine: str, store: Path, out: Path) -> None:
+    """Make one name of a recipe and export it, unless that is there already."""
+    from micota import export as exports
+    from micota.keeping import bar
+
+    spec, place, console = _make(path, name, machine, store, out)
     done = place.manifest(spec)
     assert done is not None
     if not exports.is_there(out, done):
         with bar("copying") as report:
-            exports.export(place, done, f"{path.stem}/{training.TRAINED}", out, str(out), report)
-    console.print(f"trained model: {out}", soft_wrap=True, highlight=False)
+            exports.export(place, done, f"{out.absolute().name}/{name}", out, str(out), report)
+    console.print(f"{name}: {out}", soft_wrap=True, highlight=False)
 
 
 @app.command()

@@ -227,7 +227,7 @@ def _step(store: Store, one: Manifest, numbers: dict[str, int], names: dict[str,
     lines += [f"- {name}: {code(_value(value))}" for name, value in _settings(one, words).items()]
     for made in origins(store, one):
         lines.append(f"- {code(made.words)} was made elsewhere; its {'commit' if made.hub else 'content'}: "
-                     f"{code(made.revision)}")  # fmt: skip
+                     f"{code(made.revision) if made.revision else 'not recorded'}")  # fmt: skip
     facts = ", ".join(f"{name} {_value(value)}" for name, value in one.facts.items() if _is_plain(value))
     return "\n".join([*lines, *([f"- came out: {code(facts)}"] if facts else []), *_by(store, one)])
 

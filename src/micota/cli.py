@@ -64,11 +64,13 @@ def run(
 def plan(
     recipe: RecipeName,
     why: Annotated[str | None, typer.Option(help="Say why this name of the recipe is not done.")] = None,
+    cost: Annotated[bool, typer.Option("--cost", help="Show what each stage will cost, and whether it fits.")] = False,
+    machine: MachineName = "laptop",
     only: Only = None,
     set_: Sets = None,
     store: StoreDir = STORE,
 ) -> None:
-    """Show what a run would find done, partial or new; makes nothing."""
+    """Show what a run would find done, partial or new, or what it will cost; makes nothing."""
     from micota import plan as plans
     from micota import recipe as recipes
     from micota.report.made import labels
@@ -81,6 +83,12 @@ def plan(
         print("\n".join([why, *plans.why(place, made.named(why))]))
         return
     targets = terminal.targets(made, only)
+    if cost:
+        from micota import bill
+        from micota import machine as machines
+
+        bill.show(terminal.console(), made, place, machines.load(machine), targets)
+        return
     plan_table(terminal.console(), plans.survey(place, targets), labels(made))
 
 
@@ -136,6 +144,18 @@ def check(
     made = recipes.load(recipe, set_ or ())
     findings(terminal.console(), *checks.inspect(made.targets))
     print(f"{made.name}: {len(made.names)} names, {len(made.evaluations)} evaluations, no mistake found")
+
+
+@app.command()
+def rehearse(
+    recipe: RecipeName,
+    keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep what was made there, with the logs.")] = None,
+    set_: Sets = None,
+) -> None:
+    """Run a recipe from end to end on eight problems with tiny models: what would fail later, fails now."""
+    from micota.rehearsal.command import carry_out
+
+    carry_out(terminal.console(), recipe, set_ or (), keep)
 
 
 @app.command()

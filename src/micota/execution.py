@@ -82,7 +82,7 @@ class Run:
             while self._running or elsewhere:
                 ended = wait(self._running, timeout=POLL_S, return_when=FIRST_COMPLETED)[0]
                 self._collect(ended)
-                if not self._running:
+                if not (self._running or ended):  # all that is left is made elsewhere
                     time.sleep(POLL_S)
                 if ended or (elsewhere and time.monotonic() - looked > LOOK_AGAIN_S):
                     elsewhere = self._start_what_is_ready(targets, pool)

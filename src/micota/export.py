@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from micota.checkpoints.shards import write_json
 from micota.errors import MicotaError
 from micota.lineage import DATA, MODELS
 from micota.pool import find
+from micota.recipe import SHIPPED
 from micota.records import read_rows
 from micota.store import Manifest, Store
 
@@ -36,6 +38,14 @@ def export(store: Store, manifest: Manifest, title: str, out: Path, address: str
     """Write what a finished model or training data is into the folder `out`, which must not be there or be empty."""
     manifest = _chosen_by(store, manifest)
     _check(store, manifest, title, out)
+    try:
+        _write(store, manifest, title, out, address, report)
+    except OSError as error:
+        fix = "make room there, or name another folder; nothing was left"
+        raise MicotaError(f"{out} cannot be written: {error.strerror or error}", fix=fix) from error
+
+
+def _write(store: Store, manifest: Manifest, title: str, out: Path, address: str, report: Report) -> None:
     with _aside(out) as folder:
         if manifest.kind in DATA:
             rows = _write_rows(store, manifest, folder)
@@ -126,10 +136,17 @@ def _check(store: Store, manifest: Manifest, title: str, out: Path) -> None:
         raise MicotaError(f"{title} is of kind {manifest.kind}; models and training data can be exported", fix=fix)
     if not store.whole(manifest):
         recipe, _, name = title.partition("/")
-        fix = f"`micota run {recipe} --only {name}` makes them again" if name else "`micota run RECIPE --only NAME`"
-        raise MicotaError(f"the files of {title} were removed", where=str(store.files(manifest)), fix=fix)
+        fix = f"micota run {_recipe(recipe)} --only {shlex.quote(name.replace('--', '/') or 'NAME')}"
+        why = "it is done, so that they are made again only when they are asked for"
+        raise MicotaError(f"the files of {title} were removed", where=str(store.files(manifest)), why=why, fix=fix)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MicotaError(f"{out} is there already", why="what it holds would be lost", fix="name another folder")
+
+
+def _recipe(name: str) -> str:
+    """What to type for a recipe that a store knows by its name only."""
+    shipped = any(name in (path.stem, f"paper/{path.stem}") for path in SHIPPED.rglob("*.yaml"))
+    return name if shipped else f"THE-FILE-OF-{name or 'ITS-RECIPE'}"
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 
 from micota import hub, yaml_tree
 from micota.benchmarks import BENCHMARKS
+from micota.errors import MicotaError
 from micota.loops import loops
 from micota.records import read_rows
 from micota.sources import is_literal
@@ -22,6 +23,7 @@ from micota.specs import Generate
 from micota.store import Store
 
 NAME = "answers"
+WRITTEN = "# Written by a command of micota, which writes it anew: copy it to change it.\n"
 COLUMNS = {
     "key": "the hash of the problem's text",
     "sample": "the number of the sample, from 0",
@@ -43,17 +45,28 @@ def write_recipe(
     """The recipe of one expression, beside the rows; `part` says which of the problems. What is None is left out."""
     fields = {name: value for name, value in asked.items() if value not in (None, {})}
     chosen = {name: value for name, value in part.items() if value is not None}
-    asking = {"model": word(model), "problems": _problems(problems, chosen), "prompt": {}, "sampling": {}, **fields}
+    asking = {"model": word(model), "problems": problem_set(problems, chosen), "prompt": {}, "sampling": {}, **fields}
     for one in sets:
         yaml_tree.override(asking, one)
     expression = {"generate": {name: value for name, value in asking.items() if value != {}}}
-    path = out.with_suffix(".yaml")
+    text = f"name: {json.dumps(out.stem)}\nlet:\n  {NAME}: {json.dumps(expression)}\n"
+    return write_beside(out.with_suffix(".yaml"), text)
+
+
+def write_beside(path: Path, text: str) -> Path:
+    """Write a command's recipe, aside and renamed; a recipe of the user's own is never overwritten."""
+    if path.exists() and not path.read_text(encoding="utf-8").startswith(WRITTEN):
+        fix = "give --out another name, or rename that file"
+        raise MicotaError(f"{path} is a file of your own", why="this command writes its recipe there", fix=fix)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"name: {json.dumps(out.stem)}\nlet:\n  {NAME}: {json.dumps(expression)}\n", encoding="utf-8")
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(WRITTEN + text, encoding="utf-8")
+    os.replace(aside, path)
     return path
 
 
-def _problems(given: str, chosen: dict[str, Any]) -> Any:
+def problem_set(given: str, chosen: dict[str, Any]) -> Any:
+    """The expression of problems: their word alone, or with the part that was chosen of them."""
     if not chosen:
         return word(given)
     if given in BENCHMARKS:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from micota.claims import holder
-from micota.lineage import MODELS, labels
-from micota.store import Manifest, Store
+from micota.lineage import labels
+from micota.store import ID, Manifest, Store
 
 TOKENS = re.compile(rb'"completion_tokens":(\d+),')  # a quote inside a text is escaped, so no text has this
 
@@ -59,28 +59,41 @@ def artifacts(store: Store) -> list[Held]:
     for one in store.all():
         if one.same_as is None:
             files = store.files(one)
-            state = "whole" if store.whole(one) else "partial" if files.is_dir() and any(files.iterdir()) else "light"
+            some = gone(files).exists() or (files.is_dir() and any(files.iterdir()))
+            state = "whole" if store.whole(one) else "partial" if some else "light"
             found.append(Held(one, tuple(names.get(one.id, ())), size_of(files.parent), state))
     return sorted(found, key=lambda held: (-held.size, held.manifest.id))
 
 
+def gone(path: Path) -> Path:
+    """Where something is while it is being removed; what a kill left there is removed the next time."""
+    return path.with_name(f".{path.name}.gone")
+
+
 def pools(store: Store) -> list[Pooled]:
     """The pools, largest first; read line by line, never as a whole."""
-    everything, names = store.all(), labels(store)
-    used = {pool for one in everything for pool in one.pools}
-    known = {one.content: (names.get(one.id) or [one.id])[0] for one in everything if one.kind in MODELS}
+    told = _writers(store)
     found = []
     for folder in sorted(path for path in (store.root / "pools").glob("*") if path.is_dir()):
-        about = store.pool(folder.name).about
-        content = str(about.get("source", about.get("model", "?")))
-        tokens = [
-            int(one[1]) for path in folder.glob("*.jsonl") for line in _lines(path) if (one := TOKENS.search(line))
-        ]
-        size = size_of(folder)
-        found.append(
-            Pooled(folder.name, known.get(content, content), len(tokens), sum(tokens), size, folder.name in used)
-        )
+        lines = (line for path in sorted(folder.glob("*.jsonl")) for line in _lines(path))
+        tokens = [int(one[1]) for line in lines if (one := TOKENS.search(line))]
+        what = told.get(folder.name) or str(store.pool(folder.name).about.get("source", ""))
+        found.append(Pooled(folder.name, what, len(tokens), sum(tokens), size_of(folder), folder.name in told))
     return sorted(found, key=lambda pool: (-pool.size, pool.id))
+
+
+def _writers(store: Store) -> dict[str, str]:
+    """Of each pool that an artifact refers to, what its rows are from: the model that wrote them, or that artifact."""
+    names = labels(store)
+    found: dict[str, str] = {}
+    for one in store.all():
+        model = one.children.get(one.fields["model"]["$"], "") if one.kind == "generate" else ""
+        what = model or (one.id if one.kind in ("search", "rows") else "")
+        for pool in one.pools:
+            files_of = below.holder if ID.fullmatch(what) and (below := store.manifest_of(what)) else what
+            known = (names.get(files_of) or [what])[0]
+            found[pool] = known if what and (model or not found.get(pool)) else found.get(pool, "")
+    return found
 
 
 def works(store: Store) -> list[Work]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from micota.claims import holder, locked
-from micota.holdings import Held, Pooled, Work, age, artifacts, pools, read_json, size_of, works
+from micota.holdings import Held, Pooled, Work, age, artifacts, gone, pools, read_json, size_of, works
 from micota.lineage import MODELS
 from micota.recipe import Recipe
 from micota.specs import Generate, Source, Spec, walk
@@ -53,15 +53,17 @@ def removable(
 
 def remove(store: Store, one: Removal) -> bool:
     """Remove it unless somebody has begun to make or to read it; a model's files go at once, by rename."""
+    aside = gone(one.path)
     with _claimed(store, one.claims) as mine:
-        if not mine or not one.path.exists() or (one.what == "model" and one.id in being_read(store)):
+        if not mine or (one.what == "model" and one.id in being_read(store)):
             return False
+        shutil.rmtree(aside, ignore_errors=True)
+        if not one.path.exists():
+            return True
         if one.what == "work":
             with locked(one.path / "lock", wait=False) as free:  # a stage that outlives its run for a moment
                 if not free:
                     return False
-        aside = one.path.with_name(f".{one.path.name}.gone")
-        shutil.rmtree(aside, ignore_errors=True)
         one.path.rename(aside)
         if one.what == "model" and one.id in being_read(store):  # began in between
             aside.rename(one.path)
@@ -160,7 +162,9 @@ def _nameless(store: Store, hours: float) -> list[Removal]:
 
 def _model(store: Store, one: Held, why: str) -> Removal:
     files = store.files(one.manifest)
-    return Removal("model", one.manifest.id, ", ".join(one.names), files, size_of(files), why, (one.manifest.id,))
+    return Removal(
+        "model", one.manifest.id, ", ".join(one.names), files, size_of(files.parent), why, (one.manifest.id,)
+    )
 
 
 def _unused(store: Store, one: Pooled) -> Removal:

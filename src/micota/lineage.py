@@ -21,10 +21,13 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 @dataclass(frozen=True)
 class Origin:
-    """Something made elsewhere. `words` can be shown to anybody: of a path only its last part is left."""
+    """Something made elsewhere. `words` can be shown to anybody: of a path only its last part is left.
+
+    `revision` is the Hub's commit or the hash of a content; artifacts of an older micota do not say it.
+    """
 
     words: str
-    revision: str
+    revision: str | None
     hub: bool
 
 
@@ -62,10 +65,10 @@ def origin(store: Store, manifest: Manifest, digest: str) -> Origin:
     """A child of a manifest that was made elsewhere."""
     ref = manifest.children[digest]
     holder = store.manifest_of(manifest.holder) or manifest
-    revision = holder.made.get("sources", {}).get(digest) or digest
+    revision = holder.made.get("sources", {}).get(digest)
     hub = bool(HUB_ID.fullmatch(ref))
     local = not hub and not ref.startswith(("lab:", "endpoint:"))
-    return Origin(PurePath(ref).name if local else ref, str(revision), hub)
+    return Origin(PurePath(ref).name if local else ref, revision, hub)
 
 
 def origins(store: Store, manifest: Manifest) -> Iterator[Origin]:

@@ -27,7 +27,9 @@ class Place(Value):
 
     prefix: str | None = None
     device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
-    engine: Literal["transformers", "vllm", "openai", "scripted"] = Field("transformers", description="what generates")
+    engine: Literal["transformers", "vllm", "openai", "scripted", "rehearsed"] = Field(
+        "transformers", description="what generates"
+    )
     batch: int = Field(128, ge=1, description="rows that are generated at once; of a server, requests on their way")
     tensor_parallel: int = Field(1, ge=1, description="vllm: GPUs that share one copy of the model")
     data_parallel: int = Field(1, ge=1, description="vllm: copies of the model")

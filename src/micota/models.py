@@ -1,6 +1,7 @@
 """The models that a recipe asks and trains, as the linter looks at them: each once, with all its uses.
 
-A model that is made (trained, merged, dialled) has the tokenizer of its base, so that one is looked at in its place.
+A model that is made has the tokenizer and the end tokens of another, which is looked at in its place: a trained one
+those of its base, a merged or dialled one those of the first model that was merged.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def _use(spec: Generate | Train) -> lint.Use:
 def origin(model: Spec) -> Source | None:
     """The source whose tokenizer a model has; None if that is yet to be made."""
     while isinstance(model, Train | Merge | Dial):
-        model = model.base
+        model = model.base if isinstance(model, Train) else model.models[0]
     return model if isinstance(model, Source) else None
 
 

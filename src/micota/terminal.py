@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from micota.execution import Outcome
     from micota.machine import Machine
+    from micota.progress import Bars
     from micota.recipe import Recipe
     from micota.report.page import Page
     from micota.specs import Spec
@@ -66,7 +67,13 @@ def carry_out(
 
 
 def execute(
-    here: Console, place: Store, profile: Machine, made: Recipe, specs: list[Spec], files: bool = False
+    here: Console,
+    place: Store,
+    profile: Machine,
+    made: Recipe,
+    specs: list[Spec],
+    files: bool = False,
+    shown: Bars | None = None,
 ) -> Outcome:
     """Run the stages with a bar for each; the recipe's names lead to what is done, also after a failure."""
     from micota.execution import Run
@@ -74,7 +81,7 @@ def execute(
     from micota.report.made import labels
 
     names = labels(made)
-    with Bars(here, names) as bars:
+    with shown or Bars(here, names) as bars:
         running = Run(place, profile, bars, {digest: f"{made.name}/{name}" for digest, name in names.items()})
         with _signals(running.stop):
             try:

@@ -90,6 +90,7 @@ def _loses(subject: Subject) -> Iterator[Finding]:
                 "the model would be asked something else than what is graded",
                 "write {{ message['content'] }} for the user's turn in chat_template.jinja, without split or replace",
                 (("problem", beginning(text)), ("generation prompt", beginning(whole))),
+                "warning" if "think>" in text else "error",  # few problems hold a tag
             )
             return
     whole = turns.prompt(subject, turns.PROBLEM)

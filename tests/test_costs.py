@@ -1,0 +1,345 @@
+"""`micota plan --cost`: every recipe offline, shared stages once, what was measured, what does not fit."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import World
+from rich.console import Console
+
+from micota import bill, cli
+from micota import recipe as recipes
+from micota.architectures import KNOWN
+from micota.bill import said
+from micota.costs import assumptions, fitting, memory
+from micota.costs.accelerators import ACCELERATORS, find
+from micota.costs.estimates import Costs, Estimate
+from micota.costs.memory import Training
+from micota.costs.spans import Span, known
+from micota.errors import MicotaError
+from micota.machine import Machine, Place
+from micota.pool import Writer
+from micota.records import Completion, read_rows
+from micota.specs import Bpc, Dial, Generate, Search, Spec, Train
+from micota.store import Store
+
+SHIPPED = sorted(path for folder in (".", "paper") for path in (recipes.SHIPPED / folder).glob("*.yaml"))
+TABLES = """
+name: tables
+for: {student: [Qwen/Qwen2.5-7B-Instruct, Qwen/Qwen2.5-3B-Instruct, Qwen/Qwen2.5-1.5B-Instruct]}
+let:
+  math12k: {problems: {source: hiyouga/math12k, split: train}}
+  teacher: deepseek-ai/DeepSeek-R1-Distill-Qwen-32B
+  ta-base: Qwen/Qwen2.5-14B-Instruct
+  long-cot: {distil: {from: teacher, data: math12k}}
+  ta-long: {train: {base: ta-base, data: long-cot}}
+  ta-mid:
+    dial: {base: ta-base, models: [ta-long], method: dare_ties, density: 0.7, rescale: inverse_density,
+           weight: [0.3, 0.9], target: {length: 0.5, of: ta-long}, max_loss: 0.02, probe: {data: math12k, n: 200}}
+  mid-cot: {distil: {from: ta-mid, data: math12k}}
+  half-cot: {distil: {from: ta-long, data: math12k}}
+  qwq-cot: {distil: {from: Qwen/QwQ-32B, data: math12k}}
+  short-cot: {distil: {from: Qwen/Qwen2.5-32B-Instruct, data: math12k}}
+  mixed: {mix: [{data: qwq-cot, share: 0.2}, {data: short-cot, share: 0.8}]}
+arms:
+  instruct: $student
+  strong: {train: {base: $student, data: long-cot}}
+  half: {train: {base: $student, data: half-cot}}
+  mix_long: {train: {base: $student, data: mixed}}
+  micota: {train: {base: $student, data: mid-cot}}
+evaluate:
+  models: [arms, teacher, ta-base, ta-long, ta-mid]
+  data: [aime24, amc23, olympiadbench, math500, gsm8k]
+  sampling: {temperature: 0, max_tokens: 16000}
+measure: {bpc: {models: [Qwen/Qwen2.5-32B-Instruct, ta-base, $student], data: [long-cot, half-cot, mixed, mid-cot]}}
+"""
+H100S = Machine(
+    name="h100s",
+    hardware="H100",
+    price=2.0,
+    places={
+        "generate": Place(engine="vllm", device="cuda", tensor_parallel=2),
+        "search": Place(device="cuda", batch=4),
+        "train": Place(device="cuda", devices=8, micro_batch=1, sharding="fsdp"),
+        "bpc": Place(device="cuda", batch=1),
+    },
+)
+
+
+def tables(folder: Path) -> recipes.Recipe:
+    (folder / "tables.yaml").write_text(TABLES)
+    return recipes.load(str(folder / "tables.yaml"))
+
+
+def estimates(recipe: recipes.Recipe, store: Store, profile: Machine) -> dict[str, Estimate]:
+    found = Costs(store, profile, recipe.targets).all()
+    return {one.spec.digest: one for one in found}
+
+
+def command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object
+) -> tuple[int, str, str]:
+    monkeypatch.setattr("sys.argv", ["micota", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    told = capsys.readouterr()
+    return int(end.value.code or 0), told.out, told.err
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_priced_offline(path: Path, tmp_path: Path) -> None:
+    recipe = recipes.load(str(path))
+    found = estimates(recipe, Store(tmp_path), H100S).values()
+    assert sum(one.hours.high for one in found) > 0
+    for one in found:
+        assert one.hours.low <= one.hours.high
+        assert one.missing is None or "hf download" in one.missing or "behind a server" in one.missing
+        assert not isinstance(one.spec, Train) or one.flops.high or one.missing
+
+
+def test_the_lab_is_priced_on_the_laptop(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = command(capsys, monkeypatch, "plan", "lab", "--cost", "--store", tmp_path / "store")
+    assert code == 0
+    assert "core-hours" in out
+    assert "assumed, lab" in out
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_stage_that_arms_share_is_paid_once(tmp_path: Path) -> None:
+    recipe = tables(tmp_path)
+    found = estimates(recipe, Store(tmp_path), H100S)
+    lines = bill._lines(recipe, [one for one in found.values() if one.spec.kind not in bill.FREE])
+    labels = [(line.stages[0].spec.kind, line.label) for line in lines]
+    for name in ("long-cot", "half-cot", "mid-cot", "qwq-cot", "short-cot"):
+        assert labels.count(("generate", name)) == 1
+    assert [label for kind, label in labels if kind == "train" and label == "ta-long"] == ["ta-long"]
+    assert sum(kind == "train" for kind, _ in labels) == 13
+    uses = bill._uses(recipe, recipe.targets)
+    teacher = recipe.named("long-cot").children[0]
+    assert uses[teacher.digest] == 11  # three strong, half and micota students, and two assistants
+    assert ("generate", "instruct[student=Qwen2.5-7B-Instruct] on 5 sets") in labels
+
+
+def test_the_papers_tables_cost_what_one_would_guess(tmp_path: Path) -> None:
+    """12,000 chains of 3,000 to 8,000 tokens; a 14B on them for two epochs; hundreds of H100-hours at most."""
+    recipe = tables(tmp_path)
+    found = estimates(recipe, Store(tmp_path), H100S)
+    chains = next(child for child in recipe.named("long-cot").children if isinstance(child, Generate))
+    assert found[chains.digest].written == Span(12_000 * 3000, 12_000 * 8000)
+    assistant = found[recipe.named("ta-long").digest]
+    tokens = Span(12_000 * 0.75 * 3080 * 2, 12_000 * 0.95 * 8160 * 2)
+    assert assistant.read == tokens
+    assert 6 * 14.77e9 * tokens.low < assistant.flops.low < 12 * 14.77e9 * tokens.low
+    assert assistant.hours.low == pytest.approx(assistant.flops.low / (989e12 * 0.4) / 3600)
+    assert 20 < sum(one.hours.low for one in found.values()) < sum(one.hours.high for one in found.values()) < 1000
+
+
+def test_bits_per_character_take_fewer_rows_or_more_devices() -> None:
+    shape = KNOWN["Qwen/Qwen2.5-32B-Instruct"]
+    eighty = 80 * 2**30
+    assert fitting.measuring(shape, 2, 4, 16_160, eighty, False)[1] is None
+    _, crowded = fitting.measuring(shape, 2, 32, 16_160, eighty, False)
+    assert crowded and crowded.fix == "bpc: {batch: 8} in the machine profile"
+    _, small = fitting.measuring(shape, 2, 4, 16_160, eighty / 2, False)
+    assert small and small.fix == "bpc: {batch: 1, devices: 2} in the machine profile"
+
+
+def test_money_is_hours_times_the_price_and_a_total_stands_below(tmp_path: Path) -> None:
+    recipe = tables(tmp_path)
+    console = Console(width=200, record=True, file=io.StringIO())
+    bill.show(console, recipe, Store(tmp_path), H100S, recipe.targets)
+    lines = console.export_text().splitlines()
+    chains = next(line for line in lines if re.match(r"new +generate +long-cot", line))
+    hours, money = (re.search(rf" ([\d.]+)–([\d.]+){after}", chains) for after in (r" +33\.6 ", r"\s*$"))
+    assert hours and money
+    assert float(money[2]) == pytest.approx(2 * float(hours[2]), abs=1)
+    assert any(line.split()[:1] == ["total"] for line in lines)
+
+
+def test_what_was_made_costs_nothing_more_and_its_lengths_are_measured(world: World) -> None:
+    before = estimates(world.load(), world.store, world.machine)
+    assert all(one.word == "new" for one in before.values())
+    world.run(only="ta-long")
+    after = estimates(world.load(), world.fresh(), world.machine)
+    strong = world.load().named("strong")
+    assert isinstance(strong, Train)
+    assert after[strong.data.digest].word == "done"
+    assert after[strong.digest].word == "new"
+    assert "measured" in after[strong.digest].basis
+    assert after[strong.digest].read.low == after[strong.digest].read.high
+    world.run()
+    assert all(one.hours == Span(0, 0) for one in estimates(world.load(), world.fresh(), world.machine).values())
+
+
+def test_what_nothing_unfinished_reads_is_not_needed(world: World) -> None:
+    """Without its problems and models the pool still has every answer that the last stage reads."""
+    world.run()
+    strong = world.load().named("strong")
+    shutil.rmtree(world.store.root / "artifacts" / f"train-{strong.digest}")
+    found = estimates(world.load(), world.fresh(), world.machine)
+    assert found[strong.digest].word == "not needed"  # its answers were graded, and nobody asks for more
+    assert sum(one.hours.high for one in found.values()) == 0
+
+
+def test_after_the_first_per_cent_the_measured_length_takes_the_place_of_the_assumed_one(world: World) -> None:
+    world.problems("train.jsonl", range(200))
+    world.run(only="train-set")
+    recipe = world.load()
+    chains = next(child for child in recipe.named("long-cot").children if isinstance(child, Generate))
+    assert estimates(recipe, world.fresh(), world.machine)[chains.digest].written == known(200 * 12)  # max_tokens
+    content = world.store.content(chains.model)
+    manifest = world.store.manifest(chains.problems)
+    assert content and manifest
+    rows = read_rows(world.store.files(manifest) / "rows.jsonl")
+    folder = world.store.pool_folder(chains.pool(content))
+
+    def answer(row: dict[str, str]) -> Completion:
+        return Completion(row["key"], 0, row["problem"], "5", "stop", 9, 7, "by hand")
+
+    with Writer(folder, {}) as writer:
+        writer.write([answer(rows[0])])
+    assert estimates(recipe, world.fresh(), world.machine)[chains.digest].written == known(199 * 12)  # half a per cent
+    with Writer(folder, {}) as writer:
+        writer.write([answer(rows[1])])
+    one = estimates(recipe, world.fresh(), world.machine)[chains.digest]
+    assert one.written == known(198 * 7)
+    assert one.word == "partial"
+    assert "measured" in one.basis
+
+
+def test_what_does_not_fit_ends_with_the_smallest_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables(tmp_path)
+    (tmp_path / "bare.yaml").write_text("jobs: 1\nhardware: H100\ngenerate: {engine: vllm, device: cuda}\n"
+                                        "train: {device: cuda}\n")  # fmt: skip
+    words = ("plan", tmp_path / "tables.yaml", "--cost", "--machine", tmp_path / "bare.yaml", "--store", tmp_path / "s")
+    code, out, error = command(capsys, monkeypatch, *words)
+    assert code == 2
+    assert "GPU-hours" in out  # the table comes first
+    assert "train ta-long needs 871.1 GiB, each H100 has 80" in error
+    assert "train: {micro_batch: 1, sharding: fsdp, devices: 8} in the machine profile" in error
+    assert "bpc: {batch: 4} in the machine profile (then long-cot under Qwen/Qwen2.5-32B-Instruct" in error
+    assert "machine profile 'bare': train, search, bpc" in error
+
+
+def _fix(place: Place, hardware: str, *sets: str, folder: Path, name: str = "strong") -> str | None:
+    (folder / "tables.yaml").write_text(TABLES)
+    recipe = recipes.load(str(folder / "tables.yaml"), sets)
+    label = next(label for label in recipe.names if label.startswith(name))
+    profile = Machine(hardware=hardware, places={"train": place, "generate": place})
+    one = Costs(Store(folder), profile, [recipe.named(label)]).of(recipe.named(label))
+    return one.misfit.fix if one.misfit else None
+
+
+def test_each_change_is_tried_from_the_smallest_on(tmp_path: Path) -> None:
+    small = "for={student: [Qwen/Qwen2.5-1.5B-Instruct]}"
+    gpu = Place(device="cuda", micro_batch=1)
+    bare = gpu.model_copy(update={"activation_checkpointing": False})
+    assert _fix(gpu, "H100", small, folder=tmp_path) is None
+    assert _fix(bare, "A100-80GB", small, folder=tmp_path) is None
+    assert _fix(bare, "L40S", small, folder=tmp_path) == (
+        "train: {activation_checkpointing: true} in the machine profile"
+    )
+    assert _fix(gpu.model_copy(update={"micro_batch": 8}), "L40S", small, folder=tmp_path) == (
+        "train: {micro_batch: 2} in the machine profile"
+    )
+    assert _fix(gpu, "RTX-4090", small, folder=tmp_path) == "train: {sharding: fsdp, devices: 2} in the machine profile"
+    eight = gpu.model_copy(update={"devices": 8})
+    assert _fix(eight, "RTX-4090", small, folder=tmp_path) == "train: {sharding: fsdp} in the machine profile"
+
+
+def test_a_model_that_is_not_known_here_is_no_crash(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(TABLES.replace("Qwen/QwQ-32B", "somebody/unknown"))
+    recipe = recipes.load(str(tmp_path / "r.yaml"))
+    found = estimates(recipe, Store(tmp_path), H100S).values()
+    lines = {one.missing for one in found if one.missing}
+    assert "the size of somebody/unknown is not known here: hf download somebody/unknown config.json" in lines
+    unknown = next(one for one in found if one.missing)
+    assert unknown.written.high > 0
+    assert unknown.flops == Span(0, 0)
+
+
+def test_an_endpoint_costs_tokens(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(TABLES.replace("deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", "endpoint:r1"))
+    recipe = recipes.load(str(tmp_path / "r.yaml"))
+    server = Place(engine="openai", url="http://127.0.0.1:1/v1")
+    found = estimates(recipe, Store(tmp_path), H100S.model_copy(update={"servers": {"endpoint:r1": server}})).values()
+    asked = [one for one in found if isinstance(one.spec, Generate) and one.missing]
+    assert all(one.written.high and not one.hours.high for one in asked)
+    assert len(asked) == 6  # the chains and five benchmarks
+
+
+def test_a_search_tries_its_grid_and_at_most_every_refinement(tmp_path: Path) -> None:
+    recipe = tables(tmp_path)
+    dial = recipe.named("ta-mid")
+    assert isinstance(dial, Dial)
+    search = dial.search
+    assert isinstance(search, Search)
+    one = estimates(recipe, Store(tmp_path), H100S)[search.digest]
+    assert one.read == Span(7 * 200 * 80, 11 * 200 * 160)
+
+
+def test_adapters_need_less_and_four_bits_less_still() -> None:
+    shape = KNOWN["Qwen/Qwen2.5-14B-Instruct"]
+    full, lora, nf4 = (
+        memory.peak(Training(shape, 4096, 4096, rank=rank, quantized=quantized)) / 2**30
+        for rank, quantized in ((None, False), (16, False), (16, True))
+    )
+    assert full > 4 * lora
+    assert 27.5 < lora < 40
+    assert 8 < nf4 < lora - 15
+
+
+def test_sharing_out_divides_what_is_held() -> None:
+    shape = KNOWN["Qwen/Qwen2.5-14B-Instruct"]
+    one, eight, apart = (
+        memory.parts(Training(shape, 4096, 4096, devices=devices, sharded=sharded))
+        for devices, sharded in ((1, False), (8, True), (8, False))
+    )
+    assert eight["optimizer"] == one["optimizer"] / 8
+    assert sum(apart.values()) > sum(one.values())
+
+
+def test_every_assumption_that_is_used_has_words(tmp_path: Path) -> None:
+    used = {word for one in estimates(tables(tmp_path), Store(tmp_path), H100S).values() for word in one.basis}
+    assert used <= set(assumptions.WORDS) | set(bill.MEASURED)
+
+
+def test_hardware_is_found_by_name_and_an_unknown_one_is_suggested() -> None:
+    assert find("h100") is ACCELERATORS["H100"]
+    assert find(None).is_cpu
+    with pytest.raises(MicotaError, match="there is no accelerator 'H1000'") as wrong:
+        find("H1000")
+    assert "H100" in str(wrong.value)
+
+
+def test_the_table_of_accelerators_is_that_of_the_document() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "costs.md").read_text()
+    rows = re.findall(r"^\| `([\w.-]+)` \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", text, re.M)
+    told = {name: [float(one.replace(",", "")) for one in rest] for name, *rest in rows}
+    ours = {one.name: [one.memory / 2**30, one.flops / 1e12, one.bandwidth / 1e9] for one in ACCELERATORS.values()}
+    del ours["cpu"]
+    assert told == ours
+
+
+@pytest.mark.parametrize(
+    ("span", "text"),
+    [(Span(36e6, 96e6), "36–96 M"), (known(1.5e3), "1.5 k"), (Span(0, 0), ""), (Span(900, 1100), "0.9–1.1 k")],
+)
+def test_spans_are_said_in_one_unit(span: Span, text: str) -> None:
+    assert said(span) == text
+
+
+def test_measurements_hold_all_logits_of_a_batch(tmp_path: Path) -> None:
+    recipe = tables(tmp_path)
+    found = estimates(recipe, Store(tmp_path), H100S)
+    one: Spec = next(iter(recipe.measures.values()))
+    assert isinstance(one, Bpc)
+    assert found[one.digest].memory > 60 * 2**30

@@ -1,0 +1,149 @@
+"""Operations against torch's counter on the lab's models, and memory against torch's memory tracker at real shapes.
+
+The tracker runs under fake tensors, which have shapes and no bytes, with TRL's own loss; here they live on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers.initialization import no_init_weights
+from trl.trainer.utils import add_fused_lm_head
+
+from micota.architectures import KNOWN, Architecture, of_config
+from micota.costs import flops, memory
+from micota.costs.memory import Training
+from micota.sources import LAB_MODELS
+
+ROWS, LENGTH = 2, 300
+CLOSE = 0.15
+
+
+def counted(run: Callable[[], Any]) -> int:
+    """What torch's counter counts; its formulas know attention only as the products that it is made of."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def lab(name: str) -> tuple[Any, Architecture, torch.Tensor]:
+    model = AutoModelForCausalLM.from_pretrained(LAB_MODELS / name, dtype=torch.float32).train()
+    shape = of_config(model.config.to_dict())
+    assert shape is not None
+    return model, shape, torch.zeros(ROWS, LENGTH, dtype=torch.long)
+
+
+@pytest.mark.parametrize("name", ["student", "ta", "teacher"])
+def test_a_forward_pass_takes_what_torch_counts(name: str) -> None:
+    model, shape, ids = lab(name)
+    assert flops.forward(shape, ROWS * LENGTH, LENGTH) == pytest.approx(
+        counted(lambda: model(input_ids=ids)), rel=CLOSE
+    )
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("name", ["student", "teacher"])
+def test_a_training_step_takes_what_torch_counts(name: str, fused: bool, checkpointing: bool) -> None:
+    model, shape, ids = lab(name)
+    if checkpointing:
+        model.activation_checkpointing_enable()
+    if fused:
+        add_fused_lm_head(model)
+    more = {"fused_lm_head": True} if fused else {}
+    real = counted(lambda: model(input_ids=ids, labels=ids, use_cache=False, **more).loss.backward())
+    ours = flops.training(shape, ROWS * LENGTH, LENGTH, checkpointing=checkpointing, fused=fused)
+    assert ours == pytest.approx(real, rel=CLOSE)
+
+
+class Tracker(MemTracker):
+    """Torch's tracker without the peaks of single modules, whose upkeep takes time quadratic in the layers."""
+
+    def _update_peak_stats(self, peak_state: Any) -> None:
+        for device, snapshot in self._curr_mem_snap.items():
+            if self._peak_mem.get(device, 0) < snapshot["Total"]:
+                self._peak_mem[device] = snapshot["Total"]
+
+
+def fake_model(shape: Architecture, run: Training) -> Any:
+    config = Qwen2Config(
+        vocab_size=shape.rows,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.inner,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        tie_word_embeddings=shape.tied,
+        use_cache=False,
+    )
+    with no_init_weights():
+        model = Qwen2ForCausalLM(config).train()
+    model.tie_weights()
+    if run.checkpointing:
+        model.activation_checkpointing_enable()
+    if run.fused:
+        add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
+    return model
+
+
+def tracked(run: Training) -> tuple[float, float]:
+    """The tracker's peaks in bytes: up to the end of the backward pass, and with the optimizer's step."""
+    with FakeTensorMode():
+        model = fake_model(run.shape, run)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, foreach=True)  # as on an accelerator
+        for one in model.parameters():  # as after a first step
+            moments = {name: torch.zeros_like(one) for name in ("exp_avg", "exp_avg_sq")}
+            optimizer.state[one] = {"step": torch.tensor(1.0), **moments}
+            one.grad = torch.zeros_like(one) if run.accumulates else None
+        ids = torch.zeros(run.tokens // run.row, run.row, dtype=torch.long)
+        tracker = Tracker()
+        tracker.track_external(model, optimizer)
+        # Under fake tensors transformers makes a mask where it makes none otherwise: say that there is none.
+        mask = torch.ones_like(ids) if run.padded else {"full_attention": None}
+        asked = {"input_ids": ids, "labels": ids, "attention_mask": mask}
+        with tracker:
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = model(**asked, **({"fused_lm_head": True} if run.fused else {})).loss
+            loss.backward()
+            before = tracker._peak_mem[torch.device("cpu")]
+            optimizer.step()
+        return before, tracker._peak_mem[torch.device("cpu")]
+
+
+SMALL, LARGE = KNOWN["Qwen/Qwen2.5-1.5B-Instruct"], KNOWN["Qwen/Qwen2.5-14B-Instruct"]
+RUNS = {
+    "1.5B": Training(SMALL, 16_384, 16_384),
+    "1.5B, one pass a step": Training(SMALL, 16_384, 16_384, batch=1),
+    "1.5B, all activations": Training(SMALL, 16_384, 16_384, checkpointing=False),
+    "1.5B, all logits": Training(SMALL, 16_384, 16_384, fused=False),
+    "1.5B, two rows": Training(SMALL, 8192, 4096),
+    "1.5B, two padded rows, all activations": Training(SMALL, 8192, 4096, checkpointing=False, padded=True),
+    "14B, one pass a step": Training(LARGE, 16_384, 16_384, batch=1),
+    "14B": Training(LARGE, 16_384, 16_384),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_peak_memory_is_that_of_torchs_tracker(name: str) -> None:
+    run = RUNS[name]
+    passes, all_ = tracked(run)
+    ours, held = replace(run, on_cpu=True), 12 * run.shape.parameters  # weights and moments
+    part = memory.peak(ours) - held
+    print(f"{name}: passes {_gib(passes, memory.peak(ours))}, less weights and moments {_gib(passes - held, part)}; "
+          f"with the step {_gib(all_, max(memory.peak(ours), memory.peak(run)))}")  # fmt: skip
+    assert memory.peak(ours) == pytest.approx(passes, rel=CLOSE)
+    assert part == pytest.approx(passes - held, rel=CLOSE)
+    assert memory.peak(run) == pytest.approx(all_, rel=CLOSE)
+
+
+def _gib(theirs: float, ours: float) -> str:
+    return f"{theirs / 2**30:.2f} GiB ({100 * (ours / theirs - 1):+.1f} %)"
