@@ -91,6 +91,7 @@ STOPS = [
     (("Problem:",), True, "ends a thought"),
     (("\n\n",), False, "ends an answer"),
     (("\\boxed",), False, "ends an answer"),
+    (("</think>",), False, "the tag of a thought"),
     (("<|eot_id|>\n",), False, "can never be seen"),
     (("Problem:", "<|start_header_id|>user"), False, "can never be seen"),
 ]

@@ -81,6 +81,16 @@ def half_of_the_prompt_learnt(model: lint.Subject, one: Any) -> None:
     one["labels"][first - 3 :] = one["input_ids"][first - 3 :]
 
 
+def beginning_learnt(model: lint.Subject, one: Any) -> None:
+    one["labels"][:5] = one["input_ids"][:5]
+
+
+def padding_learnt(model: lint.Subject, one: Any) -> None:
+    size, pad = len(one["input_ids"]), [model.tokenizer.pad_token_id] * 6
+    one |= {"input_ids": one["input_ids"] + pad, "labels": one["labels"] + pad}
+    one["attention_mask"] = [1] * size + [0] * 6
+
+
 def thought_not_learnt(model: lint.Subject, one: Any) -> None:
     close = model.ids(THOUGHT[1])
     at = max(i for i in range(len(one["input_ids"])) if one["input_ids"][i : i + len(close)] == close)
@@ -135,6 +145,9 @@ FAULTS = [
     ("qwen2.5-instruct", prompt_learnt, "prompt", "the prompt is learnt"),
     ("llama-3", prompt_learnt, "prompt", "the prompt is learnt"),
     ("think-hybrid", half_of_the_prompt_learnt, "prompt", "the prompt is learnt: 3 tokens"),
+    ("chatml-default", beginning_learnt, "prompt", "the prompt is learnt"),
+    ("think-deleted", padding_learnt, "after-end", "tokens behind the end token"),
+    ("headers", replaced(""), "empty", "a response is empty"),
     ("chatml-default", thought_not_learnt, "prompt", "the beginning of the response is not learnt"),
     ("llama-3", begun_twice, "begin", "begins with <|begin_of_text|> twice"),
     ("inst", begun_twice, "begin", "begins with <s> twice"),
@@ -415,6 +428,22 @@ def test_the_examples_of_a_batch_are_looked_at_one_by_one() -> None:
     batch = packed(model)
     batch["labels"][0, -1] = IGNORED
     the(lint.look_at_batch(model, batch), "end", "is not in the loss")
+
+
+def test_packed_rows_are_looked_at_as_what_they_are() -> None:
+    model = subject("chatml-default")
+    batch = {name: values[0].tolist() for name, values in packed(model).items() if name in ("input_ids", "labels")}
+    assert lint.look_at_examples(model, [batch | {"seq_lengths": lengths()(model)[0]}]) == []
+    size = len(batch["input_ids"])
+    restarts = [at - max(start for start in starts(model) if start <= at) for at in range(size)]
+    assert lint.look_at_examples(model, [batch | {"position_ids": restarts}]) == []
+    the(lint.look_at_examples(model, [batch | {"position_ids": list(range(size))}]), "packing", "not at 0")
+    the(lint.look_at_examples(model, [batch]), "packing", "4 examples stand in one row")
+
+
+def starts(model: lint.Subject) -> list[int]:
+    each = lengths()(model)[0]
+    return [sum(each[:at]) for at in range(len(each))]
 
 
 def test_a_padded_batch_is_one_example_a_row() -> None:

@@ -1,18 +1,18 @@
 """The models that a recipe asks and trains, as the linter looks at them: each once, with all its uses.
 
-A model that is made (trained, merged, dialled) has the tokenizer of its base, so that one is looked at in its place.
+A model that is made has the tokenizer and the end tokens of another, which is looked at in its place: a trained one
+those of its base, a merged or dialled one those of the first model that was merged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from micota import lint
 from micota.errors import MicotaError
-from micota.sources import cached_tokenizer
+from micota.sources import ENDPOINT, cached_tokenizer
 from micota.specs import Dial, Generate, Merge, Prompt, Source, Spec, Train
-
-ELSEWHERE = "endpoint:"
 
 
 def inspect(specs: Iterable[Generate | Train]) -> tuple[list[str], list[lint.Finding]]:
@@ -20,9 +20,10 @@ def inspect(specs: Iterable[Generate | Train]) -> tuple[list[str], list[lint.Fin
     lines: list[str] = []
     found: list[lint.Finding] = []
     for source, trust, uses, asked in _models(specs):
-        folder = None if source.ref.startswith(ELSEWHERE) else cached_tokenizer(source)
+        folder = None if source.ref.startswith(ENDPOINT) else cached_tokenizer(source)
         if folder is None:
-            lines.append(f"{source.ref}: not looked at: its tokenizer is not here yet; a training looks at it first")
+            away = "it is behind a server" if source.ref.startswith(ENDPOINT) else "its tokenizer is not here yet"
+            lines.append(f"{source.ref}: not looked at: {away}")
             continue
         subject = lint.read(source.ref, folder, trust)
         here = lint.look(subject, uses) + [one for pair in asked for one in lint.agree(subject, *pair)]
@@ -33,8 +34,6 @@ def inspect(specs: Iterable[Generate | Train]) -> tuple[list[str], list[lint.Fin
 
 def inspect_folder(folder: str) -> tuple[list[str], list[lint.Finding]]:
     """The same for a model folder alone."""
-    from pathlib import Path
-
     if not (Path(folder) / "tokenizer_config.json").is_file():
         raise MicotaError(f"{folder} has no tokenizer_config.json", fix="give the folder that from_pretrained loads")
     found = lint.look(lint.read(folder, Path(folder)))
@@ -73,7 +72,7 @@ def _use(spec: Generate | Train) -> lint.Use:
 def origin(model: Spec) -> Source | None:
     """The source whose tokenizer a model has; None if that is yet to be made."""
     while isinstance(model, Train | Merge | Dial):
-        model = model.base
+        model = model.base if isinstance(model, Train) else model.models[0]
     return model if isinstance(model, Source) else None
 
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from micota.lint.agreement import agree
 from micota.lint.examples import Example
-from micota.lint.examples import check as look_at_examples
 from micota.lint.finding import Finding, errors, raise_first
-from micota.lint.looks import before_training, look, look_at_batch
+from micota.lint.looks import before_training, look, look_at_batch, look_at_examples
 from micota.lint.subject import Subject, Use, of, read
 
 __all__ = [

@@ -56,13 +56,17 @@ def example(row: Example | Mapping[str, Any]) -> Example:
     ids = plain(row["input_ids"])
     labels = plain(row["labels"]) if row.get("labels") is not None else _labels(row, ids)
     mask = plain(row["attention_mask"]) if row.get("attention_mask") is not None else None
-    if mask is not None and len(mask) == len(ids) == len(labels):
+    if mask is not None and len(mask) == len(ids) == len(labels) and not _learns_padding(labels, mask):
         ids, labels = ([one for one, kept in zip(ones, mask, strict=True) if kept] for ones in (ids, labels))
     return Example(ids, labels, row.get("prompt"), row.get("response"))
 
 
+def _learns_padding(labels: list[int], mask: list[int]) -> bool:
+    return any(label != IGNORED and not kept for label, kept in zip(labels, mask, strict=True))
+
+
 def plain(values: Any) -> list[int]:
-    return list(values.tolist() if hasattr(values, "tolist") else values)
+    return values if isinstance(values, list) else list(values.tolist() if hasattr(values, "tolist") else values)
 
 
 def _labels(row: Mapping[str, Any], ids: list[int]) -> list[int]:
@@ -93,13 +97,13 @@ def check(
     ]
 
 
-DEEP = ("prompt", "system", "thought", "response", "special-text", "unknown")
+DEEP = ("prompt", "packing", "thought", "empty", "response", "special-text", "unknown")
 
 
 def _counted(same: list[Finding], looked: int) -> Finding:
     """One finding for all examples that have it. What lies in single rows of the data is a warning if few have it."""
     first, count = same[0], len(same)
-    rare = first.check in ("thought", "special-text", "unknown") and 2 * count < looked
+    rare = first.check in ("thought", "empty", "special-text", "unknown") and 2 * count < looked
     what = f"{first.what} (in {count} of {looked} examples)" if looked > 1 else first.what
     return replace(first, what=what, severity="warning" if rare else first.severity)
 
@@ -115,6 +119,10 @@ def _check(
     yield from sizes
     if any(finding.check == "rows" for finding in sizes):
         return
+    joined = _joined(subject, one, shape) if deep else None
+    if joined:
+        yield joined
+        return
     before = list(_prompt(subject, one, shape, system)) if deep else []
     end = list(endings.check(subject, one, cutoff, deep and not before))
     yield from (*before, *end)
@@ -125,6 +133,7 @@ def _check(
 def _unpadded(subject: Subject, one: Example) -> Example:
     """The example without padding that no mask has told of; a padding token that is an end token stays once."""
     pad, low, high = subject.tokenizer.pad_token_id, 0, len(one.ids)
+    pad = subject.tokenizer.eos_token_id if pad is None else pad
     if pad is None or len(one.labels) != high or not one.end:
         return one
     while one.ids[low] == pad and one.labels[low] == IGNORED and pad != subject.tokenizer.bos_token_id:
@@ -165,14 +174,14 @@ def _sizes(subject: Subject, one: Example, cutoff: int | None) -> Iterator[Findi
             "the training would end with an index error, or on a GPU with an assertion that says nothing",
             "take the tokenizer that belongs to these weights, or resize the embedding to it",
         )
-    for limit, name in ((cutoff, "cutoff"), (subject.context, "model's number of positions")):
+    for limit, name in ((cutoff, "cutoff"), (subject.context, "max_position_embeddings of the model")):
         if limit is not None and len(one.ids) > limit:
             yield Finding(
                 "length",
                 subject.name,
                 f"an example has {len(one.ids)} tokens, the {name} is {limit}",
                 "the trainer would cut its answer and its end, or train positions that the model has not",
-                f"drop examples of more than {limit} tokens before the training: lower cutoff",
+                f"drop examples of more than {limit} tokens before the training: lower cutoff, or raise the {name}",
             )
 
 
@@ -205,6 +214,8 @@ def _around(subject: Subject, one: Example, shape: turns.Shape) -> Iterator[Find
     end = _behind(one.ids, tail, first)
     if list(one.ids[: len(head)]) != head and not there.startswith(shape.head):
         yield _differs(subject, beginning(subject.text(one.ids)), shape.head + "…")
+    elif early := [at for at, _ in one.learnt[:-1] if not _answers(subject, one, shape, at)]:
+        yield from _begins(subject, one, shape, early[0], end if end is not None else first)
     elif end is None:
         same = there.endswith(shape.tail)
         how = "in its tokens, though not in its text" if same else ""
@@ -213,11 +224,31 @@ def _around(subject: Subject, one: Example, shape: turns.Shape) -> Iterator[Find
         yield from _begins(subject, one, shape, first, end)
 
 
+def _answers(subject: Subject, one: Example, shape: turns.Shape, at: int) -> bool:
+    """Whether what is learnt from `at` on stands where an answer does, with or without an opened thought."""
+    return turns.unthinking(subject.text(one.ids[:at])).endswith(turns.unthinking(shape.tail))
+
+
 def _behind(ids: Sequence[int], tail: list[int], first: int) -> int | None:
     """Behind the last place of `tail` that begins before `first`, else behind its first: where the prompt ends."""
-    places = [at for at in range(len(ids) - len(tail) + 1) if list(ids[at : at + len(tail)]) == tail]
-    early = [at for at in places if at <= first]
-    return (early[-1] if early else places[0]) + len(tail) if places else None
+    found = turns.places(ids, tail) if tail else [first]
+    early = [at for at in found if at <= first]
+    return (early[-1] if early else found[0]) + len(tail) if found else None
+
+
+def _joined(subject: Subject, one: Example, shape: turns.Shape | None) -> Finding | None:
+    """Several examples in one row of which nothing says that they are apart."""
+    begins = turns.places(one.ids, shape.head_ids) if shape and shape.once else []
+    if len(begins) < 2:
+        return None
+    return Finding(
+        "packing",
+        subject.name,
+        f"{len(begins)} examples stand in one row and nothing separates them",
+        "each would see those before it, and count its positions on from theirs",
+        "give position_ids that begin at 0 with each example, or the seq_lengths of TRL's packing",
+        (("first", beginning(subject.text(one.ids))), ("next", beginning(subject.text(one.ids[begins[1] :])))),
+    )
 
 
 def _begins(subject: Subject, one: Example, shape: turns.Shape, first: int, end: int) -> Iterator[Finding]:

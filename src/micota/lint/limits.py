@@ -69,6 +69,16 @@ def stops(subject: Subject, use: Use) -> Iterator[Finding]:
             (("response", beginning(probe[max(0, place - 40) :])), ("what is left", probe[:place][-60:])),
             "warning" if within else "error",
         )
+    for tag in THOUGHT:
+        if any(tag in stop for stop in use.sampling.stop):
+            yield Finding(
+                "stop",
+                subject.name,
+                f"the stop string {tag!r} is the tag of a thought ({use.where})",
+                "it could only end an answer before it has begun",
+                "remove it: a thought is told from its answer without stop strings",
+                severity="warning",
+            )
     yield from _unseen(subject, use.where, use.sampling.stop)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from micota.lint import examples, limits, packing, stopping, templates, turns
+from micota.lint import endings, examples, limits, packing, stopping, templates, turns
 from micota.lint.finding import Finding, errors, raise_first
 from micota.lint.subject import Subject, Use, beside
 from micota.prompts import end_id, example
@@ -15,6 +17,7 @@ from micota.specs import Prompt, Source, Train
 from micota.task import Task
 
 PROBLEM = "What is $1+1$?\nPlease reason step by step, and put your final answer within \\boxed{}."
+MARKED = re.compile(r"{%-?\s*generation\s*-?%}")
 RESPONSE = limits.THINKING + limits.PLAIN
 
 
@@ -32,14 +35,49 @@ def look(subject: Subject, uses: Sequence[Use] = ()) -> list[Finding]:
     for use in uses:
         found += [*limits.context(subject, use), *limits.stops(subject, use)]
     if made and not errors(found):
-        found += examples.check(subject, [made], _system(uses))
+        found += [one for one in examples.check(subject, [made], _system(uses)) if one.check != "unknown"]
+        found += _marked(subject)
     return once(found)
+
+
+def _marked(subject: Subject) -> list[Finding]:
+    """A template that marks what is learnt marks the end token with it, and nothing behind."""
+    if not MARKED.search(subject.tokenizer.get_chat_template()):
+        return []
+    asked = [{"role": "user", "content": PROBLEM}, {"role": "assistant", "content": RESPONSE}]
+    made = subject.tokenizer.apply_chat_template(asked, return_dict=True, return_assistant_tokens_mask=True)
+    one = examples.example({"input_ids": made["input_ids"], "assistant_masks": made["assistant_masks"]})
+    found = endings.check(subject, one, None, deep=False) if one.end else ()
+    return [replace(one, severity="warning", what=f"by its template's {{% generation %}}, {one.what}") for one in found]
 
 
 def once(found: Iterable[Finding]) -> list[Finding]:
     """Each finding once, errors first."""
     seen = {(one.check, one.model, one.what): one for one in found}
     return sorted(seen.values(), key=lambda one: one.severity)
+
+
+def look_at_examples(
+    subject: Subject,
+    rows: Iterable[Mapping[str, Any] | examples.Example],
+    system: str | None = None,
+    cutoff: int | None = None,
+) -> list[Finding]:
+    """The findings on training examples: rows of `input_ids` and `labels`, or of a mask that says what is learnt.
+
+    A row that gives its `prompt` (the user's turn) and `response` as texts is compared with them. One with
+    `position_ids` or TRL's `seq_lengths` is a row of packed examples.
+    """
+    alone: list[examples.Example] = []
+    found: list[Finding] = []
+    for row in rows:
+        if isinstance(row, examples.Example) or all(row.get(name) is None for name in ("position_ids", "seq_lengths")):
+            alone.append(examples.example(row))
+            continue
+        lengths = [examples.plain(row["seq_lengths"])] if row.get("seq_lengths") is not None else None
+        alone += packing.pieces(subject, row, lengths)
+        found += packing.check(subject, row, lengths) if row.get("position_ids") is not None else []
+    return once([*found, *examples.check(subject, alone, system, cutoff)])
 
 
 def look_at_batch(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from micota.lint.examples import Example
 
 BEGIN, END = THOUGHT
+TWICE_IN_PROMPT = "the thought is opened twice by the prompt", f"write {BEGIN} once in chat_template.jinja"
 
 
 def check(subject: Subject, one: Example, begun: bool = True, ended: bool = True) -> Iterator[Finding]:
@@ -23,7 +24,8 @@ def check(subject: Subject, one: Example, begun: bool = True, ended: bool = True
     last = one.end - 1 if one.ids[one.end - 1] in subject.eos else one.end
     before, text = subject.text(one.ids[max(0, first - 16) : first]), subject.text(one.ids[first:last])
     opened = opened_thought(before)
-    fault = _thought(opened, text, ended) if begun else None
+    twice = re.search(rf"{BEGIN}\s*{BEGIN}\s*$", before)
+    fault = TWICE_IN_PROMPT if twice else _thought(opened, text, ended) if begun else None
     if fault:
         yield Finding(
             "thought",
@@ -32,6 +34,15 @@ def check(subject: Subject, one: Example, begun: bool = True, ended: bool = True
             "what is thought and what is answered could not be told apart, neither by the model nor by the grader",
             fault[1],
             (("before the response", ending(before)), ("learnt", _ends(text))),
+        )
+    if ended and not text.strip() and not fault:
+        yield Finding(
+            "empty",
+            subject.name,
+            "a response is empty",
+            "the model would learn to answer with nothing",
+            "drop rows without a response",
+            (("before the response", ending(before)), ("learnt", subject.text(one.ids[first : one.end]))),
         )
     yield from _unknown(subject, one, first, last)
     if one.response is not None:

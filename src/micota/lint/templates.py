@@ -90,6 +90,7 @@ def _loses(subject: Subject) -> Iterator[Finding]:
                 "the model would be asked something else than what is graded",
                 "write {{ message['content'] }} for the user's turn in chat_template.jinja, without split or replace",
                 (("problem", beginning(text)), ("generation prompt", beginning(whole))),
+                "warning" if "think>" in text else "error",  # few problems hold a tag
             )
             return
     whole = turns.prompt(subject, turns.PROBLEM)
@@ -193,6 +194,10 @@ def _twice_begun(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def _whole(subject: Subject) -> str:
+    return turns.conversation(subject, [("user", turns.PROBLEM), ("assistant", turns.ANSWER)])
+
+
 def _generation_prompt(subject: Subject) -> Iterator[Finding]:
     """What stands before an answer in a conversation is the generation prompt, but for the tags of a thought."""
     try:
@@ -200,6 +205,14 @@ def _generation_prompt(subject: Subject) -> Iterator[Finding]:
     except turns.Refused:  # a template for generation alone
         return
     if found is None:
+        yield Finding(
+            "template",
+            subject.name,
+            "its chat template does not write an answer as it is, once",
+            "what ends an answer cannot be told, and trainings through the template would learn something else",
+            "write {{ message['content'] }} for the assistant's turn in chat_template.jinja",
+            (("answer", turns.ANSWER), ("template", ending(_whole(subject)))),
+        )
         return
     before, asked = found[0], turns.prompt(subject, turns.PROBLEM)
     one, two = turns.unthinking(before), turns.unthinking(asked)

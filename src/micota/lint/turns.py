@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -29,6 +30,8 @@ class Shape:
     tail: str
     head_ids: tuple[int, ...]
     tail_ids: tuple[int, ...]
+    once: bool
+    """Whether `head_ids` stand at the beginning only, also in a conversation of several turns."""
 
     @property
     def opened(self) -> str:
@@ -63,7 +66,21 @@ def shape(subject: Subject, system: str | None = None) -> Shape | None:
     rendered = [subject.ids(prompt(subject, content, system)) for content in CONTENTS]
     first = _common(rendered)
     last = _common([ids[len(first) :][::-1] for ids in rendered])[::-1]
-    return Shape(head, tail, tuple(first), tuple(last))
+    return Shape(head, tail, tuple(first), tuple(last), _once(subject, first))
+
+
+def places(ids: Sequence[int], part: Sequence[int]) -> list[int]:
+    """Where a sequence of tokens begins in another."""
+    size = len(part)
+    return [at for at in range(len(ids) - size + 1) if ids[at] == part[0] and list(ids[at : at + size]) == list(part)]
+
+
+def _once(subject: Subject, head: list[int]) -> bool:
+    try:
+        ids = subject.ids(conversation(subject, [("user", "1"), ("assistant", "2"), ("user", "3"), ("assistant", "4")]))
+    except Refused:
+        return False
+    return bool(head) and places(ids, head) == [0]
 
 
 def _common(rows: list[list[int]]) -> list[int]:
