@@ -215,7 +215,7 @@ def test_what_does_not_fit_ends_with_the_smallest_change(
     assert code == 2
     assert "GPU-hours" in out  # the table comes first
     assert "train ta-long needs 871.1 GiB, each H100 has 80" in error
-    assert "train: {micro_batch: 1, sharding: fsdp, devices: 8} in the machine profile" in error
+    assert "train: {micro_batch: 1, sharding: fsdp, devices: 4} in the machine profile" in error
     assert "`hardware: H200` and bpc: {batch: 1} in the machine profile" in error
     assert "machine profile 'bare': train, search, bpc" in error
 
