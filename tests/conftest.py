@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,8 +161,11 @@ class World:
 
     def files(self, name: str) -> Path:
         """The files of the artifact with this name in the recipe."""
-        manifest = self.store.manifest(self.load().named(name))
-        assert manifest is not None, name
+        return self.files_of(self.load().named(name))
+
+    def files_of(self, spec: Spec) -> Path:
+        manifest = self.store.manifest(spec)
+        assert manifest is not None, spec.kind
         return self.store.files(manifest)
 
 
@@ -179,11 +183,39 @@ def script(problems: Iterable[dict[str, str]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-@pytest.fixture
-def world(tmp_path: Path, models: Path) -> World:
+def scripted_world(folder: Path, models: Path) -> World:
     """A world whose models are real and whose generation is scripted, all in one process."""
-    (tmp_path / "models").symlink_to(models)
-    answers = tmp_path / "answers.jsonl"
+    if not (folder / "models").exists():
+        (folder / "models").symlink_to(models)
+    answers = folder / "answers.jsonl"
     answers.write_text(script(map(problem, range(1000))))
     places = {"generate": Place(engine="scripted", script=str(answers), batch=4)}
-    return World(tmp_path, Machine(name="test", places=places))
+    return World(folder, Machine(name="test", places=places))
+
+
+@pytest.fixture
+def world(tmp_path: Path, models: Path) -> World:
+    return scripted_world(tmp_path, models)
+
+
+LAB = ("let.student=lab:student", "defaults.train.lr=1e-6")
+"""A student that stops by itself, and still does after a training."""
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Path:
+    """The folder of a world whose recipe has run, with the names that lead to what it made."""
+    folder = tmp_path_factory.mktemp("ran")
+    world = scripted_world(folder, models)
+    world.run(*LAB)
+    recipe = world.load(*LAB)
+    for name, spec in recipe.names.items():
+        world.store.name(recipe.name, name, spec)
+    return folder
+
+
+@pytest.fixture
+def made(ran: Path, tmp_path: Path, models: Path) -> World:
+    """A copy of that world."""
+    shutil.copytree(ran, tmp_path / "world", symlinks=True)
+    return scripted_world(tmp_path / "world", models)

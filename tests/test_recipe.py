@@ -131,7 +131,7 @@ def test_hub_ids_without_a_lock_are_unresolved_and_with_one_are_pinned(world: Wo
     assert not [s for s in survey(world.store, world.load().targets) if s.word == "unresolved"]
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in recipes.SHIPPED.glob("*.yaml")))
+@pytest.mark.parametrize("name", recipes.shipped())
 def test_every_shipped_recipe_plans_offline(name: str, tmp_path: Path) -> None:
     recipe = recipes.load(name)
     assert survey(Store(tmp_path / "store"), recipe.targets)

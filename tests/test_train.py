@@ -15,7 +15,8 @@ from micota.errors import MicotaError, StageFailed
 from micota.machine import Place
 from micota.prompts import end_id, eos_ids, example, prompt_ids
 from micota.specs import Source, Train
-from micota.stages.train import micro_batch, steps_of
+from micota.stages.train import steps_at_most
+from micota.tuning.rows import InSteps, steps
 
 
 def trained(world: World, *sets: str, micro: int = 32) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
@@ -89,11 +90,43 @@ def test_a_batch_of_eight_is_eight_micro_batches_of_one(world: World) -> None:
 
 
 def test_micro_batches_always_make_up_the_batch() -> None:
-    assert micro_batch(8, 1, 32) == (8, 1)
-    assert micro_batch(8, 1, 3) == (2, 4)
-    assert micro_batch(32, 4, 32) == (8, 1)
-    with pytest.raises(MicotaError, match="cannot be split over 3"):
-        micro_batch(32, 3, 8)
+    def split(batch: int, world: int, wanted: int) -> tuple[int, int]:
+        made = steps(100, batch, world, wanted)
+        return made.micro, made.accumulate
+
+    assert split(8, 1, 32) == (8, 1)
+    assert split(8, 1, 3) == (2, 4)
+    assert split(32, 4, 32) == (8, 1)
+    assert split(32, 3, 8) == (1, 11), "33 rows, one of them empty"
+
+
+def test_a_step_learns_from_the_same_rows_on_any_number_of_processes() -> None:
+    """Rows are dealt out as accelerate does: batch after batch, in turns. An empty row fills what is left."""
+
+    def dealt(rows: int, batch: int, world: int, wanted: int) -> list[set[int]]:
+        made = steps(rows, batch, world, wanted)
+        sampler = InSteps(made, seed=3, empty=rows)
+        order = list(sampler)
+        assert len(order) == len(sampler)
+        assert world == 1 or len(order) % (world * made.micro) == 0, "every process has as many batches"
+        size = world * made.micro * made.accumulate
+        return [set(order[i : i + size]) - {rows} for i in range(0, len(order), size)]
+
+    alone = dealt(10, 4, 1, 2)
+    assert [len(step) for step in alone] == [4, 4, 2]
+    assert set.union(*alone) == set(range(10))
+    for world, wanted in ((2, 1), (2, 2), (3, 1), (4, 4), (8, 1)):
+        assert dealt(10, 4, world, wanted) == alone, (world, wanted)
+
+
+def test_the_order_of_the_rows_is_that_of_accelerate() -> None:
+    from accelerate.data_loader import SeedableRandomSampler
+
+    ours, theirs = InSteps(steps(10, 4, 1, 4), seed=3, empty=10), SeedableRandomSampler(range(10), data_seed=3)
+    for epoch in range(2):
+        ours.set_epoch(epoch)
+        theirs.set_epoch(epoch)
+        assert list(ours) == list(theirs)
 
 
 def test_a_target_longer_than_the_cutoff_is_dropped_and_counted(world: World) -> None:
@@ -117,15 +150,16 @@ def learnt(*lengths: int) -> list[dict[str, list[int]]]:
 
 
 def test_target_tokens_become_the_fewest_steps_that_reach_them() -> None:
-    def steps(examples: list[dict[str, list[int]]], **fields: int) -> int | None:
+    def at_most(examples: list[dict[str, list[int]]], batch: int, **fields: int) -> int | None:
         source = Source(ref="a/b", revision="c")
-        return steps_of(Train.model_construct(base=source, data=source, **fields), examples)
+        spec = Train.model_construct(base=source, data=source, batch=batch, **fields)
+        return steps_at_most(spec, examples, steps(len(examples), batch, 1, batch))
 
     four = learnt(10, 30, 10, 30)  # two steps of two examples in an epoch, 40 tokens each
-    assert [steps(four, batch=2, target_tokens=n) for n in (1, 40, 41, 80, 81)] == [1, 1, 2, 2, 3]
-    assert steps(learnt(10, 30, 20), batch=2, target_tokens=60) == 2, "an epoch ends with a smaller batch"
-    assert steps(learnt(20, 20), batch=32, target_tokens=400) == 10, "a batch larger than the data is the data"
-    assert (steps(four, batch=2, max_steps=7), steps(four, batch=2)) == (7, None)
+    assert [at_most(four, batch=2, target_tokens=n) for n in (1, 40, 41, 80, 81)] == [1, 1, 2, 2, 3]
+    assert at_most(learnt(10, 30, 20), batch=2, target_tokens=60) == 2, "an epoch ends with a smaller batch"
+    assert at_most(learnt(20, 20), batch=32, target_tokens=400) == 10, "a batch larger than the data is the data"
+    assert (at_most(four, batch=2, max_steps=7), at_most(four, batch=2)) == (7, None)
 
 
 def test_target_tokens_instead_of_steps(world: World) -> None:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from micota.specs import Spec
+    from micota.store import Store
 
 app = typer.Typer()
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe by its name, or a YAML file.")]
 MachineName = Annotated[str, typer.Option(help="A shipped machine profile by its name, or a YAML file.")]
 StoreDir = Annotated[Path, typer.Option("--store", envvar="MICOTA_STORE", help="Where artifacts are kept.")]
 STORE = Path("micota-store")
+Model = Annotated[str, typer.Argument(help="A Hub id, a folder, or lab:NAME.")]
+Data = Annotated[str, typer.Argument(help="Rows of chats, prompts and responses, or instructions: a file or a Hub id.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="--set lr=2e-5, --set data.rows.prompt=question")]
+System = Annotated[str | None, typer.Option(help="The system message of all rows.")]
 
 
 @app.command()
@@ -59,7 +70,7 @@ def dial(
     from micota.errors import MicotaError, suggestion
     from micota.recipe import Recipe
     from micota.show import dials
-    from micota.specs import Dial, Spec
+    from micota.specs import Dial
 
     def wanted(made: Recipe) -> list[Spec]:
         found = {label: spec for label, spec in made.names.items() if isinstance(spec, Dial)}
@@ -109,6 +120,116 @@ def generate(
         assert done is not None
         text = generation.card(spec, done.facts, model, problems)
         console.print(f"pushed: {generation.push(push, out, text)}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def train(
+    model: Model,
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The model folder to write.")],
+    machine: MachineName = "laptop",
+    split: str | None = None,
+    system: System = None,
+    set_: Sets = None,
+    store: StoreDir = STORE,
+) -> None:
+    """Fine-tune a model on rows that were made anywhere, and write it as a folder that serves."""
+    from micota import training
+
+    said = {"source": data, "split": split, "system": system}
+    sets = [*(set_ or ()), *([f"system={json.dumps(system)}"] if system is not None else [])]
+    path = training.training(_beside(out), out.absolute().name, model, said, sets)
+    _export(path, training.TRAINED, machine, store, out)
+
+
+@app.command()
+def distil(
+    model: Model,
+    problems: Annotated[str, typer.Argument(help="A Hub id, a file (JSONL, CSV, Parquet), or a benchmark's name.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of training data to write.")],
+    machine: MachineName = "laptop",
+    split: str | None = None,
+    limit: Annotated[int | None, typer.Option(help="The first so many problems only.")] = None,
+    n: Annotated[int, typer.Option(help="Samples of each problem.")] = 1,
+    temperature: Annotated[float | None, typer.Option(help="0, the default, is greedy.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="New tokens at most.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="--set keep=all, --set by=exact_match")] = None,
+    store: StoreDir = STORE,
+) -> None:
+    """Let a model answer problems, keep the answers that are right, and write them as training data."""
+    from micota import training
+
+    drawn = {"temperature": temperature, "max_tokens": max_tokens}
+    asked = {"n": n, "sampling": {key: value for key, value in drawn.items() if value is not None}}
+    part = {"split": split, "n": limit}
+    path = training.distillation(_beside(out), out.absolute().name, model, problems, asked, part, set_ or ())
+    _export(path, training.DISTILLED, machine, store, out)
+
+
+def _beside(out: Path) -> Path:
+    return out.absolute().with_name(f"{out.absolute().name}.yaml")
+
+
+def _export(path: Path, name: str, machine: str, store: Path, out: Path) -> None:
+    """Make one name of a recipe and export it, unless that is there already."""
+    from micota import export as exports
+    from micota.keeping import bar
+
+    spec, place, console = _make(path, name, machine, store, out)
+    done = place.manifest(spec)
+    assert done is not None
+    if not exports.is_there(out, done):
+        with bar("copying") as report:
+            exports.export(place, done, f"{out.absolute().name}/{name}", out, str(out), report)
+    console.print(f"{name}: {out}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def measure(
+    model: Model,
+    data: Data,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where a row for each response goes.")] = None,
+    machine: MachineName = "laptop",
+    split: str | None = None,
+    system: System = None,
+    set_: Sets = None,
+    store: StoreDir = STORE,
+) -> None:
+    """Measure how well a model foresees rows that were made anywhere: bits per character of the responses."""
+    from micota import training
+    from micota.show import measured
+    from micota.specs import sha
+
+    name = out.stem if out else f"measure-{sha([model, data, split, system, set_])}"
+    path = out.with_suffix(".yaml") if out else store / "alone" / f"{name}.yaml"
+    said = {"source": data, "split": split, "system": system}
+    training.measurement(path, name, model, said, set_ or ())
+    spec, place, console = _make(path, training.MEASURED, machine, store)
+    done = place.manifest(spec)
+    assert done is not None
+    measured(console, done.facts)
+    if out:
+        training.write_measures(place, done, out)
+        console.print(f"rows: {out}", soft_wrap=True, highlight=False)
+
+
+def _make(path: Path, name: str, machine: str, store: Path, out: Path | None = None) -> tuple[Spec, Store, Console]:
+    """Make one name of a recipe with its files; `out` is a folder that must be free for it."""
+    from micota import machine as machines
+    from micota import recipe as recipes
+    from micota import terminal, training
+    from micota.check import check
+    from micota.store import Store
+
+    made = recipes.load(str(path))
+    made = recipes.resolved(made, str(path), (), [made.named(name)])
+    made.lock.save()
+    spec, place, console = made.named(name), Store(store), terminal.console()
+    if out:
+        training.check_place(out, spec)
+    check([spec], place)
+    terminal.execute(console, place, machines.load(machine), made, [spec], files=True)
+    return spec, place, console
 
 
 def _cores() -> int:

@@ -90,5 +90,6 @@ KNOWN: dict[str, Architecture] = {
     "Qwen/Qwen2.5-14B": _qwen2(5120, 13_824, 48, 40, 8, context=131_072),
     "Qwen/Qwen2.5-32B-Instruct": _qwen2(5120, 27_648, 64, 40, 8),
     "Qwen/QwQ-32B": _qwen2(5120, 27_648, 64, 40, 8, context=40_960),
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": _qwen2(3584, 18_944, 28, 28, 4, context=131_072),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": _qwen2(5120, 27_648, 64, 40, 8, context=131_072),
 }

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Iterable
-from pathlib import Path
 
+from micota import lint, models
 from micota.errors import MicotaError
-from micota.specs import Dial, Generate, Problems, Source, Spec, Train, Verify, walk
+from micota.specs import Dial, Generate, Problems, Spec, Train, Verify, walk
 from micota.stages import problems
 from micota.store import Store
 
 
 def check(targets: Iterable[Spec], store: Store | None = None) -> list[str]:
-    """Check every spec that is not done; returns one line for each thing that was looked at, raises the first fault."""
+    """One line for each thing that was looked at, warnings last; raises the first fault. What is done is left out."""
+    looked, found = inspect(targets, store)
+    lint.raise_first(found)
+    return looked + [str(one) for one in found]
+
+
+def inspect(targets: Iterable[Spec], store: Store | None = None) -> tuple[list[str], list[lint.Finding]]:
+    """What was looked at, and what the linter has to say of the models; raises what is wrong with the data."""
     wanted = list(targets)
     looked = _probes(wanted)
-    for spec in walk(*wanted):
-        if store is not None and store.manifest(spec):
-            continue
-        if isinstance(spec, Problems):
-            looked.append(_problems(spec))
-        elif isinstance(spec, Generate) and spec.prompt.mode == "chat":
-            looked += _template(spec.model, "generation")
-        elif isinstance(spec, Train):
-            looked += _template(spec.base, "training")
-    return list(dict.fromkeys(looked))
+    due = [spec for spec in walk(*wanted) if store is None or not store.manifest(spec)]
+    looked += [_problems(spec) for spec in due if isinstance(spec, Problems)]
+    lines, found = models.inspect([spec for spec in due if isinstance(spec, Generate | Train)])
+    return list(dict.fromkeys(looked + lines)), found
 
 
 def _probes(targets: list[Spec]) -> list[str]:
@@ -62,19 +62,3 @@ def _problems(spec: Problems) -> str:
     if first is None:
         raise MicotaError(f"{spec.source.ref} has no rows", fix="check the file and the split")
     return f"{spec.source.ref}: a problem reads {first['problem'][:60]!r}, its answer {str(first['answer'])[:20]!r}"
-
-
-def _template(model: Spec, purpose: str) -> list[str]:
-    """A local model has a chat template, which both generation and training use."""
-    if not isinstance(model, Source) or model.path is None:
-        return []
-    folder = Path(model.path)
-    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    if not (config.get("chat_template") or (folder / "chat_template.jinja").is_file()):
-        raise MicotaError(
-            f"the tokenizer of {model.ref} has no chat template",
-            where=str(folder),
-            why=f"{purpose} goes through the model's chat template",
-            fix="add chat_template.jinja to the folder, or generate with `prompt: {mode: raw}`",
-        )
-    return [f"{model.ref}: chat template found"]

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -21,9 +22,10 @@ from micota.claims import locked
 from micota.errors import MicotaError, StageFailed, Stopped
 from micota.plan import STAGES
 from micota.store import Result, write_whole
-from micota.task import Task
+from micota.task import STOP, Task
 
-STOPPED = 75  # the exit code of a stage that was asked to stop and can go on
+STOPPED = 75  # the exit code of a stage that was asked to stop and can go on; a launcher may turn it into another
+ERROR = re.compile(r"(\[rank\d+\]:\s*)?[\w.]*(Error|Exception)\b(?<!ChildFailedError)")
 
 
 def stage(kind: str) -> Callable[[Task], Result]:
@@ -39,7 +41,7 @@ class Child:
         self._task = task
         command = [*shlex.split(prefix), *_micota(), "stage", str(task.work)]
         command[0] = shutil.which(command[0], path=_search_path()) or command[0]
-        for name in ("result.json", "error.txt"):
+        for name in ("result.json", "error.txt", "stopped", STOP):
             (task.work / name).unlink(missing_ok=True)
         try:
             with open(task.work / "log.txt", "ab") as log:
@@ -59,9 +61,11 @@ class Child:
             ) from None
 
     def stop(self, force: bool = False) -> None:
-        """Ask the stage, with all that its launcher started, to stop; `force` kills it."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL if force else signal.SIGTERM)
+        """Ask the stage to stop where it can go on later; `force` kills it, with all that its launcher started."""
+        (self._task.work / STOP).touch()
+        if force:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def result(self) -> Result:
         """Wait for the end. Raises Stopped, the stage's own MicotaError, or StageFailed with the end of the log."""
@@ -74,24 +78,29 @@ class Child:
         if code == 0 and (work / "result.json").exists():
             data = json.loads((work / "result.json").read_text())
             return Result(data["facts"], data["pools"])
-        if code == STOPPED or self._task.progress.stop.is_set():
+        if code == STOPPED or (work / "stopped").exists() or self._task.progress.stop.is_set():
             raise Stopped("stopped")
         if (work / "error.txt").exists():
             raise MicotaError((work / "error.txt").read_text())
-        tail = (work / "log.txt").read_text(errors="replace").splitlines()[-8:]
-        raise StageFailed("\n    ".join([f"exit code {code}; the log ends with", *tail]))
+        lines = (work / "log.txt").read_text(errors="replace").splitlines()
+        errors = dict.fromkeys(line for line in lines if ERROR.match(line))
+        shown = [*list(errors)[-3:], "the log ends with", *lines[-8:]]
+        raise StageFailed("\n    ".join([f"exit code {code}", *shown]))
 
 
 def run_alone(work: Path) -> int:
     """`micota stage WORK/`: run the stage of a work folder; its exit code. Under a launcher every rank comes here."""
     task = tasks.load(work)
     first = int(os.environ.get("RANK", "0")) == 0
-    signal.signal(signal.SIGTERM, lambda *_: task.progress.stop.set())
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # a scheduler sends one of them before it takes the machine away
+        signal.signal(number, lambda *_: task.progress.stop.set())
     _end_with_parent()
     with locked(work / "lock") if first else contextlib.nullcontext():
         try:
             result = stage(task.spec.kind)(task)
         except Stopped:
+            if first:
+                (work / "stopped").touch()
             return STOPPED
         except MicotaError as error:
             if first:
@@ -115,7 +124,8 @@ def _search_path() -> str:
 
 def _environment(task: Task) -> dict[str, str]:
     threads = str(task.machine.threads)
-    return {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MICOTA_PARENT_PIPE": "1"}
+    own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MICOTA_PARENT_PIPE": "1", "PATH": _search_path()}
+    return {**os.environ, **own}
 
 
 def _end_with_parent() -> None:

@@ -92,19 +92,21 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
 
 def _void(path: Path) -> bool:
     data = _read_json(path)
-    try:
-        age = _now(path.parent) - path.stat().st_mtime
-    except FileNotFoundError:
-        return True
     if data is not None and data.get("host") == _host():
         return not _alive(int(data["pid"]), float(data["started"]))
-    return age > STALE_S
+    try:
+        return _now(path.parent) - path.stat().st_mtime > STALE_S
+    except FileNotFoundError:
+        return True
 
 
 def _now(folder: Path) -> float:
     """The time by the clock of the file system, which may not be this machine's."""
     probe = folder / f".now.{os.getpid()}.{threading.get_ident()}"
-    probe.touch()
+    try:
+        probe.touch()
+    except OSError:  # a store that may only be read
+        return time.time()
     now = probe.stat().st_mtime
     probe.unlink()
     return now

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from micota import alone, terminal
+from micota import alone, keeping, terminal
 from micota.alone import STORE, MachineName, RecipeName, StoreDir
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 lab = typer.Typer(help="The lab: real models, small enough for a laptop.", no_args_is_help=True)
 app.add_typer(lab, name="lab")
 app.add_typer(alone.app)
+app.add_typer(keeping.app)
 
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a value: --set let.ta-long.train.lr=2e-5")]
 Only = Annotated[str | None, typer.Option(help="One name of the recipe, with what it needs.")]
@@ -54,7 +55,9 @@ def run(
     """Make what a recipe needs and is not there yet, then show its table."""
     from micota.show import results
 
-    terminal.carry_out(recipe, machine, set_ or (), store, lambda made: terminal.targets(made, only), results)
+    terminal.carry_out(
+        recipe, machine, set_ or (), store, lambda made: terminal.targets(made, only), results, bool(only)
+    )
 
 
 @app.command()
@@ -117,26 +120,42 @@ def check(
     benchmarks: Annotated[
         bool, typer.Option("--benchmarks", help="Let each benchmark's golds grade themselves.")
     ] = False,
+    model: Annotated[list[Path] | None, typer.Option(help="A model folder to look at alone.")] = None,
     data_dir: DataDir = None,
     set_: Sets = None,
 ) -> None:
-    """Look for mistakes in a recipe before anything is made, or for golds that do not grade themselves."""
+    """Look for mistakes in a recipe or a model before anything is made, or for golds that do not grade themselves."""
     from micota import check as checks
+    from micota import models
     from micota import recipe as recipes
     from micota.errors import MicotaError
+    from micota.show import findings
 
     if benchmarks:
         from micota.show import failing_golds
 
         failing_golds(terminal.console(), data_dir)
+    for folder in model or ():
+        findings(terminal.console(), *models.inspect_folder(str(folder)))
     if recipe is None:
-        if not benchmarks:
-            raise MicotaError("there is nothing to check", fix="micota check RECIPE, or micota check --benchmarks")
+        if not (benchmarks or model):
+            raise MicotaError("there is nothing to check", fix="micota check RECIPE, --model FOLDER or --benchmarks")
         return
     made = recipes.load(recipe, set_ or ())
-    for line in checks.check(made.targets):
-        print(f"  {line}")
+    findings(terminal.console(), *checks.inspect(made.targets))
     print(f"{made.name}: {len(made.names)} names, {len(made.evaluations)} evaluations, no mistake found")
+
+
+@app.command()
+def rehearse(
+    recipe: RecipeName,
+    keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep what was made there, with the logs.")] = None,
+    set_: Sets = None,
+) -> None:
+    """Run a recipe from end to end on eight problems with tiny models: what would fail later, fails now."""
+    from micota.rehearsal.command import carry_out
+
+    carry_out(terminal.console(), recipe, set_ or (), keep)
 
 
 @app.command()

@@ -55,28 +55,34 @@ class Outcome:
 class Run:
     """Makes what the targets need, `machine.jobs` stages at a time: of those in this process one at a time."""
 
-    def __init__(self, store: Store, machine: Machine, watcher: Watcher) -> None:
-        self.store, self.machine, self.watcher = store, machine, watcher
+    def __init__(
+        self, store: Store, machine: Machine, watcher: Watcher, names: Mapping[str, str] | None = None
+    ) -> None:
+        self.store, self.machine, self.watcher, self._names = store, machine, watcher, names or {}
         self.outcome = Outcome()
         self._running: dict[Future[Result], tuple[Task, float]] = {}
         self._children: dict[str, Child] = {}
         self._stopping = False
         self._heights: dict[str, int] = {}
+        self._files = False
 
     def _turn(self, spec: Spec) -> float:
         """What the longest chain waits for comes first; the choice of a search, unknown before, ends a long wait."""
         return -self._heights[spec.digest] if spec.digest in self._heights else -math.inf
 
-    def go(self, targets: Sequence[Spec]) -> Outcome:
-        """Run until nothing more can be made. Raises Stopped after a request to stop, StageFailed after failures."""
+    def go(self, targets: Sequence[Spec], files: bool = False) -> Outcome:
+        """Run until nothing more can be made; with `files`, targets whose files were removed are made again.
+
+        Raises Stopped after a request to stop, StageFailed after failures."""
         self._heights = heights(targets)
+        self._files = files
         with ThreadPoolExecutor(self.machine.jobs) as pool:
             elsewhere = self._start_what_is_ready(targets, pool)
             looked = time.monotonic()
             while self._running or elsewhere:
                 ended = wait(self._running, timeout=POLL_S, return_when=FIRST_COMPLETED)[0]
                 self._collect(ended)
-                if not self._running:
+                if not (self._running or ended):  # all that is left is made elsewhere
                     time.sleep(POLL_S)
                 if ended or (elsewhere and time.monotonic() - looked > LOOK_AGAIN_S):
                     elsewhere = self._start_what_is_ready(targets, pool)
@@ -101,7 +107,7 @@ class Run:
         if self._stopping:
             return []
         pull = Pull(self.store, self.outcome.failed)
-        pull.all(targets)
+        pull.all(targets, self._files)
         self.outcome.linked += [artifact_id(spec) for spec in pull.linked]
         self.outcome.failed |= {digest: str(error) for digest, error in pull.refused.items()}
         elsewhere = []
@@ -149,7 +155,9 @@ class Run:
 
     def _task(self, spec: Spec) -> Task:
         work = self.store.recover(spec)
-        task = Task(spec, work, self._inputs(spec), self.store, self.machine, Progress(work / "progress.json"))
+        (work / "error.txt").unlink(missing_ok=True)
+        progress, name = Progress(work / "progress.json"), self._names.get(spec.digest, "")
+        task = Task(spec, work, self._inputs(spec), self.store, self.machine, progress, name)
         task.save()
         return task
 
@@ -198,6 +206,7 @@ class Run:
         if not isinstance(error, MicotaError | StageFailed):
             with open(task.work / "log.txt", "a", encoding="utf-8") as log:
                 log.writelines(traceback.format_exception(error))
+        (task.work / "error.txt").write_text(str(error) or type(error).__name__, encoding="utf-8")
         message = f"{name} failed: {error or type(error).__name__}\n  log: {task.work / 'log.txt'}"
         self.outcome.failed[task.spec.digest] = message
         self.watcher.failed(task.spec, message)
@@ -211,6 +220,7 @@ def _made(task: Task, seconds: float) -> dict[str, Any]:
         "host": socket.gethostname(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "seconds": round(seconds, 2),
+        "sources": {one.digest: one.revision for one in task.spec.children if isinstance(one, Source)},
         "machine": task.machine.name,
         "threads": task.machine.threads,
         "place": place.model_dump(exclude={"prefix", "script"}),

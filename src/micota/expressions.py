@@ -22,6 +22,7 @@ from micota.specs import (
     Problems,
     Prompt,
     Redraw,
+    Rows,
     Sampling,
     Select,
     Shape,
@@ -53,6 +54,14 @@ def problems(scope: Scope, fields: dict[str, Any], path: Path) -> Problems:
         names = against if isinstance(against, list) else list(BENCHMARKS)
         fields["against"] = [scope.spec(one, "problems", (*path, "against", i)) for i, one in enumerate(names)]
     return scope.build(Problems, fields, known, path)
+
+
+def rows(scope: Scope, fields: dict[str, Any], path: Path) -> Rows:
+    """`{rows: {source: ./mine.jsonl}}`: training data made elsewhere; a bare path as `data` means the same."""
+    fields = dict(fields)
+    if isinstance(fields.get("source"), str):
+        fields["source"] = scope.literal(fields["source"], "dataset", (*path, "source"))
+    return scope.build(Rows, fields, Rows.model_fields, path)
 
 
 def generate(scope: Scope, fields: dict[str, Any], path: Path) -> Generate:
@@ -183,6 +192,7 @@ def dial(scope: Scope, fields: dict[str, Any], path: Path) -> Dial:
 
 FORMS: dict[str, Callable[[Scope, dict[str, Any], Path], Spec]] = {
     "problems": problems,
+    "rows": rows,
     "generate": generate,
     "verify": verify,
     "distil": distil,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from micota import yaml_tree
+from micota import hub, yaml_tree
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError
 from micota.loops import loops
@@ -23,6 +23,7 @@ from micota.specs import Generate
 from micota.store import Store
 
 NAME = "answers"
+WRITTEN = "# Written by a command of micota, which writes it anew: copy it to change it.\n"
 COLUMNS = {
     "key": "the hash of the problem's text",
     "sample": "the number of the sample, from 0",
@@ -44,31 +45,42 @@ def write_recipe(
     """The recipe of one expression, beside the rows; `part` says which of the problems. What is None is left out."""
     fields = {name: value for name, value in asked.items() if value not in (None, {})}
     chosen = {name: value for name, value in part.items() if value is not None}
-    asking = {"model": _word(model), "problems": _problems(problems, chosen), "prompt": {}, "sampling": {}, **fields}
+    asking = {"model": word(model), "problems": problem_set(problems, chosen), "prompt": {}, "sampling": {}, **fields}
     for one in sets:
         yaml_tree.override(asking, one)
     expression = {"generate": {name: value for name, value in asking.items() if value != {}}}
-    path = out.with_suffix(".yaml")
+    text = f"name: {json.dumps(out.stem)}\nlet:\n  {NAME}: {json.dumps(expression)}\n"
+    return write_beside(out.with_suffix(".yaml"), text)
+
+
+def write_beside(path: Path, text: str) -> Path:
+    """Write a command's recipe, aside and renamed; a recipe of the user's own is never overwritten."""
+    if path.exists() and not path.read_text(encoding="utf-8").startswith(WRITTEN):
+        fix = "give --out another name, or rename that file"
+        raise MicotaError(f"{path} is a file of your own", why="this command writes its recipe there", fix=fix)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"name: {json.dumps(out.stem)}\nlet:\n  {NAME}: {json.dumps(expression)}\n", encoding="utf-8")
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(WRITTEN + text, encoding="utf-8")
+    os.replace(aside, path)
     return path
 
 
-def _problems(word: str, chosen: dict[str, Any]) -> Any:
+def problem_set(given: str, chosen: dict[str, Any]) -> Any:
+    """The expression of problems: their word alone, or with the part that was chosen of them."""
     if not chosen:
-        return _word(word)
-    if word in BENCHMARKS:
-        b = BENCHMARKS[word]
-        own = {"source": b.source, "benchmark": word, "config": b.config, "split": b.split}
+        return word(given)
+    if given in BENCHMARKS:
+        b = BENCHMARKS[given]
+        own = {"source": b.source, "benchmark": given, "config": b.config, "split": b.split}
         return {"problems": {name: value for name, value in {**own, **chosen}.items() if value is not None}}
-    return {"problems": {"source": _word(word), **chosen}}
+    return {"problems": {"source": word(given), **chosen}}
 
 
-def _word(word: str) -> str:
+def word(given: str) -> str:
     """A path as one that means the same in the recipe's folder; any other word as it is."""
-    path = Path(word).expanduser()
-    there = path.exists() or (is_literal(word) and word.startswith((".", "/", "~")))
-    return os.path.abspath(path) if there else word
+    path = Path(given).expanduser()
+    there = path.exists() or (is_literal(given) and given.startswith((".", "/", "~")))
+    return os.path.abspath(path) if there else given
 
 
 def rows(spec: Generate, store: Store) -> Iterator[dict[str, Any]]:
@@ -139,18 +151,7 @@ The terms of the model and of the problems hold for this data too.
 
 def push(repo: str, out: Path, text: str) -> str:
     """Put rows and card into a data set of the Hub, private if it is new; returns its address."""
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    try:
-        address = api.create_repo(repo, repo_type="dataset", private=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "README.md").write_text(text, encoding="utf-8")
-            os.symlink(out.absolute(), Path(folder) / "rows.jsonl")
-            message = f"{out.name}, by micota"
-            api.upload_folder(repo_id=repo, repo_type="dataset", folder_path=folder, commit_message=message)
-    except Exception as error:  # no network, no login, no right: the client has many errors for them
-        said = " ".join(str(error).split())[:300]
-        fix = f"`hf auth login`, or another name than {repo}; the rows are in {out}"
-        raise MicotaError(f"the rows cannot be pushed to {repo}: {said}", fix=fix) from None
-    return str(address)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "README.md").write_text(text, encoding="utf-8")
+        os.symlink(out.absolute(), Path(folder) / "rows.jsonl")
+        return hub.push(repo, "dataset", Path(folder), out)

@@ -27,7 +27,9 @@ class Place(Value):
 
     prefix: str | None = None
     device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
-    engine: Literal["transformers", "vllm", "openai", "scripted"] = Field("transformers", description="what generates")
+    engine: Literal["transformers", "vllm", "openai", "scripted", "rehearsed"] = Field(
+        "transformers", description="what generates"
+    )
     batch: int = Field(128, ge=1, description="rows that are generated at once; of a server, requests on their way")
     tensor_parallel: int = Field(1, ge=1, description="vllm: GPUs that share one copy of the model")
     data_parallel: int = Field(1, ge=1, description="vllm: copies of the model")
@@ -45,7 +47,6 @@ class Place(Value):
     sharding: Literal["none", "fsdp", "zero3"] = Field("none", description="train: how the prefix shares out a model")
     attention: str | None = Field(None, description="transformers' name of it: sdpa, flash_attention_2, ...")
     activation_checkpointing: bool | None = Field(None, description="train; null: wherever there is no CPU")
-    loss: Literal["plain", "chunked", "liger"] = Field("chunked", description="train: how the logits are held at once")
     padding_free: bool = Field(
         False, description="train: a micro-batch is one row without padding; needs flash attention"
     )

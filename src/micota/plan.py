@@ -18,6 +18,7 @@ from micota.store import Manifest, Store, artifact_id, child_name
 
 STAGES = {
     "problems": "micota.stages.problems",
+    "rows": "micota.stages.rows",
     "generate": "micota.stages.generate",
     "verify": "micota.stages.verify",
     "select": "micota.stages.select",

@@ -34,6 +34,11 @@ class Bars:
         )
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
+    @property
+    def live(self) -> bool:
+        """Whether bars are shown: on a terminal."""
+        return self._console.is_terminal
+
     def __enter__(self) -> Bars:
         self._progress.start()
         return self
@@ -75,8 +80,8 @@ class Bars:
             self._progress.update(row, completed=at["done"], total=at["total"], count=count, rate=rate, note=at["note"])
 
     def _drop(self, spec: Spec) -> None:
-        row, _ = self._rows.pop(spec.digest)
-        self._progress.remove_task(row)
+        if spec.digest in self._rows:
+            self._progress.remove_task(self._rows.pop(spec.digest)[0])
 
     def _name(self, spec: Spec) -> str:
         return escape(f"{spec.kind:9}{self._labels.get(spec.digest, spec.digest)}")

@@ -73,13 +73,22 @@ def eos_ids(generation_config: Any, tokenizer: Any) -> list[int]:
 
 def end_id(tokenizer: Any, eos: list[int]) -> int:
     """The token that ends a response: the first of the model's end tokens that its template writes after one."""
-    if getattr(tokenizer, "chat_template", None):
-        turns = [*_turns("x", None), {"role": "assistant", "content": SENTINEL}]
-        after = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(SENTINEL)[2]
-        for token in tokenizer(after, add_special_tokens=False)["input_ids"]:
-            if token in eos:
-                return int(token)
-    return eos[0]
+    return next((token for token in _after_a_turn(tokenizer) if token in eos), eos[0])
+
+
+def turn_end(tokenizer: Any) -> int | None:
+    """The special token with which the template ends an assistant's turn; None where it writes none."""
+    added = {token for token, about in tokenizer.added_tokens_decoder.items() if about.special}
+    return next((token for token in _after_a_turn(tokenizer) if token in added), None)
+
+
+def _after_a_turn(tokenizer: Any) -> list[int]:
+    """What the template writes behind an assistant's turn, as tokens; nothing without a template."""
+    if not getattr(tokenizer, "chat_template", None):
+        return []
+    turns = [*_turns("x", None), {"role": "assistant", "content": SENTINEL}]
+    after = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(SENTINEL)[2]
+    return list(tokenizer(after, add_special_tokens=False)["input_ids"])
 
 
 def example(tokenizer: Any, prompt: str, response: str, system: str | None, end: int) -> dict[str, list[int]]:

@@ -1,13 +1,12 @@
 """A recipe: YAML that names models, data and arms as expressions, and says what to evaluate and to measure.
 
-`for` makes a matrix: `$student` is replaced by each of its values in turn, and what mentions no variable is one
-artifact, made once. Every mistake is one error that names its line.
+`for` makes a matrix: what mentions a variable is made for each of its values, what mentions none is one artifact, made
+once. Every mistake is one error that names its line.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +18,11 @@ from micota.errors import MicotaError, suggestion
 from micota.expressions import FORMS, evaluation
 from micota.scope import Scope
 from micota.specs import GRADERS, Bpc, Problems, Source, Spec, Verify, walk
+from micota.variables import Values, Variables
 
 SHIPPED = Path(micota.__file__).parent / "recipes"
 SECTIONS = ("name", "for", "let", "defaults", "arms", "evaluate", "measure")
 EVALUATE = ("models", "data", "prompt", "sampling", "n", "precision", "trust_remote_code", "by")
-VARIABLE = re.compile(r"\$(\w+)")
 
 
 @dataclass(frozen=True)
@@ -67,14 +66,19 @@ class Recipe:
         return labels[name]
 
 
+def shipped() -> dict[str, Path]:
+    """The recipes that come with the package: by their names the files."""
+    found = (path for folder in (".", "paper") for path in sorted((SHIPPED / folder).glob("*.yaml")))
+    return {path.relative_to(SHIPPED).with_suffix("").as_posix(): path for path in found}
+
+
 def find(name: str) -> Path:
     """The file of a recipe: a shipped one by its name, or a path."""
-    shipped = {
-        str(p.relative_to(SHIPPED).with_suffix("")): p for d in (".", "paper") for p in (SHIPPED / d).glob("*.yaml")
-    }
-    path = shipped.get(name) or Path(name).expanduser()
+    path = shipped().get(name) or Path(name).expanduser()
     if not path.is_file():
-        raise MicotaError(f"there is no recipe '{name}'", fix=suggestion(name, shipped) + " or the path of a YAML file")
+        raise MicotaError(
+            f"there is no recipe '{name}'", fix=suggestion(name, shipped()) + " or the path of a YAML file"
+        )
     return path
 
 
@@ -107,19 +111,20 @@ class _Reader:
         self._top: dict[str, Any] = tree.value
         self._stem = path.stem
         self._sections()
+        self._matrix = Variables(tree)
         self._printed: dict[str, str] = {}
         self._definitions = {**self._top.get("let", {}), **self._arms()}
         self._depends = {name: self._variables(name) for name in self._definitions}
         self._made: dict[tuple[Any, ...], Spec] = {}
         self._literals: dict[tuple[str, str], Source] = {}
         self._opening: list[str] = []
-        self._env: dict[str, Any] = {}
+        self._env: Values = {}
 
     def read(self) -> Recipe:
         names: dict[str, Spec] = {}
         evaluations: dict[tuple[str, str, str], Evaluation] = {}
         measures: dict[str, Bpc] = {}
-        for combination in self._combinations():
+        for combination in self._matrix.combinations():
             self._env = combination
             scope = self._scope()
             for name in self._definitions:
@@ -159,13 +164,6 @@ class _Reader:
             arms[role] = {key: item for key, item in value.items() if key != "name"} if named else value
         return arms
 
-    def _combinations(self) -> list[dict[str, Any]]:
-        variables = self._top.get("for", {})
-        for name, values in variables.items():
-            if not isinstance(values, list) or not values:
-                raise self._wrong(f"'{name}' is no list of values", ("for", name), f"{name}: [FIRST, SECOND]")
-        return [dict(zip(variables, values, strict=True)) for values in itertools.product(*variables.values())]
-
     def _variables(self, name: str) -> tuple[str, ...]:
         """The variables that a definition mentions, itself or through other names."""
         found: set[str] = set()
@@ -173,11 +171,7 @@ class _Reader:
         while todo:
             current = todo.pop()
             for word in self._words(self._definitions[current]):
-                for variable in VARIABLE.findall(word):
-                    if variable not in self._top.get("for", {}):
-                        fix = suggestion(variable, self._top.get("for", {}))
-                        raise self._wrong(f"unknown variable '${variable}'", self._place(current), fix)
-                    found.add(variable)
+                found |= set(self._matrix.mentioned(word, self._place(current)))
                 if word in self._definitions and word not in seen:
                     seen.add(word)
                     todo.append(word)
@@ -204,7 +198,7 @@ class _Reader:
         return f"{name}[{inside}]" if inside else name
 
     def _scope(self) -> Scope:
-        defaults = self._expand(self._top.get("defaults", {}))
+        defaults = self._expand(self._top.get("defaults", {}), ("defaults",))
         return Scope(self._definitions, self._lookup, self._literal, self._tree.where, FORMS, defaults)
 
     def _lookup(self, name: str, path: yaml_tree.Path) -> Spec:
@@ -215,7 +209,7 @@ class _Reader:
                 circle = " -> ".join([*self._opening[self._opening.index(name) :], name])
                 raise self._wrong(f"the definitions run in a circle: {circle}", path, "let one of them begin")
             self._opening.append(name)
-            self._made[key] = self._define(self._expand(self._definitions[name]), self._place(name))
+            self._made[key] = self._define(self._expand(self._definitions[name], self._place(name)), self._place(name))
             self._opening.pop()
         return self._made[key]
 
@@ -225,15 +219,8 @@ class _Reader:
             return self._scope().form(expression, place)
         return self._scope().spec(expression, "model", place)
 
-    def _expand(self, value: Any) -> Any:
-        if isinstance(value, str):
-            whole = VARIABLE.fullmatch(value)
-            if whole:
-                return self._env[whole[1]]
-            return VARIABLE.sub(lambda match: str(self._env[match[1]]), value)
-        if isinstance(value, dict):
-            return {key: self._expand(item) for key, item in value.items()}
-        return [self._expand(item) for item in value] if isinstance(value, list) else value
+    def _expand(self, value: Any, place: yaml_tree.Path) -> Any:
+        return self._matrix.expand(value, self._env, place)
 
     def _literal(self, word: str, what: sources.What, path: yaml_tree.Path) -> Source:
         key = (word, what)
@@ -248,7 +235,7 @@ class _Reader:
 
     def _evaluations(self, scope: Scope) -> list[Evaluation]:
         """The cells of the tables; `evaluate` is one section, or a list of sections with prompts of their own."""
-        sections = self._expand(self._top.get("evaluate", {}))
+        sections = self._expand(self._top.get("evaluate", {}), ("evaluate",))
         if isinstance(sections, dict):
             return self._section(scope, sections, ("evaluate",)) if sections else []
         return [one for i, section in enumerate(sections) for one in self._section(scope, section, ("evaluate", i))]
@@ -273,7 +260,7 @@ class _Reader:
         return made
 
     def _measures(self, scope: Scope) -> dict[str, Bpc]:
-        section = self._expand(self._top.get("measure", {}))
+        section = self._expand(self._top.get("measure", {}), ("measure",))
         for key in section:
             if key != "bpc":
                 raise self._wrong(f"unknown key '{key}'", ("measure", key), suggestion(key, ["bpc"]))

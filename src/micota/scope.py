@@ -11,14 +11,14 @@ from pydantic import ValidationError
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError, suggestion
 from micota.sources import What, is_literal
-from micota.specs import Dial, Merge, Mix, Pretrain, Problems, Redraw, Select, Source, Spec, Train
+from micota.specs import Dial, Merge, Mix, Pretrain, Problems, Redraw, Rows, Select, Source, Spec, Train
 from micota.yaml_tree import Path
 
 T = TypeVar("T")
 Want = Literal["model", "data", "problems"]
 TYPES: dict[Want, tuple[type[Spec], ...]] = {
     "model": (Source, Pretrain, Train, Merge, Dial),
-    "data": (Select, Mix, Redraw),
+    "data": (Select, Mix, Redraw, Rows),
     "problems": (Problems,),
 }
 SOURCES: dict[Want, What] = {"model": "model", "data": "dataset", "problems": "dataset"}
@@ -69,7 +69,8 @@ class Scope:
             return self.benchmark(word, path)
         if is_literal(word):
             source = self.literal(word, SOURCES[want], path)
-            return Problems(source=source) if want == "problems" else source
+            given: dict[Want, type[Problems | Rows]] = {"problems": Problems, "data": Rows}
+            return given[want](source=source) if want in given else source
         known = [*self.names, *(BENCHMARKS if want == "problems" else ())]
         raise self.wrong(f"unknown name '{word}'", path, suggestion(word, known))
 

@@ -11,13 +11,17 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from micota.errors import MicotaError, suggestion
+from micota.activity import Activity
+from micota.errors import MicotaError
 from micota.grade import golds_that_fail
+from micota.holdings import Held, Pooled, Work
+from micota.housekeeping import Removal
+from micota.lint import Finding, errors
 from micota.plan import State
 from micota.report import page, tables
 from micota.report.escape import short
 from micota.stats import accuracy
-from micota.store import Manifest, Store
+from micota.store import Store
 
 WIDE = 10  # of a table with more columns only the averages are printed
 KEPT = ("Average", "Seeds", "Truncated", "Looped")
@@ -144,10 +148,93 @@ def merged(console: Console, facts: dict[str, Any]) -> None:
         console.print(f"from {escape(label)}: {escape(', '.join(names))}", soft_wrap=True, highlight=False)
 
 
+def measured(console: Console, facts: dict[str, Any]) -> None:
+    """How well a model foresees responses."""
+    table = Table("responses", "tokens", "characters", "bits per character", "bits per byte", "mean of the rows")
+    sizes = (f"{facts[name]:,}" for name in ("rows", "tokens", "characters"))
+    bits = ("bits_per_character", "bits_per_byte", "bits_per_character_mean_of_rows")
+    table.add_row(*sizes, *(f"{facts[name]:.4f}" for name in bits))
+    console.print(table)
+
+
+def holdings(console: Console, held: list[Held], pooled: list[Pooled], left: list[Work]) -> None:
+    """What a store holds, by size."""
+    table = Table("size", "files", "artifact", "names", box=None, pad_edge=False)
+    for one in held[:LONG]:
+        table.add_row(_bytes(one.size), one.state, one.manifest.id, escape(", ".join(one.names)))
+    console.print(table)
+    if len(held) > LONG:
+        console.print(f"{len(held) - LONG} smaller artifacts: {_bytes(sum(one.size for one in held[LONG:]))}")
+    if pooled:
+        table = Table("size", "rows", "tokens", "pool", "of", "", box=None, pad_edge=False)
+        for pool in pooled:
+            note = "" if pool.used else "no artifact refers to it"
+            table.add_row(
+                _bytes(pool.size), f"{pool.rows:,}", f"{pool.tokens:,}", pool.id, escape(short(pool.what)), note
+            )
+        console.print(table)
+    if left:
+        table = Table("size", "unfinished", "name", "last written", "made now by", box=None, pad_edge=False)
+        for work in left:
+            table.add_row(_bytes(work.size), work.id, escape(work.name), f"{_time(work.age_s)} ago", work.who or "")
+        console.print(table)
+    for kind in sorted({one.manifest.kind for one in held}):
+        sizes = [one.size for one in held if one.manifest.kind == kind]
+        console.print(f"{kind}: {len(sizes)}, {_bytes(sum(sizes))}", highlight=False)
+    sizes = [*(one.size for one in held), *(one.size for one in pooled), *(one.size for one in left)]
+    console.print(f"in all {_bytes(sum(sizes))}", highlight=False)
+
+
+def removals(console: Console, found: list[Removal]) -> None:
+    """What can go, and why."""
+    table = Table("size", "what", "id", "name", "why", box=None, pad_edge=False)
+    for one in found:
+        table.add_row(_bytes(one.size), one.what, one.id, escape(short(one.name)), one.why)
+    console.print(table if found else "nothing can go")
+    if found:
+        console.print(f"in all {_bytes(sum(one.size for one in found))}", highlight=False)
+
+
+def activities(console: Console, running: list[Activity], left: list[Activity]) -> None:
+    """What runs now, and what was left unfinished."""
+    table = Table("running", "name", "by", "for", "at", "rate", "left", "note", box=None, pad_edge=False)
+    for one in running:
+        rate = f"{one.rate:.3g} {one.unit}/s" if one.rate else ""
+        rest = _time(one.left_s) if one.left_s is not None else ""
+        note = escape(short(one.said))
+        table.add_row(one.kind, escape(one.work.name), one.work.who, _time(one.since_s), _at(one), rate, rest, note)
+    console.print(table if running else "nothing runs now", highlight=False)
+    if left:
+        table = Table("unfinished", "name", "last written", "at", "last words", box=None, pad_edge=False)
+        for one in left:
+            words = escape(short(one.said))
+            table.add_row(one.work.id, escape(one.work.name), f"{_time(one.since_s)} ago", _at(one), words)
+        console.print(table, highlight=False)
+
+
+def _at(one: Activity) -> str:
+    return "" if one.done is None else f"{one.done:,.0f}/{one.total:,.0f} {one.unit}"
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.2f} TB"
+
+
+def _time(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def artifact(console: Console, store: Store, name: str) -> None:
     """An artifact's manifest as a tree."""
-    manifest = _find(store, name)
-    tree = Tree(f"[bold]{manifest.kind}-{manifest.digest}[/]")
+    manifest = store.find(name)
+    tree = Tree(f"[bold]{manifest.id}[/]")
     tree.add(f"files: {store.files(manifest)}" + ("" if store.whole(manifest) else " (removed)"))
     if manifest.same_as:
         tree.add(f"same as {manifest.same_as}: {manifest.made.get('linked', '')}")
@@ -167,15 +254,13 @@ def _named(value: Any, children: dict[str, str]) -> Any:
     return value
 
 
-def _find(store: Store, name: str) -> Manifest:
-    """By the artifact's id, by RECIPE/NAME, or by NAME where only one recipe has it."""
-    if manifest := store.manifest_of(name):
-        return manifest
-    links = {f"{p.parent.name}/{p.name}": p for p in sorted((store.root / "names").glob("*/*")) if p.is_symlink()}
-    fits = [key for key in links if key == name or key.partition("/")[2] == name]
-    if len(fits) == 1 and (manifest := store.manifest_of(Path(links[fits[0]].readlink()).name)):
-        return manifest
-    if len(fits) > 1:
-        raise MicotaError(f"several recipes have a '{name}'", fix=f"micota show {fits[0]}")
-    known = [*links, *(f"{manifest.kind}-{manifest.digest}" for manifest in store.all())]
-    raise MicotaError(f"there is no artifact '{name}' in {store.root}", fix=suggestion(name, known))
+def findings(console: Console, looked: list[str], found: list[Finding]) -> None:
+    """What was looked at and what the linter found; raises MicotaError if an error is among it."""
+    for line in looked:
+        console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+    for one in found:
+        colour = "red" if one.severity == "error" else "yellow"
+        console.print(f"[{colour}]{one.severity}[/] {escape(str(one.error()))}", highlight=False, soft_wrap=True)
+    if wrong := errors(found):
+        names = ", ".join(dict.fromkeys(one.model for one in wrong))
+        raise MicotaError(f"{len(wrong)} errors, in {names}", fix="change what each of them says, and check again")

@@ -100,6 +100,21 @@ def fetch_tokenizer(source: Source) -> Path | None:
     return Path(snapshot_download(source.ref, revision=source.revision, allow_patterns=TOKENIZER_FILES))
 
 
+def cached_tokenizer(source: Source) -> Path | None:
+    """The same folder if it is here already, without asking the Hub; None if it is not."""
+    if source.path:
+        return Path(source.path)
+    if source.ref.startswith(ENDPOINT):
+        return None
+    from huggingface_hub import snapshot_download
+
+    try:
+        there = Path(snapshot_download(source.ref, revision=source.revision, local_files_only=True))
+    except OSError:  # LocalEntryNotFoundError is one
+        return None
+    return there if (there / "tokenizer_config.json").is_file() else None
+
+
 def hub_revision(ref: str, what: What) -> str | None:
     """The commit that a Hub id stands for now: asked of the Hub, else the one in the local cache, else None."""
     from huggingface_hub import HfApi

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,8 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from micota.claims import Claims
+from micota.errors import MicotaError, suggestion
 from micota.pool import Pool
 from micota.specs import Source, Spec, sha
+
+ID = re.compile(r"[a-z]+-[0-9a-f]{16}")
+"""An artifact's id."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,13 @@ class Manifest:
     same_as: str | None = None
 
     @property
+    def id(self) -> str:
+        return f"{self.kind}-{self.digest}"
+
+    @property
     def holder(self) -> str:
         """The id of the artifact whose folder has the files."""
-        return self.same_as or f"{self.kind}-{self.digest}"
+        return self.same_as or self.id
 
 
 @dataclass(frozen=True)
@@ -179,6 +188,26 @@ class Store:
         aside.symlink_to(target)
         os.replace(aside, link)
 
+    def links(self) -> dict[str, str]:
+        """RECIPE/NAME -> the id of the artifact that holds its files; a slash in a name stands there as `--`."""
+        found = (path for path in sorted((self.root / "names").glob("*/*")) if path.is_symlink())
+        return {f"{path.parent.name}/{path.name}": path.readlink().name for path in found}
+
+    def find(self, name: str) -> Manifest:
+        """By the artifact's id, by RECIPE/NAME, or by NAME where only one recipe has it."""
+        if ID.fullmatch(name) and (manifest := self.manifest_of(name)):
+            return manifest
+        recipe, _, rest = name.partition("/")
+        words = {name, name.replace("/", "--"), f"{recipe}/{rest.replace('/', '--')}"}
+        links = self.links()
+        fits = [key for key in links if {key, key.partition("/")[2]} & words]
+        if len(fits) == 1 and (manifest := self.manifest_of(links[fits[0]])):
+            return manifest
+        if len(fits) > 1:
+            raise MicotaError(f"several recipes have a '{name}'", fix=f"say which: {', '.join(fits)}")
+        known = [*links, *(manifest.id for manifest in self.all())]
+        raise MicotaError(f"there is no artifact '{name}' in {self.root}", fix=suggestion(name, known))
+
     def all(self) -> list[Manifest]:
         """Every manifest of the store."""
         folders = sorted((self.root / "artifacts").glob("*/manifest.json"))
@@ -195,7 +224,7 @@ class Store:
         )
 
     def _write(self, manifest: Manifest) -> Manifest:
-        artifact = f"{manifest.kind}-{manifest.digest}"
+        artifact = manifest.id
         write_whole(self.root / "artifacts" / artifact / "manifest.json", asdict(manifest))
         (self.root / "inputs").mkdir(exist_ok=True)
         if manifest.same_as is None:

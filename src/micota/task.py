@@ -18,6 +18,7 @@ from micota.specs import Source, Spec, from_json, to_json
 from micota.store import Store, write_whole
 
 PROGRESS_EVERY_S = 0.25
+STOP = "stop"  # the file in a work folder that asks its stage to stop
 
 
 @dataclass(frozen=True)
@@ -29,20 +30,38 @@ class Input:
     pools: tuple[str, ...] = ()
 
 
+class Stop(threading.Event):
+    """A request to stop: set in this process, or by a file that reaches a stage on any machine and behind any launcher.
+
+    A signal would end some launchers before their stage has written its checkpoint, and never reach another machine.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._file.exists()
+
+
 class Progress:
     """How far a stage is, in a small file that whoever shows it reads; also the place where a stage is stopped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._written = 0.0
-        self.stop = threading.Event()
+        self._began: tuple[float, float] | None = None
+        self.stop = Stop(path.with_name(STOP))
 
     def report(self, done: float, total: float, unit: str, note: str = "") -> None:
-        """Say how far the stage is."""
+        """Say how far the stage is, and how far it was when it first said so: from both, how fast it goes."""
         now = time.monotonic()
+        self._began = self._began or (time.time(), done)
         if now - self._written > PROGRESS_EVERY_S or done >= total:
             self._written = now
-            write_whole(self._path, {"done": done, "total": total, "unit": unit, "note": note})
+            began, at = dict(zip(("at", "done"), self._began, strict=True)), time.time()
+            data = {"done": done, "total": total, "unit": unit, "note": note, "at": at, "began": began}
+            write_whole(self._path, data)
 
     def __call__(self, done: float, total: float, unit: str, note: str = "") -> None:
         """Report; raises Stopped if the run was asked to stop, so call it where work is safe on the disk."""
@@ -53,7 +72,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Task:
-    """A spec to make in `work`: the artifact's files go to `out`, what only a resume needs to `scratch`."""
+    """A spec to make in `work`: the artifact's files go to `out`, what only a resume needs to `scratch`.
+
+    `name` is what the recipe calls it, RECIPE/NAME; only people read it.
+    """
 
     spec: Spec
     work: Path
@@ -61,6 +83,7 @@ class Task:
     store: Store
     machine: Machine
     progress: Progress = field(compare=False)
+    name: str = field(default="", compare=False)
 
     @property
     def out(self) -> Path:
@@ -101,6 +124,7 @@ class Task:
         }
         data = {
             "spec": to_json(self.spec),
+            "name": self.name,
             "inputs": inputs,
             "store": str(self.store.root),
             "machine": self.machine.model_dump(

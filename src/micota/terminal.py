@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from micota.execution import Outcome
     from micota.machine import Machine
+    from micota.progress import Bars
     from micota.recipe import Recipe
     from micota.report.page import Page
     from micota.specs import Spec
@@ -39,35 +40,52 @@ def carry_out(
     store: Path,
     wanted: Callable[[Recipe], list[Spec]],
     show: Callable[[Console, Page], None],
+    files: bool = False,
 ) -> None:
-    """Make what is `wanted` of a recipe and is not there yet, `show` what came of it, and write the report."""
+    """Make what is `wanted` of a recipe and is not there yet, `show` what came of it, and write the report.
+
+    With `files`, what is wanted is made again where its files were removed.
+    """
     from micota import machine as machines
     from micota import recipe as recipes
-    from micota.check import check
+    from micota.check import inspect
+    from micota.lint import raise_first
+    from micota.show import findings
     from micota.store import Store
 
     profile = machines.load(machine)
     made = recipes.load(name, sets)
     made = recipes.resolved(made, name, sets, wanted(made))
     specs, place, here = wanted(made), Store(store), console()
-    check(specs, place)
+    found = inspect(specs, place)[1]
+    raise_first(found)
+    findings(here, [], found)
     made.lock.save()
-    outcome = execute(here, place, profile, made, specs)
+    outcome = execute(here, place, profile, made, specs, files)
     here.print(f"{len(outcome.executed)} stages executed, {len(outcome.linked)} linked, the rest was there.")
     report(here, made, place, show)
 
 
-def execute(here: Console, place: Store, profile: Machine, made: Recipe, specs: list[Spec]) -> Outcome:
+def execute(
+    here: Console,
+    place: Store,
+    profile: Machine,
+    made: Recipe,
+    specs: list[Spec],
+    files: bool = False,
+    shown: Bars | None = None,
+) -> Outcome:
     """Run the stages with a bar for each; the recipe's names lead to what is done, also after a failure."""
     from micota.execution import Run
     from micota.progress import Bars
     from micota.report.made import labels
 
-    with Bars(here, labels(made)) as bars:
-        running = Run(place, profile, bars)
+    names = labels(made)
+    with shown or Bars(here, names) as bars:
+        running = Run(place, profile, bars, {digest: f"{made.name}/{name}" for digest, name in names.items()})
         with _signals(running.stop):
             try:
-                return running.go(specs)
+                return running.go(specs, files)
             finally:
                 for name, spec in made.names.items():
                     place.name(made.name, name, spec)
@@ -85,14 +103,15 @@ def report(here: Console, made: Recipe, place: Store, show: Callable[[Console, P
 
 @contextmanager
 def _signals(stop: Callable[[bool], None]) -> Iterator[None]:
-    """The first SIGTERM or Ctrl-C asks the stages to stop, the second kills them."""
+    """The first SIGTERM or Ctrl-C asks the stages to stop, the second kills them; SIGUSR1, a warning, only asks."""
     asked: list[int] = []
 
     def handle(number: int, frame: object) -> None:
-        stop(bool(asked))
+        stop(bool(asked) and number != signal.SIGUSR1)
         asked.append(number)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ PROMPTS = {"lab": Span(10, 40), "problems": Span(80, 160)}
 RESPONSES = {"lab": Span(40, 250), "reasoner": Span(3000, 8000), "instruct": Span(300, 700)}
 KEPT = {"lab": Span(0.5, 1), "reasoner": Span(0.75, 0.95), "instruct": Span(0.55, 0.9)}
 MERGED = Span(0.3, 1)
+OWN = Span(100, 8000)
 UNKNOWN_SET = Span(1000, 20_000)
 SETS = {"hiyouga/math12k": 12_000} | {one.source: one.n for one in BENCHMARKS.values()}
 """Rows of data sets that are often used, by their Hub ids."""
@@ -23,6 +24,7 @@ WORDS = {
     "reasoner": "a model that thinks at length answers in 3,000 to 8,000 tokens; 75 to 95 % of that is kept as correct",
     "instruct": "an instruct model answers in 300 to 700 tokens; 55 to 90 % of that is kept as correct",
     "lab": "a model of the lab answers in 40 to 250 tokens; half or more of that is kept",
+    "own": "a response of your own rows has 100 to 8,000 tokens",
     "taught": "a model that was trained answers as long as what it learnt",
     "merged": "a merged model answers in 0.3 to 1 of the length of its longest part",
     "dialled": "a dial meets its target within 15 %; it tries the grid, and at most every refinement",

@@ -19,6 +19,7 @@ from micota.specs import (
     Pretrain,
     Problems,
     Redraw,
+    Rows,
     Search,
     Select,
     Source,
@@ -113,8 +114,17 @@ class Lengths:
     def data(self, spec: Data) -> Texts:
         """What a training reads."""
         if spec.digest not in self._data:
-            self._data[spec.digest] = self._mixed(spec) if isinstance(spec, Mix) else self._kept(spec)
+            if isinstance(spec, Rows):
+                self._data[spec.digest] = self._own(spec)
+            else:
+                self._data[spec.digest] = self._mixed(spec) if isinstance(spec, Mix) else self._kept(spec)
         return self._data[spec.digest]
+
+    def _own(self, spec: Rows) -> Texts:
+        """A user's own rows: as many as the file has lines, of unknown length."""
+        done = measured.facts(self._store, spec)
+        number = known(done["kept"]) if "kept" in done else _lines(spec.source)
+        return Texts(number or assumptions.UNKNOWN_SET, assumptions.PROMPTS["problems"], assumptions.OWN, ("own",))
 
     def _kept(self, spec: Select | Redraw) -> Texts:
         texts = self.answers(spec.completions)
@@ -164,6 +174,8 @@ def _teacher(model: Model) -> Spec:
             data: Data = model.data
             while isinstance(data, Mix):
                 data = data.parts[0].data
+            if isinstance(data, Rows):
+                return model
             model = data.completions.model
         elif isinstance(model, Dial | Merge):
             model = model.models[0]

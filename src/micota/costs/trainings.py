@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 from micota.architectures import Architecture
 from micota.costs import assumptions
 from micota.costs.lengths import Texts
 from micota.costs.memory import Training
 from micota.costs.spans import Span
 from micota.machine import Place
-from micota.specs import Data, Mix, Select, Train
+from micota.specs import Data, Mix, Rows, Select, Train
+from micota.tuning.rows import steps
 
 
 def tokens(spec: Train, texts: Texts) -> tuple[Span, Span]:
@@ -27,6 +30,8 @@ def longest(data: Data) -> float:
     """Tokens of the longest example that the data can hold."""
     if isinstance(data, Mix):
         return max(longest(part.data) for part in data.parts)
+    if isinstance(data, Rows):
+        return math.inf  # what the file holds is not looked at: the cutoff decides
     asked = data.completions
     most = asked.sampling.max_tokens
     if isinstance(data, Select) and data.max_tokens is not None:
@@ -35,16 +40,10 @@ def longest(data: Data) -> float:
     return most + prompt.high
 
 
-def micro_batch(batch: int, place: Place) -> int:
-    """Rows at once on each device: at most the place's, and such that they divide the device's share of the batch."""
-    share = max(1, batch // place.devices)
-    return max(size for size in range(1, min(place.micro_batch, share) + 1) if share % size == 0)
-
-
 def run(spec: Train, place: Place, shape: Architecture, on_cpu: bool) -> tuple[Training, int]:
     """The training on one device as its memory sees it, and its rows at once."""
-    row = spec.cutoff if spec.packing else int(min(spec.cutoff, longest(spec.data)))
-    micro = micro_batch(spec.batch, place)
+    row = spec.cutoff if spec.packing else int(min(float(spec.cutoff), longest(spec.data)))
+    micro = steps(spec.batch, spec.batch, place.devices, place.micro_batch).micro
     flat = spec.packing or place.padding_free or "flash" in (place.attention or "")
     checkpointing = not on_cpu if place.activation_checkpointing is None else place.activation_checkpointing
     return Training(

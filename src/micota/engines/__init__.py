@@ -49,6 +49,10 @@ def open_engine(spec: Generate, model: Path | None, place: Place, threads: int, 
         from micota.engines.vllm import Vllm
 
         return Vllm(spec, model, place, threads, stop)
+    if place.engine == "rehearsed":
+        from micota.engines.rehearsed import Rehearsed
+
+        return Rehearsed(spec, model, place, threads, stop)
     from micota.engines.transformers import Transformers
 
     return Transformers(spec, model, place, threads, stop)

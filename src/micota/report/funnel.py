@@ -9,9 +9,9 @@ from micota.report.cells import Row, count, number, percent
 from micota.report.made import everything, labels, name
 from micota.report.page import MISSING, Cell, Table
 from micota.report.results import Results
-from micota.specs import Mix, Pretrain, Problems, Redraw, Select, Train
+from micota.specs import Mix, Pretrain, Problems, Redraw, Rows, Select, Train
 
-REASONS = ("truncated", "filtered", "too_long", "wrong", "no_answer", "unverifiable", "duplicate")
+REASONS = ("truncated", "filtered", "too_long", "wrong", "no_answer", "unverifiable", "empty", "duplicate")
 OVERLAPS = ("duplicates", "conflicting", "in_other_sets")
 
 
@@ -37,7 +37,7 @@ def problems(results: Results) -> tuple[Table, ...]:
 def data(results: Results) -> tuple[Table, ...]:
     """The funnel of each data set: problems asked, answers, every reason of a drop, what was kept."""
     names = labels(results.recipe)
-    found = [spec for spec in everything(results.recipe) if isinstance(spec, Select | Redraw)]
+    found = [spec for spec in everything(results.recipe) if isinstance(spec, Select | Redraw | Rows)]
     if not found:
         return ()
     dropped = [results.facts(spec).get("dropped", {}) for spec in found]
@@ -87,12 +87,15 @@ def trainings(results: Results) -> tuple[Table, ...]:
     return (Table("trainings", "Trainings", head, rows, caption, words=3),) if rows else ()
 
 
-def _funnel(results: Results, names: dict[str, str], spec: Select | Redraw, reasons: Sequence[str]) -> Row:
+def _funnel(results: Results, names: dict[str, str], spec: Select | Redraw | Rows, reasons: Sequence[str]) -> Row:
     facts = results.facts(spec)
-    asked = results.facts(spec.completions.problems).get("problems")
-    about = Cell(name(names, spec)), Cell(name(names, spec.completions.model))
-    if not facts:
+    asked, answers, writer = None, None, "made elsewhere"
+    if not isinstance(spec, Rows):
+        asked = results.facts(spec.completions.problems).get("problems")
         answers = results.facts(spec.completions).get("rows")
+        writer = name(names, spec.completions.model)
+    about = Cell(name(names, spec)), Cell(writer)
+    if not facts:
         return (*about, count(asked), count(answers), *[MISSING] * (len(reasons) + 3))
     return (
         *about,
@@ -101,7 +104,7 @@ def _funnel(results: Results, names: dict[str, str], spec: Select | Redraw, reas
         *(count(facts["dropped"].get(reason, 0)) for reason in reasons),
         count(facts["kept"]),
         percent(facts["kept"] / facts["answers"]),
-        number(facts["mean_tokens"]),
+        number(facts.get("mean_tokens", math.nan)),
     )
 
 

@@ -7,7 +7,7 @@ fast it is made. Bump a kind's VERSION when its meaning changes.
 
 from micota.specs.asking import DEFAULT_PROMPT, Prompt, Sampling
 from micota.specs.dialling import Dial, Probe, Search, Target
-from micota.specs.given import Problems, Source
+from micota.specs.given import Problems, Rows, Source
 from micota.specs.kinds import (
     GRADERS,
     Bpc,
@@ -21,6 +21,7 @@ from micota.specs.kinds import (
     Select,
     Train,
     Verify,
+    systems,
 )
 from micota.specs.pretraining import Phase, Pretrain, Shape
 from micota.specs.spec import Choice, Spec, Value, sha
@@ -48,6 +49,7 @@ __all__ = [
     "Problems",
     "Prompt",
     "Redraw",
+    "Rows",
     "Sampling",
     "Search",
     "Select",
@@ -60,6 +62,7 @@ __all__ = [
     "Verify",
     "from_json",
     "sha",
+    "systems",
     "to_json",
     "walk",
 ]

@@ -1,10 +1,10 @@
-"""What a recipe is given: models and data that were made elsewhere, and problem sets read from such data."""
+"""What a recipe is given: models and data that were made elsewhere, problem sets and training data read from such."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from micota.specs.spec import Spec
 
@@ -41,3 +41,32 @@ class Problems(Spec):
     benchmark: str | None = Field(None, description="the benchmark whose rules of extraction hold")
     decontaminate: Literal["report", "drop"] | None = Field(None, description="what to do with problems of `against`")
     against: Annotated[tuple[Problems, ...], Field(strict=False)] = ()
+
+
+class Rows(Spec):
+    """Training data that was made elsewhere: a prompt and its response in each row.
+
+    Without names of columns they are found by the usual ones: chats (`messages`), prompt and response, instruction and
+    output. Exact duplicates and rows without a response are dropped and counted.
+    """
+
+    kind: ClassVar[str] = "rows"
+    source: Source
+    config: str | None = None
+    split: str | None = None
+    prompt: str | None = Field(None, description="the column that holds the user's turn")
+    response: str | None = Field(None, description="the column that holds the answer")
+    messages: str | None = Field(None, description="the column that holds chats of one question and one answer")
+    template: str = Field("{problem}", description="the user's turn; `{problem}` stands for the prompt's text")
+    system: str | None = Field(None, description="the system message of all rows; `train` needs the same")
+    duplicates: Literal["drop", "keep"] = "drop"
+
+    @model_validator(mode="after")
+    def _has_one_form(self) -> Rows:
+        if (self.prompt is None) != (self.response is None):
+            raise ValueError("name both columns, `prompt` and `response`, or neither")
+        if self.prompt and self.messages:
+            raise ValueError("give `messages`, or `prompt` and `response`, not all three")
+        if "{problem}" not in self.template:
+            raise ValueError("the template has no {problem}: every row would get the same prompt")
+        return self

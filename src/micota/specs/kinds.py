@@ -13,7 +13,7 @@ from micota.merging.settings import THINNING
 from micota.scoring import EXACT_VERSION, SEMANTIC_VERSION
 from micota.specs import redrawing
 from micota.specs.asking import Prompt, Sampling
-from micota.specs.given import Problems, Source
+from micota.specs.given import Problems, Rows, Source
 from micota.specs.spec import Choice, Spec, Value, plain, sha
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Lora(Value):
     """Low-rank adapters instead of all parameters (Hu et al., arXiv 2106.09685); merged into the weights at the end."""
 
     rank: int = Field(16, ge=1)
-    alpha: float = Field(32.0, gt=0, description="the adapter is scaled by alpha / rank")
+    alpha: int = Field(32, ge=1, description="the adapter is scaled by alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: Annotated[tuple[str, ...], Field(strict=False)] = Field((), description="modules; all linear ones if none")
     quantize: Literal["nf4"] | None = Field(None, description="hold the frozen weights in 4 bits while training: QLoRA")
@@ -177,6 +177,15 @@ class Train(Spec):
             )
         return self
 
+    @model_validator(mode="after")
+    def _asks_as_its_rows(self) -> Train:
+        for one in systems(self.data):
+            if one != self.system:
+                raise ValueError(
+                    f"the rows have the system message {one!r}, the training {self.system!r}: give both one"
+                )
+        return self
+
 
 class Merge(Spec):
     """A weighted merge of fine-tuned models: with their base by task vectors, or in linear and slerp of the models."""
@@ -216,3 +225,16 @@ class Bpc(Spec):
     model: Model
     data: Data
     precision: Precision = "bfloat16"
+
+    @model_validator(mode="after")
+    def _asks_in_one_way(self) -> Bpc:
+        if len(found := systems(self.data)) > 1:
+            raise ValueError(f"the rows have several system messages: {sorted(map(repr, found))}")
+        return self
+
+
+def systems(data: Data) -> set[str | None]:
+    """The system messages of the rows that were made elsewhere; of data made here none, since `train` says it."""
+    if isinstance(data, Mix):
+        return {one for part in data.parts for one in systems(part.data)}
+    return {data.system} if isinstance(data, Rows) else set()

@@ -9,7 +9,7 @@ from typing import Any
 from micota.pool import find
 from micota.prompts import example
 from micota.records import Completion, read_rows, write_rows
-from micota.specs import Bpc
+from micota.specs import Bpc, systems
 from micota.stats import mean
 from micota.store import Result
 from micota.task import Task
@@ -60,7 +60,8 @@ def _measured(task: Task, spec: Bpc, chosen: list[Completion]) -> Iterator[list[
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, spec.precision))
     model.to(task.place.device).eval()
-    made = [(row, example(tokenizer, row.prompt, row.target, None, end=0)) for row in chosen if row.target]
+    system = next(iter(systems(spec.data)), None)
+    made = [(row, example(tokenizer, row.prompt, row.target, system, end=0)) for row in chosen if row.target]
     made.sort(key=lambda pair: (len(pair[1]["input_ids"]), pair[0].key, pair[0].sample))
     for start in range(0, len(made), task.place.batch):
         batch = made[start : start + task.place.batch]
@@ -84,10 +85,11 @@ def _nats(model: Any, batch: list[dict[str, list[int]]]) -> list[float]:
     ids, labels, mask = (tensor.to(model.device) for tensor in (ids, labels, mask))
     with torch.inference_mode():
         logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
+    wanted = labels[:, 1:]  # one row for each token: with the vocabulary in the middle it takes five times as long
     losses = torch.nn.functional.cross_entropy(
-        logits.transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none"
+        logits.flatten(0, 1), wanted.flatten(), ignore_index=-100, reduction="none"
     )
-    return [float(value) for value in losses.double().sum(1)]
+    return [float(value) for value in losses.view_as(wanted).double().sum(1)]
 
 
 def _row(row: Completion, one: dict[str, list[int]], nats: float) -> dict[str, Any]:

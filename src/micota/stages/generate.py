@@ -17,7 +17,7 @@ from micota.stats import mean
 from micota.store import Result, Store, write_whole
 from micota.task import Task
 
-WEIGHTS = ("transformers", "vllm")  # the engines that load the model; a server needs its tokenizer at most
+WEIGHTS = ("transformers", "vllm", "rehearsed")  # the engines that load the model; a server needs its tokenizer at most
 
 
 def run(task: Task) -> Result:

@@ -13,9 +13,10 @@ from typing import Any
 from micota.errors import MicotaError
 from micota.overlap import Shared, shared
 from micota.records import read_rows, text_key, write_rows
-from micota.sources import DATA_FORMATS, LAB_WORLD
+from micota.sources import LAB_WORLD
 from micota.specs import Problems
 from micota.store import Result
+from micota.tables import table
 from micota.task import Task
 
 
@@ -69,14 +70,14 @@ def read(spec: Problems, cache: Path | None = None) -> Generator[dict[str, Any],
     if spec.source.ref == LAB_WORLD:
         yield from _world(spec)
         return
-    table = _table(spec, cache)
+    found = table(spec.source, spec.config, spec.split, cache)
     for column in (spec.problem, spec.answer):
-        if column not in table.column_names:
+        if column not in found.column_names:
             raise MicotaError(
-                f"{spec.source.ref} has no column '{column}'; it has {', '.join(table.column_names)}",
+                f"{spec.source.ref} has no column '{column}'; it has {', '.join(found.column_names)}",
                 fix="name the columns in the recipe, as in `problem: question`",
             )
-    for row in table:
+    for row in found:
         yield {"problem": row[spec.problem], "answer": row[spec.answer]}
 
 
@@ -96,27 +97,6 @@ def _world(spec: Problems) -> Iterable[dict[str, Any]]:
     split: arithmetic.Split = spec.split  # type: ignore[assignment]
     world: arithmetic.World = "arithmetic-hard" if spec.config else "arithmetic"
     return arithmetic.problems(spec.skip + spec.n, spec.seed, split, world)
-
-
-def _table(spec: Problems, cache: Path) -> Any:
-    """The table through `datasets`. Files are read anew: a cache of an earlier content would be wrong."""
-    import datasets
-
-    split = spec.split or "train"
-    if spec.source.path is None:
-        return datasets.load_dataset(spec.source.ref, spec.config, split=split, revision=spec.source.revision)
-    path = Path(spec.source.path)
-    datasets.disable_progress_bars()
-    try:
-        if path.is_file():
-            reader = DATA_FORMATS[path.suffix]
-            return datasets.load_dataset(reader, data_files={split: str(path)}, split=split, cache_dir=str(cache))
-        return datasets.load_dataset(str(path), spec.config, split=split, cache_dir=str(cache))
-    except (datasets.exceptions.DatasetGenerationError, ValueError) as error:
-        cause = str(error.__cause__ or error).splitlines()[0]
-        raise MicotaError(
-            f"{spec.source.ref} cannot be read: {cause}", fix="check that all rows have the same form"
-        ) from error
 
 
 def _unique(rows: Iterable[dict[str, Any]], counts: dict[str, int]) -> Iterator[dict[str, Any]]:

@@ -1,26 +1,26 @@
-"""Fine-tune a model on responses: plain SFT through TRL, all parameters, loss on the response and its end token.
+"""Fine-tune a model on responses: plain SFT through TRL, of all parameters or of adapters; loss on the response and its
+end token.
 
 Runs in one process or under any launcher of accelerate. Goes on from its last whole checkpoint; SIGTERM writes one.
 """
 
 from __future__ import annotations
 
-import copy
-import math
-import os
-from pathlib import Path
+import random
 from typing import Any
 
-from micota.checkpoints import copy_companions
 from micota.errors import MicotaError, Stopped
+from micota.lint import before_training
 from micota.pool import find
 from micota.prompts import end_id, eos_ids, example
 from micota.records import read_rows
 from micota.specs import Train
 from micota.store import Result
 from micota.task import Task
-
-COMPLETE = "complete"  # written into a checkpoint's folder after everything else
+from micota.tuning.rows import EMPTY, Example, InSteps, Steps, packed, packs_of_a_step, steps
+from micota.tuning.saving import save
+from micota.tuning.settings import adapter, load, settings, world
+from micota.tuning.watching import callback, last_checkpoint
 
 
 def run(task: Task) -> Result:
@@ -35,18 +35,20 @@ def run(task: Task) -> Result:
     assert isinstance(spec, Train)
     base = task.model(spec.base)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=spec.trust_remote_code)
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.float32, trust_remote_code=spec.trust_remote_code
-    )
-    examples, dropped = examples_of(spec, task, tokenizer, eos_ids(model.generation_config, tokenizer))
-    config = copy.deepcopy(model.config)  # the trainer switches the cache off and moves special tokens about
-    trainer = _trainer(task, spec, model, tokenizer, examples)
+    examples, dropped = examples_of(spec, task, tokenizer, _ends(spec, base, tokenizer))
+    before_training(task, tokenizer, base, examples)
+    learnt, held_out = set_aside(examples, spec)
+    rows: list[Any] = packed(learnt, spec.cutoff) if spec.packing else learnt
+    batch = packs_of_a_step(spec.batch, len(rows), len(learnt)) if spec.packing else spec.batch
+    of = steps(len(rows), batch, world(), task.place.micro_batch)
+    trainer = _trainer(task, spec, base, tokenizer, of, rows, held_out, steps_at_most(spec, learnt, of))
     outcome = trainer.train(resume_from_checkpoint=last_checkpoint(task.scratch / "checkpoints"))
     if task.progress.stop.is_set():
         raise Stopped("stopped at a checkpoint")
-    trainer.model.config = config
-    _save(trainer, spec, base, task.out)
-    return Result(_facts(trainer, outcome, examples, dropped))
+    measured = _measured(trainer) if held_out else {}
+    save(trainer, spec, base, task.out, task.scratch)
+    shared = {"rows": len(rows), "rows_of_a_step": batch} if spec.packing else {}
+    return Result(_facts(trainer, outcome, learnt, dropped) | shared | measured)
 
 
 def examples_of(
@@ -68,139 +70,111 @@ def examples_of(
     return kept, {"too_long": len(made) - len(kept)} if len(kept) < len(made) else {}
 
 
-def micro_batch(batch: int, world: int, wanted: int) -> tuple[int, int]:
-    """(examples at once on each device, accumulation steps) whose product with `world` is the batch."""
-    if batch % world:
+def set_aside(examples: list[Example], spec: Train) -> tuple[list[Example], list[Example]]:
+    """The examples that are learnt, and those that are only measured, drawn by the seed."""
+    if not spec.held_out:
+        return examples, []
+    if spec.held_out >= len(examples):
         raise MicotaError(
-            f"a batch of {batch} examples cannot be split over {world} processes",
-            fix="take a number of processes that divides the batch",
+            f"held_out is {spec.held_out}, and there are {len(examples)} examples: nothing is left to learn",
+            fix="hold out fewer",
         )
-    share = batch // world
-    micro = max(size for size in range(1, min(wanted, share) + 1) if share % size == 0)
-    return micro, share // micro
+    aside = set(random.Random(spec.seed).sample(range(len(examples)), spec.held_out))
+    return (
+        [one for i, one in enumerate(examples) if i not in aside],
+        [one for i, one in enumerate(examples) if i in aside],
+    )
 
 
-def steps_of(spec: Train, examples: list[dict[str, list[int]]]) -> int | None:
+def steps_at_most(spec: Train, examples: list[Example], of: Steps) -> int | None:
     """Optimizer steps at most, None if the epochs decide.
 
     Of `target_tokens` they are the fewest that reach them, where a step learns the mean of an epoch's steps.
     """
     if spec.target_tokens is None:
         return spec.max_steps
-    of_an_epoch = math.ceil(len(examples) / spec.batch)
-    return -(-spec.target_tokens * of_an_epoch // _targets(examples))
+    return -(-spec.target_tokens * of.of_an_epoch // _targets(examples))
 
 
-def _targets(examples: list[dict[str, list[int]]]) -> int:
+def _targets(examples: list[Example]) -> int:
     """The tokens of an epoch that are learnt: those of the responses and their end."""
     return sum(label != -100 for one in examples for label in one["labels"])
 
 
-def _trainer(task: Task, spec: Train, model: Any, tokenizer: Any, examples: list[dict[str, list[int]]]) -> Any:
+def _ends(spec: Train, base: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end a response of the base, before its weights are loaded."""
+    import transformers
+
+    try:
+        config = transformers.GenerationConfig.from_pretrained(base)
+    except OSError:  # a model need not have one
+        read = transformers.AutoConfig.from_pretrained(base, trust_remote_code=spec.trust_remote_code)
+        config = transformers.GenerationConfig.from_model_config(read)
+    return eos_ids(config, tokenizer)
+
+
+def _trainer(
+    task: Task,
+    spec: Train,
+    base: Any,
+    tokenizer: Any,
+    of: Steps,
+    rows: list[Any],
+    held_out: list[Example],
+    at_most: int | None,
+) -> Any:
     import datasets
     import transformers
     import trl
 
     datasets.disable_progress_bars()
-    trainer = trl.SFTTrainer(
-        model=model,
-        args=trl.SFTConfig(**_settings(task, spec, steps_of(spec, examples))),
-        train_dataset=datasets.Dataset.from_list(examples),
+    arguments = trl.SFTConfig(**settings(task, spec, of, at_most))  # first: it says how a model is shared out
+    empty = EMPTY | ({"seq_lengths": [2]} if spec.packing else {})
+
+    class Trainer(trl.SFTTrainer):  # type: ignore[misc]
+        def _get_train_sampler(self, train_dataset: Any = None) -> InSteps:
+            return InSteps(of, spec.seed, empty=len(rows))
+
+    trainer = Trainer(
+        model=load(task, spec, base),
+        args=arguments,
+        train_dataset=datasets.Dataset.from_list([*rows, empty]),
+        eval_dataset=datasets.Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,
-        callbacks=[_callback(task)],
+        peft_config=adapter(spec.lora) if spec.lora else None,
+        callbacks=[callback(task, spec, shared_rows=arguments.padding_free)],
     )
     trainer.remove_callback(transformers.PrinterCallback)
     return trainer
 
 
-def _settings(task: Task, spec: Train, steps: int | None) -> dict[str, Any]:
-    micro, accumulate = micro_batch(spec.batch, int(os.environ.get("WORLD_SIZE", "1")), task.place.micro_batch)
-    on_cpu = task.place.device == "cpu"
-    return {
-        "output_dir": str(task.scratch / "checkpoints"),
-        "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": accumulate,
-        "num_train_epochs": spec.epochs,
-        "max_steps": steps or -1,
-        "learning_rate": spec.lr,
-        "lr_scheduler_type": spec.schedule,
-        "warmup_steps": spec.warmup,
-        "weight_decay": spec.weight_decay,
-        "max_grad_norm": spec.max_grad_norm,
-        "optim": "adamw_torch",
-        "seed": spec.seed,
-        "data_seed": spec.seed,
-        "max_length": None,  # longer examples were dropped and counted: nothing is cut
-        "packing": False,
-        "bf16": spec.precision == "bfloat16",
-        "fp16": spec.precision == "float16",
-        "use_cpu": on_cpu,
-        "activation_checkpointing": not on_cpu,
-        "dataloader_pin_memory": not on_cpu,
-        "save_strategy": "steps",
-        "save_steps": task.place.checkpoint_every,
-        "save_total_limit": 2,
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "report_to": "none",
-        "disable_tqdm": True,
-    }
+def _measured(trainer: Any) -> dict[str, Any]:
+    """The held-out loss after each epoch and at the end: nats of a target token, the mean over the examples."""
+    found = {log["step"]: log["eval_loss"] for log in trainer.state.log_history if "eval_loss" in log}
+    if trainer.state.global_step not in found:
+        found[trainer.state.global_step] = trainer.evaluate()["eval_loss"]
+    return {"held_out_loss": [(step, round(loss, 5)) for step, loss in sorted(found.items())]}
 
 
-def _callback(task: Task) -> Any:
-    """Reports each step, marks whole checkpoints, and turns a request to stop into a checkpoint and an end."""
-    import transformers
-
-    class Callback(transformers.TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            loss = next((f"loss {log['loss']:.3f}" for log in reversed(state.log_history) if "loss" in log), "")
-            if state.is_world_process_zero:
-                task.progress.report(state.global_step, state.max_steps, "steps", loss)
-            if task.progress.stop.is_set():
-                control.should_save = control.should_training_stop = True
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.is_world_process_zero:
-                Path(args.output_dir, f"checkpoint-{state.global_step}", COMPLETE).touch()
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if logs and "loss" in logs and not float(logs["loss"]) < float("inf"):
-                raise MicotaError(
-                    f"the loss is {logs['loss']} at step {state.global_step}",
-                    why="the weights are lost from here on",
-                    fix="lower lr, or look for broken rows in the data",
-                )
-
-    return Callback()
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written whole; a kill can leave a newer one in pieces."""
-    steps = {int(path.parent.name.partition("-")[2]): path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")}
-    return str(steps[max(steps)]) if steps else None
-
-
-def _save(trainer: Any, spec: Train, base: Path, out: Path) -> None:
-    """Save the weights in the precision of the recipe; tokenizer, template and generation config are the base's own."""
-    import torch
-
-    trainer.model.to(getattr(torch, spec.precision))
-    trainer.save_model(str(out))
-    if trainer.is_world_process_zero():
-        (out / "training_args.bin").unlink(missing_ok=True)
-        copy_companions(base, out)
-
-
-def _facts(trainer: Any, outcome: Any, examples: list[dict[str, list[int]]], dropped: dict[str, int]) -> dict[str, Any]:
+def _facts(trainer: Any, outcome: Any, examples: list[Example], dropped: dict[str, int]) -> dict[str, Any]:
     losses = [(log["step"], round(log["loss"], 5)) for log in trainer.state.log_history if "loss" in log]
     target = _targets(examples)
     return {
         "examples": len(examples),
         "dropped": dropped,
         "steps": trainer.state.global_step,
+        "distributed": _distributed(trainer.accelerator),
         "tokens": sum(len(one["input_ids"]) for one in examples),
         "target_tokens": target,
         "learnt_tokens": round(target * trainer.state.epoch),  # exact after whole epochs, in between by their mean
         "loss": losses[:: max(1, len(losses) // 200)],
         "final_loss": outcome.training_loss if not losses else losses[-1][1],
     }
+
+
+def _distributed(accelerator: Any) -> str:
+    """How the model was shared out, as in `2 processes, FSDP2`."""
+    if accelerator.num_processes == 1:
+        return "1 process"
+    kind = "FSDP2" if accelerator.is_fsdp2 else accelerator.distributed_type.value
+    return f"{accelerator.num_processes} processes, {kind}"

@@ -1,0 +1,27 @@
+"""Putting a folder into a repository of the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from micota.errors import MicotaError
+
+
+def push(repo: str, sort: Literal["model", "dataset"], folder: Path, kept: Path) -> str:
+    """Upload a folder, into a repository that is private if it is new; returns its address.
+
+    `kept` is where the same things stay on this machine.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        address = api.create_repo(repo, repo_type=sort, private=True, exist_ok=True)
+        message = f"{kept.absolute().name}, by micota"
+        api.upload_folder(repo_id=repo, repo_type=sort, folder_path=folder, commit_message=message)
+    except Exception as error:  # no network, no login, no right: the client has many errors for them
+        said = " ".join(str(error).split())[:300]
+        fix = f"`hf auth login`, or another name than {repo}; it is all in {kept}"
+        raise MicotaError(f"{kept.absolute().name} cannot be pushed to {repo}: {said}", fix=fix) from None
+    return str(address)

@@ -1,0 +1,84 @@
+"""The rules together: on a model as it is used, on a batch, and on a training that is about to begin."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from micota.lint import examples, limits, packing, stopping, templates, turns
+from micota.lint.finding import Finding, errors, raise_first
+from micota.lint.subject import Subject, Use, beside
+from micota.prompts import end_id, example
+from micota.specs import Prompt, Source, Train
+from micota.task import Task
+
+PROBLEM = "What is $1+1$?\nPlease reason step by step, and put your final answer within \\boxed{}."
+RESPONSE = limits.THINKING + limits.PLAIN
+
+
+def look(subject: Subject, uses: Sequence[Use] = ()) -> list[Finding]:
+    """The findings on a model as it is used; without uses, on asking and training it through its chat template."""
+    found: list[Finding] = []
+    chat = not uses or any(use.prompt.mode == "chat" for use in uses)
+    if chat:
+        found += templates.check(subject)
+        for system in dict.fromkeys(use.prompt.system for use in uses if use.prompt.mode == "chat"):
+            found += templates.check_system(subject, system) if system and not errors(found) else ()
+    found += stopping.check(subject, uses)
+    made = None if errors(found) or not chat else _own(subject, uses)
+    found += limits.rows(subject, made.ids if made else ())
+    for use in uses:
+        found += [*limits.context(subject, use), *limits.stops(subject, use)]
+    if made and not errors(found):
+        found += examples.check(subject, [made], _system(uses))
+    return once(found)
+
+
+def once(found: Iterable[Finding]) -> list[Finding]:
+    """Each finding once, errors first."""
+    seen = {(one.check, one.model, one.what): one for one in found}
+    return sorted(seen.values(), key=lambda one: one.severity)
+
+
+def look_at_batch(
+    subject: Subject,
+    batch: Mapping[str, Any],
+    lengths: Sequence[Sequence[int]] | None = None,
+    system: str | None = None,
+) -> list[Finding]:
+    """The findings on a batch of packed examples, and on each of them; `lengths` are those of each row's examples."""
+    found = packing.check(subject, batch, lengths)
+    apart = [one for one in packing.pieces(subject, batch, lengths) if one.ids]
+    return once([*found, *examples.check(subject, apart, system)])
+
+
+def before_training(task: Task, tokenizer: Any, base: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Look at the model and at the examples that it is about to learn. Raises MicotaError; warnings go to the log."""
+    spec = task.spec
+    assert isinstance(spec, Train)
+    name = spec.base.ref if isinstance(spec.base, Source) else f"{spec.base.kind} {spec.base.digest}"
+    subject = beside(name, tokenizer, base)
+    use = Use("training", Prompt(system=spec.system), cutoff=spec.cutoff)
+    found = [*look(subject, [use]), *examples.check(subject, rows, spec.system, spec.cutoff)]
+    raise_first(found)
+    if found and os.environ.get("RANK", "0") == "0":
+        with open(task.work / "log.txt", "a", encoding="utf-8") as log:
+            log.writelines(f"{one}\n" for one in once(found))
+
+
+def _system(uses: Sequence[Use]) -> str | None:
+    """The system message of the training among the uses."""
+    return next((use.prompt.system for use in uses if use.cutoff), None)
+
+
+def _own(subject: Subject, uses: Sequence[Use]) -> examples.Example | None:
+    """The example that a training of ours would make of a problem and a thought with its answer."""
+    try:
+        end = end_id(subject.tokenizer, list(subject.eos))
+        made = example(subject.tokenizer, PROBLEM, RESPONSE, _system(uses), end)
+    except Exception as error:
+        raise turns.Refused(str(error)) from error
+    unknown = subject.tokenizer.unk_token_id in made["input_ids"]
+    return examples.Example(made["input_ids"], made["labels"], PROBLEM, None if unknown else RESPONSE)

@@ -1,0 +1,171 @@
+"""A rehearsal: the user's own recipe from end to end on a few problems with tiny models, in a store of its own.
+
+It runs the real stages on the real tokenizers, templates and data wherever they can be had, and so finds in a minute
+what a cluster would find after a day. What a model says there is worth nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from micota import check, terminal
+from micota.errors import MicotaError, StageFailed
+from micota.machine import Machine, Place
+from micota.progress import Bars
+from micota.recipe import Recipe
+from micota.rehearsal import data, models, templates
+from micota.rehearsal.smaller import BATCH, Smaller, trained
+from micota.rehearsal.smaller import models as wanted
+from micota.rehearsal.templates import Finding
+from micota.report import files
+from micota.report.made import labels
+from micota.scoring.semantic import gold_text
+from micota.specs import Problems, Spec, walk
+from micota.store import Store
+
+
+@dataclass
+class Rehearsal:
+    """What a rehearsal did: who played which model, which data it had, time by kind of stage, and what it found."""
+
+    actors: dict[str, models.Actor] = field(default_factory=dict)
+    data: dict[str, tuple[str, data.Few]] = field(default_factory=dict)
+    seconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    failed: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def faults(self) -> list[str]:
+        return [one.text for one in self.findings if one.fault]
+
+
+def rehearse(made: Recipe, folder: Path, here: Console) -> Rehearsal:
+    """Rehearse a recipe in a folder: stand-ins below `models` and `data`, the artifacts in `store`."""
+    done, online = Rehearsal(), _online()
+    folder.mkdir(parents=True, exist_ok=True)
+    _check(made, done)
+    trust = any(getattr(spec, "trust_remote_code", False) for spec in walk(*made.targets))
+    _cast(made, folder, online, trust, done)
+    _gather(made, folder, online, done)
+    small = Smaller(done.actors, {digest: few for digest, (_, few) in done.data.items()}).recipe(made)
+    _run(small, Store(folder / "store"), _machine(done, folder), here, done)
+    return done
+
+
+def _online() -> bool:
+    """Whether the Hub answers; asked once, so that a rehearsal without a network does not wait for each model."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        HfApi().repo_info("Qwen/Qwen2.5-1.5B-Instruct", timeout=5)
+    except HfHubHTTPError:  # it answers, be it that it does not have that one
+        return True
+    except Exception:  # no network, whatever form that takes
+        return False
+    return True
+
+
+def _check(made: Recipe, done: Rehearsal) -> None:
+    try:
+        check.check(made.targets)
+    except MicotaError as error:
+        done.findings.append(Finding(True, str(error)))
+
+
+def _cast(made: Recipe, folder: Path, online: bool, trust: bool, done: Rehearsal) -> None:
+    """Find a stand-in for each model, and look at what its template does to a thought."""
+    learn = trained(made.targets)
+    for i, source in enumerate(wanted(made.targets)):
+        actor = models.cast(source, folder / "models" / str(i), online, trust)
+        done.actors[source.digest] = actor
+        if actor.tokenizer == "real":
+            done.findings += _looked_at(source.ref, actor.folder, source.digest in learn, trust)
+
+
+def _looked_at(name: str, folder: Path, learns: bool, trust: bool) -> list[Finding]:
+    try:
+        return templates.look(name, folder, learns, trust)
+    except Exception as error:  # a template is a program of somebody else's
+        return [Finding(True, f"{name}: its tokenizer or chat template fails: {type(error).__name__}: {error}")]
+
+
+def _gather(made: Recipe, folder: Path, online: bool, done: Rehearsal) -> None:
+    for spec in walk(*made.targets):
+        if isinstance(spec, Problems):
+            try:
+                few = data.few(spec, folder / "data", online)
+            except MicotaError as error:
+                done.findings.append(Finding(True, str(error)))
+                few = data.few(spec, folder / "data", online=False)
+            done.data[spec.digest] = (spec.benchmark or spec.source.ref, few)
+
+
+def _machine(done: Rehearsal, folder: Path) -> Machine:
+    """Everything in this process, where the heavy imports are paid for once; the answers for the engine in a file."""
+    script = folder / "answers.jsonl"
+    rows = {row["problem"]: row["answer"] for _, few in done.data.values() for row in few.rows}
+    golds = {problem: _boxed(answer) for problem, answer in rows.items()}
+    script.write_text("".join(json.dumps({"problem": p, "text": a}) + "\n" for p, a in golds.items()), encoding="utf-8")
+    places = {
+        "generate": Place(engine="rehearsed", script=str(script)),
+        "search": Place(engine="transformers"),
+        "train": Place(micro_batch=BATCH),
+        "bpc": Place(batch=BATCH),  # the logits of a real vocabulary are large, however small the model is
+    }
+    return Machine(name="rehearsal", places=places)
+
+
+def _boxed(gold: Any) -> str:
+    """What an answer that a scorer takes for a gold has in its box."""
+    first = gold[0] if isinstance(gold, list) and gold else gold
+    return gold_text(first, "gsm8k" if "####" in str(first) else None).strip("$")
+
+
+class _Watching(Bars):
+    """Bars that also note how long each kind of stage took, and what failed, by the recipe's names."""
+
+    def __init__(self, console: Console, names: Mapping[str, str], done: Rehearsal) -> None:
+        super().__init__(console, names)
+        self._done, self._names = done, names
+
+    def started(self, spec: Spec, work: Path) -> None:
+        if self.live:  # into a file, a line for each stage that is done says enough
+            super().started(spec, work)
+
+    def finished(self, spec: Spec, seconds: float, facts: Mapping[str, Any]) -> None:
+        super().finished(spec, seconds, {})
+        self._done.seconds[spec.kind].append(seconds)
+
+    def failed(self, spec: Spec, message: str) -> None:
+        super().failed(spec, message)
+        self._done.failed[spec.kind] += 1
+        said = message.partition(" failed: ")[2].rpartition("\n  log: ")[0]
+        if not any(said in fault for fault in self._done.faults):
+            self._done.findings.append(Finding(True, f"{spec.kind} {self._names.get(spec.digest, '')}: {said}"))
+
+
+def _run(small: Recipe, store: Store, machine: Machine, here: Console, done: Rehearsal) -> None:
+    bars = _Watching(here, labels(small), done)
+    try:
+        terminal.execute(here, store, machine, small, small.targets, shown=bars)
+    except StageFailed as error:
+        if not done.faults:
+            done.findings.append(Finding(True, str(error)))
+    started = time.monotonic()
+    try:
+        files.write(small, store)
+    except Exception as error:  # whatever a report stumbles over, it is what a rehearsal is for
+        done.failed["report"] += 1
+        done.findings.append(Finding(True, f"report: {type(error).__name__}: {error}"))
+    done.seconds["report"].append(time.monotonic() - started)

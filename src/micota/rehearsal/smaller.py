@@ -1,0 +1,135 @@
+"""A recipe's specs made small: stand-ins for models, few problems, few tokens, two steps. All else stays as it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from micota.recipe import Recipe
+from micota.rehearsal.data import Few
+from micota.rehearsal.models import Actor
+from micota.specs import (
+    Dial,
+    Generate,
+    Lora,
+    Mix,
+    Phase,
+    Probe,
+    Problems,
+    Sampling,
+    Source,
+    Spec,
+    Train,
+    Value,
+    walk,
+)
+
+NEW_TOKENS = 24
+STEPS = 2
+BATCH = 2
+LONGER = 8
+"""Tokens that bytes take for one of a real tokenizer, at most: by so much a cutoff is raised where bytes stand in."""
+
+
+class Smaller:
+    """Turns specs into small ones, each once: equal specs stay equal, and different ones different."""
+
+    def __init__(self, actors: Mapping[str, Actor], data: Mapping[str, Few]) -> None:
+        self._actors, self._data = actors, data
+        self._made: dict[str, Spec] = {}
+
+    def recipe(self, made: Recipe) -> Recipe:
+        """The recipe with small specs under its own names."""
+        needed = {spec.digest for spec in walk(*made.targets)}
+        return dataclasses.replace(
+            made,
+            names={name: self.spec(spec) for name, spec in made.names.items() if spec.digest in needed},
+            evaluations=[dataclasses.replace(one, spec=self.spec(one.spec)) for one in made.evaluations],
+            measures={name: self.spec(one) for name, one in made.measures.items()},
+        )
+
+    def spec(self, spec: Spec) -> Any:
+        """The small spec; those below it are made first, so that no recipe is too deep."""
+        for one in walk(spec):
+            if one.digest not in self._made:
+                self._made[one.digest] = self._shrunk(one)
+        return self._made[spec.digest]
+
+    def _shrunk(self, spec: Spec) -> Spec:
+        if isinstance(spec, Source):
+            return self._actors[spec.digest].source if spec.digest in self._actors else spec
+        return type(spec)(**{**self._fields(spec), **self._changes(spec)})
+
+    def _fields(self, value: Value) -> dict[str, Any]:
+        return {name: self._value(getattr(value, name)) for name in type(value).model_fields}
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, Spec):
+            return self._made[value.digest]
+        if isinstance(value, Value):
+            return type(value)(**{**self._fields(value), **self._changes(value)})
+        return tuple(map(self._value, value)) if isinstance(value, tuple) else value
+
+    def _changes(self, value: Value) -> dict[str, Any]:
+        """What is smaller about a spec, or about a group of its fields."""
+        match value:
+            case Problems():
+                return self._data[value.digest].fields
+            case Sampling():
+                return {"max_tokens": min(value.max_tokens, NEW_TOKENS)}
+            case Generate():
+                return {"n": min(value.n, 2)}
+            case Probe():
+                return {"n": min(value.n, len(self._data[value.data.digest].rows) or value.n)}
+            case Dial():
+                return {"steps": 2, "refine": 0, "fallback": "nearest"}
+            case Phase():
+                return {"steps": STEPS, "batch": min(value.batch, BATCH)}
+            case Lora():
+                return {"quantize": None}  # four bits want a GPU
+            case Mix():
+                return self._parts(value)
+            case Train():
+                return self._training(value)
+        return {}
+
+    def _training(self, spec: Train) -> dict[str, Any]:
+        root = beginning(spec)
+        bytewise = root.digest in self._actors and self._actors[root.digest].tokenizer != "real"
+        return {
+            "max_steps": STEPS,
+            "target_tokens": None,
+            "batch": min(spec.batch, BATCH),
+            "held_out": min(spec.held_out, 2),
+            "cutoff": spec.cutoff * (LONGER if bytewise else 1),
+        }
+
+    def _parts(self, spec: Mix) -> dict[str, Any]:
+        """Equal shares where one is so small that a few rows would leave nothing of it."""
+        if min(part.share for part in spec.parts) >= 0.1:
+            return {}
+        share = 1 / len(spec.parts)
+        return {"parts": tuple(type(part)(data=self._value(part.data), share=share) for part in spec.parts)}
+
+
+def beginning(model: Spec) -> Spec:
+    """The model made elsewhere, or pre-trained, that a chain of trainings and merges begins at."""
+    while (base := getattr(model, "base", None)) is not None:
+        model = base
+    return model
+
+
+def trained(targets: list[Spec]) -> set[str]:
+    """The digests of the models that trainings begin at."""
+    return {beginning(spec).digest for spec in walk(*targets) if isinstance(spec, Train)}
+
+
+def models(targets: list[Spec]) -> list[Source]:
+    """The models made elsewhere that the targets need: sources that hold neither problems nor a grader."""
+    found: dict[str, Source] = {}
+    for spec in walk(*targets):
+        roles = [getattr(spec, name, None) for name in ("model", "base")]
+        roles += [*getattr(spec, "models", ()), spec.target.of if isinstance(spec, Dial) else None]
+        found |= {one.digest: one for one in roles if isinstance(one, Source)}
+    return list(found.values())

@@ -1,0 +1,26 @@
+"""A launcher for `micota stage` that lets accelerate shard over gloo: by itself it takes FSDP for GPUs only.
+
+torchrun --nproc_per_node 2 tests/fsdp_on_cpu.py micota stage WORK/
+"""
+
+import sys
+
+from accelerate import state
+from accelerate.utils import DistributedType
+
+MADE = state.AcceleratorState.__init__
+
+
+def sharded(self: state.AcceleratorState, *args: object, fsdp_plugin: object = None, **fields: object) -> None:
+    MADE(self, *args, fsdp_plugin=fsdp_plugin, **fields)
+    if fsdp_plugin is not None:
+        self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+        state.PartialState().distributed_type = DistributedType.FSDP
+
+
+if __name__ == "__main__":
+    state.AcceleratorState.__init__ = sharded
+    sys.argv = sys.argv[1:]
+    from micota.cli import main
+
+    main()

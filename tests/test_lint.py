@@ -1,0 +1,145 @@
+"""The linter: silent on healthy models and examples, and finds what was planted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from families import DATA, FAMILIES, ours, place, subject, template, the
+
+from micota import lint
+from micota.lint.agreement import agree
+from micota.lint.limits import PLAIN, THINKING
+from micota.specs import Prompt, Sampling
+
+FAULTS: dict[str, dict[str, Any]] = yaml.safe_load((DATA / "faults.yaml").read_text())
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> lint.Subject:
+    return subject(request.param, place(request.param, request))
+
+
+def test_a_healthy_model_is_passed_over_in_silence(family: lint.Subject) -> None:
+    assert lint.look(family) == []
+    uses = [
+        lint.Use("training", cutoff=1024),
+        lint.Use("answers", sampling=Sampling(stop=("Problem:",), max_tokens=64)),
+    ]
+    assert lint.look(family, uses) == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_healthy_examples_are_passed_over_in_silence(family: lint.Subject, known: bool) -> None:
+    assert lint.look_at_examples(family, ours(family, known), cutoff=1024) == []
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_planted_in_a_model_is_found(name: str, request: pytest.FixtureRequest) -> None:
+    fault = dict(FAULTS[name])
+    base, check, says = (fault.pop(key) for key in ("family", "check", "says"))
+    shared = place(base, request)
+    if "old" in fault:
+        old = fault.pop("old")
+        assert old in template(base, shared)
+        fault["template"] = template(base, shared).replace(old, fault.pop("new"))
+    found = the(lint.look(subject(base, shared, **fault)), check, says)
+    assert found.shown or check in ("template", "end", "rows")
+
+
+SYSTEM = [
+    ("qwen2.5-instruct", "the same", "the same", None),
+    ("qwen2.5-instruct", "Be brief.", None, "another system message"),
+    ("llama-3", None, "Think.", "another system message"),
+]
+
+
+@pytest.mark.parametrize(("name", "training", "asking", "says"), SYSTEM)
+def test_a_model_is_asked_with_the_system_message_it_was_trained_with(
+    name: str, training: str | None, asking: str | None, says: str | None, shared: Path
+) -> None:
+    model = subject(name, shared)
+    one, two = lint.Use("training", Prompt(system=training), cutoff=9), lint.Use("answers", Prompt(system=asking))
+    found = list(agree(model, one, two))
+    if says is None:
+        assert found == []
+        return
+    finding = the(found, "system", says)
+    assert len({text for _, text in finding.shown}) == 2
+
+
+def test_a_model_trained_by_its_template_and_asked_raw_is_warned_of() -> None:
+    asked = lint.Use("answers", Prompt(mode="raw"))
+    found = the(list(agree(subject("inst"), lint.Use("training", cutoff=9), asked)), "mode", "asked without it")
+    assert found.severity == "warning"
+
+
+@pytest.mark.parametrize(("name", "says"), [("turns", "refuses"), ("inst", "refuses"), ("dropping", "leaves")])
+def test_a_system_message_that_the_template_does_not_take_is_found(name: str, says: str) -> None:
+    text = template("inst").replace("{{ raise_exception('Only user and assistant roles are supported!') }}", "")
+    model = subject("inst", template=text) if name == "dropping" else subject(name)
+    the(lint.look(model, [lint.Use("answers", Prompt(system="Be brief."))]), "system", says)
+    assert lint.look(model, [lint.Use("answers")]) == []
+
+
+STOPS = [
+    (("Problem:",), False, None),
+    (("Q:", "</s>", "<|im_end|>", "<|eot_id|>", "<|start_header_id|>user<|end_header_id|>"), False, None),
+    (("<|eot_id|>",), False, None),
+    (("Problem:",), True, "ends a thought"),
+    (("\n\n",), False, "ends an answer"),
+    (("\\boxed",), False, "ends an answer"),
+    (("<|eot_id|>\n",), False, "can never be seen"),
+    (("Problem:", "<|start_header_id|>user"), False, "can never be seen"),
+]
+
+
+@pytest.mark.parametrize(("stops", "in_thought", "says"), STOPS)
+def test_stop_strings_that_fire_too_early_or_never(stops: tuple[str, ...], in_thought: bool, says: str | None) -> None:
+    sampling = Sampling(stop=stops, stop_in_thought=in_thought, max_tokens=64)
+    found = lint.look(subject("headers"), [lint.Use("answers", sampling=sampling)])
+    if says is None:
+        assert found == []
+    else:
+        the(found, "stop", says)
+
+
+def test_an_end_that_is_named_as_a_stop_string_ends_generation() -> None:
+    model = subject("headers", stops=["<|end_of_text|>"])
+    assert lint.look(model, [lint.Use("answers", sampling=Sampling(stop=("<|eot_id|>",), max_tokens=64))]) == []
+    assert lint.look(model, [lint.Use("answers", sampling=Sampling(max_tokens=64))]) != []
+
+
+def test_what_is_asked_raw_needs_no_template() -> None:
+    raw = [lint.Use("answers", Prompt(mode="raw"), Sampling(max_tokens=64))]
+    assert lint.look(subject("chatml-default", template=None), raw) == []
+    assert lint.look(subject("chatml-default", stops=["<|endoftext|>"], eos="<|endoftext|>"), raw) == []
+
+
+def test_more_tokens_than_positions_are_warned_of() -> None:
+    model = subject("inst", context=512)
+    uses = [lint.Use("answers", sampling=Sampling(max_tokens=600)), lint.Use("training", cutoff=700)]
+    assert [(one.check, one.severity) for one in lint.look(model, uses)] == [("context", "warning")] * 2
+
+
+def test_a_row_that_only_another_token_lacks_is_warned_of() -> None:
+    model = subject("qwen2.5-instruct", template=template("chatml-default"))
+    model.tokenizer.add_tokens(["<unused>"])
+    assert lint.look(lint.of("m", model.tokenizer, {"eos_token_id": list(model.eos)}, {"vocab_size": 300})) == []
+    size = len(model.tokenizer) - 1
+    found = lint.look(lint.of("m", model.tokenizer, {"eos_token_id": list(model.eos)}, {"vocab_size": size}))
+    assert the(found, "rows", f"{size} rows: none for <unused>").severity == "warning"
+
+
+def test_a_configuration_that_holds_its_language_model_apart_is_read() -> None:
+    tok = subject("inst").tokenizer
+    read = lint.of(
+        "m", tok, None, {"eos_token_id": 260, "text_config": {"vocab_size": 9, "max_position_embeddings": 7}}
+    )
+    assert (read.eos, read.rows, read.context) == ((260,), 9, 7)
+
+
+def test_the_probe_has_what_betrays() -> None:
+    assert "<think>" in THINKING and "\\boxed{" in PLAIN

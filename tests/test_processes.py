@@ -1,0 +1,117 @@
+"""Training in two processes, replicated (DDP) or sharded (FSDP2), is training in one; interruptions change nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import World
+from safetensors.torch import load_file
+
+from micota.machine import Place
+
+BIN = Path(sys.executable).parent
+FSDP = (
+    "ACCELERATE_USE_FSDP=true FSDP_VERSION=2 FSDP_AUTO_WRAP_POLICY=TRANSFORMER_BASED_WRAP "
+    "FSDP_STATE_DICT_TYPE=FULL_STATE_DICT FSDP_RESHARD_AFTER_FORWARD=true FSDP_CPU_RAM_EFFICIENT_LOADING=false"
+)
+SETS = ("let.student=lab:student", "defaults.train.batch=3", "defaults.train.max_steps=4", "defaults.train.held_out=1")
+
+
+def prefix(kind: str) -> str:
+    """A launcher of two processes on the CPU, at a free port."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    launch = f"torchrun --nproc_per_node 2 --master_addr 127.0.0.1 --master_port {port}"
+    if kind == "ddp":
+        return f"env ACCELERATE_USE_CPU=true {launch}"
+    return f"env ACCELERATE_USE_CPU=true {FSDP} {launch} {Path(__file__).with_name('fsdp_on_cpu.py')}"
+
+
+def trained(world: World, store: str, *sets: str, **place: object) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+    """The weights and the facts of the arm `strong`, made in a store of its own."""
+    if (world.folder / "store").exists():
+        (world.folder / "store").rename(world.folder / f"before-{store}")
+    places = {**world.machine.places, "train": Place(**place)}
+    world.run(*SETS, *sets, only="strong", machine=world.machine.model_copy(update={"places": places}))
+    manifest = world.store.manifest(world.load(*SETS, *sets).named("strong"))
+    assert manifest is not None
+    return load_file(world.store.files(manifest) / "model.safetensors"), manifest.facts
+
+
+def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=2e-5, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+def test_two_processes_train_what_one_trains(world: World, kind: str) -> None:
+    """Seven examples in steps of three: one of two processes gets a row with nothing to learn in most steps."""
+    alone, facts = trained(world, "one", micro_batch=2)
+    together, same_facts = trained(world, "two", micro_batch=1, prefix=prefix(kind))
+    same(alone, together)
+    assert same_facts["distributed"] == {"ddp": "2 processes, MULTI_CPU", "fsdp2": "2 processes, FSDP2"}[kind]
+    assert facts["steps"] == same_facts["steps"] == 4
+    for name in ("loss", "held_out_loss"):
+        one, two = facts[name], same_facts[name]
+        assert isinstance(one, list) and isinstance(two, list)
+        assert [step for step, _ in one] == [step for step, _ in two]
+        assert [loss for _, loss in two] == pytest.approx([loss for _, loss in one], rel=1e-4), name
+
+
+LONGER = (*SETS, "defaults.train.max_steps=12")
+
+
+def started(world: World, kind: str) -> subprocess.Popen[str]:
+    """A run of the arm `strong` as a process of its own; it writes a checkpoint at every step."""
+    script = world.folder / "answers.jsonl"
+    train = f"{{prefix: '{prefix(kind)}', micro_batch: 1, checkpoint_every: 1}}"
+    world.write("machine.yaml", f"generate: {{engine: scripted, script: {script}, batch: 4}}\ntrain: {train}\n")
+    sets = [word for one in LONGER for word in ("--set", one)]
+    command = [BIN / "micota", "run", "recipe.yaml", "--machine", "./machine.yaml", "--only", "strong", *sets]
+    return subprocess.Popen(
+        [*command, "--store", "store"], cwd=world.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def last(world: World) -> int:
+    """The newest whole checkpoint."""
+    found = world.folder.glob("store/making/train-*/scratch/checkpoints/checkpoint-*/complete")
+    return max((int(path.parent.name.partition("-")[2]) for path in found), default=0)
+
+
+def interrupted(world: World, kind: str, step: int, number: int) -> int:
+    """A run that gets a signal when it has reached that step; its exit code."""
+    run = started(world, kind)
+    while run.poll() is None and last(world) < step:
+        time.sleep(0.05)
+    os.kill(run.pid, number)
+    said = run.communicate(timeout=120)[0]
+    assert step <= last(world) < 12, said
+    return run.returncode
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+def test_two_processes_interrupted_end_with_the_same_weights(world: World, kind: str) -> None:
+    alone, _ = trained(world, "one", "defaults.train.max_steps=12", micro_batch=2)
+    (world.folder / "store").rename(world.folder / "before")
+    assert interrupted(world, kind, 2, signal.SIGKILL) == -signal.SIGKILL
+    assert interrupted(world, kind, last(world) + 2, signal.SIGUSR1) == 143
+    run = started(world, kind)
+    said = run.communicate(timeout=200)[0]
+    assert run.returncode == 0 and "1 stages executed" in said, said
+    world.fresh()
+    files = world.files_of(world.load(*LONGER).named("strong"))
+    same(alone, load_file(files / "model.safetensors"))
+    facts = json.loads((files.parent / "manifest.json").read_text())["facts"]
+    assert facts["steps"] == 12 and facts["distributed"].startswith("2 processes")

@@ -1,0 +1,197 @@
+"""Rehearsals: planted faults are found, stand-ins keep what decides whether models go together, recipes pass."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from conftest import RECIPE, World, tiny_model
+from rich.console import Console
+
+from micota import recipe as recipes
+from micota.checkpoints.compatibility import compare
+from micota.errors import MicotaError
+from micota.rehearsal import Rehearsal, command, data, models, rehearse, templates
+from micota.rehearsal import tokenizer as bytewise
+from micota.specs import Problems, Source, Train
+
+LONG = pytest.mark.skipif("MICOTA_LONG" not in os.environ, reason="MICOTA_LONG=1 rehearses every shipped recipe")
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def rehearsed(world: World, text: str) -> Rehearsal:
+    world.recipe_file.write_text(text)
+    return rehearse(world.load(), world.folder / "rehearsal", Console(quiet=True))
+
+
+def worded(folder: Path, template: str | None = None) -> Path:
+    """A real tiny Qwen2 whose tokenizer has words, with a chat template of its own."""
+    import torch
+    from transformers import AutoModelForCausalLM, Qwen2Config
+
+    tokenizer = bytewise.build("a/model")
+    tokenizer.chat_template = template or tokenizer.chat_template
+    tokenizer.save_pretrained(folder)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer) + 5, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=512, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def look(folder: Path, trained: bool) -> list[templates.Finding]:
+    return templates.look(f"./{folder.name}", folder, trained, trust=False)
+
+
+def large(folder: Path, rows: int = 700, hidden: int = 3584) -> Source:
+    """A folder that describes a large model, with a real tokenizer; its weights are nothing but their size."""
+    worded(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_size": hidden, "intermediate_size": 18_944, "num_hidden_layers": 28, "vocab_size": rows}
+    config |= {"num_attention_heads": 28, "num_key_value_heads": 4, "layer_types": ["full_attention"] * 28}
+    (folder / "config.json").write_text(json.dumps(config))
+    with open(folder / "model.safetensors", "wb") as file:
+        file.truncate(2 * models.SMALL)
+    return Source(ref=f"./{folder.name}", revision=folder.name, path=str(folder))
+
+
+def test_a_sound_recipe_passes_and_every_stage_is_counted(world: World) -> None:
+    done = rehearsed(world, RECIPE)
+    assert done.findings == []
+    counts = {kind: len(seconds) for kind, seconds in done.seconds.items()}
+    assert counts["train"] == 2 and counts["merge"] == counts["report"] == 1  # equal chains are learnt once
+    assert {few.origin for _, few in done.data.values()} == {"real"}
+    report = world.folder / "rehearsal" / "store" / "reports" / "small" / "report.html"
+    assert "MiCoTA" in report.read_text()
+
+
+def test_an_assistant_whose_vocabulary_differs_is_found(world: World, tmp_path: Path) -> None:
+    other = tiny_model(tmp_path / "other", 3)
+    config = json.loads((other / "config.json").read_text())
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(other)
+    model.resize_token_embeddings(config["vocab_size"] + 3)
+    torch.manual_seed(0)
+    model.save_pretrained(other)
+    done = rehearsed(world, RECIPE.replace("models: [ta-long], method", "models: [./other], method"))
+    (fault,) = done.faults
+    assert "merge ta-mid" in fault and "embed_tokens" in fault and "rows are never cut" in fault
+
+
+DELETES = (
+    "{% for m in messages %}{% set text = m['content'].split('</think>')[-1] %}"
+    "{{ '<|im_start|>' + m['role'] + '\n' + text + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
+)
+
+
+def test_a_template_that_deletes_the_thought_is_found_where_it_is_trained(world: World, tmp_path: Path) -> None:
+    worded(tmp_path / "deleting", DELETES)
+    done = rehearsed(world, RECIPE.replace("student: ./models/student", "student: ./deleting"))
+    assert done.faults == []
+    (note,) = done.findings
+    assert note.text.startswith("./deleting: its chat template deletes the thought")
+    assert look(tmp_path / "deleting", trained=False) == []  # a teacher only writes: no turn of it is rendered
+
+
+def test_a_template_that_fails_is_a_fault_and_ends_nothing(world: World, tmp_path: Path) -> None:
+    worded(tmp_path / "failing", "{{ bos + messages[0]['content'] }}")
+    done = rehearsed(world, RECIPE.replace("student: ./models/student", "student: ./failing"))
+    assert "./failing: its tokenizer or chat template fails: UndefinedError: 'bos' is undefined" in done.faults[0]
+    assert len(done.seconds["train"]) == 1  # the assistant's, which needs no student
+
+
+def test_a_tokenizer_that_takes_the_end_of_a_thought_for_a_special_token_is_a_fault(tmp_path: Path) -> None:
+    folder = worded(tmp_path / "special")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    token = {"id": 259, "content": "</think>", "single_word": False, "lstrip": False, "rstrip": False}
+    tokenizer["added_tokens"].append({**token, "normalized": False, "special": True})
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (fault,) = look(folder, trained=True)
+    assert fault.fault and "does not write </think> as text" in fault.text
+    assert look(worded(tmp_path / "plain"), trained=True) == []
+
+
+def test_a_stand_in_keeps_what_decides_whether_models_go_together(tmp_path: Path) -> None:
+    one, same, rows, wide = (
+        models.cast(source, tmp_path / f"stand-in-{i}", online=False, trust=False)
+        for i, source in enumerate(
+            (large(tmp_path / "one"), large(tmp_path / "same"), large(tmp_path / "rows", 708),
+             large(tmp_path / "wide", hidden=5120))
+        )
+    )  # fmt: skip
+    assert (one.shape, one.tokenizer) == ("its config.json", "real")
+    assert (one.folder / "model.safetensors").stat().st_size < 1_000_000
+    assert compare(one.folder, [same.folder])[-1].endswith("padding, which is kept")
+    with pytest.raises(MicotaError, match="rows are never cut"):
+        compare(one.folder, [rows.folder])
+    with pytest.raises(MicotaError, match="hidden_size is 48, in the base 32"):
+        compare(one.folder, [wide.folder])
+
+
+def test_models_of_the_hub_that_cannot_be_had_get_stand_ins_by_what_is_published(tmp_path: Path) -> None:
+    names = ["Qwen/Qwen2.5-1.5B-Instruct", "Qwen/Qwen2.5-14B-Instruct", "Qwen/QwQ-32B", "endpoint:some-model"]
+    cast = [models.cast(Source(ref=name), tmp_path / name, online=False, trust=False) for name in names]
+    assert [one.shape for one in cast] == ["published", "published", "published", "guessed: Qwen2.5"]
+    configs = [json.loads((one.folder / "config.json").read_text()) for one in cast]
+    assert configs[1]["vocab_size"] - configs[0]["vocab_size"] == 152_064 - 151_936
+    assert [config["tie_word_embeddings"] for config in configs] == [True, False, False, True]
+    templates = [(one.folder / "chat_template.jinja").read_text() for one in cast]
+    assert ["<think>" in template for template in templates] == [False, False, True, False]
+
+
+def test_a_wrong_column_is_found_the_rest_is_rehearsed_and_the_command_says_what_it_had(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.recipe_file.write_text(RECIPE.replace("./test.jsonl", "./test.jsonl, answer: solution"))
+    kept = world.folder / "kept"
+    with pytest.raises(MicotaError, match="found 1 in a rehearsal of small") as caught:
+        command.carry_out(Console(width=120), str(world.recipe_file), (), kept)
+    assert str(caught.value).count("has no column 'solution'; it has problem, answer") == 1
+    assert "kept/store/making" in str(caught.value)
+    said = capsys.readouterr().out
+    assert "./models/teacher  its own weights  real" in said
+    assert len(list((kept / "store" / "artifacts").glob("train-*"))) == 3  # what needs no test set was tried
+    with pytest.raises(MicotaError, match="is not empty"):
+        command.carry_out(Console(width=120), str(world.recipe_file), (), kept)
+
+
+def test_the_first_rows_of_a_data_set_of_the_hub_are_taken_where_it_answers(tmp_path: Path) -> None:
+    rows = [{"question": f"{i}+1?", "answer": i + 1} for i in range(20)]
+    (tmp_path / "set").mkdir()  # `datasets` reads a folder as it reads the Hub
+    (tmp_path / "set" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = Source(ref=str(tmp_path / "set"))
+    found = data.few(Problems(source=source, problem="question", skip=3, n=100), tmp_path / "few", online=True)
+    assert found.origin == "real" and len(found.rows) == data.ROWS
+    assert found.rows[0] == {"problem": "3+1?", "answer": 4}
+    with pytest.raises(MicotaError, match="has no column 'problem'; it has question, answer"):
+        data.few(Problems(source=source), tmp_path / "few", online=True)
+    offline = data.few(Problems(source=source), tmp_path / "few", online=False)
+    assert offline.origin == "stand-in" and offline.fields["source"].path
+
+
+def test_a_recipe_of_the_paper_is_rehearsed_offline(tmp_path: Path) -> None:
+    made = recipes.load("paper/lora-24gb")
+    done = rehearse(made, tmp_path, Console(quiet=True))
+    assert done.findings == []
+    assert len(done.seconds["train"]) >= 3 and len(done.seconds["search"]) == 1
+    assert {actor.tokenizer for actor in done.actors.values()} == {"stand-in"}
+    assert isinstance(made.named("ta-long"), Train)
+
+
+@LONG
+@pytest.mark.parametrize("name", recipes.shipped())
+def test_every_shipped_recipe_is_rehearsed_in_three_minutes(name: str, tmp_path: Path) -> None:
+    done = rehearse(recipes.load(name), tmp_path, Console(quiet=True))
+    assert done.findings == []
+    assert sum(map(sum, done.seconds.values())) < 180
