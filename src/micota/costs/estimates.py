@@ -9,6 +9,7 @@ from typing import Any
 
 from micota.costs import fitting, flops, measured, memory, serving, shapes, trainings
 from micota.costs.accelerators import Accelerator, find
+from micota.costs.assumptions import BYTES_OF_A_TOKEN
 from micota.costs.fitting import Misfit
 from micota.costs.lengths import Lengths, Texts
 from micota.costs.owed import owed
@@ -20,8 +21,8 @@ from micota.store import Store
 UTILISATION = 0.4
 WITH_ADAPTERS = 0.3
 """Shares of the accelerator's rate that a training is assumed to reach."""
-CHARACTERS = 4
-"""Bytes of a token's text, by which a pool grows."""
+FAR = 4
+"""The longest of texts of which nothing else is known, in means."""
 ROW = 200
 """Bytes of a row beside its text."""
 WIDTHS = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -122,7 +123,7 @@ class Costs:
 
     def _served(self, spec: Spec, asked: Generate, texts: Texts, place: Place) -> Estimate:
         """Answers of a model at a place."""
-        disk = (texts.read + texts.written) * CHARACTERS + texts.number * ROW
+        disk = (texts.read + texts.written) * BYTES_OF_A_TOKEN + texts.number * ROW
         made = Estimate(spec, "new", texts.read, texts.written, disk=disk, basis=texts.basis)
         model = spec.base if isinstance(spec, Search) else asked.model
         shape = shapes.shape(model)
@@ -198,7 +199,8 @@ class Costs:
         work = _ends(lambda n, one: flops.forward(shape, n * one, one), texts.number, texts.prompt + texts.response)
         hours = work / (self.device.flops * serving.COMPUTE) / 3600
         batch, width = self.machine.place(spec).batch, WIDTHS[spec.precision]
-        longest, on_cpu = trainings.longest(spec.data), self.device.is_cpu
+        longest = min(trainings.longest(spec.data), FAR * (texts.prompt + texts.response).high)
+        on_cpu = self.device.is_cpu
         least, misfit = fitting.measuring(shape, width, batch, longest, self.memory, on_cpu)
         basis = (*texts.basis, "generation")
         return replace(made, flops=work, hours=hours, memory=least, basis=basis, misfit=misfit)

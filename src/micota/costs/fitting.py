@@ -10,6 +10,8 @@ from micota.costs import memory
 from micota.costs.memory import RESERVED, Training
 from micota.costs.serving import Serving
 
+PIECE = 1024
+"""Positions of a text whose logits a measurement takes in float32 at a time."""
 MORE = (2, 4, 8, 16, 32, 64, 128)
 
 
@@ -119,8 +121,9 @@ def measuring(
     room = has if on_cpu else has - RESERVED
 
     def needs(rows: int) -> float:
-        passing = width * 2 * (shape.hidden + shape.inner) + (width + 8) * shape.rows
-        return width * shape.parameters + rows * row * passing
+        passing = width * (2 * (shape.hidden + shape.inner) + shape.rows)
+        piece = 12 * min(row, PIECE) * shape.rows  # in float32: logits, their logarithms, a copy between
+        return width * shape.parameters + rows * (row * passing + piece)
 
     if needs(batch) <= room:
         return needs(batch), None

@@ -14,6 +14,9 @@ from micota.stats import mean
 from micota.store import Result
 from micota.task import Task
 
+AT_ONCE = 1024
+"""Positions whose logits are held in float32: those of 16K tokens would take 9 GB, twice."""
+
 
 def run(task: Task) -> Result:
     """Write rows {key, sample, nats, tokens, characters, bytes}; the facts sum them up.
@@ -83,13 +86,19 @@ def _nats(model: Any, batch: list[dict[str, list[int]]]) -> list[float]:
         labels[i, :length] = torch.tensor(one["labels"][:length])
         mask[i, :length] = 1
     ids, labels, mask = (tensor.to(model.device) for tensor in (ids, labels, mask))
-    with torch.inference_mode():
-        logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
     wanted = labels[:, 1:]  # one row for each token: with the vocabulary in the middle it takes five times as long
-    losses = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), wanted.flatten(), ignore_index=-100, reduction="none"
-    )
-    return [float(value) for value in losses.view_as(wanted).double().sum(1)]
+    with torch.inference_mode():
+        logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]
+        losses = [
+            torch.nn.functional.cross_entropy(
+                logits[:, at : at + AT_ONCE].float().flatten(0, 1),
+                wanted[:, at : at + AT_ONCE].flatten(),
+                ignore_index=-100,
+                reduction="none",
+            ).view(len(batch), -1)
+            for at in range(0, wanted.shape[1], AT_ONCE)
+        ]
+    return [float(value) for value in torch.cat(losses, 1).double().sum(1)]
 
 
 def _row(row: Completion, one: dict[str, list[int]], nats: float) -> dict[str, Any]:
