@@ -15,7 +15,7 @@ from micota.checkpoints.compatibility import compare
 from micota.errors import MicotaError
 from micota.rehearsal import Rehearsal, command, data, models, rehearse, templates
 from micota.rehearsal import tokenizer as bytewise
-from micota.specs import Problems, Source, Train
+from micota.specs import Problems, Rows, Source, Train
 
 LONG = pytest.mark.skipif("MICOTA_LONG" not in os.environ, reason="MICOTA_LONG=1 rehearses every shipped recipe")
 
@@ -89,7 +89,8 @@ def test_an_assistant_whose_vocabulary_differs_is_found(world: World, tmp_path: 
 
 
 DELETES = (
-    "{% for m in messages %}{% set text = m['content'].split('</think>')[-1] %}"
+    "{% for m in messages %}{% set text = m['content'] %}"
+    "{% if m['role'] == 'assistant' %}{% set text = text.split('</think>')[-1] %}{% endif %}"
     "{{ '<|im_start|>' + m['role'] + '\n' + text + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
 )
@@ -98,16 +99,29 @@ DELETES = (
 def test_a_template_that_deletes_the_thought_is_found_where_it_is_trained(world: World, tmp_path: Path) -> None:
     worded(tmp_path / "deleting", DELETES)
     done = rehearsed(world, RECIPE.replace("student: ./models/student", "student: ./deleting"))
-    assert done.faults == []
-    (note,) = done.findings
-    assert note.text.startswith("./deleting: its chat template deletes the thought")
+    (note,) = [one.text for one in done.findings if not one.fault]
+    assert note.startswith("./deleting: its chat template deletes the thought")
+    (fault,) = done.faults  # the template opens a thought that this teacher's answers never close
+    assert "train strong" in fault and "the thought is never closed" in fault
     assert look(tmp_path / "deleting", trained=False) == []  # a teacher only writes: no turn of it is rendered
+
+
+def test_training_data_made_elsewhere_is_rehearsed_with_its_first_rows(world: World) -> None:
+    rows = [{"prompt": f"{i}+1", "response": f"{i}+1={i + 1}"} for i in range(50)]
+    world.write("mine.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    done = rehearsed(world, RECIPE.replace("{base: student, data: long-cot}", "{base: student, data: ./mine.jsonl}"))
+    assert done.findings == []
+    assert ("./mine.jsonl", data.ROWS, "real") in [
+        (name, len(few.rows), few.origin) for name, few in done.data.values()
+    ]
+    hub = data.few_rows(Rows(source=Source(ref="some/chats"), messages="messages"), world.folder / "few", online=False)
+    assert hub.origin == "stand-in" and hub.rows[0]["messages"][1]["role"] == "assistant"
 
 
 def test_a_template_that_fails_is_a_fault_and_ends_nothing(world: World, tmp_path: Path) -> None:
     worded(tmp_path / "failing", "{{ bos + messages[0]['content'] }}")
     done = rehearsed(world, RECIPE.replace("student: ./models/student", "student: ./failing"))
-    assert "./failing: its tokenizer or chat template fails: UndefinedError: 'bos' is undefined" in done.faults[0]
+    assert "./failing: its chat template raises an error: 'bos' is undefined" in done.faults[0]
     assert len(done.seconds["train"]) == 1  # the assistant's, which needs no student
 
 

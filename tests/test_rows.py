@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,17 @@ def test_columns_that_contradict_each_other_are_refused(own: World) -> None:
 def test_a_file_of_any_table_format_is_read(own: World, tmp_path: Path) -> None:
     own.write("mine.csv", "prompt,response\n1+1,1+1=2\n")
     assert kinds(own.run("let.mine.rows.source=./mine.csv", only="mine")) == ["rows"]
+
+
+def test_what_was_cut_off_is_owed_again_and_nothing_is_doubled(own: World) -> None:
+    own.run(only="mine")
+    before = {(one.key, one.sample, one.target) for one in learnt(own, "mine")}
+    manifest = own.store.manifest(own.load().named("mine"))
+    assert manifest is not None
+    shutil.rmtree(own.store.root / "artifacts" / manifest.id)  # as if the run had been killed before its end
+    (written,) = own.store.pool_folder(manifest.pools[0]).glob("*.jsonl")
+    written.write_bytes(written.read_bytes()[:-30])
+    assert kinds(own.run(only="mine")) == ["rows"]
+    assert {(one.key, one.sample, one.target) for one in learnt(own, "mine")} == before
+    assert len(own.store.pool(manifest.pools[0])) == 4
+    assert manifest.content == getattr(own.store.manifest(own.load().named("mine")), "content", None)

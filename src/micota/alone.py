@@ -98,22 +98,15 @@ def generate(
     store: StoreDir = STORE,
 ) -> None:
     """Let a model answer problems, and write the answers as rows."""
-    from micota import generation, terminal
-    from micota import machine as machines
-    from micota import recipe as recipes
+    from micota import generation
     from micota.specs import Generate
-    from micota.store import Store
 
     drawn = {"temperature": temperature, "max_tokens": max_tokens}
     sampling = {key: value for key, value in drawn.items() if value is not None}
     part = {"split": split, "n": limit}
-    path = str(generation.write_recipe(out, model, problems, {"n": n, "sampling": sampling}, part, set_ or ()))
-    made = recipes.load(path)
-    made = recipes.resolved(made, path, (), made.targets)
-    made.lock.save()
-    spec, place, console = made.named(generation.NAME), Store(store), terminal.console()
+    path = generation.write_recipe(out, model, problems, {"n": n, "sampling": sampling}, part, set_ or ())
+    spec, place, console = _make(path, generation.NAME, machine, store)
     assert isinstance(spec, Generate)
-    terminal.execute(console, place, machines.load(machine), made, [spec])
     console.print(f"{generation.export(spec, place, out)} answers: {out}", soft_wrap=True, highlight=False)
     if push:
         done = place.manifest(spec)

@@ -21,8 +21,6 @@ from micota.store import Store
 UTILISATION = 0.4
 WITH_ADAPTERS = 0.3
 """Shares of the accelerator's rate that a training is assumed to reach."""
-FAR = 4
-"""The longest of texts of which nothing else is known, in means."""
 ROW = 200
 """Bytes of a row beside its text."""
 WIDTHS = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -198,10 +196,9 @@ class Costs:
             return replace(made, missing=shapes.missing(spec.model))
         work = _ends(lambda n, one: flops.forward(shape, n * one, one), texts.number, texts.prompt + texts.response)
         hours = work / (self.device.flops * serving.COMPUTE) / 3600
-        batch, width = self.machine.place(spec).batch, WIDTHS[spec.precision]
-        longest = min(trainings.longest(spec.data), FAR * (texts.prompt + texts.response).high)
-        on_cpu = self.device.is_cpu
-        least, misfit = fitting.measuring(shape, width, batch, longest, self.memory, on_cpu)
+        place, width, on_cpu = self.machine.place(spec), WIDTHS[spec.precision], self.device.is_cpu
+        longest = min(trainings.longest(spec.data), shape.context or math.inf)
+        least, misfit = fitting.measuring(shape, width, place.batch, longest, self.memory, on_cpu, place.devices)
         basis = (*texts.basis, "generation")
         return replace(made, flops=work, hours=hours, memory=least, basis=basis, misfit=misfit)
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 
 from micota.architectures import Architecture
 from micota.costs import memory
-from micota.costs.memory import RESERVED, Training
+from micota.costs.memory import CPU_TILES, RESERVED, TILE_COLUMNS, TILE_ROWS, Training
 from micota.costs.serving import Serving
 
-PIECE = 1024
-"""Positions of a text whose logits a measurement takes in float32 at a time."""
 MORE = (2, 4, 8, 16, 32, 64, 128)
 
 
@@ -90,21 +88,21 @@ def serving(run: Serving, has: float, kind: str) -> Misfit | None:
     if run.least <= run.room(has):
         return None
     least = run.least
-    for words, other in _served(run):
+    for words, other in _served(run, kind == "search"):  # whose candidates no server takes
         least = min(least, other.least)
         if other.least <= other.room(has):
             return Misfit(run.least, has, f"{kind}: {{{words}}} in the machine profile", other.least)
     return Misfit(run.least, has, None, least)
 
 
-def _served(run: Serving) -> Iterator[tuple[str, Serving]]:
+def _served(run: Serving, alone: bool) -> Iterator[tuple[str, Serving]]:
     place = run.place
     if not run.grows:
         size = place.batch
         while size > 1:
             size //= 2
             yield f"batch: {size}", replace(run, place=place.model_copy(update={"batch": size}))
-    if run.device.is_cpu:
+    if run.device.is_cpu or alone:
         return
     for number in (1, *MORE[:4]):
         if (run.grows and number <= place.tensor_parallel) or run.shape.heads % number:
@@ -115,23 +113,27 @@ def _served(run: Serving) -> Iterator[tuple[str, Serving]]:
 
 
 def measuring(
-    shape: Architecture, width: int, batch: int, row: float, has: float, on_cpu: bool
+    shape: Architecture, width: int, batch: int, row: float, has: float, on_cpu: bool, devices: int = 1
 ) -> tuple[float, Misfit | None]:
-    """Bytes that a measurement of bits per character takes, which holds all logits of a batch, and whether they fit."""
-    room = has if on_cpu else has - RESERVED
+    """Bytes on a device that a measurement of bits per character takes, a piece of the logits at a time; if they fit.
 
-    def needs(rows: int) -> float:
-        passing = width * (2 * (shape.hidden + shape.inner) + shape.rows)
-        piece = 12 * min(row, PIECE) * shape.rows  # in float32: logits, their logarithms, a copy between
-        return width * shape.parameters + rows * (row * passing + piece)
+    Of several devices each holds some of the layers.
+    """
+    room = has if on_cpu else has - RESERVED
+    tile = 4 * CPU_TILES[0] * TILE_COLUMNS * TILE_ROWS
+
+    def needs(rows: int, over: int = devices) -> float:
+        passing = width * 2 * (shape.hidden + shape.inner)
+        return width * shape.parameters / over + rows * row * passing + min(tile, rows * row * shape.rows * 8)
 
     if needs(batch) <= room:
         return needs(batch), None
-    size = batch
-    while size > 1:
-        size //= 2
-        if needs(size) <= room:
-            return needs(batch), Misfit(
-                needs(batch), has, f"bpc: {{batch: {size}}} in the machine profile", needs(size)
-            )
-    return needs(batch), Misfit(needs(batch), has, None, needs(1), "bpc: {batch: 1}" if batch > 1 else "")
+    halves = [batch >> i for i in range(1, batch.bit_length())]
+    more = [number for number in MORE[:4] if number > devices and not on_cpu]
+    lighter = [(f"bpc: {{batch: {size}}}", needs(size)) for size in halves]
+    lighter += [(f"bpc: {{batch: 1, devices: {number}}}", needs(1, number)) for number in more]
+    fits = next(((words, then) for words, then in lighter if then <= room), None)
+    if fits:
+        return needs(batch), Misfit(needs(batch), has, f"{fits[0]} in the machine profile", fits[1])
+    least = min(lighter, key=lambda one: one[1], default=("", needs(batch)))
+    return needs(batch), Misfit(needs(batch), has, None, least[1], least[0])

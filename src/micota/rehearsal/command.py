@@ -38,7 +38,7 @@ def _show(here: Console, done: Rehearsal) -> None:
     had = Table("model", "shape", "tokenizer and template", box=None, pad_edge=False)
     for actor in done.actors.values():
         had.add_row(escape(actor.source.ref), actor.shape, actor.tokenizer)
-    read = Table("problems", "rows", box=None, pad_edge=False)
+    read = Table("data", "rows", box=None, pad_edge=False)
     for name, origin, rows in dict.fromkeys((name, few.origin, len(few.rows)) for name, few in done.data.values()):
         read.add_row(escape(name), f"{rows} {origin}")
     spent = Table("stage", "done", "failed", "seconds", box=None, pad_edge=False)

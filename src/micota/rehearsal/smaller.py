@@ -17,6 +17,7 @@ from micota.specs import (
     Phase,
     Probe,
     Problems,
+    Rows,
     Sampling,
     Source,
     Spec,
@@ -74,7 +75,7 @@ class Smaller:
     def _changes(self, value: Value) -> dict[str, Any]:
         """What is smaller about a spec, or about a group of its fields."""
         match value:
-            case Problems():
+            case Problems() | Rows():
                 return self._data[value.digest].fields
             case Sampling():
                 return {"max_tokens": min(value.max_tokens, NEW_TOKENS)}

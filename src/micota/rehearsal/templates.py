@@ -1,4 +1,4 @@
-"""What a model's tokenizer and chat template do to a thought, tried out on one."""
+"""What a model's tokenizer and chat template do to a thought, tried out on one: what the linter does not look at."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from micota.prompts import THOUGHT, example, opened_thought, render
+from micota.prompts import THOUGHT
 
 THINKING = "Wait, three times four is twelve."
 RESPONSE = f"{THOUGHT[0]}\n{THINKING}\n{THOUGHT[1]}\n\nThe answer is \\boxed{{12}}."
@@ -35,7 +35,6 @@ def look(name: str, folder: Path, trained: bool, trust: bool) -> list[Finding]:
         found.append(Finding(True, what))
     if trained and getattr(tokenizer, "chat_template", None):
         found += _as_a_turn(name, tokenizer)
-        found += _as_a_target(name, tokenizer)
     return found
 
 
@@ -55,13 +54,3 @@ def _as_a_turn(name: str, tokenizer: Any) -> list[Finding]:
         "generation prompt, so its targets keep it; a trainer that renders whole turns would learn no thought"
     )
     return [Finding(False, what)]
-
-
-def _as_a_target(name: str, tokenizer: Any) -> list[Finding]:
-    """Whether a training example begins with the generation prompt and holds the whole response."""
-    ids = example(tokenizer, "3*4?", RESPONSE, None, end=0)["input_ids"][:-1]
-    text, before = tokenizer.decode(ids, clean_up_tokenization_spaces=False), render(tokenizer, "3*4?", None)
-    wanted = RESPONSE.removeprefix(opened_thought(before))
-    if wanted in text:
-        return []
-    return [Finding(True, f"{name}: a training example does not hold the response that it is made of: {text[-200:]!r}")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from micota.pool import find
@@ -13,9 +14,6 @@ from micota.specs import Bpc, systems
 from micota.stats import mean
 from micota.store import Result
 from micota.task import Task
-
-AT_ONCE = 1024
-"""Positions whose logits are held in float32: those of 16K tokens would take 9 GB, twice."""
 
 
 def run(task: Task) -> Result:
@@ -61,8 +59,7 @@ def _measured(task: Task, spec: Bpc, chosen: list[Completion]) -> Iterator[list[
     transformers.utils.logging.disable_progress_bar()
     folder = task.model(spec.model)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, spec.precision))
-    model.to(task.place.device).eval()
+    model = _loaded(task, spec, folder)
     system = next(iter(systems(spec.data)), None)
     made = [(row, example(tokenizer, row.prompt, row.target, system, end=0)) for row in chosen if row.target]
     made.sort(key=lambda pair: (len(pair[1]["input_ids"]), pair[0].key, pair[0].sample))
@@ -70,6 +67,23 @@ def _measured(task: Task, spec: Bpc, chosen: list[Completion]) -> Iterator[list[
         batch = made[start : start + task.place.batch]
         nats = _nats(model, [one for _, one in batch])
         yield [_row(row, one, value) for (row, one), value in zip(batch, nats, strict=True)]
+
+
+def _loaded(task: Task, spec: Bpc, folder: Path) -> Any:
+    """The model, its layers shared out where the place has several devices.
+
+    It gets the head that TRL trains with: of a text of 16K tokens the logits of all would be larger than the weights.
+    """
+    import torch
+    import transformers
+    from trl.trainer.utils import add_fused_lm_head
+
+    several = {"device_map": "auto"} if task.place.devices > 1 else {}
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, spec.precision), **several)
+    if not several:
+        model.to(task.place.device)
+    add_fused_lm_head(model)
+    return model.eval()
 
 
 def _nats(model: Any, batch: list[dict[str, list[int]]]) -> list[float]:
@@ -86,19 +100,9 @@ def _nats(model: Any, batch: list[dict[str, list[int]]]) -> list[float]:
         labels[i, :length] = torch.tensor(one["labels"][:length])
         mask[i, :length] = 1
     ids, labels, mask = (tensor.to(model.device) for tensor in (ids, labels, mask))
-    wanted = labels[:, 1:]  # one row for each token: with the vocabulary in the middle it takes five times as long
-    with torch.inference_mode():
-        logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]
-        losses = [
-            torch.nn.functional.cross_entropy(
-                logits[:, at : at + AT_ONCE].float().flatten(0, 1),
-                wanted[:, at : at + AT_ONCE].flatten(),
-                ignore_index=-100,
-                reduction="none",
-            ).view(len(batch), -1)
-            for at in range(0, wanted.shape[1], AT_ONCE)
-        ]
-    return [float(value) for value in torch.cat(losses, 1).double().sum(1)]
+    with torch.no_grad():
+        found = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, fused_lm_head=True)
+    return [-float(value) for value in found.log_probs.double().sum(1)]
 
 
 def _row(row: Completion, one: dict[str, list[int]], nats: float) -> dict[str, Any]:

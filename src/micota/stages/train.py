@@ -20,7 +20,7 @@ from micota.task import Task
 from micota.tuning.rows import EMPTY, Example, InSteps, Steps, packed, packs_of_a_step, steps
 from micota.tuning.saving import save
 from micota.tuning.settings import adapter, load, settings, world
-from micota.tuning.watching import callback, last_checkpoint
+from micota.tuning.watching import agreed, callback, last_checkpoint, seconds_of_a_step
 
 
 def run(task: Task) -> Result:
@@ -41,14 +41,17 @@ def run(task: Task) -> Result:
     rows: list[Any] = packed(learnt, spec.cutoff) if spec.packing else learnt
     batch = packs_of_a_step(spec.batch, len(rows), len(learnt)) if spec.packing else spec.batch
     of = steps(len(rows), batch, world(), task.place.micro_batch)
-    trainer = _trainer(task, spec, base, tokenizer, of, rows, held_out, steps_at_most(spec, learnt, of))
+    watch = callback(task, spec)
+    trainer = _trainer(task, spec, base, tokenizer, of, rows, held_out, steps_at_most(spec, learnt, of), watch)
     outcome = trainer.train(resume_from_checkpoint=last_checkpoint(task.scratch / "checkpoints"))
-    if task.progress.stop.is_set():
+    if agreed(task.progress.stop.is_set(), trainer.args.device):
         raise Stopped("stopped at a checkpoint")
     measured = _measured(trainer) if held_out else {}
     save(trainer, spec, base, task.out, task.scratch)
     shared = {"rows": len(rows), "rows_of_a_step": batch} if spec.packing else {}
-    return Result(_facts(trainer, outcome, learnt, dropped) | shared | measured)
+    seconds = seconds_of_a_step(watch.ends)
+    pace = {"seconds_of_a_step": round(seconds, 4)} if seconds else {}
+    return Result(_facts(trainer, outcome, learnt, dropped) | shared | measured | pace)
 
 
 def examples_of(
@@ -122,6 +125,7 @@ def _trainer(
     rows: list[Any],
     held_out: list[Example],
     at_most: int | None,
+    watch: Any,
 ) -> Any:
     import datasets
     import transformers
@@ -142,7 +146,7 @@ def _trainer(
         eval_dataset=datasets.Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,
         peft_config=adapter(spec.lora) if spec.lora else None,
-        callbacks=[callback(task, spec, shared_rows=arguments.padding_free)],
+        callbacks=[watch],
     )
     trainer.remove_callback(transformers.PrinterCallback)
     return trainer

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +16,20 @@ from micota.tuning import isolation
 COMPLETE = "complete"  # written into a checkpoint's folder after everything else
 
 
-def callback(task: Task, spec: Train, shared_rows: bool) -> Any:
+def callback(task: Task, spec: Train) -> Any:
     """Reports each step, marks whole checkpoints, and turns a request to stop into a checkpoint and an end."""
     import transformers
 
     class Callback(transformers.TrainerCallback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.ends: list[float] = []  # when the steps of this process ended
+
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-            if shared_rows:
+            if args.padding_free:
                 isolation.check(model, spec.precision, task.place.attention)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.ends.append(time.monotonic())
             loss = next((f"loss {log['loss']:.3f}" for log in reversed(state.log_history) if "loss" in log), "")
             if state.is_world_process_zero:
                 task.progress.report(state.global_step, state.max_steps, "steps", loss)
@@ -44,6 +51,11 @@ def callback(task: Task, spec: Train, shared_rows: bool) -> Any:
                 )
 
     return Callback()
+
+
+def seconds_of_a_step(ends: list[float]) -> float | None:
+    """The median time from the end of a step to the end of the next, which leaves out checkpoints and measurements."""
+    return statistics.median(b - a for a, b in itertools.pairwise(ends)) if len(ends) > 1 else None
 
 
 def agreed(wanted: bool, device: Any) -> bool:
