@@ -5,15 +5,20 @@ The tracker runs under fake tensors, which have shapes and no bytes, with TRL's 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
 from torch.distributed._tools.mem_tracker import MemTracker
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from transformers.initialization import no_init_weights
@@ -143,6 +148,43 @@ def test_peak_memory_is_that_of_torchs_tracker(name: str) -> None:
     assert memory.peak(ours) == pytest.approx(passes, rel=CLOSE)
     assert part == pytest.approx(passes - held, rel=CLOSE)
     assert memory.peak(run) == pytest.approx(all_, rel=CLOSE)
+
+
+@pytest.fixture
+def eight_ranks() -> Iterator[DeviceMesh]:
+    """A group of eight processes of which there is one: its messages go nowhere."""
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=8)
+    yield init_device_mesh("cpu", (8,))
+    dist.destroy_process_group()
+
+
+class ShardTracker(FSDPMemTracker, Tracker):
+    """The same for a sharded model."""
+
+    _update_peak_stats = Tracker._update_peak_stats
+
+
+@pytest.mark.parametrize("shape", [SMALL, LARGE], ids=["1.5B", "14B"])
+def test_peak_memory_of_a_shard_is_that_of_torchs_tracker(shape: Architecture, eight_ranks: DeviceMesh) -> None:
+    """One pass before the first step: under fake tensors the moments of a shard have the size of the whole."""
+    run = Training(shape, 16_384, 16_384, batch=8, devices=8, sharded=True, on_cpu=True)
+    half = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.bfloat16, "output_dtype": torch.bfloat16}
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = fake_model(shape, run)
+        for part in (*model.model.layers, model):
+            fully_shard(part, mesh=eight_ranks, mp_policy=MixedPrecisionPolicy(**half))
+        ids = torch.zeros(1, run.row, dtype=torch.long)
+        tracker = ShardTracker(model)
+        tracker.track_inputs((ids,))
+        asked = {"input_ids": ids, "labels": ids, "attention_mask": {"full_attention": None}}
+        with tracker:
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = model(**asked, fused_lm_head=True).loss
+            loss.backward()
+        real = tracker._peak_mem[torch.device("cpu")]
+    ours = memory.peak(run) - memory.parts(run)["optimizer"]
+    print(f"a shard of {shape.parameters / 1e9:.1f}B: {_gib(real, ours)}")
+    assert ours == pytest.approx(real, rel=CLOSE)
 
 
 def _gib(theirs: float, ours: float) -> str:

@@ -24,7 +24,7 @@ from micota.report.made import labels, name
 from micota.specs import Bpc, Generate, Spec, walk
 from micota.store import Store
 
-FREE = ("problems", "verify", "select", "mix")
+FREE = ("problems", "rows", "verify", "select", "mix")
 """Kinds that take seconds of a CPU: they are counted, not listed."""
 COLOURS = {"done": "green", "partial": "yellow", "new": "cyan", "not needed": "dim"}
 OWNER = re.compile(r"(?<==)[\w.-]+/")

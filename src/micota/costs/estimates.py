@@ -9,6 +9,7 @@ from typing import Any
 
 from micota.costs import fitting, flops, measured, memory, serving, shapes, trainings
 from micota.costs.accelerators import Accelerator, find
+from micota.costs.assumptions import BYTES_OF_A_TOKEN
 from micota.costs.fitting import Misfit
 from micota.costs.lengths import Lengths, Texts
 from micota.costs.owed import owed
@@ -20,8 +21,6 @@ from micota.store import Store
 UTILISATION = 0.4
 WITH_ADAPTERS = 0.3
 """Shares of the accelerator's rate that a training is assumed to reach."""
-CHARACTERS = 4
-"""Bytes of a token's text, by which a pool grows."""
 ROW = 200
 """Bytes of a row beside its text."""
 WIDTHS = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -122,7 +121,7 @@ class Costs:
 
     def _served(self, spec: Spec, asked: Generate, texts: Texts, place: Place) -> Estimate:
         """Answers of a model at a place."""
-        disk = (texts.read + texts.written) * CHARACTERS + texts.number * ROW
+        disk = (texts.read + texts.written) * BYTES_OF_A_TOKEN + texts.number * ROW
         made = Estimate(spec, "new", texts.read, texts.written, disk=disk, basis=texts.basis)
         model = spec.base if isinstance(spec, Search) else asked.model
         shape = shapes.shape(model)

@@ -124,7 +124,10 @@ class Lengths:
         """A user's own rows: as many as the file has lines, of unknown length."""
         done = measured.facts(self._store, spec)
         number = known(done["kept"]) if "kept" in done else _lines(spec.source)
-        return Texts(number or assumptions.UNKNOWN_SET, assumptions.PROMPTS["problems"], assumptions.OWN, ("own",))
+        response = assumptions.OWN
+        if number and spec.source.path and (file := Path(spec.source.path)).is_file():
+            response = assumptions.SHARE_OF_A_ROW * (file.stat().st_size / assumptions.BYTES_OF_A_TOKEN / number.high)
+        return Texts(number or assumptions.UNKNOWN_SET, assumptions.PROMPTS["problems"], response, ("own",))
 
     def _kept(self, spec: Select | Redraw) -> Texts:
         texts = self.answers(spec.completions)

@@ -136,8 +136,8 @@ def _gradients(run: Training) -> float:
 
 def _kept(run: Training) -> float:
     """What the backward pass will read: of each layer its input, or everything; and the final norm's."""
-    shape, width = run.shape, 4 if run.rank is None else _width(run)
-    each = width * shape.hidden * run.tokens if run.checkpointing else _layer(run)
+    shape = run.shape
+    each = _stream(run) * shape.hidden * run.tokens if run.checkpointing else _layer(run)
     return shape.layers * each + 8 * shape.hidden * run.tokens
 
 
@@ -147,7 +147,8 @@ def _layer(run: Training) -> float:
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     repeated = q if run.padded else kv  # with a mask, keys and values are repeated for each head
     width = _width(run)
-    of_hidden = 26 if run.half else 24  # two norms: input, normed, and in half precision a copy for each matrix
+    # Two norms: their input, it in float32, the normed one, and what the matrices read, which autocast copies for each.
+    of_hidden = 24 if not run.half else 26 if _stream(run) == 4 else 20
     token = of_hidden * shape.hidden + width * (4 * shape.inner + 2 * q + 2 * repeated) + 4 * shape.heads
     mask = width * run.row if run.padded else 0
     return run.tokens * (token + mask)
@@ -156,6 +157,11 @@ def _layer(run: Training) -> float:
 def _tile(run: Training, copies: int) -> float:
     tile = min(run.tokens, TILE_ROWS) * min(run.shape.rows, TILE_COLUMNS)
     return tile * (_width(run) + (4 * copies if run.on_cpu else 0))
+
+
+def _stream(run: Training) -> int:
+    """Bytes of an entry of what layers hand on: sharding and frozen weights hold the model itself in half precision."""
+    return _width(run) if run.sharded or run.rank is not None else 4
 
 
 def _width(run: Training) -> int:
