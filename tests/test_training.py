@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,15 +70,19 @@ def test_mistakes_end_with_a_message(folder: Path) -> None:
 
 
 def test_the_system_message_is_one_for_rows_and_training(folder: Path) -> None:
+    shutil.copytree(folder / "models" / "student", folder / "told")
+    template = (folder / "told" / "chat_template.jinja").read_text()
+    told = "{% if message['role'] == 'system' %}{{ message['content'] }}{% elif message['role'] == 'user' %}"
+    (folder / "told" / "chat_template.jinja").write_text(template.replace("{% if message['role'] == 'user' %}", told))
     turns = [
-        {"role": "system", "content": "Be."},
+        {"role": "system", "content": "7+7"},
         {"role": "user", "content": "1"},
         {"role": "assistant", "content": "2"},
     ]
     (folder / "chats.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
-    micota("train", "./models/student", "chats.jsonl", "--out", "made", "--system", "Be.", *SETS)
+    micota("train", "./told", "chats.jsonl", "--out", "made", "--system", "7+7", *SETS)
     card = (folder / "made" / "README.md").read_text()
-    assert "which every request needs:\n\n```text\nBe.\n```" in card and '{"role": "system", "content": "Be."}' in card
+    assert "which every request needs:\n\n```text\n7+7\n```" in card and '{"role": "system", "content": "7+7"}' in card
 
 
 def test_distilled_answers_are_data_that_a_training_reads(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
