@@ -15,12 +15,12 @@ import yaml
 from conftest import LAB, Quiet, World, kinds
 from test_generation import Hub, hub  # noqa: F401  (a fixture)
 
-from micota import export as exports
 from micota import prompts
-from micota.card import code
 from micota.engines import open_engine
 from micota.errors import MicotaError
 from micota.execution import Run
+from micota.exporting import folder as exports
+from micota.exporting.card import code
 from micota.machine import Place
 from micota.records import Request
 from micota.specs import Generate, Train

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from conftest import LAB, World, kinds
 
-from micota import activity, cli, holdings, housekeeping
-from micota.housekeeping import Removal
+from micota import cli
+from micota.keeping import activity, holdings, removal
+from micota.keeping.removal import Removal
 from micota.store import Store, write_whole
 from micota.task import Progress
 
 
 def removable(world: World, *sets: str, hours: float = 0, **options: bool) -> list[Removal]:
-    return housekeeping.removable(world.fresh(), [world.load(*LAB, *sets)], hours=hours, **options)
+    return removal.removable(world.fresh(), [world.load(*LAB, *sets)], hours=hours, **options)
 
 
 def names(found: list[Removal]) -> set[str]:
@@ -32,7 +33,7 @@ def test_intermediate_models_of_a_finished_recipe_go_and_nothing_is_made_again(m
     contents = {one.id: one.content for one in made.store.all()}
     found = removable(made)
     assert names(found) == {"small/ta-long", "small/ta-mid"}  # the arms and what was made elsewhere stay
-    assert all(housekeeping.remove(made.store, one) for one in found)
+    assert all(removal.remove(made.store, one) for one in found)
     assert not made.store.whole(made.fresh().find("small/ta-mid"))
     assert removable(made) == []
     assert made.run(*LAB).executed == []
@@ -45,14 +46,14 @@ def test_a_removal_that_was_killed_is_ended_the_next_time(made: World) -> None:
     states = {one.manifest.id: one.state for one in holdings.artifacts(made.fresh())}
     assert states[files.parent.name] == "partial"
     assert "small/ta-long" in names(found := removable(made))
-    assert all(housekeeping.remove(made.store, one) for one in found)
+    assert all(removal.remove(made.store, one) for one in found)
     assert not holdings.gone(files).exists() and removable(made) == []
 
 
 def test_what_newly_needs_a_light_model_makes_it_again_with_the_same_content(made: World) -> None:
     before = made.store.find("small/ta-mid").content
     for one in removable(made):
-        housekeeping.remove(made.store, one)
+        removal.remove(made.store, one)
     made.problems("train.jsonl", range(9))
     outcome = made.run(*LAB, only="mid-cot")
     assert kinds(outcome).count("merge") == 1 and made.store.find("small/ta-mid").content == before
@@ -79,39 +80,39 @@ def test_what_a_running_stage_reads_stays(made: World) -> None:
     assert made.store.claims.take(claim)
     assert names(removable(made)) == {"small/ta-mid"}
     (removal,) = (one for one in found if one.id == long.id)
-    assert not housekeeping.remove(made.store, removal)  # it was found before the stage began
+    assert not removal.remove(made.store, removal)  # it was found before the stage began
     assert made.store.whole(long)
-    assert not any(one.what == "work" for one in housekeeping.removable(made.fresh(), [], hours=0))
+    assert not any(one.what == "work" for one in removal.removable(made.fresh(), [], hours=0))
     made.store.claims.release(claim)
-    assert [one.id for one in housekeeping.removable(made.fresh(), [], hours=0)] == [work.name]
-    assert housekeeping.removable(made.fresh(), [], hours=24) == []
+    assert [one.id for one in removal.removable(made.fresh(), [], hours=0)] == [work.name]
+    assert removal.removable(made.fresh(), [], hours=24) == []
 
 
 def test_models_that_no_name_leads_to_go_without_a_recipe_but_not_during_a_run(made: World) -> None:
     for link in (made.store.root / "names" / "small").glob("ta-*"):
         link.unlink()
-    found = housekeeping.removable(made.fresh(), [], hours=0)
+    found = removal.removable(made.fresh(), [], hours=0)
     assert sorted(one.id.partition("-")[0] for one in found) == ["merge", "train"]
-    assert housekeeping.removable(made.fresh(), [], hours=1) == []
+    assert removal.removable(made.fresh(), [], hours=1) == []
     write_whole(made.store.root / "making" / f"bpc-{'2' * 16}" / "task.json", {})
     assert made.store.claims.take(made.store.claim(f"bpc-{'2' * 16}"))
-    assert housekeeping.removable(made.fresh(), [], hours=0) == []
+    assert removal.removable(made.fresh(), [], hours=0) == []
 
 
 def test_pools_stay_unless_they_are_named_and_nobody_refers_to_them(made: World) -> None:
     pools = {path.name for path in (made.store.root / "pools").iterdir()}
-    assert housekeeping.removable(made.fresh(), [], hours=0, unused_pools=True) == []
+    assert removal.removable(made.fresh(), [], hours=0, unused_pools=True) == []
     stray = made.store.root / "pools" / "stray"
     stray.mkdir()
     (stray / "a.jsonl").write_text(
         '{"key":"ab","sample":0,"text":"\\"completion_tokens\\":9,","completion_tokens":3,"engine":"x"}\n'
     )
-    assert housekeeping.removable(made.fresh(), [], hours=0) == []
-    (found,) = housekeeping.removable(made.fresh(), [], hours=0, unused_pools=True)
+    assert removal.removable(made.fresh(), [], hours=0) == []
+    (found,) = removal.removable(made.fresh(), [], hours=0, unused_pools=True)
     assert (found.what, found.id) == ("pool", "stray")
     pooled = {one.id: one for one in holdings.pools(made.fresh())}
     assert (pooled["stray"].rows, pooled["stray"].tokens, pooled["stray"].used) == (1, 3, False)
-    assert housekeeping.remove(made.store, found)
+    assert removal.remove(made.store, found)
     assert {path.name for path in (made.store.root / "pools").iterdir()} == pools
 
 

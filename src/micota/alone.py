@@ -165,8 +165,8 @@ def _beside(out: Path) -> Path:
 
 def _export(path: Path, name: str, machine: str, store: Path, out: Path) -> None:
     """Make one name of a recipe and export it, unless that is there already."""
-    from micota import export as exports
-    from micota.keeping import bar
+    from micota.exporting import folder as exports
+    from micota.keeping.commands import bar
 
     spec, place, console = _make(path, name, machine, store, out)
     done = place.manifest(spec)

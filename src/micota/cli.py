@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from micota import alone, keeping, terminal
+from micota import alone, terminal
 from micota.alone import STORE, MachineName, RecipeName, StoreDir
+from micota.keeping import commands
 
 app = typer.Typer(
     help="Distil long chain-of-thought reasoning into small language models, at the length they can learn.",
@@ -20,7 +21,7 @@ app = typer.Typer(
 lab = typer.Typer(help="The lab: real models, small enough for a laptop.", no_args_is_help=True)
 app.add_typer(lab, name="lab")
 app.add_typer(alone.app)
-app.add_typer(keeping.app)
+app.add_typer(commands.app)
 
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a value: --set let.ta-long.train.lr=2e-5")]
 Only = Annotated[str | None, typer.Option(help="One name of the recipe, with what it needs.")]

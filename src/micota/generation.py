@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from micota import hub, yaml_tree
+from micota import yaml_tree
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError
+from micota.exporting import hub
 from micota.loops import loops
 from micota.records import read_rows
 from micota.sources import is_literal

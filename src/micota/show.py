@@ -11,11 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from micota.activity import Activity
 from micota.errors import MicotaError
 from micota.grade import golds_that_fail
-from micota.holdings import Held, Pooled, Work
-from micota.housekeeping import Removal
+from micota.keeping.activity import Activity
+from micota.keeping.holdings import Held, Pooled, Work
+from micota.keeping.removal import Removal
 from micota.lint import Finding, errors
 from micota.plan import State
 from micota.report import page, tables

@@ -14,7 +14,7 @@ from typing import Any
 
 from micota import yaml_tree
 from micota.errors import MicotaError
-from micota.export import RECORD
+from micota.exporting.folder import RECORD
 from micota.generation import problem_set, word, write_beside
 from micota.specs import Spec
 from micota.store import Manifest, Store, artifact_id

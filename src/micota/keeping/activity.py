@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from micota.holdings import Work, read_json, works
+from micota.keeping.holdings import Work, read_json, works
 from micota.store import Store
 
 

@@ -17,13 +17,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import micota
-from micota import card, prompts
+from micota import prompts
 from micota.checkpoints.companions import CONFIG, GENERATION
 from micota.checkpoints.compatibility import read_json
 from micota.checkpoints.safetensor_files import DTYPES, Checkpoint
 from micota.checkpoints.shards import write_json
 from micota.errors import MicotaError
-from micota.lineage import DATA, MODELS
+from micota.exporting import card
+from micota.exporting.lineage import DATA, MODELS
 from micota.pool import find
 from micota.recipe import SHIPPED
 from micota.records import read_rows

@@ -39,9 +39,10 @@ def export(
     store: StoreDir = STORE,
 ) -> None:
     """Write a model as a folder that serves, or training data as rows, with a card that tells where it comes from."""
-    from micota import export as exports
-    from micota import hub, terminal
-    from micota.lineage import DATA
+    from micota import terminal
+    from micota.exporting import folder as exports
+    from micota.exporting import hub
+    from micota.exporting.lineage import DATA
 
     place, console = _there(store), terminal.console()
     manifest = place.find(name)
@@ -56,7 +57,8 @@ def export(
 @app.command()
 def du(store: StoreDir = STORE) -> None:
     """Show what a store holds and how large it is: artifacts, completions, unfinished work."""
-    from micota import holdings, terminal
+    from micota import terminal
+    from micota.keeping import holdings
     from micota.show import holdings as shown
 
     place = _there(store)
@@ -76,18 +78,19 @@ def gc(
     store: StoreDir = STORE,
 ) -> None:
     """Show what can go from a store, and with --yes remove it: what is done stays done, and is made again if needed."""
-    from micota import housekeeping, terminal
     from micota import recipe as loading
+    from micota import terminal
+    from micota.keeping import removal
     from micota.show import removals
 
     place, console = _there(store), terminal.console()
     made = [loading.load(name, set_ or ()) for name in recipes or ()]
-    found = housekeeping.removable(place, made, hours=hours, everything=everything, unused_pools=pools)
+    found = removal.removable(place, made, hours=hours, everything=everything, unused_pools=pools)
     removals(console, found)
     if found and not yes:
         console.print("nothing was removed: add --yes")
     elif found:
-        gone = [one for one in found if housekeeping.remove(place, one)]
+        gone = [one for one in found if removal.remove(place, one)]
         console.print(f"{len(gone)} removed, {len(found) - len(gone)} kept because somebody uses them", highlight=False)
 
 
@@ -95,7 +98,7 @@ def gc(
 def status(store: StoreDir = STORE) -> None:
     """Show what is being made in a store now, how far it is, and what was left unfinished."""
     from micota import terminal
-    from micota.activity import activities
+    from micota.keeping.activity import activities
     from micota.show import activities as shown
 
     shown(terminal.console(), *activities(_there(store)))

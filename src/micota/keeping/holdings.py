@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from micota.claims import holder
-from micota.lineage import labels
+from micota.exporting.lineage import labels
 from micota.store import ID, Manifest, Store
 
 TOKENS = re.compile(rb'"completion_tokens":(\d+),')  # a quote inside a text is escaped, so no text has this

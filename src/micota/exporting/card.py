@@ -10,7 +10,7 @@ import json
 import math
 from typing import Any
 
-from micota.lineage import (
+from micota.exporting.lineage import (
     MODELS,
     Evaluated,
     ancestors,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from micota.claims import holder, locked
-from micota.holdings import Held, Pooled, Work, age, artifacts, gone, pools, read_json, size_of, works
-from micota.lineage import MODELS
+from micota.exporting.lineage import MODELS
+from micota.keeping.holdings import Held, Pooled, Work, age, artifacts, gone, pools, read_json, size_of, works
 from micota.recipe import Recipe
 from micota.specs import Generate, Source, Spec, walk
 from micota.stages import generate

@@ -1,0 +1,1 @@
+"""What a store holds, what runs in it, and what can go."""
