@@ -79,8 +79,8 @@ def test_what_a_running_stage_reads_stays(made: World) -> None:
     claim = made.store.claim(work.name)
     assert made.store.claims.take(claim)
     assert names(removable(made)) == {"small/ta-mid"}
-    (removal,) = (one for one in found if one.id == long.id)
-    assert not removal.remove(made.store, removal)  # it was found before the stage began
+    (one,) = (one for one in found if one.id == long.id)
+    assert not removal.remove(made.store, one)  # it was found before the stage began
     assert made.store.whole(long)
     assert not any(one.what == "work" for one in removal.removable(made.fresh(), [], hours=0))
     made.store.claims.release(claim)
