@@ -12,7 +12,7 @@ from __future__ import annotations
 from micota.lint.agreement import agree
 from micota.lint.examples import Example
 from micota.lint.finding import Finding, errors, raise_first
-from micota.lint.looks import before_training, look, look_at_batch, look_at_examples
+from micota.lint.looks import before_sharing_rows, before_training, look, look_at_batch, look_at_examples
 from micota.lint.subject import Subject, Use, of, read
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Subject",
     "Use",
     "agree",
+    "before_sharing_rows",
     "before_training",
     "errors",
     "look",

@@ -96,14 +96,25 @@ def before_training(task: Task, tokenizer: Any, base: Path, rows: Sequence[Mappi
     """Look at the model and at the examples that it is about to learn. Raises MicotaError; warnings go to the log."""
     spec = task.spec
     assert isinstance(spec, Train)
-    name = spec.base.ref if isinstance(spec.base, Source) else f"{spec.base.kind} {spec.base.digest}"
-    subject = beside(name, tokenizer, base)
+    subject = _trained(spec, tokenizer, base)
     use = Use("training", Prompt(system=spec.system), cutoff=spec.cutoff)
     found = [*look(subject, [use]), *examples.check(subject, rows, spec.system, spec.cutoff)]
     raise_first(found)
     if found and os.environ.get("RANK", "0") == "0":
         with open(task.work / "log.txt", "a", encoding="utf-8") as log:
             log.writelines(f"{one}\n" for one in once(found))
+
+
+def before_sharing_rows(task: Task, tokenizer: Any, base: Path, batch: Mapping[str, Any]) -> None:
+    """Look at a batch, as the trainer's collator makes it, whose examples share a row. Raises MicotaError."""
+    spec = task.spec
+    assert isinstance(spec, Train)
+    raise_first(look_at_batch(_trained(spec, tokenizer, base), batch, system=spec.system))
+
+
+def _trained(spec: Train, tokenizer: Any, base: Path) -> Subject:
+    name = spec.base.ref if isinstance(spec.base, Source) else f"{spec.base.kind} {spec.base.digest}"
+    return beside(name, tokenizer, base)
 
 
 def _system(uses: Sequence[Use]) -> str | None:

@@ -10,7 +10,7 @@ import random
 from typing import Any
 
 from micota.errors import MicotaError, Stopped
-from micota.lint import before_training
+from micota.lint import before_sharing_rows, before_training
 from micota.pool import find
 from micota.prompts import end_id, eos_ids, example
 from micota.records import read_rows
@@ -43,6 +43,8 @@ def run(task: Task) -> Result:
     of = steps(len(rows), batch, world(), task.place.micro_batch)
     watch = callback(task, spec)
     trainer = _trainer(task, spec, base, tokenizer, of, rows, held_out, steps_at_most(spec, learnt, of), watch)
+    if trainer.args.padding_free:
+        before_sharing_rows(task, tokenizer, base, trainer.data_collator(rows[: of.micro]))
     outcome = trainer.train(resume_from_checkpoint=last_checkpoint(task.scratch / "checkpoints"))
     if agreed(task.progress.stop.is_set(), trainer.args.device):
         raise Stopped("stopped at a checkpoint")
