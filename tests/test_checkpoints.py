@@ -153,7 +153,7 @@ def test_every_method_is_the_same_after_a_kill(tmp_path: Path, settings: Setting
     labels = [f"model{i}" for i in range(len(settings.weights))]
 
     def stop(done: int, total: int) -> None:
-        if len(list((tmp_path / "out").glob("*.safetensors"))) == 3:
+        if len(list((tmp_path / "out").glob("*.safetensors"))) >= 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -172,7 +172,7 @@ from micota.checkpoints import merge_folders
 from micota.merging import Settings
 folder, mode = Path(sys.argv[1]), sys.argv[2]
 def progress(done, total):
-    if mode == "kill" and len(list((folder / "out").glob("*.safetensors"))) == 3:
+    if mode == "kill" and len(list((folder / "out").glob("*.safetensors"))) >= 3:
         os.kill(os.getpid(), signal.SIGKILL)
 if mode == "full":
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
@@ -189,8 +189,8 @@ def test_a_killed_merge_goes_on_at_its_shard(tmp_path: Path, base: Path, tuned: 
     assert run(tmp_path, "kill").returncode == -signal.SIGKILL
     out = tmp_path / "out"
     finished = {file: file.stat().st_mtime_ns for file in out.glob("*.safetensors")}
-    assert len(finished) == 3 and not (out / "config.json").exists() and not (out / INDEX).exists()
-    (out / f"{sorted(finished)[0].name.replace('00001', '00004', 1)}.partial").write_bytes(b"half a shard")
+    assert len(finished) in (3, 4) and not (out / "config.json").exists() and not (out / INDEX).exists()
+    (out / f"{sorted(finished)[0].name.replace('00001', '00008', 1)}.partial").write_bytes(b"half a shard")
     facts = merge_folders(out, base, [tuned], ["tuned"], DARE, shard_bytes=8_000)
     assert {file: file.stat().st_mtime_ns for file in finished} == finished
     again = merge_folders(tmp_path / "at-once", base, [tuned], ["tuned"], DARE, shard_bytes=8_000)

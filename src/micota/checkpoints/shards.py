@@ -75,11 +75,14 @@ class Writer:
         """Write one shard: `fill(put)` hands its tensors' elements to `put(entry, start, elements)`, in any order and
         from any thread. The shard is on the disk, and to be seen, when what is returned is closed.
         """
+        import torch
+
         places = {entry.name: start for entry, start in shard.places()}
 
         def put(entry: Entry, start: int, elements: torch.Tensor) -> None:
             try:
-                stream.write(_bytes(entry, elements), places[entry.name] + start * entry.itemsize)
+                assert elements.dtype == getattr(torch, DTYPES[entry.dtype][0]), entry.name
+                stream.write(raw(elements), places[entry.name] + start * entry.itemsize)
             except OSError as error:
                 raise _failed(shard, f"writing failed at tensor {entry.name}", error) from error
 
@@ -113,17 +116,12 @@ class Written:
     def __init__(self, shard: Shard, stream: _Stream) -> None:
         self._shard, self._stream = shard, stream
 
-    def close(self, before_rename: Callable[[str], None] = lambda checksum: None, checksum: bool = False) -> None:
-        """Wait until the shard is on the disk, and rename it. `before_rename` is called just before that, with its
-        SHA-256 if a checksum is wanted ("" if not); the bytes are hashed while the disk is busy.
-        """
+    def close(self, before_rename: Callable[[], None] = lambda: None) -> None:
+        """Wait until the shard is on the disk, and rename it; `before_rename` is called just before that."""
         file = self._shard.file
         try:
-            with ThreadPoolExecutor(1) as hasher:
-                hashed = hasher.submit(sha256, partial(file)) if checksum else None
-                self._stream.settle()
-                found = hashed.result() if hashed else ""
-            before_rename(found)
+            self._stream.settle()
+            before_rename()
             os.replace(partial(file), file)
         except OSError as error:
             raise _failed(self._shard, "cannot write weights", error) from error
@@ -194,10 +192,10 @@ class _Stream:
         os.fsync(self._descriptor)
 
 
-def _bytes(entry: Entry, elements: torch.Tensor) -> memoryview:
+def raw(elements: torch.Tensor) -> memoryview:
+    """The bytes of a flat tensor, as they stand in a file."""
     import torch
 
-    assert elements.dtype == getattr(torch, DTYPES[entry.dtype][0]), entry.name
     return memoryview(elements.contiguous().view(torch.uint8).numpy().data)
 
 
