@@ -121,7 +121,7 @@ class Rescales:
             if kept is None:
                 sums.append((1.0, 1.0))
             elif self._settings.rescale == "l1":
-                sizes = torch.abs(vector, out=own("sizes", len(vector), vector.dtype))
+                sizes = torch.abs(vector, out=own("sizes", vector.numel(), vector.dtype))
                 whole = float(sizes.sum())
                 sizes.mul_(fp32("kept", torch.from_numpy(kept.view(np.uint8))))  # by a bool takes eight times as long
                 sums.append((whole, float(sizes.sum())))

@@ -74,7 +74,7 @@ class TensorMerge:
 
         if not self._mergeable(inputs):
             return inputs[0].clone(), Tally()
-        merged = torch.empty(len(inputs[0]), dtype=self.dtype) if into is None else into
+        merged = torch.empty(inputs[0].numel(), dtype=self.dtype) if into is None else into
         if self._is_lean(inputs):
             seen, whole = self._lean(block, inputs[0], inputs[1], merged)
             if not whole:
@@ -103,7 +103,9 @@ class TensorMerge:
         import numpy as np
         import torch
 
-        vector = torch.sub(model, base, out=own("vector", len(base), base.dtype))  # exact between neighbouring numbers
+        vector = torch.sub(
+            model, base, out=own("vector", base.numel(), base.dtype)
+        )  # exact between neighbouring numbers
         square = _square(vector)
         seen = Tally(base.numel(), [base.numel()], [[square]])
         kept = keep(self._learnt, self.settings, self.labels, self.name, 0, block, _float(vector, self.settings))
@@ -112,7 +114,7 @@ class TensorMerge:
         if kept is not None:
             seen.kept[0] = int(np.count_nonzero(kept))
             mask = (
-                own("mask", len(base), torch.int16).copy_(torch.from_numpy(kept.view(np.int8))).neg_()
+                own("mask", base.numel(), torch.int16).copy_(torch.from_numpy(kept.view(np.int8))).neg_()
             )  # 0, or all bits
             bits, origin = merged.view(torch.int16), base.view(torch.int16)
             bits.bitwise_xor_(origin).bitwise_and_(mask).bitwise_xor_(origin)
@@ -218,7 +220,7 @@ def _square(vector: torch.Tensor) -> float:
     """Its inner product with itself; NaN or infinity in it comes out as NaN or infinity."""
     import torch
 
-    rows = len(vector) // ROW
+    rows = vector.numel() // ROW
     norms = torch.linalg.vector_norm(vector[: rows * ROW].view(rows, ROW), dim=1, dtype=torch.float32).tolist()
     norms.append(float(torch.linalg.vector_norm(vector[rows * ROW :], dtype=torch.float32)))
     return float(sum(norm * norm for norm in norms))
