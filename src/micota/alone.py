@@ -30,8 +30,7 @@ def merge(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from micota.merge import merge_config
-    from micota.show import merged
+    from micota.merge import merge_config, merged
 
     console = Console()
     columns = (TextColumn("merging"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from micota.merging.masks import mask_block
-from micota.merging.memory import fp32, own
+from micota.merging.memory import fp32
 from micota.merging.settings import Settings
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Rescales:
         self._sums: list[list[tuple[float, float]]] = []
 
     def see(self, block: int, vectors: Vectors) -> list[tuple[float, float]]:
-        """For each model what was there and what is kept: a count of entries, or a sum of magnitudes."""
+        """For each model what was there and what is kept, a count or a sum of magnitudes; overwrites the vectors."""
         import numpy as np
         import torch
 
@@ -121,7 +121,7 @@ class Rescales:
             if kept is None:
                 sums.append((1.0, 1.0))
             elif self._settings.rescale == "l1":
-                sizes = torch.abs(vector, out=own("sizes", vector.numel(), vector.dtype))
+                sizes = vector.abs_()
                 whole = float(sizes.sum())
                 sizes.mul_(fp32("kept", torch.from_numpy(kept.view(np.uint8))))  # by a bool takes eight times as long
                 sums.append((whole, float(sizes.sum())))
