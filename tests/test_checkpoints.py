@@ -19,8 +19,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qw
 from micota.checkpoints import Checkpoint, Writer, compare, merge_folders
 from micota.checkpoints.safetensor_files import INDEX, SINGLE
 from micota.checkpoints.shards import Put
+from micota.checkpoints.streaming import merge_entries
 from micota.errors import MicotaError
 from micota.merging import Settings, merge_tensor
+from micota.merging.masks import BLOCK
 
 SIZES: dict[str, Any] = {
     "vocab_size": 128,
@@ -409,3 +411,20 @@ def test_the_writer_writes_what_safetensors_reads(tmp_path: Path) -> None:
 
     writer.write(shard, fill).close()
     assert shard.is_finished() and same(load_file(shard.file), tensors)
+
+
+def test_blocks_are_seen_in_the_order_of_the_file(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    made = {
+        "ids": torch.randint(0, 256, (9 * BLOCK + 5,), generator=generator, dtype=torch.uint8),
+        "w": torch.randn(9 * BLOCK + 5, generator=generator).bfloat16(),
+    }
+    save_file(made, tmp_path / SINGLE)
+    checkpoint, seen = Checkpoint(tmp_path), list[torch.Tensor]()
+    half = dict.fromkeys(made, Settings("dare_linear", (0.5,), density=0.7))
+    entries = [checkpoint[name] for name in made]
+    merge_entries(
+        entries, [checkpoint] * 2, ["m"], half, 3, lambda *_: None, lambda merged: seen.append(merged.clone())
+    )
+    for name, blocks in (("ids", seen[:10]), ("w", seen[10:])):
+        assert torch.equal(torch.cat(blocks), made[name])

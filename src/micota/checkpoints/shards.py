@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import torch
 
 Put = Callable[[Entry, int, "torch.Tensor"], None]
-"""Takes elements of a tensor, from a position on, flat; may be called by several threads, in any order."""
+"""Takes elements of a tensor, from a position on, flat, and keeps none of their memory; may be called by several
+threads, in any order."""
 SHARD_BYTES = 2**30
 """Default size of a shard: what a killed merge can lose."""
 

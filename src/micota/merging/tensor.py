@@ -103,9 +103,8 @@ class TensorMerge:
         import numpy as np
         import torch
 
-        vector = torch.sub(
-            model, base, out=own("vector", base.numel(), base.dtype)
-        )  # exact between neighbouring numbers
+        vector = own("vector", base.numel(), base.dtype)
+        torch.sub(model, base, out=vector)  # of neighbouring bf16 numbers the difference is exact
         square = _square(vector)
         seen = Tally(base.numel(), [base.numel()], [[square]])
         kept = keep(self._learnt, self.settings, self.labels, self.name, 0, block, _float(vector, self.settings))
@@ -113,9 +112,8 @@ class TensorMerge:
         torch.lerp(base, model, factor, out=merged)
         if kept is not None:
             seen.kept[0] = int(np.count_nonzero(kept))
-            mask = (
-                own("mask", base.numel(), torch.int16).copy_(torch.from_numpy(kept.view(np.int8))).neg_()
-            )  # 0, or all bits
+            mask = own("mask", base.numel(), torch.int16)
+            mask.copy_(torch.from_numpy(kept.view(np.int8))).neg_()  # 0, or all bits
             bits, origin = merged.view(torch.int16), base.view(torch.int16)
             bits.bitwise_xor_(origin).bitwise_and_(mask).bitwise_xor_(origin)
         small = math.sqrt(square) * (1 + abs(factor)) < SMALL
