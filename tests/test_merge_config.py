@@ -65,6 +65,14 @@ def test_the_record_has_seed_configuration_and_checksums(folder: Path) -> None:
     assert everything(folder / "out") == before
 
 
+def test_checksums_are_those_of_the_files_whatever_the_threads_and_shards(folder: Path) -> None:
+    merge_config(folder / "config.yml", folder / "out", threads=3, shard_bytes=8_000)
+    files = json.loads((folder / "out" / "merge.json").read_text())["files"]
+    assert sum(name.endswith(".safetensors") for name in files) > 3
+    for name, known in files.items():
+        assert known["sha256"] == hashlib.sha256((folder / "out" / name).read_bytes()).hexdigest()
+
+
 def test_out_dtype_wins_and_arithmetic_is_fp32(folder: Path) -> None:
     text = DARE.replace("dtype: bfloat16", "dtype: bfloat16\nout_dtype: float32")
     (folder / "config.yml").write_text(text)

@@ -243,8 +243,9 @@ def test_a_tensor_of_which_nothing_is_kept_is_the_base() -> None:
 @pytest.mark.parametrize("where", ["base", "tuned"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
-def test_a_sick_input_is_named(where: str, value: float, weight: float) -> None:
-    base, (model,) = pair(5000, torch.float32)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_sick_input_is_named(where: str, value: float, weight: float, dtype: torch.dtype) -> None:
+    base, (model,) = pair(5000, dtype)
     (base if where == "base" else model)[4321] = value
     with pytest.raises(MicotaError, match=r"model\.norm\.weight holds NaN or infinity") as caught:
         merge_tensor("model.norm.weight", base, [model], ["tuned"], Settings("task_arithmetic", (weight,)))
@@ -257,6 +258,10 @@ def test_overflow_is_named() -> None:
     base, model = torch.tensor([1.0]).half(), torch.tensor([6e4]).half()
     with pytest.raises(MicotaError, match=r"tensor w overflows"):
         merge_tensor("w", base, [model], ["m"], Settings("task_arithmetic", (2.0,)))
+    base, model = torch.tensor([3e38, 1.0]).bfloat16(), torch.tensor([3e38, 3.0]).bfloat16()
+    with pytest.raises(MicotaError, match=r"tensor w overflows"):
+        merge_tensor("w", base, [model], ["m"], Settings("task_arithmetic", (3e38,)))
+    assert merge_tensor("w", base, [model], ["m"], Settings("task_arithmetic", (2.0,)))[1] == 5
 
 
 def test_what_is_not_a_number_to_merge_is_copied_or_refused() -> None:

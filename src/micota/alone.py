@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,12 +41,12 @@ def merge(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from micota.merge import merge_config
-    from micota.show import merged
+    from micota.merge import merge_config, merged
 
     console = Console()
     columns = (TextColumn("merging"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    hidden = not console.is_terminal
+    with _uncollected(), Progress(*columns, console=console, transient=True, disable=hidden) as bars:
         row = bars.add_task("merging", total=None)
         facts = merge_config(
             config,
@@ -55,6 +58,17 @@ def merge(
         )
     merged(console, facts)
     console.print(f"merged model: {out}", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Nothing is looked through for garbage inside: importing torch makes a million objects, and they all stay."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -43,6 +44,8 @@ def main() -> None:
     except Stopped as error:
         print(error, file=sys.stderr)
         sys.exit(143)
+    finally:
+        gc.freeze()  # else the interpreter looks through torch's million objects once more before it ends: 0.5 s
 
 
 @app.command()

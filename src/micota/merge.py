@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from micota import sources, yaml_tree
+from micota import yaml_tree
 from micota.checkpoints import RECORD, merge_folders
 from micota.checkpoints.compatibility import read_json
 from micota.checkpoints.shards import SHARD_BYTES, sha256, write_json
 from micota.errors import MicotaError
 from micota.merging.mergekit import Config, read
-from micota.specs import Source
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def merge_config(
@@ -56,6 +58,29 @@ def merge_config(
     return facts
 
 
+def merged(console: Console, facts: dict[str, Any]) -> None:
+    """What a merge saw and did: task vectors, what was kept of them, remarks, and where the other files are from."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    if facts["models"]:
+        table = Table("model", "norm of its task vector", "share kept")
+        for label, one in facts["models"].items():
+            table.add_row(label, f"{one['norm']:g}", f"{one['kept']:.4f}")
+        console.print(table)
+    for pair in facts["cosines"]:
+        console.print(f"cosine of task vectors {' and '.join(pair['models'])}: {pair['cosine']}", highlight=False)
+    if facts["sign_conflicts"] is not None:
+        console.print(f"signs disagree at {100 * facts['sign_conflicts']:.2f} % of the entries", highlight=False)
+    for line in (*facts["remarks"], *facts["findings"]):
+        console.print(f"[yellow]note[/]: {escape(line)}", soft_wrap=True, highlight=False)
+    origins: dict[str, list[str]] = {}
+    for name, label in facts["sources"].items():
+        origins.setdefault(label, []).append(name)
+    for label, names in origins.items():
+        console.print(f"from {escape(label)}: {escape(', '.join(names))}", soft_wrap=True, highlight=False)
+
+
 def _layers(config: Config, base: Path) -> int:
     layers = int(read_json(base / "config.json").get("num_hidden_layers", 1))
     if config.layers not in (None, layers):
@@ -67,11 +92,14 @@ def _layers(config: Config, base: Path) -> int:
 def _folder(ref: str, beside: Path) -> Path:
     """The folder of a reference: a path beside the configuration or here, `lab:NAME`, or a Hub id with or without
     `@revision`."""
+    for path in (beside / Path(ref).expanduser(), Path(ref).expanduser()):
+        if path.is_dir() and not ref.startswith("lab:"):
+            return path
+    from micota import sources
+    from micota.specs import Source
+
     if ref.startswith("lab:"):
         return sources.fetch(sources.local(ref, "model", beside), "model")
-    for path in (beside / Path(ref).expanduser(), Path(ref).expanduser()):
-        if path.is_dir():
-            return path
     name, _, revision = ref.partition("@")
     if "+" in ref:
         raise MicotaError(f"{ref}: adapters are not supported", fix="merge the adapter into its model first")

@@ -128,26 +128,6 @@ def failing_golds(console: Console, data_dir: Path | None) -> None:
     console.print(f"{table.row_count} golds do not grade themselves under both scorers")
 
 
-def merged(console: Console, facts: dict[str, Any]) -> None:
-    """What a merge saw and did: task vectors, what was kept of them, remarks, and where the other files are from."""
-    if facts["models"]:
-        table = Table("model", "norm of its task vector", "share kept")
-        for label, one in facts["models"].items():
-            table.add_row(label, f"{one['norm']:g}", f"{one['kept']:.4f}")
-        console.print(table)
-    for pair in facts["cosines"]:
-        console.print(f"cosine of task vectors {' and '.join(pair['models'])}: {pair['cosine']}", highlight=False)
-    if facts["sign_conflicts"] is not None:
-        console.print(f"signs disagree at {100 * facts['sign_conflicts']:.2f} % of the entries", highlight=False)
-    for line in (*facts["remarks"], *facts["findings"]):
-        console.print(f"[yellow]note[/]: {escape(line)}", soft_wrap=True, highlight=False)
-    origins: dict[str, list[str]] = {}
-    for name, label in facts["sources"].items():
-        origins.setdefault(label, []).append(name)
-    for label, names in origins.items():
-        console.print(f"from {escape(label)}: {escape(', '.join(names))}", soft_wrap=True, highlight=False)
-
-
 def measured(console: Console, facts: dict[str, Any]) -> None:
     """How well a model foresees responses."""
     table = Table("responses", "tokens", "characters", "bits per character", "bits per byte", "mean of the rows")

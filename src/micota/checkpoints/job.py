@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from micota.checkpoints.safetensor_files import Checkpoint
-from micota.checkpoints.shards import Put, Shard, Writer, Written, write_json
+from micota.checkpoints.shards import Put, Shard, Writer, Written, raw, write_json
 from micota.checkpoints.streaming import merge_entries
 from micota.merging import Settings
 from micota.merging.tally import Tally
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass
@@ -43,11 +47,10 @@ class Job:
                 if self._is_there(shard):
                     self._step(shard.nbytes)
                     continue
-                tallies: dict[str, Tally] = {}
-                written = self._merge(shard, tallies)
+                found = self._merge(shard)
                 if closing is not None:
                     closing.result()
-                closing = closer.submit(self._close, shard, written, tallies)
+                closing = closer.submit(self._close, shard, *found)
             if closing is not None:
                 closing.result()
         self.writer.finish()
@@ -55,23 +58,33 @@ class Job:
     def _is_there(self, shard: Shard) -> bool:
         return shard.is_finished() and all(entry.name in self.record["tensors"] for entry in shard.entries)
 
-    def _merge(self, shard: Shard, tallies: dict[str, Tally]) -> Written:
+    def _merge(self, shard: Shard) -> tuple[Written, dict[str, Tally], str]:
+        """Also what was seen of its tensors, and its SHA-256 if that is wanted ("" if not)."""
+        tallies: dict[str, Tally] = {}
+        digest = hashlib.sha256(shard.header)
+
+        def after(merged: torch.Tensor) -> None:
+            if self.checksums:
+                digest.update(raw(merged))  # while it is in the processor's cache: in the file it would be read again
+            self._step(merged.nbytes)
+
         def fill(put: Put) -> None:
-            found = merge_entries(shard.entries, self.inputs, self.labels, self.settings, self.threads, put, self._step)
-            tallies.update(found)
+            tallies.update(
+                merge_entries(shard.entries, self.inputs, self.labels, self.settings, self.threads, put, after)
+            )
 
         written = self.writer.write(shard, fill)
         self._step(len(shard.header))
-        return written
+        return written, tallies, digest.hexdigest() if self.checksums else ""
 
-    def _close(self, shard: Shard, written: Written, tallies: Mapping[str, Tally]) -> None:
-        def note(checksum: str) -> None:
+    def _close(self, shard: Shard, written: Written, tallies: Mapping[str, Tally], checksum: str) -> None:
+        def note() -> None:
             self.record["tensors"] |= {name: dataclasses.asdict(tally) for name, tally in tallies.items()}
             if checksum:
                 self.record["sums"] = self.record.get("sums", {}) | {shard.file.name: checksum}
             write_json(self.record_file, self.record)
 
-        written.close(note, self.checksums)
+        written.close(note)
 
     def _step(self, size: int) -> None:
         self._done += size

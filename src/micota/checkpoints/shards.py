@@ -7,10 +7,12 @@ more than the piece in hand, and a shard under its final name is whole.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     import torch
 
 Put = Callable[[Entry, int, "torch.Tensor"], None]
-"""Takes elements of a tensor, from a position on, flat; may be called by several threads, in any order."""
+"""Takes elements of a tensor, from a position on, flat, and keeps none of their memory; may be called by several
+threads, in any order."""
 SHARD_BYTES = 2**30
 """Default size of a shard: what a killed merge can lose."""
 
@@ -75,16 +78,19 @@ class Writer:
         """Write one shard: `fill(put)` hands its tensors' elements to `put(entry, start, elements)`, in any order and
         from any thread. The shard is on the disk, and to be seen, when what is returned is closed.
         """
+        import torch
+
         places = {entry.name: start for entry, start in shard.places()}
 
         def put(entry: Entry, start: int, elements: torch.Tensor) -> None:
             try:
-                stream.write(_bytes(entry, elements), places[entry.name] + start * entry.itemsize)
+                assert elements.dtype == getattr(torch, DTYPES[entry.dtype][0]), entry.name
+                stream.write(raw(elements), places[entry.name] + start * entry.itemsize)
             except OSError as error:
                 raise _failed(shard, f"writing failed at tensor {entry.name}", error) from error
 
         try:
-            stream = _Stream(partial(shard.file))
+            stream = _Stream(partial(shard.file), shard.nbytes)
             try:
                 stream.write(memoryview(shard.header), 0)
                 fill(put)
@@ -113,17 +119,12 @@ class Written:
     def __init__(self, shard: Shard, stream: _Stream) -> None:
         self._shard, self._stream = shard, stream
 
-    def close(self, before_rename: Callable[[str], None] = lambda checksum: None, checksum: bool = False) -> None:
-        """Wait until the shard is on the disk, and rename it. `before_rename` is called just before that, with its
-        SHA-256 if a checksum is wanted ("" if not); the bytes are hashed while the disk is busy.
-        """
+    def close(self, before_rename: Callable[[], None] = lambda: None) -> None:
+        """Wait until the shard is on the disk, and rename it; `before_rename` is called just before that."""
         file = self._shard.file
         try:
-            with ThreadPoolExecutor(1) as hasher:
-                hashed = hasher.submit(sha256, partial(file)) if checksum else None
-                self._stream.settle()
-                found = hashed.result() if hashed else ""
-            before_rename(found)
+            self._stream.settle()
+            before_rename()
             os.replace(partial(file), file)
         except OSError as error:
             raise _failed(self._shard, "cannot write weights", error) from error
@@ -164,7 +165,7 @@ class _Stream:
 
     FLUSH = 2**28
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, size: int) -> None:
         self.written = 0
         self._flushed = 0
         self._lock = threading.Lock()
@@ -172,6 +173,7 @@ class _Stream:
         self._flushing: Future[None] | None = None
 
         self._descriptor = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
+        _reserve(self._descriptor, size)
 
     def close(self) -> None:
         self._flusher.shutdown()
@@ -194,10 +196,19 @@ class _Stream:
         os.fsync(self._descriptor)
 
 
-def _bytes(entry: Entry, elements: torch.Tensor) -> memoryview:
+def _reserve(descriptor: int, size: int) -> None:
+    """Take a file's room on the disk at once, where that can be done: the system then writes it in half the time.
+
+    Where it cannot, nothing happens; `os.posix_fallocate` would write into every block.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).fallocate(descriptor, 0, ctypes.c_int64(0), ctypes.c_int64(size))
+
+
+def raw(elements: torch.Tensor) -> memoryview:
+    """The bytes of a flat tensor, as they stand in a file."""
     import torch
 
-    assert elements.dtype == getattr(torch, DTYPES[entry.dtype][0]), entry.name
     return memoryview(elements.contiguous().view(torch.uint8).numpy().data)
 
 

@@ -6,10 +6,10 @@ so the number of threads changes no bit.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from micota.checkpoints.safetensor_files import DTYPES, Entry
@@ -17,14 +17,13 @@ from micota.checkpoints.shards import Put
 from micota.errors import MicotaError
 from micota.merging import Settings, TensorMerge
 from micota.merging.masks import BLOCK, blocks
+from micota.merging.memory import own
 from micota.merging.tally import Tally
 from micota.merging.tensor import single_threaded
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
-
-_DESK = threading.local()
 
 GROUP = 2**27  # elements
 Item = TypeVar("Item")
@@ -46,30 +45,34 @@ def merge_entries(
     settings: Mapping[str, Settings],
     threads: int,
     put: Put,
-    progress: Callable[[int], None] | None = None,
+    after: Callable[[torch.Tensor], None] = lambda merged: None,
 ) -> dict[str, Tally]:
     """Merge the tensors `entries` (name, shape, dtype of the result); returns what was seen of each.
 
-    `inputs` are the base and the models; `settings` has those of every tensor. `progress` is told the bytes that were
-    handed on, now and then.
+    `inputs` are the base and the models; `settings` has those of every tensor. `put` takes each merged block on the
+    thread that made it; `after` then sees the same blocks on the caller's thread, in the order of `entries`.
     """
-    tallies = {entry.name: Tally() for entry in entries}
+    import torch
 
-    def merge(item: tuple[Entry, TensorMerge, int, int, int]) -> tuple[Entry, int, Tally]:
-        entry, one, block, start, stop = item
-        merged, seen = one.block(block, _read(inputs, entry.name, start, stop))
+    tallies = {entry.name: Tally() for entry in entries}
+    memory = [torch.empty(BLOCK) for _ in range(2 * threads)]
+
+    def merge(item: tuple[Entry, TensorMerge, int, int, int, torch.Tensor]) -> tuple[Entry, torch.Tensor, Tally]:
+        entry, one, block, start, stop, out = item
+        into = out.view(one.dtype)[: stop - start]
+        merged, seen = one.block(block, _read(inputs, entry.name, start, stop), into)
         put(entry, start, merged)
-        return entry, merged.numel() * merged.itemsize, seen
+        return entry, merged, seen
 
     with single_threaded(), ThreadPoolExecutor(threads, "merge") as pool:
         for group in _groups(entries):
             merges = [(entry, _tensor(entry, labels, settings[entry.name])) for entry in group]
             _look(pool, threads, merges, inputs)
-            items = ((entry, one, *place) for entry, one in merges for place in blocks(entry.numel))
-            for entry, size, seen in in_order(pool, merge, items, 2 * threads):
+            places = ((entry, one, *place) for entry, one in merges for place in blocks(entry.numel))
+            items = ((*place, out) for place, out in zip(places, cycle(memory), strict=False))
+            for entry, merged, seen in in_order(pool, merge, items, 2 * threads):
                 tallies[entry.name].add(seen)
-                if progress is not None:
-                    progress(size)
+                after(merged)
     return tallies
 
 
@@ -114,13 +117,10 @@ def _look(
 
 def _read(inputs: Sequence[Weights], name: str, start: int, stop: int) -> list[torch.Tensor]:
     """The same block of every input, in this thread's memory, which the next call overwrites."""
-    import numpy as np
+    import torch
 
-    memory: list[np.ndarray[Any, Any]] = getattr(_DESK, "memory", [])
-    while len(memory) < len(inputs):
-        memory.append(np.empty(4 * BLOCK, dtype=np.uint8))
-    _DESK.memory = memory
-    return [source.block(name, start, stop, into) for source, into in zip(inputs, memory, strict=False)]
+    memory = [own(f"input {i}", 4 * BLOCK, torch.uint8).numpy() for i in range(len(inputs))]
+    return [source.block(name, start, stop, into) for source, into in zip(inputs, memory, strict=True)]
 
 
 def _sizes(count: int, numel: int) -> list[torch.Tensor]:

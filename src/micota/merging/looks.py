@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from micota.merging.masks import mask_block
+from micota.merging.memory import fp32
 from micota.merging.settings import Settings
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Rescales:
         self._sums: list[list[tuple[float, float]]] = []
 
     def see(self, block: int, vectors: Vectors) -> list[tuple[float, float]]:
-        """For each model what was there and what is kept: a count of entries, or a sum of magnitudes."""
+        """For each model what was there and what is kept, a count or a sum of magnitudes; overwrites the vectors."""
         import numpy as np
         import torch
 
@@ -120,9 +121,10 @@ class Rescales:
             if kept is None:
                 sums.append((1.0, 1.0))
             elif self._settings.rescale == "l1":
-                sizes = vector.abs()
+                sizes = vector.abs_()
                 whole = float(sizes.sum())
-                sums.append((whole, float(sizes.mul_(torch.from_numpy(kept)).sum())))
+                sizes.mul_(fp32("kept", torch.from_numpy(kept.view(np.uint8))))  # by a bool takes eight times as long
+                sums.append((whole, float(sizes.sum())))
             else:
                 sums.append((float(kept.size), float(np.count_nonzero(kept))))
         return sums

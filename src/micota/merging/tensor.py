@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from micota.errors import MicotaError
 from micota.merging.looks import Learnt, Look, keep, looks
-from micota.merging.masks import BLOCK
+from micota.merging.memory import fp32, own
 from micota.merging.settings import AVERAGING, ELECTING, Settings
 from micota.merging.tally import Tally, dot
 
 if TYPE_CHECKING:
     import torch
 
-_DESK = threading.local()
+ROW = 2**15
+"""Elements whose squares are added up in fp32."""
+SMALL = 2.0**100
+"""What is added to a finite bf16 number, smaller than this, cannot make it infinite."""
 
 
 @contextmanager
@@ -31,21 +33,6 @@ def single_threaded() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def fp32(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """A flat tensor as fp32 in this thread's memory of that name, which the next call overwrites.
-
-    Fresh memory for every block would cost more than all arithmetic: the system has to clear it first.
-    """
-    import torch
-
-    if not hasattr(_DESK, "memory"):
-        _DESK.memory = {}
-    if name not in _DESK.memory or len(_DESK.memory[name]) < tensor.numel():
-        _DESK.memory[name] = torch.empty(max(BLOCK, tensor.numel()))
-    taken: torch.Tensor = _DESK.memory[name][: tensor.numel()]
-    return taken.copy_(tensor)
 
 
 def task_vectors(inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -77,13 +64,20 @@ class TensorMerge:
             return look.see(block, [tensor.float() for tensor in inputs])
         return look.see(block, task_vectors(inputs)[1])
 
-    def block(self, block: int, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, Tally]:
-        """The merged block, flat, in `dtype`, and what was seen of its task vectors."""
+    def block(
+        self, block: int, inputs: Sequence[torch.Tensor], into: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, Tally]:
+        """The merged block, flat, in `dtype`, and what was seen of its task vectors. It lies in memory of its own: in
+        `into` if that is given, of `dtype` and the block's size, and if there was anything to merge.
+        """
+        import torch
+
         if not self._mergeable(inputs):
-            return inputs[0], Tally()
+            return inputs[0].clone(), Tally()
+        merged = torch.empty(inputs[0].numel(), dtype=self.dtype) if into is None else into
         if self._is_lean(inputs):
-            merged, seen = self._lean(block, *inputs)
-            if not (math.isfinite(seen.products[0][0]) and _is_finite(merged)):
+            seen, whole = self._lean(block, inputs[0], inputs[1], merged)
+            if not whole:
                 self._refuse_not_finite(inputs)
             return merged, seen
         if self.settings.method in AVERAGING:
@@ -91,8 +85,7 @@ class TensorMerge:
         else:
             mixed, seen = self._add_vectors(block, inputs)
             whole = all(math.isfinite(row[-1]) for row in seen.products)
-        merged = mixed.to(self.dtype, copy=True)
-        if not (whole and _is_finite(merged)):
+        if not (whole and _is_finite(merged.copy_(mixed))):
             self._refuse_not_finite(inputs)
         return merged, seen
 
@@ -104,24 +97,27 @@ class TensorMerge:
         plain = settings.method not in AVERAGING and not settings.normalizes and self._copied() is None
         return plain and len(inputs) == 2 and {self.dtype, *(one.dtype for one in inputs)} == {torch.bfloat16}
 
-    def _lean(self, block: int, base: torch.Tensor, model: torch.Tensor) -> tuple[torch.Tensor, Tally]:
-        """base + factor * (model - base) where an entry is kept: torch's lerp computes in fp32 and rounds once."""
+    def _lean(self, block: int, base: torch.Tensor, model: torch.Tensor, merged: torch.Tensor) -> tuple[Tally, bool]:
+        """base + factor * (model - base) where an entry is kept: torch's lerp computes in fp32 and rounds once. Also
+        whether all is finite."""
         import numpy as np
         import torch
 
-        vector = torch.sub(model, base)  # of neighbouring bf16 numbers the difference is exact
-        pieces = torch.split(vector, 2**15)
-        norms = [float(torch.linalg.vector_norm(piece, dtype=torch.float32)) for piece in pieces]
-        seen = Tally(base.numel(), [base.numel()], [[sum(norm * norm for norm in norms)]])
+        vector = own("vector", base.numel(), base.dtype)
+        torch.sub(model, base, out=vector)  # of neighbouring bf16 numbers the difference is exact
+        square = _square(vector)
+        seen = Tally(base.numel(), [base.numel()], [[square]])
         kept = keep(self._learnt, self.settings, self.labels, self.name, 0, block, _float(vector, self.settings))
         factor = self._learnt.rescale[0] * self.settings.weights[0] * self.settings.lambda_
-        merged = torch.lerp(base, model, factor)
+        torch.lerp(base, model, factor, out=merged)
         if kept is not None:
             seen.kept[0] = int(np.count_nonzero(kept))
-            mask = torch.from_numpy(kept.view(np.int8)).to(torch.int16).neg_()  # 0, or all bits
+            mask = own("mask", base.numel(), torch.int16)
+            mask.copy_(torch.from_numpy(kept.view(np.int8))).neg_()  # 0, or all bits
             bits, origin = merged.view(torch.int16), base.view(torch.int16)
             bits.bitwise_xor_(origin).bitwise_and_(mask).bitwise_xor_(origin)
-        return merged, seen
+        small = math.sqrt(square) * (1 + abs(factor)) < SMALL
+        return seen, math.isfinite(square) and (small or _is_finite(merged))
 
     def _average(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         import torch
@@ -216,6 +212,16 @@ class TensorMerge:
 def _float(vector: torch.Tensor, settings: Settings) -> torch.Tensor:
     """In fp32, for a method that looks at the values."""
     return vector.float() if settings.method == "ties" else vector
+
+
+def _square(vector: torch.Tensor) -> float:
+    """Its inner product with itself; NaN or infinity in it comes out as NaN or infinity."""
+    import torch
+
+    rows = vector.numel() // ROW
+    norms = torch.linalg.vector_norm(vector[: rows * ROW].view(rows, ROW), dim=1, dtype=torch.float32).tolist()
+    norms.append(float(torch.linalg.vector_norm(vector[rows * ROW :], dtype=torch.float32)))
+    return float(sum(norm * norm for norm in norms))
 
 
 def _sum(parts: Sequence[torch.Tensor]) -> torch.Tensor:
