@@ -7,6 +7,7 @@ Runs in one process or under any launcher of accelerate. Goes on from its last w
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 from micota.errors import MicotaError, Stopped
@@ -41,8 +42,10 @@ def run(task: Task) -> Result:
     rows: list[Any] = packed(learnt, spec.cutoff) if spec.packing else learnt
     batch = packs_of_a_step(spec.batch, len(rows), len(learnt)) if spec.packing else spec.batch
     of = steps(len(rows), batch, world(), task.place.micro_batch)
-    watch = callback(task, spec)
-    trainer = _trainer(task, spec, base, tokenizer, of, rows, held_out, steps_at_most(spec, learnt, of), watch)
+    order = InSteps(of, spec.seed, empty=len(rows))
+    watch = callback(task, spec, order)
+    at_most = steps_at_most(spec, learnt, of)
+    trainer = _trainer(settings(task, spec, of, at_most), task, base, tokenizer, rows, held_out, order, watch)
     if trainer.args.padding_free:
         before_sharing_rows(task, tokenizer, base, trainer.data_collator(rows[: of.micro]))
     outcome = trainer.train(resume_from_checkpoint=last_checkpoint(task.scratch / "checkpoints"))
@@ -119,27 +122,28 @@ def _ends(spec: Train, base: Any, tokenizer: Any) -> list[int]:
 
 
 def _trainer(
+    asked: dict[str, Any],
     task: Task,
-    spec: Train,
-    base: Any,
+    base: Path,
     tokenizer: Any,
-    of: Steps,
     rows: list[Any],
     held_out: list[Example],
-    at_most: int | None,
+    order: InSteps,
     watch: Any,
 ) -> Any:
     import datasets
     import transformers
     import trl
 
+    spec = task.spec
+    assert isinstance(spec, Train)
     datasets.disable_progress_bars()
-    arguments = trl.SFTConfig(**settings(task, spec, of, at_most))  # first: it says how a model is shared out
+    arguments = trl.SFTConfig(**asked)  # before the model is loaded: it says how a model is shared out
     empty = EMPTY | ({"seq_lengths": [2]} if spec.packing else {})
 
     class Trainer(trl.SFTTrainer):  # type: ignore[misc]
         def _get_train_sampler(self, train_dataset: Any = None) -> InSteps:
-            return InSteps(of, spec.seed, empty=len(rows))
+            return order
 
     trainer = Trainer(
         model=load(task, spec, base),

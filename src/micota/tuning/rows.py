@@ -80,7 +80,6 @@ class InSteps:
             block = order[start : start + self._of.batch]
             yield from block
             yield from [self._empty] * (self._size(len(block)) - len(block))
-        self._epoch += 1
 
     def __len__(self) -> int:
         last = self._of.rows - (self._of.of_an_epoch - 1) * self._of.batch

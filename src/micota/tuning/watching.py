@@ -12,11 +12,12 @@ from micota.errors import MicotaError
 from micota.specs import Train
 from micota.task import Task
 from micota.tuning import isolation
+from micota.tuning.rows import InSteps
 
 COMPLETE = "complete"  # written into a checkpoint's folder after everything else
 
 
-def callback(task: Task, spec: Train) -> Any:
+def callback(task: Task, spec: Train, order: InSteps) -> Any:
     """Reports each step, marks whole checkpoints, and turns a request to stop into a checkpoint and an end."""
     import transformers
 
@@ -27,6 +28,10 @@ def callback(task: Task, spec: Train) -> Any:
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             if args.padding_free:
                 isolation.check(model, spec.precision, task.place.attention)
+
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            # of several processes that go on inside an epoch, accelerate does not tell the sampler which epoch it is
+            order.set_epoch(int(state.epoch + 1e-9))
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.ends.append(time.monotonic())
