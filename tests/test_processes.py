@@ -20,7 +20,7 @@ from micota.machine import Place
 BIN = Path(sys.executable).parent
 FSDP = (
     "ACCELERATE_USE_FSDP=true FSDP_VERSION=2 FSDP_AUTO_WRAP_POLICY=TRANSFORMER_BASED_WRAP "
-    "FSDP_STATE_DICT_TYPE=FULL_STATE_DICT FSDP_RESHARD_AFTER_FORWARD=true FSDP_CPU_RAM_EFFICIENT_LOADING=false"
+    "FSDP_STATE_DICT_TYPE=SHARDED_STATE_DICT FSDP_RESHARD_AFTER_FORWARD=true FSDP_CPU_RAM_EFFICIENT_LOADING=true"
 )
 SETS = ("let.student=lab:student", "defaults.train.batch=3", "defaults.train.max_steps=4", "defaults.train.held_out=1")
 

@@ -48,8 +48,11 @@ def _merged(spec: Train, base: Path, adapter: Path) -> tuple[Any, dict[str, Any]
 
 def _write(model: Any, state: dict[str, Any], dtype: Any, out: Path) -> None:
     tied = getattr(model, "all_tied_weights_keys", None) or {}
-    cast = {name: tensor.detach().to("cpu", dtype) for name, tensor in state.items() if name not in tied}
-    model.save_pretrained(out, state_dict=cast)
+    for name in list(state):  # one after the other: two copies of a large model may not fit
+        tensor = state.pop(name)
+        if name not in tied:
+            state[name] = tensor.detach().to("cpu", dtype)
+    model.save_pretrained(out, state_dict=state)
 
 
 def _config(spec: Train, base: Path, out: Path) -> None:
