@@ -39,23 +39,13 @@ def merge(
 ) -> None:
     """Merge models, repeatably to the bit; the same command goes on after an interruption."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+    from micota import terminal
     from micota.merge import merge_config, merged
 
-    console = Console()
-    columns = (TextColumn("merging"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    hidden = not console.is_terminal
-    with _uncollected(), Progress(*columns, console=console, transient=True, disable=hidden) as bars:
-        row = bars.add_task("merging", total=None)
-        facts = merge_config(
-            config,
-            out,
-            seed=seed,
-            threads=threads or _cores(),
-            shard_bytes=max(1, int(shard_gb * 1e9)),
-            progress=lambda done, total: bars.update(row, completed=done, total=total),
-        )
+    console, size = Console(), max(1, int(shard_gb * 1e9))
+    with _uncollected(), terminal.bar("merging") as report:
+        facts = merge_config(config, out, seed=seed, threads=threads or _cores(), shard_bytes=size, progress=report)
     merged(console, facts)
     console.print(f"merged model: {out}", soft_wrap=True, highlight=False)
 
@@ -179,14 +169,14 @@ def _beside(out: Path) -> Path:
 
 def _export(path: Path, name: str, machine: str, store: Path, out: Path) -> None:
     """Make one name of a recipe and export it, unless that is there already."""
+    from micota import terminal
     from micota.exporting import folder as exports
-    from micota.keeping.commands import bar
 
     spec, place, console = _make(path, name, machine, store, out)
     done = place.manifest(spec)
     assert done is not None
     if not exports.is_there(out, done):
-        with bar("copying") as report:
+        with terminal.bar("copying") as report:
             exports.export(place, done, f"{out.absolute().name}/{name}", out, str(out), report)
     console.print(f"{name}: {out}", soft_wrap=True, highlight=False)
 

@@ -102,6 +102,18 @@ def report(here: Console, made: Recipe, place: Store, show: Callable[[Console, P
 
 
 @contextmanager
+def bar(word: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes on a terminal, nothing elsewhere; what it gives is called with (done, total)."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    here = console()
+    columns = (TextColumn(word), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=here, transient=True, disable=not here.is_terminal) as bars:
+        row = bars.add_task(word, total=None)
+        yield lambda done, total: bars.update(row, completed=done, total=total)
+
+
+@contextmanager
 def _signals(stop: Callable[[bool], None]) -> Iterator[None]:
     """The first SIGTERM or Ctrl-C asks the stages to stop, the second kills them; SIGUSR1, a warning, only asks."""
     asked: list[int] = []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,20 +13,6 @@ if TYPE_CHECKING:
     from micota.store import Store
 
 app = typer.Typer()
-
-
-@contextmanager
-def bar(word: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar of bytes on a terminal, nothing elsewhere; what it gives is called with (done, total)."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    from micota import terminal
-
-    console = terminal.console()
-    columns = (TextColumn(word), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        row = bars.add_task(word, total=None)
-        yield lambda done, total: bars.update(row, completed=done, total=total)
 
 
 @app.command()
@@ -46,7 +30,7 @@ def export(
 
     place, console = _there(store), terminal.console()
     manifest = place.find(name)
-    with bar("copying") as report:
+    with terminal.bar("copying") as report:
         exports.export(place, manifest, name, out, push or str(out), report)
     console.print(f"{manifest.id}: {out}", soft_wrap=True, highlight=False)
     if push:

@@ -10,7 +10,7 @@ It judges by what comes out, token by token, and knows no model by name. Weights
 from __future__ import annotations
 
 from micota.lint.agreement import agree
-from micota.lint.examples import Example
+from micota.lint.example import Example
 from micota.lint.finding import Finding, errors, raise_first
 from micota.lint.looks import before_sharing_rows, before_training, look, look_at_batch, look_at_examples
 from micota.lint.subject import Subject, Use, of, read

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from micota.lint.example import Example
 from micota.lint.finding import Finding, beginning, ending
 from micota.lint.subject import Subject
-
-if TYPE_CHECKING:
-    from micota.lint.examples import Example
 
 NEAR = 4  # tokens behind an end that are still a template's line end or second marker
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from micota.lint import endings, examples, limits, packing, stopping, templates, turns
+from micota.lint.example import Example, plain
+from micota.lint.example import example as example_of
 from micota.lint.finding import Finding, errors, raise_first
 from micota.lint.subject import Subject, Use, beside
 from micota.prompts import end_id, example
@@ -46,7 +48,7 @@ def _marked(subject: Subject) -> list[Finding]:
         return []
     asked = [{"role": "user", "content": PROBLEM}, {"role": "assistant", "content": RESPONSE}]
     made = subject.tokenizer.apply_chat_template(asked, return_dict=True, return_assistant_tokens_mask=True)
-    one = examples.example({"input_ids": made["input_ids"], "assistant_masks": made["assistant_masks"]})
+    one = example_of({"input_ids": made["input_ids"], "assistant_masks": made["assistant_masks"]})
     found = endings.check(subject, one, None, deep=False) if one.end else ()
     return [replace(one, severity="warning", what=f"by its template's {{% generation %}}, {one.what}") for one in found]
 
@@ -59,7 +61,7 @@ def once(found: Iterable[Finding]) -> list[Finding]:
 
 def look_at_examples(
     subject: Subject,
-    rows: Iterable[Mapping[str, Any] | examples.Example],
+    rows: Iterable[Mapping[str, Any] | Example],
     system: str | None = None,
     cutoff: int | None = None,
 ) -> list[Finding]:
@@ -68,13 +70,13 @@ def look_at_examples(
     A row that gives its `prompt` (the user's turn) and `response` as texts is compared with them. One with
     `position_ids` or TRL's `seq_lengths` is a row of packed examples.
     """
-    alone: list[examples.Example] = []
+    alone: list[Example] = []
     found: list[Finding] = []
     for row in rows:
-        if isinstance(row, examples.Example) or all(row.get(name) is None for name in ("position_ids", "seq_lengths")):
-            alone.append(examples.example(row))
+        if isinstance(row, Example) or all(row.get(name) is None for name in ("position_ids", "seq_lengths")):
+            alone.append(example_of(row))
             continue
-        lengths = [examples.plain(row["seq_lengths"])] if row.get("seq_lengths") is not None else None
+        lengths = [plain(row["seq_lengths"])] if row.get("seq_lengths") is not None else None
         alone += packing.pieces(subject, row, lengths)
         found += packing.check(subject, row, lengths) if row.get("position_ids") is not None else []
     return once([*found, *examples.check(subject, alone, system, cutoff)])
@@ -122,7 +124,7 @@ def _system(uses: Sequence[Use]) -> str | None:
     return next((use.prompt.system for use in uses if use.cutoff), None)
 
 
-def _own(subject: Subject, uses: Sequence[Use]) -> examples.Example | None:
+def _own(subject: Subject, uses: Sequence[Use]) -> Example | None:
     """The example that a training of ours would make of a problem and a thought with its answer."""
     try:
         end = end_id(subject.tokenizer, list(subject.eos))
@@ -130,4 +132,4 @@ def _own(subject: Subject, uses: Sequence[Use]) -> examples.Example | None:
     except Exception as error:
         raise turns.Refused(str(error)) from error
     unknown = subject.tokenizer.unk_token_id in made["input_ids"]
-    return examples.Example(made["input_ids"], made["labels"], PROBLEM, None if unknown else RESPONSE)
+    return Example(made["input_ids"], made["labels"], PROBLEM, None if unknown else RESPONSE)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from micota.lint.examples import IGNORED, Example, plain
+from micota.lint.example import IGNORED, Example, plain
 from micota.lint.finding import Finding, beginning
 from micota.lint.subject import Subject
 

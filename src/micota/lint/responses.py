@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from micota.lint.example import Example
 from micota.lint.finding import Finding, beginning, difference, ending
 from micota.lint.subject import Subject
 from micota.lint.turns import TAG
 from micota.prompts import THOUGHT, opened_thought
-
-if TYPE_CHECKING:
-    from micota.lint.examples import Example
 
 BEGIN, END = THOUGHT
 TWICE_IN_PROMPT = "the thought is opened twice by the prompt", f"write {BEGIN} once in chat_template.jinja"
