@@ -65,6 +65,12 @@ def test_two_processes_train_what_one_trains(world: World, kind: str) -> None:
         assert [loss for _, loss in two] == pytest.approx([loss for _, loss in one], rel=1e-4), name
 
 
+def test_a_launcher_that_gives_its_stage_no_input_does_not_end_it(world: World) -> None:
+    """As sbatch, whose jobs read from /dev/null."""
+    _, facts = trained(world, "one", prefix="sh -c 'exec \"$@\" < /dev/null' sh")
+    assert facts["steps"] == 4
+
+
 LONGER = (*SETS, "defaults.train.max_steps=12")
 
 

@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -129,8 +130,11 @@ def _environment(task: Task) -> dict[str, str]:
 
 
 def _end_with_parent() -> None:
-    """End this process when the run that started it is gone, so that no orphan writes on."""
-    if os.environ.pop("MICOTA_PARENT_PIPE", None) is None:
+    """End this process when the run that started it is gone, so that no orphan writes on.
+
+    A launcher that gives its stage another input (sbatch: none) leaves it to itself.
+    """
+    if os.environ.pop("MICOTA_PARENT_PIPE", None) is None or not stat.S_ISFIFO(os.fstat(0).st_mode):
         return
 
     def watch() -> None:
