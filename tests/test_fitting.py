@@ -106,6 +106,7 @@ def test_every_shipped_profile_names_hardware_that_is_known() -> None:
     assert {find(machines.load(path.stem).hardware).name for path in machines.PROFILES.glob("*.yaml")} == {
         "cpu",
         "H100",
+        "RTX-4090",
     }
 
 

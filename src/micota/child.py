@@ -99,6 +99,7 @@ def run_alone(work: Path) -> int:
     with locked(work / "lock") if first else contextlib.nullcontext():
         try:
             result = stage(task.spec.kind)(task)
+            _leave_group()
         except Stopped:
             if first:
                 (work / "stopped").touch()
@@ -111,6 +112,13 @@ def run_alone(work: Path) -> int:
         if first:
             write_whole(work / "result.json", {"facts": result.facts, "pools": result.pools})
     return 0
+
+
+def _leave_group() -> None:
+    """Take leave of the other processes: one that ends while it is still connected to them may abort."""
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _micota() -> list[str]:
