@@ -99,7 +99,6 @@ def run_alone(work: Path) -> int:
     with locked(work / "lock") if first else contextlib.nullcontext():
         try:
             result = stage(task.spec.kind)(task)
-            _leave_group()
         except Stopped:
             if first:
                 (work / "stopped").touch()
@@ -111,14 +110,23 @@ def run_alone(work: Path) -> int:
             return 2
         if first:
             write_whole(work / "result.json", {"facts": result.facts, "pools": result.pools})
+    if _left_group() and not (first and task.place.report_to):
+        sys.stdout.flush()
+        os._exit(0)
     return 0
 
 
-def _leave_group() -> None:
-    """Take leave of the other processes: one that ends while it is still connected to them may abort."""
+def _left_group() -> bool:
+    """Take leave of the other processes, if there are any.
+
+    What torch's threads do when an interpreter ends aborts one process in many, which would fail a stage that is done.
+    So such a process ends at once; the first one only if no tracker has still something to send.
+    """
     torch = sys.modules.get("torch")
-    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    if not (torch and torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return False
+    torch.distributed.destroy_process_group()
+    return True
 
 
 def _micota() -> list[str]:
