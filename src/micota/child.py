@@ -42,7 +42,7 @@ class Child:
         self._task = task
         command = [*shlex.split(prefix), *_micota(), "stage", str(task.work)]
         command[0] = shutil.which(command[0], path=_search_path()) or command[0]
-        for name in ("result.json", "error.txt", "stopped", STOP):
+        for name in ("result.json", "error.txt", "stopped"):
             (task.work / name).unlink(missing_ok=True)
         try:
             with open(task.work / "log.txt", "ab") as log:

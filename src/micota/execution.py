@@ -26,7 +26,7 @@ from micota.machine import Machine, Place
 from micota.plan import Pull, heights
 from micota.specs import Generate, Source, Spec
 from micota.store import Result, Store, artifact_id
-from micota.task import Input, Progress, Task
+from micota.task import STOP, Input, Progress, Task
 
 POLL_S = 0.2
 LOOK_AGAIN_S = 1.0  # how often to look whether another run has finished what is needed
@@ -155,7 +155,8 @@ class Run:
 
     def _task(self, spec: Spec) -> Task:
         work = self.store.recover(spec)
-        (work / "error.txt").unlink(missing_ok=True)
+        for name in ("error.txt", STOP):  # of the run before
+            (work / name).unlink(missing_ok=True)
         progress, name = Progress(work / "progress.json"), self._names.get(spec.digest, "")
         task = Task(spec, work, self._inputs(spec), self.store, self.machine, progress, name)
         task.save()
