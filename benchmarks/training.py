@@ -35,14 +35,7 @@ def model(folder: Path, shape: Architecture) -> None:
 
     tokenizer = build()
     config = Qwen2Config(
-        vocab_size=shape.rows,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.inner,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        max_position_embeddings=shape.context,
-        tie_word_embeddings=shape.tied,
+        **shape.config,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )

@@ -32,3 +32,8 @@ def test_the_known_models_have_their_published_sizes(name: str, billions: float)
 def test_what_is_not_dense_has_no_shape_here() -> None:
     assert of_config({**SMALL, "num_local_experts": 8}) is None
     assert of_config({"hidden_size": 32}) is None
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_shape_is_that_of_its_own_configuration(name: str) -> None:
+    assert of_config(KNOWN[name].config) == KNOWN[name]

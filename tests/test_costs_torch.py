@@ -81,13 +81,7 @@ class Tracker(MemTracker):
 
 def fake_model(shape: Architecture, run: Training) -> Any:
     config = Qwen2Config(
-        vocab_size=shape.rows,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.inner,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        tie_word_embeddings=shape.tied,
+        **shape.config,
         use_cache=False,
     )
     with no_init_weights():

@@ -105,10 +105,8 @@ def generate(
     from micota import generation
     from micota.specs import Generate
 
-    drawn = {"temperature": temperature, "max_tokens": max_tokens}
-    sampling = {key: value for key, value in drawn.items() if value is not None}
-    part = {"split": split, "n": limit}
-    path = generation.write_recipe(out, model, problems, {"n": n, "sampling": sampling}, part, set_ or ())
+    asked, part = {"n": n, "sampling": _said(temperature, max_tokens)}, {"split": split, "n": limit}
+    path = generation.write_recipe(out, model, problems, asked, part, set_ or ())
     spec, place, console = _make(path, generation.NAME, machine, store)
     assert isinstance(spec, Generate)
     console.print(f"{generation.export(spec, place, out)} answers: {out}", soft_wrap=True, highlight=False)
@@ -156,11 +154,15 @@ def distil(
     """Let a model answer problems, keep the answers that are right, and write them as training data."""
     from micota import training
 
-    drawn = {"temperature": temperature, "max_tokens": max_tokens}
-    asked = {"n": n, "sampling": {key: value for key, value in drawn.items() if value is not None}}
-    part = {"split": split, "n": limit}
+    asked, part = {"n": n, "sampling": _said(temperature, max_tokens)}, {"split": split, "n": limit}
     path = training.distillation(_beside(out), out.absolute().name, model, problems, asked, part, set_ or ())
     _export(path, training.DISTILLED, machine, store, out)
+
+
+def _said(temperature: float | None, max_tokens: int | None) -> dict[str, float]:
+    """What was said of the sampling."""
+    drawn = {"temperature": temperature, "max_tokens": max_tokens}
+    return {key: value for key, value in drawn.items() if value is not None}
 
 
 def _beside(out: Path) -> Path:

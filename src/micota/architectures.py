@@ -28,6 +28,21 @@ class Architecture:
     attention_bias: bool
 
     @property
+    def config(self) -> dict[str, Any]:
+        """The entries of config.json that say this: the inverse of `of_config`."""
+        return {
+            "model_type": self.model_type,
+            "hidden_size": self.hidden,
+            "intermediate_size": self.inner,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "vocab_size": self.rows,
+            "tie_word_embeddings": self.tied,
+            "max_position_embeddings": self.context,
+        }
+
+    @property
     def linear(self) -> int:
         """Entries of all matrices inside the layers."""
         attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)

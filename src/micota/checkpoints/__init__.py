@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from micota.checkpoints.companions import CONFIG, copy_companions, write_companions
+from micota.checkpoints.companions import CONFIG, copy_companions, end_tokens, write_companions
 from micota.checkpoints.compatibility import check_ends, compare, read_json, weights
 from micota.checkpoints.job import Job
 from micota.checkpoints.safetensor_files import DTYPES, FLOATS, INDEX, Checkpoint, Entry
@@ -27,7 +27,7 @@ from micota.errors import MicotaError
 from micota.merging import Settings, check, check_labels
 from micota.merging.tally import Tally, facts
 
-__all__ = ["RECORD", "Checkpoint", "Writer", "compare", "copy_companions", "merge_folders"]
+__all__ = ["RECORD", "Checkpoint", "Writer", "compare", "copy_companions", "end_tokens", "merge_folders"]
 
 RECORD = "merge.json"
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from micota.checkpoints.compatibility import read_json
 from micota.checkpoints.shards import write_json
+from micota.prompts import eos_ids
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 _TOKENIZER = (
@@ -21,6 +23,18 @@ def copy_companions(source: Path, out: Path) -> None:
     """Copy what a model folder holds beside weights and config.json: tokenizer, templates, generation config."""
     for name in _present(source, (*_TOKENIZER, *_TEMPLATES, GENERATION)):
         _copy(source / name, out / name, "")
+
+
+def end_tokens(folder: Path, tokenizer: Any, trust_remote_code: bool = False) -> list[int]:
+    """The tokens that end a response of the model in a folder, as `from_pretrained` would find them."""
+    import transformers
+
+    try:
+        config = transformers.GenerationConfig.from_pretrained(folder)
+    except OSError:  # a model need not have one
+        read = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        config = transformers.GenerationConfig.from_model_config(read)
+    return eos_ids(config, tokenizer)
 
 
 def write_companions(out: Path, folders: Sequence[tuple[str, Path]], dtype: str) -> dict[str, str]:

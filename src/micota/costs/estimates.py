@@ -203,7 +203,7 @@ class Costs:
         return replace(made, flops=work, hours=hours, memory=least, basis=basis, misfit=misfit)
 
     def _merge(self, spec: Merge | Dial) -> Estimate:
-        """A merge runs on the CPU, in about twice the time of a copy: only its disk counts."""
+        """A merge runs on the CPU, in two or three times the time of a copy: only its disk counts."""
         shape = shapes.shape(spec)
         if shape is None:
             return Estimate(spec, "new", missing=shapes.missing(spec))

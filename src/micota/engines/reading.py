@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from micota.errors import MicotaError
-from micota.prompts import eos_ids, opened_thought, prompt_ids, render
+from micota.prompts import opened_thought, prompt_ids, render
 from micota.records import Request
 from micota.specs import Generate
 
@@ -62,14 +62,3 @@ def read_folder(spec: Generate, model: Path) -> Reading:
     tokenizer = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=trust)
     config = transformers.AutoConfig.from_pretrained(model, trust_remote_code=trust)
     return Reading(spec, tokenizer, context_of(config))
-
-
-def ends_of(model: Path, reading: Reading) -> list[int]:
-    """The end tokens of a model folder, as `from_pretrained` would find them."""
-    import transformers
-
-    try:
-        config = transformers.GenerationConfig.from_pretrained(model)
-    except OSError:  # a model need not have one
-        config = transformers.GenerationConfig.from_model_config(transformers.AutoConfig.from_pretrained(model))
-    return reading.ends(eos_ids(config, reading.tokenizer))

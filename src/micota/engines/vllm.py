@@ -15,8 +15,9 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from micota.checkpoints import end_tokens
 from micota.engines.crowd import answered
-from micota.engines.reading import ends_of, read_folder
+from micota.engines.reading import read_folder
 from micota.errors import MicotaError
 from micota.machine import Place
 from micota.prompts import stop_place
@@ -52,7 +53,7 @@ class Vllm:
         self._spec, self._model, self._place, self._stop = spec, model, place, stop
         self._name = f"vllm {self._library.__version__}"
         self._reading = read_folder(spec, model)
-        self._eos = ends_of(model, self._reading)
+        self._eos = self._reading.ends(end_tokens(model, self._reading.tokenizer, spec.trust_remote_code))
         self._loop = asyncio.new_event_loop()
         self._llm: Any = None
         self._longest = 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from micota.architectures import KNOWN, Architecture
+from micota.architectures import KNOWN
 from micota.checkpoints import copy_companions
 from micota.errors import MicotaError
 from micota.rehearsal import tokenizer as bytewise
@@ -108,23 +108,8 @@ def _weights(folder: Path) -> int:
 def _guessed(ref: str) -> tuple[dict[str, Any], str]:
     """The configuration of a known model, or that of Qwen2.5 where nothing is known."""
     shape = KNOWN.get(ref, UNKNOWN)
-    return _config(shape), "published" if ref in KNOWN else "guessed: Qwen2.5"
-
-
-def _config(shape: Architecture) -> dict[str, Any]:
-    return {
-        "architectures": ["Qwen2ForCausalLM"],
-        "model_type": shape.model_type,
-        "hidden_size": shape.hidden,
-        "intermediate_size": shape.inner,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads,
-        "vocab_size": shape.rows,
-        "tie_word_embeddings": shape.tied,
-        "max_position_embeddings": shape.context,
-        "dtype": "bfloat16",
-    }
+    config = {"architectures": ["Qwen2ForCausalLM"], **shape.config, "dtype": "bfloat16"}
+    return config, "published" if ref in KNOWN else "guessed: Qwen2.5"
 
 
 def _stand_in_tokenizer(ref: str, folder: Path, config: dict[str, Any]) -> None:

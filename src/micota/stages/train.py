@@ -10,10 +10,11 @@ import random
 from pathlib import Path
 from typing import Any
 
+from micota.checkpoints import end_tokens
 from micota.errors import MicotaError, Stopped
 from micota.lint import before_sharing_rows, before_training
 from micota.pool import find
-from micota.prompts import end_id, eos_ids, example
+from micota.prompts import end_id, example
 from micota.records import read_rows
 from micota.specs import Train
 from micota.store import Result
@@ -36,7 +37,7 @@ def run(task: Task) -> Result:
     assert isinstance(spec, Train)
     base = task.model(spec.base)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=spec.trust_remote_code)
-    examples, dropped = examples_of(spec, task, tokenizer, _ends(spec, base, tokenizer))
+    examples, dropped = examples_of(spec, task, tokenizer, end_tokens(base, tokenizer, spec.trust_remote_code))
     before_training(task, tokenizer, base, examples)
     learnt, held_out = set_aside(examples, spec)
     rows: list[Any] = packed(learnt, spec.cutoff) if spec.packing else learnt
@@ -107,18 +108,6 @@ def steps_at_most(spec: Train, examples: list[Example], of: Steps) -> int | None
 def _targets(examples: list[Example]) -> int:
     """The tokens of an epoch that are learnt: those of the responses and their end."""
     return sum(label != -100 for one in examples for label in one["labels"])
-
-
-def _ends(spec: Train, base: Any, tokenizer: Any) -> list[int]:
-    """The tokens that end a response of the base, before its weights are loaded."""
-    import transformers
-
-    try:
-        config = transformers.GenerationConfig.from_pretrained(base)
-    except OSError:  # a model need not have one
-        read = transformers.AutoConfig.from_pretrained(base, trust_remote_code=spec.trust_remote_code)
-        config = transformers.GenerationConfig.from_model_config(read)
-    return eos_ids(config, tokenizer)
 
 
 def _trainer(
