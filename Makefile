@@ -23,7 +23,7 @@ test: $(VENV)/.ready-for-tests
 
 # The same engines' contract with the real vLLM, in an environment of its own: 3.5 GB, about two minutes to set up.
 test-vllm: $(VLLM)/.ready
-	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest tests/test_contract.py --deselect 'tests/test_contract.py::test_killed_at_random_moments_every_key_is_there_once[transformers-48]'
+	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest tests/test_contract.py tests/test_search.py::test_with_vllm_the_candidates_answer_as_with_transformers --deselect 'tests/test_contract.py::test_killed_at_random_moments_every_key_is_there_once[transformers-48]'
 
 soak: $(VENV)/.ready-for-tests $(VLLM)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py transformers openai

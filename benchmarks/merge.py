@@ -1,12 +1,13 @@
 """Merging two random checkpoints of a real shape, against the floor of the disk and against mergekit.
 
-    python benchmarks/merge.py FOLDER [--shape 1.5b|7b] [--rounds 3] [--mergekit .venv-mergekit/bin/python]
+    python benchmarks/merge.py FOLDER [--shape 1.5b|7b] [--rounds 3] [--cold] [--mergekit .venv-mergekit/bin/python]
 
 Every round runs, one after the other in a changing order and each as a process of its own: the copy floor (read both
 checkpoints, write one; with one thread, and with as many as the merge), `micota merge` with inverse_density (one pass
 over the inputs), with L1 (two passes: its floor reads both twice), and mergekit where its Python is given. All but
-mergekit end with fsync. The inputs are in the page cache where they fit (1.5b), and are sparse files for 7b. Reported:
-wall and CPU seconds, peak of anonymous memory, and their ratios to the floors of the same round.
+mergekit end with fsync. The inputs are in the page cache where they fit (1.5b), and are sparse files for 7b; with
+--cold they are dropped from it before each run, like models that nobody has just written or that do not fit into
+memory. Reported: wall and CPU seconds, peak of anonymous memory, and their ratios to the floors of the same round.
 """
 
 from __future__ import annotations
@@ -128,6 +129,14 @@ def copy(first: Path, second: Path, out: Path, passes: int, threads: int) -> Non
                 os.fsync(target)
 
 
+def forget(folder: Path) -> None:
+    """Drop a folder's files from the page cache: the next to read them waits for the disk."""
+    for file in folder.iterdir():
+        opened = os.open(file, os.O_RDONLY)
+        os.posix_fadvise(opened, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(opened)
+
+
 def measure(command: list[str]) -> Run:
     before = os.times()
     begin = time.perf_counter()
@@ -204,6 +213,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=sorted(SHAPES), default="1.5b")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--cold", action="store_true")
     parser.add_argument("--mergekit")
     parser.add_argument("--copy", type=int, default=0, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -219,6 +229,8 @@ def main() -> None:
         for name in list(commands)[:: 1 if turn % 2 == 0 else -1]:
             shutil.rmtree(folder / "out", ignore_errors=True)
             os.sync()
+            for name_of_input in ("base", "tuned") if asked.cold else ():
+                forget(folder / name_of_input)
             runs[name].append(measure(commands[name]))
             print(f"round {turn + 1}: {name}: {runs[name][-1]}", flush=True)
     shutil.rmtree(folder / "out", ignore_errors=True)

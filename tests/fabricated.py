@@ -115,7 +115,17 @@ class Fabricated:
             share, loss = _length(model) / LONG, 0.95 - _skill(model)
             row = {"tokens": _length(model), "accuracy": _skill(model), "share": share, "loss": loss}
             ends = {"share_low": share - 0.02, "share_high": share + 0.02}
-            rows.append({**setting, **row, **ends, "loss_low": loss - 0.03, "loss_high": loss + 0.03})
+            rows.append(
+                {
+                    **setting,
+                    **row,
+                    **ends,
+                    "loss_low": loss - 0.03,
+                    "loss_high": loss + 0.03,
+                    "truncated": 0.0,
+                    "looped": 0.0,
+                }
+            )
         return Result({"dial": rows, "reference": {"tokens": LONG, "accuracy": 0.95}, "target": spec.length or 0.5})
 
     def make_merge(self, spec: Merge, dice: random.Random) -> Result:

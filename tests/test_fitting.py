@@ -36,7 +36,7 @@ def test_what_does_not_fit_ends_with_the_smallest_change(
     assert "train ta-long needs 871.1 GiB, each H100 has 80" in error
     assert "train: {micro_batch: 1, sharding: fsdp, devices: 4} in the machine profile" in error
     assert "bpc: {batch: 4} in the machine profile (then long-cot under Qwen/Qwen2.5-32B-Instruct" in error
-    assert "machine profile 'bare': train, search, bpc" in error
+    assert "machine profile 'bare': train, bpc" in error
 
 
 def _fix(place: Place, hardware: str, *sets: str, folder: Path, name: str = "strong") -> str | None:
@@ -65,7 +65,8 @@ def test_each_change_is_tried_from_the_smallest_on(tmp_path: Path) -> None:
     assert _fix(eight, "RTX-4090", small, folder=tmp_path) == "train: {sharding: fsdp} in the machine profile"
 
 
-def test_where_no_change_helps_hardware_is_named_that_does(tmp_path: Path) -> None:
+def test_where_no_change_helps_hardware_is_named_that_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "MORE", ())  # a model may not be shared out over more devices
     recipe = tables(tmp_path)
     small = H100S.model_copy(update={"hardware": "L4"})
     with pytest.raises(MicotaError) as refused:

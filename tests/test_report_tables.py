@@ -190,7 +190,7 @@ def test_the_dial_shows_every_candidate_and_marks_the_chosen(world: World, lette
     tried = [
         {"weight": weight, "density": 0.7, "lambda": 1.0, "tokens": tokens, "accuracy": 1 - loss, "share": tokens / 200,
          "share_low": tokens / 200 - 0.1, "share_high": tokens / 200 + 0.1, "loss": loss, "loss_low": loss - 0.2,
-         "loss_high": loss + 0.2}
+         "loss_high": loss + 0.2, "truncated": 0.1, "looped": 0.05}
         for weight, tokens, loss in ((0.2, 60.0, 1.0), (0.5, 100.0, losses[letters]), (0.8, 140.0, 0.75))
     ]  # fmt: skip
     searched = {"dial": tried, "reference": {"tokens": 200.0, "accuracy": 1.0}, "target": 0.5}
@@ -205,7 +205,7 @@ def test_the_dial_shows_every_candidate_and_marks_the_chosen(world: World, lette
     found.store.link(dial, put(found.store, choice.spec, [], seen), choice.why, choice.facts)
     shown = table(found, "dial")
     loss = {"cccw": ["75.0", "+25.0", "[+5.0, +45.0]"], "cwww": ["25.0", "+75.0", "[+55.0, +95.0]"]}[letters]
-    assert texts(shown, "0.5") == ["0.5", "100.0", "50.0", "[40.0, 60.0]", *loss, word]
+    assert texts(shown, "0.5") == ["0.5", "100.0", "50.0", "[40.0, 60.0]", *loss, "10.0", "5.0", word]
     assert [row[0].text for row in shown.rows if row[0].bold] == ["0.5"]
     assert ("No candidate kept within the loss" in shown.caption) == (word != "chosen")
     assert texts(table(found, "task_vectors"), "ta-mid") == ["ta-mid", "ta-long", "12.5", "70.0", "–", "–"]

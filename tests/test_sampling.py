@@ -114,10 +114,10 @@ def test_avg_and_pass_stand_in_a_table(world: World) -> None:
     warm = ["evaluate.n=4", "evaluate.sampling={max_tokens: 12, temperature: 1.0}", "evaluate.models=[instruct]"]
     world.run(*warm, only="instruct@test-set")
     (shown,) = table(Results(world.load(*warm), world.store))
-    assert shown.head == ("Model", "Problems", "Samples", "avg@n", "pass@2", "pass@4")
+    assert shown.head == ("Model", "Problems", "Samples", "avg@n", "pass@2", "pass@4", "Truncated", "Looped")
     row = [cell.value for cell in shown.rows[0]][2:]
     two = [1 - math.comb(4 - c, 2) / math.comb(4, 2) for c in (2, 0, 3, 4)]
-    assert row == [4, *(pytest.approx(100 * mean(one)) for one in ([0.5, 0, 0.75, 1], two, [1, 0, 1, 1]))]
+    assert row == [4, *(pytest.approx(100 * mean(one)) for one in ([0.5, 0, 0.75, 1], two, [1, 0, 1, 1])), 0, 0]
 
 
 LOOPING = ["Wait, let me check. " * 40, "x" * 500, "So 2.\n" + "Is it 3? No.\n" * 30 + "Is it", "ab " * 2000]

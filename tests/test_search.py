@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,17 +14,20 @@ from conftest import RECIPE, Quiet, World
 from test_checkpoints import build, weights
 from test_dial import DIAL, MERGE, dial
 
+from micota import recipe as recipes
 from micota.checkpoints import Checkpoint, merge_folders
 from micota.checkpoints.held import Trial
 from micota.engines.transformers import Transformers
-from micota.errors import StageFailed
+from micota.errors import MicotaError, StageFailed
 from micota.execution import Run
 from micota.machine import Machine, Place
 from micota.merging import Settings
 from micota.pool import Pool
 from micota.prompts import user_turn
 from micota.records import Request, read_rows
-from micota.specs import choosing
+from micota.specs import Dial, Generate, choosing
+from micota.stages import search
+from micota.store import Store
 
 EIGHT = DIAL.replace("steps: 3", "steps: 8, refine: 0, fallback: nearest").replace("ta-long", "teacher")
 
@@ -123,12 +127,71 @@ def test_stopped_and_resumed_it_repeats_no_candidate(world: World, monkeypatch: 
 
 
 def test_a_search_runs_where_generation_does_unless_it_has_a_place(world: World) -> None:
-    search = dial(world).search
-    assert Machine(places={"generate": Place(batch=7)}).place(search).batch == 7
-    assert Machine(places={"generate": Place(batch=7), "search": Place(batch=9)}).place(search).batch == 9
+    asked = dial(world).search
+    assert Machine(places={"generate": Place(batch=7)}).place(asked).batch == 7
+    assert Machine(places={"generate": Place(batch=7), "search": Place(batch=9)}).place(asked).batch == 9
 
 
-def test_an_engine_that_cannot_take_weights_is_named_with_what_to_type(world: World) -> None:
-    places = {"generate": Place(engine="transformers", batch=3), "search": Place(engine="vllm")}
-    with pytest.raises(StageFailed, match=r"a search cannot put its candidates into the engine vllm"):
-        world.run(only="ta-mid", machine=Machine(places=places))
+def test_an_engine_that_reads_folders_gets_each_candidate_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As vLLM does, which `make test-vllm` has in place of the stand-in."""
+    opened: list[Path] = []
+
+    class Whole(Transformers):
+        def __init__(self, spec: Generate, model: Path, place: Place, threads: int, stop: Event) -> None:
+            opened.append(model)
+            super().__init__(spec, model, place, threads, stop)
+            self.batch = None
+
+    monkeypatch.setattr(search, "open_engine", Whole)
+    places = {"generate": Place(engine="transformers", batch=4), "search": Place(engine="vllm")}
+    world.run(only="ta-mid", machine=Machine(places=places))
+    written = world.store.manifest(dial(world).search)
+    in_memory = world.fresh()
+    Run(in_memory, Machine(places={"generate": Place(batch=4)}), Quiet()).go([dial(world)])
+    same = in_memory.manifest(dial(world).search)
+    assert written is not None and same is not None
+    assert written.content == same.content
+    assert len(opened) == 8
+    assert not [folder for folder in opened if folder.exists()]
+
+
+def test_a_server_is_refused_before_anything_is_made(world: World) -> None:
+    served = Machine(places={"generate": Place(engine="openai", url="http://127.0.0.1:9/v1")})
+    with pytest.raises(MicotaError, match="a server cannot answer for the candidates of a dial") as refused:
+        served.check([dial(world)])
+    assert "search: {engine: vllm" in str(refused.value.fix)
+    Machine(places={**served.places, "search": Place()}).check([dial(world)])
+
+
+TURNED = """
+name: turned
+let:
+  set: {problems: {source: "lab:arithmetic", split: dev, n: 12}}
+  mid:
+    dial: {base: "lab:ta-base", models: ["lab:ta"], method: dare_ties, density: 0.7, rescale: inverse_density,
+           weight: [0.3, 0.7], steps: 2, refine: 0, target: {length: 0.5, of: "lab:ta"}, fallback: nearest,
+           probe: {data: set, n: 12, prompt: "{problem}", precision: float32, by: exact_match,
+                   sampling: {max_tokens: 300}}}
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+@pytest.mark.filterwarnings("default")
+@pytest.mark.timeout(600)
+def test_with_vllm_the_candidates_answer_as_with_transformers(tmp_path: Path) -> None:
+    (tmp_path / "turned.yaml").write_text(TURNED)
+    mid = recipes.load(str(tmp_path / "turned.yaml")).named("mid")
+    assert isinstance(mid, Dial)
+    found = []
+    for engine in ("transformers", "vllm"):
+        store = Store(tmp_path / engine)
+        Run(store, Machine(places={"search": Place(engine=engine)}), Quiet()).go([mid])  # type: ignore[arg-type]
+        found.append(store.manifest(mid.search))
+        assert not list(store.root.rglob("candidate"))
+    one, two = found
+    assert one is not None and two is not None
+    assert one.content == two.content
+    assert one.facts["dial"] == two.facts["dial"]
+    assert one.facts["generated"] == two.facts["generated"] == 24

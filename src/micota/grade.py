@@ -15,6 +15,7 @@ from typing import Any
 
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError, suggestion
+from micota.loops import loops
 from micota.scoring import Grade, Grader, Item, Verdict, exact_match, strict_match
 from micota.sources import hub_revision, local
 from micota.specs import Problems, Source
@@ -25,12 +26,14 @@ AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Graded:
-    """A row with its two grades; `strict` is GSM8K's second figure."""
+    """A row with its two grades, and whether it ran away; `strict` is GSM8K's second figure."""
 
     row: dict[str, Any]
     benchmark: str | None
     exact: Grade
     semantic: Grade
+    truncated: bool
+    looped: bool
     strict: Grade | None = None
 
     def json(self) -> dict[str, Any]:
@@ -42,6 +45,7 @@ class Graded:
             "semantic": str(self.semantic.verdict),
             "answer": self.semantic.answer,
             "reason": self.semantic.reason,
+            "looped": self.looped,
         }
         return {**self.row, **added}
 
@@ -77,12 +81,14 @@ def differences(done: list[Graded]) -> list[tuple[str, str, str, int, str, str]]
 
 
 def totals(done: list[Graded]) -> dict[str, Counter[str]]:
-    """For each benchmark: n, how many are correct under each scorer, and the semantic verdicts."""
+    """For each benchmark: n, how many are correct under each scorer, how many ran away, and the semantic verdicts."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for one in done:
         here = counts[one.benchmark or "–"]
         here["n"] += 1
         here["exact_match"] += one.exact.verdict == Verdict.correct
+        here["truncated"] += one.truncated
+        here["looped"] += one.looped
         here["strict_match"] += one.strict is not None and one.strict.verdict == Verdict.correct
         here[str(one.semantic.verdict)] += 1
     return dict(counts)
@@ -177,7 +183,7 @@ def _harness_item(row: dict[str, Any], path: Path) -> Item:
 def _graded(row: dict[str, Any], item: Item, meant: Grade) -> Graded:
     exact = exact_match(item.response, item.gold, item.benchmark)
     strict = strict_match(item.response, item.gold) if item.benchmark == "gsm8k" else None
-    return Graded(row, item.benchmark, exact, meant, strict)
+    return Graded(row, item.benchmark, exact, meant, item.truncated, loops(item.response), strict)
 
 
 def _itself(name: str, gold: Any) -> Item:

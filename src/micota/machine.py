@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 import micota
 from micota import yaml_tree
 from micota.errors import MicotaError, suggestion
-from micota.specs import KINDS, Generate, Source, Spec, Value
+from micota.specs import KINDS, Dial, Generate, Source, Spec, Value
 
 TOP = ("name", "jobs", "threads", "hardware", "price")
 PROFILES = Path(micota.__file__).parent / "recipes" / "machines"
@@ -92,6 +92,17 @@ class Machine(Value):
             return self.servers[spec.model.ref]
         kind = "generate" if spec.kind == "search" and "search" not in self.places else spec.kind
         return self.places.get(kind, Place())
+
+    def check(self, specs: Iterable[Spec]) -> None:
+        """Refuse, before anything is made, what a profile cannot do for these specs."""
+        for spec in specs:
+            if isinstance(spec, Dial) and self.place(spec.search).engine == "openai":
+                raise MicotaError(
+                    "a server cannot answer for the candidates of a dial",
+                    where=f"machine profile '{self.name}'",
+                    why="they are merged here, one after the other, and no server has their weights",
+                    fix="search: {engine: vllm, device: cuda} in the machine profile, or {engine: transformers}",
+                )
 
     @classmethod
     def made_of(cls, data: Mapping[str, Any]) -> Machine:

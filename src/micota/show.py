@@ -95,15 +95,14 @@ def grades(
     console: Console, totals: dict[str, Counter[str]], parted: list[tuple[str, str, str, int, str, str]]
 ) -> None:
     """Accuracy under both scorers, and where and why they part."""
-    table = Table("benchmark", "n", "exact_match", "semantic", "no answer", "unverifiable")
+    table = Table("benchmark", "n", "exact_match", "semantic", "truncated", "looped", "no answer", "unverifiable")
     for name, count in totals.items():
         table.add_row(
             name,
             str(count["n"]),
             _percent(count["exact_match"], count["n"]),
             _percent(count["correct"], count["n"]),
-            str(count["no_answer"]),
-            str(count["unverifiable"]),
+            *(str(count[one]) for one in ("truncated", "looped", "no_answer", "unverifiable")),
         )
     console.print(table)
     if parted:

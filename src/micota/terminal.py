@@ -79,7 +79,9 @@ def execute(
     from micota.execution import Run
     from micota.progress import Bars
     from micota.report.made import labels
+    from micota.specs import walk
 
+    profile.check(spec for spec in walk(*specs) if not place.manifest(spec))
     names = labels(made)
     with shown or Bars(here, names) as bars:
         running = Run(place, profile, bars, {digest: f"{made.name}/{name}" for digest, name in names.items()})

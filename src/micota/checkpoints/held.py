@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from micota.checkpoints.companions import write_companions
 from micota.checkpoints.compatibility import compare, weights
-from micota.checkpoints.safetensor_files import Checkpoint, Entry
-from micota.checkpoints.shards import Put
+from micota.checkpoints.safetensor_files import DTYPES, Checkpoint, Entry
+from micota.checkpoints.shards import Put, Writer
 from micota.checkpoints.streaming import merge_entries
 from micota.merging import Settings, check, check_labels
 
@@ -29,7 +30,8 @@ class Held:
 
 
 class Trial:
-    """A base and its descendants, read once; `merge` hands a merge of them on, tensor by tensor, as often as wanted.
+    """A base and its descendants, read once: `merge` hands a merge of them on, tensor by tensor, `write` makes a model
+    folder of one, as often as wanted.
 
     It needs the memory that all inputs have together. The merges are those of `merge_folders`, bit for bit.
     """
@@ -40,11 +42,26 @@ class Trial:
         checkpoint, entries = weights(base)
         self.entries: tuple[Entry, ...] = tuple(entries.values())
         self._labels, self._threads = labels, threads
+        self._folders = [(labels[0], models[0]), ("base", base)]
         sources = [checkpoint, *(Checkpoint(model) for model in models)]
         self._held = [Held(one, list(entries)) for one in sources]
 
     def merge(self, settings: Settings, put: Put) -> None:
         """Hand every element of the merged model to `put`, in the base's dtypes."""
         check(settings, len(self._labels))
-        each = {entry.name: settings for entry in self.entries}
-        merge_entries(self.entries, self._held, self._labels, each, self._threads, put)
+        self._merge(self.entries, settings, put)
+
+    def write(self, settings: Settings, out: Path) -> None:
+        """Write the merged model as a folder that can be loaded, its other files as `merge_folders` chooses them."""
+        check(settings, len(self._labels))
+        out.mkdir(parents=True)
+        writer = Writer(out, self.entries)
+        for shard in writer.shards:
+            entries = shard.entries
+            writer.write(shard, lambda put, entries=entries: self._merge(entries, settings, put)).close()  # type: ignore[misc]
+        writer.finish()
+        write_companions(out, self._folders, DTYPES[max(self.entries, key=lambda entry: entry.numel).dtype][0])
+
+    def _merge(self, entries: Sequence[Entry], settings: Settings, put: Put) -> None:
+        each = {entry.name: settings for entry in entries}
+        merge_entries(entries, self._held, self._labels, each, self._threads, put)

@@ -115,8 +115,7 @@ class Costs:
         return self._served(spec, spec.completions, rest, self.machine.place(spec.completions))
 
     def _search(self, spec: Search) -> Estimate:
-        place = self.machine.place(spec).model_copy(update={"engine": "transformers"})
-        made = self._served(spec, spec.reference.completions, self._lengths.tried(spec), place)
+        made = self._served(spec, spec.reference.completions, self._lengths.tried(spec), self.machine.place(spec))
         return replace(made, basis=("dialled", *made.basis))
 
     def _served(self, spec: Spec, asked: Generate, texts: Texts, place: Place) -> Estimate:

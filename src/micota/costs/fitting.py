@@ -88,21 +88,21 @@ def serving(run: Serving, has: float, kind: str) -> Misfit | None:
     if run.least <= run.room(has):
         return None
     least = run.least
-    for words, other in _served(run, kind == "search"):  # whose candidates no server takes
+    for words, other in _served(run):
         least = min(least, other.least)
         if other.least <= other.room(has):
             return Misfit(run.least, has, f"{kind}: {{{words}}} in the machine profile", other.least)
     return Misfit(run.least, has, None, least)
 
 
-def _served(run: Serving, alone: bool) -> Iterator[tuple[str, Serving]]:
+def _served(run: Serving) -> Iterator[tuple[str, Serving]]:
     place = run.place
     if not run.grows:
         size = place.batch
         while size > 1:
             size //= 2
             yield f"batch: {size}", replace(run, place=place.model_copy(update={"batch": size}))
-    if run.device.is_cpu or alone:
+    if run.device.is_cpu:
         return
     for number in (1, *MORE[:4]):
         if (run.grows and number <= place.tensor_parallel) or run.shape.heads % number:

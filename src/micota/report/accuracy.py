@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from micota.report import paper
 from micota.report.cells import Row, count, grouped, in_order, number, percent, ranked, with_error
 from micota.report.page import Cell, Table
-from micota.report.pooled import Model, by_problem, models, of, scorers, sets_of, title
+from micota.report.pooled import RUNAWAYS, Model, by_problem, models, of, scorers, sets_of, share, title
 from micota.report.results import Results
 from micota.stats import interval, mean, sd
 
@@ -18,9 +18,6 @@ ERROR = (
     "Accuracy in percent ± standard error over the n problems, seeds and samples of one problem taken together; an "
     "error of 0 says only that all problems agree. Bold and underlined: the highest and second highest of the arms, "
     "which is no test of their difference."
-)
-RUNAWAYS = (
-    " Truncated (cut at the limit) and looped (ending in the same piece again and again) in percent of the responses."
 )
 
 
@@ -73,16 +70,13 @@ def _overview(results: Results, found: list[Model], key: str, name: str, beside:
         cells += [with_error(model.accuracy(sets, one)) for one in by if several]
         if _seeded(found):
             cells += [percent(sd(list(model.over_seeds(sets, one).values()))) for one in by] + [_seeds(model, sets)]
-        cells += [
-            percent(mean([_cut(model, data) for data in sets])),
-            percent(mean([_looped(model, data) for data in sets])),
-        ]
+        cells += [percent(share(one, sets)) for one in (model.truncated, model.looped)]
         return (Cell(model.title), *cells, *([Cell(paper.accuracy(model.role, model.spec))] if beside else []))
 
     width = len(pairs) + (len(by) if several else 0)
     rows = _rows(found, row, range(1, 1 + width))
     average = " The average is the unweighted mean of the sets." if several else ""
-    average += RUNAWAYS
+    average += f" {RUNAWAYS}"
     return Table(key, name, (*head, *([PAPER] if beside else [])), rows, _caption(ERROR + average, beside))
 
 
@@ -108,7 +102,7 @@ def _detail(results: Results, found: list[Model], data: str, key: str, name: str
 
     width = 3 if _seeded(found) else 2
     rows = _rows(found, row, range(1, 1 + width * len(by), width))
-    said = f"{ERROR}{RUNAWAYS} No answer in percent of them too, by {title(by[0])}."
+    said = f"{ERROR} {RUNAWAYS} No answer in percent of them too, by {title(by[0])}."
     return Table(key, name, (*head, *(["Paper"] if beside else [])), rows, _caption(said, beside))
 
 
@@ -121,18 +115,8 @@ def _about(model: Model, data: str, by: Sequence[str], seeded: bool) -> list[Cel
         *counted,
         number(lengths.value),
         number(lengths.error),
-        *map(percent, (_cut(model, data), _looped(model, data), silent)),
+        *map(percent, (share(model.truncated, [data]), share(model.looped, [data]), silent)),
     ]
-
-
-def _cut(model: Model, data: str) -> float:
-    """The share of responses that ran into the limit."""
-    return mean(list(model.observed(data, None, lambda row: row.truncated).values()))
-
-
-def _looped(model: Model, data: str) -> float:
-    """The share of responses that end in a loop."""
-    return mean(list(model.observed(data, None, lambda row: row.looped).values()))
 
 
 def _rows(found: list[Model], row: Callable[[Model], Row], columns: Iterable[int]) -> tuple[Row, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from micota.report.cells import Row, between, number, percent, points
 from micota.report.made import everything, labels, name
 from micota.report.page import MISSING, Cell, Table
+from micota.report.pooled import RUNAWAYS
 from micota.report.results import Results
 from micota.specs import Dial, Merge, choosing
 
@@ -40,7 +41,7 @@ def _dial(results: Results, spec: Dial, label: str, key: str) -> Table:
     search, facts = results.facts(spec.search), results.facts(spec)
     open_ = [one for one in choosing.SETTINGS if isinstance(spec.ranges[one], tuple)]
     head = (*(one.capitalize() for one in open_), "Mean tokens", "Share of length", "95 %", "Accuracy", "Loss", "95 %",
-            "Choice")  # fmt: skip
+            "Truncated", "Looped", "Choice")  # fmt: skip
     ordered = sorted(search["dial"], key=lambda row: [row[one] for one in choosing.SETTINGS])
     rows = tuple(_candidate(row, open_, facts) for row in ordered)
     return Table(key, f"Dial of {label}", head, rows, _caption(spec, search, facts))
@@ -58,6 +59,7 @@ def _candidate(row: Mapping[str, float], open_: Sequence[str], facts: Mapping[st
         percent(row["accuracy"]),
         points(row["loss"]),
         between(low["loss"], high["loss"]),
+        *(percent(row.get(one, math.nan)) for one in ("truncated", "looped")),
         Cell(word),
     )
     return tuple(replace(cell, bold=True) for cell in cells) if chosen else cells
@@ -74,7 +76,7 @@ def _caption(spec: Dial, search: Mapping[str, Any], facts: Mapping[str, Any]) ->
         f"on {spec.probe.n} probe problems ({spec.probe.by}). The reference has {100 * reference['accuracy']:.1f} % at "
         f"{reference['tokens']:.1f} tokens. Chosen is, among those that lose no more than that, the one nearest to the "
         "wanted length. Shares and accuracy in percent; the loss is the reference's accuracy minus the candidate's, in "
-        "points; intervals are paired by problem. The choice was made on these figures, so they favour it."
+        f"points; intervals are paired by problem. {RUNAWAYS} The choice was made on these figures, so they favour it."
     )
     if not facts:
         said += " Nothing is chosen yet."

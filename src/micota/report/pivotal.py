@@ -8,7 +8,7 @@ from functools import partial
 from micota.report import paper
 from micota.report.cells import Row, between, count, grouped, in_order, percent, points
 from micota.report.page import Cell, Table
-from micota.report.pooled import Model, Pair, find, groups, models, of, pair, scorers
+from micota.report.pooled import RUNAWAYS, Model, Pair, find, groups, models, of, pair, scorers
 from micota.report.results import Results
 from micota.stats import paired, relative_gain
 
@@ -37,7 +37,9 @@ def changes(results: Results) -> tuple[Table, ...]:
         f"Delta in percentage points. {WHERE} The paper's Deltas stand beside: for a student that it does not have, "
         "those of its 7B / 3B / 1.5B (of the teacher QwQ-32B it has none for 7B)."
     )
-    return (Table("table1", "Table 1: change of accuracy", (*head, "n", "Sets", "Paper"), rows, caption),)
+    caption += f" {RUNAWAYS[:-1]}, before and after."
+    last = ("Truncated", "Looped", "n", "Sets", "Paper")
+    return (Table("table1", "Table 1: change of accuracy", (*head, *last), rows, caption),)
 
 
 def gains(results: Results) -> tuple[Table, ...]:
@@ -83,6 +85,7 @@ def _rows(results: Results, wanted: tuple[tuple[str, str, str], ...], by: list[s
             beside = paper.change(role, base, one.spec, teacher.spec if teacher else None)
             pairs = [pair(one, two, partial(_correct, by=scorer)) for scorer in by]
             cells = [cell for each in pairs for cell in _change(each)]
+            cells += [_runaways(pair(one, two, measure)) for measure in (Model.truncated, Model.looped)]
             last = (count(paired(*pairs[0].observed).n or None), Cell(pairs[0].coverage), Cell(beside))
             headed.setdefault(over, []).append((Cell(name), *cells, *last))
     return grouped((over, headed[over]) for over in in_order(headed))
@@ -93,6 +96,12 @@ def _change(both: Pair) -> Row:
     found = paired(*both.observed)
     after, before = both.means
     return percent(before), percent(after), points(found.value), percent(found.error), between(found.low, found.high)
+
+
+def _runaways(both: Pair) -> Cell:
+    """A share before and after."""
+    after, before = (percent(value).text for value in both.means)
+    return Cell(f"{before} → {after}")
 
 
 def _correct(model: Model, data: str, by: str) -> Mapping[tuple[object, str], float]:

@@ -14,6 +14,10 @@ from micota.stats import Estimate, Observed, differences, interval, mean
 PROCEDURE = ("teacher", "ta", "ta_long", "ta_mid")
 SCORERS = {"exact_match": "exact match", "semantic": "semantic"}
 
+RUNAWAYS = (
+    "Truncated (cut at the limit) and looped (ending in the same piece again and again) in percent of the responses."
+)
+
 Seed = Hashable
 Pairs = Sequence[tuple[Observed, Observed]]
 Count = Callable[[Graded], float]
@@ -68,6 +72,14 @@ class Model:
         """Length of the responses, in tokens of the model that wrote them."""
         return self.observed(data, None, lambda row: row.tokens)
 
+    def truncated(self, data: str) -> Observed:
+        """Share of responses that were cut at the limit."""
+        return self.observed(data, None, lambda row: row.truncated)
+
+    def looped(self, data: str) -> Observed:
+        """Share of responses that end in a loop."""
+        return self.observed(data, None, lambda row: row.looped)
+
     def accuracy(self, sets: Iterable[str], by: str) -> Estimate:
         """Accuracy in [0, 1], the unweighted mean over the sets; nan if one of them is missing."""
         return interval(*(by_problem(self.correct(data, by)) for data in sets))
@@ -80,6 +92,11 @@ class Model:
         """How many seeds are there: `3`, or `2 of 3` where some are missing."""
         asked, there = self.of(data), [one for one in self.of(data) if any(one.graded.values())]
         return str(len(asked)) if len(there) == len(asked) else f"{len(there)} of {len(asked)}"
+
+
+def share(measure: Callable[[str], Observed], sets: Iterable[str]) -> float:
+    """What a measure of a model comes to on average, the unweighted mean over the sets; nan if one is missing."""
+    return mean([mean(list(measure(data).values())) for data in sets])
 
 
 def by_problem(observed: Observed) -> list[float]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from micota.report.cells import Row, count, grouped, in_order, with_error
+from micota.report.cells import Row, count, grouped, in_order, percent, with_error
 from micota.report.page import Cell, Table
-from micota.report.pooled import Model, models, of, scorers
+from micota.report.pooled import RUNAWAYS, Model, models, of, scorers, share
 from micota.report.results import Results
 from micota.stats import Estimate, interval, mean, pass_at
 
 CAPTION = (
     "From n samples of each problem, c of them correct: avg@n is their mean accuracy; pass@k is the unbiased estimate "
-    "1 - C(n-c, k) / C(n, k). In percent, ± standard error over the problems."
+    f"1 - C(n-c, k) / C(n, k). In percent, ± standard error over the problems. {RUNAWAYS}"
 )
 
 
@@ -27,6 +27,7 @@ def table(results: Results) -> tuple[Table, ...]:
     sizes = [k for k in (2**i for i in range(1, 20)) if k < most]
     head = ["Model", "Problems", "Samples", *(of("avg@n", one, by) for one in by)]
     head += [of(f"pass@{k}", one, by) for k in (*sizes, most) for one in by]
+    head += ["Truncated", "Looped"]
     headed: list[tuple[str, Sequence[Row]]] = []
     for group in in_order(model.group for model, _ in found):
         inside = [_row(model, data, by, [*sizes, most]) for model, data in found if model.group == group]
@@ -38,6 +39,7 @@ def table(results: Results) -> tuple[Table, ...]:
 def _row(model: Model, data: str, by: Sequence[str], sizes: Sequence[int]) -> Row:
     cells = [with_error(model.accuracy([data], one)) for one in by]
     cells += [with_error(pass_of(model, data, one, k)) for k in sizes for one in by]
+    cells += [percent(share(one, [data])) for one in (model.truncated, model.looped)]
     return (Cell(model.title), Cell(data), count(_samples(model, data)), *cells)
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+import shutil
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from micota.engines import Engine, open_engine
-from micota.errors import MicotaError
+from micota.loops import loops
 from micota.merging import Settings as How
 from micota.pool import Pool, Writer
 from micota.prompts import user_turn
 from micota.records import Request, read_rows, write_rows
 from micota.scoring import Grader, Item
 from micota.specs import Search, choosing
+from micota.stats import mean
 from micota.store import Result
 from micota.task import Task
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from micota.engines.transformers import Transformers
 
 Settings = Mapping[str, float]
+Row = dict[str, Any]
 Figures = dict[tuple[Hashable, str], float]
 """A figure for each answer, by (sample, problem)."""
 
@@ -33,26 +36,32 @@ def run(task: Task) -> Result:
     spec = task.spec
     assert isinstance(spec, Search)
     bench = _Bench(task, spec)
-    reference = {(row["sample"], row["key"]): row for row in read_rows(task.rows(spec.reference))}
-    measured = (
-        {key: float(row["tokens"]) for key, row in reference.items()},
-        {key: float(row["verdict"] == "correct") for key, row in reference.items()},
-    )
-    length = sum(measured[0].values()) / len(measured[0])
+    measured = _figures(list(read_rows(task.rows(spec.reference))))
+    length, accuracy = (mean(list(one.values())) for one in measured)
     target = spec.length if spec.length is not None else float(spec.tokens or 0) / length
     tried: list[dict[str, float]] = []
     settings = choosing.grid(spec.ranges, spec.steps)
     for turn in range(spec.refine + 1):
         for setting in settings:
-            tokens, right = bench.try_out(setting, len(tried), len(tried) + len(settings) - settings.index(setting))
-            tried.append(choosing.row(setting, tokens, right, measured) | {"round": turn})
+            rows = bench.try_out(setting, len(tried), len(tried) + len(settings) - settings.index(setting))
+            found = choosing.row(setting, *_figures(rows), measured)
+            runaways = {one: mean([row[one] for row in rows]) for one in ("truncated", "looped")}
+            tried.append({**found, **runaways, "round": turn})
         settings = choosing.finer(spec.ranges, tried, target, spec.max_loss)
         if not settings:
             break
     write_rows(task.out / "rows.jsonl", bench.rows)
-    accuracy = sum(measured[1].values()) / len(measured[1])
     facts = {"dial": tried, "reference": {"tokens": length, "accuracy": accuracy}, "target": target}
     return Result(facts | {"generated": bench.generated}, bench.pools)
+
+
+def _figures(rows: Iterable[Row]) -> tuple[Figures, Figures]:
+    """Tokens, and 1 or 0 for right or wrong, of each answer, by (sample, problem)."""
+    tokens, right = {}, {}
+    for row in rows:
+        tokens[row["sample"], row["key"]] = float(row["tokens"])
+        right[row["sample"], row["key"]] = float(row["verdict"] == "correct")
+    return tokens, right
 
 
 class _Bench:
@@ -65,12 +74,12 @@ class _Bench:
         self._golds = {row["key"]: row["answer"] for row in problems}
         turns = [Request(row["key"], 0, user_turn(self._asked.prompt, row["problem"])) for row in problems]
         self._requests = sorted(turns, key=lambda request: (len(request.prompt), request.key, request.sample))
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[Row] = []
         self.pools: list[str] = []
         self.generated = 0
 
-    def try_out(self, setting: Settings, done: int, of: int) -> tuple[Figures, Figures]:
-        """Tokens, and 1 or 0 for right or wrong, of each answer of a candidate, by (sample, problem)."""
+    def try_out(self, setting: Settings, done: int, of: int) -> list[Row]:
+        """The graded answers of a candidate."""
         candidate = self._spec.candidate(setting)
         pool_id = self._asked.pool(f"merge:{self._task.store.inputs_key(candidate)}")
         pool = self._task.store.pool(pool_id)
@@ -83,27 +92,29 @@ class _Bench:
         self.pools.append(pool_id)
         graded = self._grade(setting, pool)
         self.rows += graded
-        keys = [(row["sample"], row["key"]) for row in graded]
-        return (
-            dict(zip(keys, (float(row["tokens"]) for row in graded), strict=True)),
-            dict(zip(keys, (float(row["verdict"] == "correct") for row in graded), strict=True)),
-        )
+        return graded
 
     def _generate(self, setting: Settings, pool: Pool, owed: set[tuple[str, int]], at: tuple[int, int, str]) -> None:
-        """Ask for what the pool lacks, in the same batches after an interruption: greedy text can depend on them."""
+        """Ask for what the pool lacks, in the same batches after an interruption: greedy text can depend on them. An
+        engine that makes its own batches is asked for the rest alone."""
         about = {"candidate": dict(setting), "spec": self._asked.own_fields}
+        done = 0
         with self._candidate(setting) as engine, Writer(pool.folder, about) as writer:
-            step = engine.batch or len(self._requests)
-            for start in range(0, len(self._requests), step):
-                batch = self._requests[start : start + step]
+            for batch in self._batches(engine.batch, owed):
                 lacking = {(request.key, request.sample) for request in batch} & owed
                 for answers in engine.answer(batch) if lacking else ():
                     fresh = [one for one in answers if (one.key, one.sample) in lacking]
                     writer.write(fresh)
                     self.generated += len(fresh)
-                    self._task.progress(at[0] + start / len(self._requests), at[1], "candidates", at[2])
+                    done += len(fresh)
+                    self._task.progress(at[0] + done / len(owed), at[1], "candidates", at[2])
 
-    def _grade(self, setting: Settings, pool: Pool) -> list[dict[str, Any]]:
+    def _batches(self, size: int | None, owed: set[tuple[str, int]]) -> list[list[Request]]:
+        if size is None:
+            return [[request for request in self._requests if (request.key, request.sample) in owed]]
+        return [self._requests[start : start + size] for start in range(0, len(self._requests), size)]
+
+    def _grade(self, setting: Settings, pool: Pool) -> list[Row]:
         answers = list(pool.read((request.key, request.sample) for request in self._requests))
         marks = self._spec.problems.benchmark
         items = [Item(a.text, self._golds[a.key], marks, truncated=a.finish_reason == "length") for a in answers]
@@ -112,24 +123,32 @@ class _Bench:
             grades = grader.grade(items)
         return [
             {**setting, "key": a.key, "sample": a.sample, "verdict": str(grade.verdict), "answer": grade.answer,
-             "tokens": a.completion_tokens, "truncated": a.finish_reason == "length"}
+             "tokens": a.completion_tokens, "truncated": a.finish_reason == "length", "looped": loops(a.text)}
             for a, grade in zip(answers, grades, strict=True)
         ]  # fmt: skip
 
     @contextmanager
     def _candidate(self, setting: Settings) -> Iterator[Engine]:
-        """The engine with a candidate's weights: put into the loaded model, or, for vllm, written and loaded anew."""
+        """The engine with a candidate's weights: put into the loaded model, or for vllm written and loaded anew."""
         engine, how = self._task.place.engine, self._how(setting)
         if engine == "scripted":
-            yield open_engine(self._asked, self._folders[1], self._task.place, self._task.machine.threads)
+            yield self._open(self._folders[1])
         elif engine == "transformers":
             self._loaded.take(lambda put: self._trial.merge(how, put))
             yield self._loaded
         else:
-            raise MicotaError(
-                f"a search cannot put its candidates into the engine {engine}",
-                fix="search: {engine: transformers} in the machine profile",
-            )
+            folder = self._task.scratch / "candidate"
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                self._trial.write(how, folder)
+                with closing(self._open(folder)) as opened:
+                    yield opened
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _open(self, folder: Path) -> Engine:
+        task = self._task
+        return open_engine(self._asked, folder, task.place, task.machine.threads, task.progress.stop)
 
     def _how(self, setting: Settings) -> How:
         spec = self._spec
