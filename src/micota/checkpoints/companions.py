@@ -9,7 +9,6 @@ from typing import Any
 
 from micota.checkpoints.compatibility import read_json
 from micota.checkpoints.shards import write_json
-from micota.prompts import eos_ids
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 _TOKENIZER = (
@@ -28,6 +27,8 @@ def copy_companions(source: Path, out: Path) -> None:
 def end_tokens(folder: Path, tokenizer: Any, trust_remote_code: bool = False) -> list[int]:
     """The tokens that end a response of the model in a folder, as `from_pretrained` would find them."""
     import transformers
+
+    from micota.prompts import eos_ids
 
     try:
         config = transformers.GenerationConfig.from_pretrained(folder)
