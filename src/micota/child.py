@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import micota
@@ -23,10 +24,10 @@ from micota.claims import locked
 from micota.errors import MicotaError, StageFailed, Stopped
 from micota.plan import STAGES
 from micota.store import Result, write_whole
-from micota.task import STOP, Task
+from micota.task import DONE, ERROR, STOP, Progress, Task
 
 STOPPED = 75  # the exit code of a stage that was asked to stop and can go on; a launcher may turn it into another
-ERROR = re.compile(r"(\[rank\d+\]:\s*)?[\w.]*(Error|Exception)\b(?<!ChildFailedError)")
+FAULT = re.compile(r"(\[rank\d+\]:\s*)?[\w.]*(Error|Exception)\b(?<!ChildFailedError)")
 
 
 def stage(kind: str) -> Callable[[Task], Result]:
@@ -42,7 +43,7 @@ class Child:
         self._task = task
         command = [*shlex.split(prefix), *_micota(), "stage", str(task.work)]
         command[0] = shutil.which(command[0], path=_search_path()) or command[0]
-        for name in ("result.json", "error.txt", "stopped"):
+        for name in ("result.json", ERROR, "stopped", *(f"{DONE}{rank}" for rank in range(task.place.processes))):
             (task.work / name).unlink(missing_ok=True)
         try:
             with open(task.work / "log.txt", "ab") as log:
@@ -81,10 +82,10 @@ class Child:
             return Result(data["facts"], data["pools"])
         if code == STOPPED or (work / "stopped").exists() or self._task.progress.stop.is_set():
             raise Stopped("stopped")
-        if (work / "error.txt").exists():
-            raise MicotaError((work / "error.txt").read_text())
+        if (work / ERROR).exists():
+            raise MicotaError((work / ERROR).read_text(encoding="utf-8"))
         lines = (work / "log.txt").read_text(errors="replace").splitlines()
-        errors = dict.fromkeys(line for line in lines if ERROR.match(line))
+        errors = dict.fromkeys(line for line in lines if FAULT.match(line))
         shown = [*list(errors)[-3:], "the log ends with", *lines[-8:]]
         raise StageFailed("\n    ".join([f"exit code {code}", *shown]))
 
@@ -92,28 +93,56 @@ class Child:
 def run_alone(work: Path) -> int:
     """`micota stage WORK/`: run the stage of a work folder; its exit code. Under a launcher every rank comes here."""
     task = tasks.load(work)
-    first = int(os.environ.get("RANK", "0")) == 0
+    shared, rank = task.place.processes > 1, _number("RANK", "SLURM_PROCID")
+    first = not rank
+    if shared and rank:
+        task = replace(task, rank=rank, progress=Progress(work / f"progress-{rank}.json"))
     for number in (signal.SIGTERM, signal.SIGUSR1):  # a scheduler sends one of them before it takes the machine away
         signal.signal(number, lambda *_: task.progress.stop.set())
     _end_with_parent()
     with locked(work / "lock") if first else contextlib.nullcontext():
         try:
+            if shared:
+                _check_launched(task)
             result = stage(task.spec.kind)(task)
         except Stopped:
             if first:
                 (work / "stopped").touch()
             return STOPPED
         except MicotaError as error:
-            if first:
-                (work / "error.txt").write_text(str(error))
+            if first or shared:
+                (work / ERROR).write_text(str(error), encoding="utf-8")
             print(error, file=sys.stderr)
             return 2
+        except Exception as error:
+            if shared:  # the first process would wait for this one
+                said = f"process {task.rank} of {task.place.processes} failed: {type(error).__name__}: {error}"
+                (work / ERROR).write_text(said, encoding="utf-8")
+            raise
         if first:
             write_whole(work / "result.json", {"facts": result.facts, "pools": result.pools})
     if _left_group() and not (first and task.place.report_to):
         sys.stdout.flush()
         os._exit(0)
     return 0
+
+
+def _number(*names: str) -> int | None:
+    """What a launcher has put into the environment: torchrun's variable, else that of srun."""
+    return next((int(os.environ[name]) for name in names if name in os.environ), None)
+
+
+def _check_launched(task: Task) -> None:
+    """The processes that share a stage need a number each; with too few of them the first would wait for ever."""
+    wanted = task.place.processes
+    there = _number("WORLD_SIZE", "SLURM_NTASKS")
+    if there != wanted or _number("RANK", "SLURM_PROCID") is None:
+        raise MicotaError(
+            f"the launcher has started {there or 'an unknown number of'} processes, not {wanted}",
+            where=f"machine profile '{task.machine.name}', {task.spec.kind}",
+            why="they know their number by RANK and WORLD_SIZE, or by SLURM_PROCID and SLURM_NTASKS",
+            fix=f"a prefix as in srun --ntasks {wanted}, or `processes: {there or 1}`",
+        )
 
 
 def _left_group() -> bool:

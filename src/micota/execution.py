@@ -26,7 +26,7 @@ from micota.machine import Machine, Place
 from micota.plan import Pull, heights
 from micota.specs import Generate, Source, Spec
 from micota.store import Result, Store, artifact_id
-from micota.task import STOP, Input, Progress, Task
+from micota.task import ERROR, STOP, Input, Progress, Task
 
 POLL_S = 0.2
 LOOK_AGAIN_S = 1.0  # how often to look whether another run has finished what is needed
@@ -155,7 +155,7 @@ class Run:
 
     def _task(self, spec: Spec) -> Task:
         work = self.store.recover(spec)
-        for name in ("error.txt", STOP):  # of the run before
+        for name in (ERROR, STOP):  # of the run before
             (work / name).unlink(missing_ok=True)
         progress, name = Progress(work / "progress.json"), self._names.get(spec.digest, "")
         task = Task(spec, work, self._inputs(spec), self.store, self.machine, progress, name)
@@ -207,7 +207,7 @@ class Run:
         if not isinstance(error, MicotaError | StageFailed):
             with open(task.work / "log.txt", "a", encoding="utf-8") as log:
                 log.writelines(traceback.format_exception(error))
-        (task.work / "error.txt").write_text(str(error) or type(error).__name__, encoding="utf-8")
+        (task.work / ERROR).write_text(str(error) or type(error).__name__, encoding="utf-8")
         message = f"{name} failed: {error or type(error).__name__}\n  log: {task.work / 'log.txt'}"
         self.outcome.failed[task.spec.digest] = message
         self.watcher.failed(task.spec, message)

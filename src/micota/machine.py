@@ -30,6 +30,9 @@ class Place(Value):
     engine: Literal["transformers", "vllm", "openai", "scripted", "rehearsed"] = Field(
         "transformers", description="what generates"
     )
+    processes: int = Field(
+        1, ge=1, description="generate: how many the prefix starts, as srun --ntasks does; they share the problems out"
+    )
     batch: int = Field(128, ge=1, description="rows that are generated at once; of a server, requests on their way")
     tensor_parallel: int = Field(1, ge=1, description="vllm: GPUs that share one copy of the model")
     data_parallel: int = Field(1, ge=1, description="vllm: copies of the model")
@@ -96,13 +99,21 @@ class Machine(Value):
     def check(self, specs: Iterable[Spec]) -> None:
         """Refuse, before anything is made, what a profile cannot do for these specs."""
         for spec in specs:
-            if isinstance(spec, Dial) and self.place(spec.search).engine == "openai":
+            asked = spec.search if isinstance(spec, Dial) else spec
+            place, where = self.place(asked), f"machine profile '{self.name}'"
+            if isinstance(spec, Dial) and place.engine == "openai":
                 raise MicotaError(
                     "a server cannot answer for the candidates of a dial",
-                    where=f"machine profile '{self.name}'",
+                    where=where,
                     why="they are merged here, one after the other, and no server has their weights",
                     fix="search: {engine: vllm, device: cuda} in the machine profile, or {engine: transformers}",
                 )
+            if place.processes > 1 and asked.kind != "generate":
+                fix = f"{asked.kind}: {{...}} of its own in the machine profile, without `processes`"
+                raise MicotaError(f"{asked.kind} runs in one process, not in {place.processes}", where=where, fix=fix)
+            if place.processes > 1 and place.prefix is None:
+                fix = f"generate: {{processes: {place.processes}, prefix: srun --ntasks {place.processes} ...}}"
+                raise MicotaError(f"nothing starts the {place.processes} processes", where=where, fix=fix)
 
     @classmethod
     def made_of(cls, data: Mapping[str, Any]) -> Machine:

@@ -6,19 +6,23 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from micota import sources
-from micota.errors import Stopped
+from micota.errors import MicotaError, Stopped
 from micota.machine import Machine, Place
 from micota.specs import Source, Spec, from_json, to_json
 from micota.store import Store, write_whole
 
 PROGRESS_EVERY_S = 0.25
 STOP = "stop"  # the file in a work folder that asks its stage to stop
+ERROR = "error.txt"  # the one that says what a stage has failed with
+DONE = "done-"  # and, with its number, that a process of several has done its share
+WAIT_S = 0.5
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class Task:
     machine: Machine
     progress: Progress = field(compare=False)
     name: str = field(default="", compare=False)
+    rank: int = 0
+    """Which it is of the `place.processes` that a launcher has started for this stage."""
 
     @property
     def out(self) -> Path:
@@ -116,6 +122,27 @@ class Task:
         files = self.input(spec).files
         assert files is not None, f"{spec.kind} {spec.digest} is no input with files"
         return files
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """What is for this process to do, of what all processes of the stage do together."""
+        return items[self.rank :: self.place.processes]
+
+    def is_last(self) -> bool:
+        """Whether this process is the one that goes on when all have done their shares: the first waits for the others.
+
+        Raises what another one has failed with; a launcher has to end all of them where one ends without a word.
+        """
+        if self.rank:
+            (self.work / f"{DONE}{self.rank}").touch()
+            return False
+        owing = [self.work / f"{DONE}{rank}" for rank in range(1, self.place.processes)]
+        while not all(file.exists() for file in owing):
+            if (error := self.work / ERROR).exists():
+                raise MicotaError(error.read_text(encoding="utf-8"))
+            if self.progress.stop.is_set():
+                raise Stopped("stopped")
+            time.sleep(WAIT_S)
+        return True
 
     def save(self) -> Path:
         inputs = {

@@ -103,7 +103,8 @@ class Costs:
 
     def _devices(self, spec: Generate) -> int:
         place = self.machine.place(spec)
-        return place.tensor_parallel * place.data_parallel if place.engine == "vllm" else self._cores()
+        copy = place.tensor_parallel * place.data_parallel if place.engine == "vllm" else self._cores()
+        return copy * place.processes
 
     def _redraw(self, spec: Redraw) -> Estimate:
         """The rounds after the first, which asks only for problems without a verified answer."""

@@ -28,7 +28,10 @@ def run(task: Task) -> Result:
     pool = task.store.pool(pool_id)
     wanted = _requests(spec, task.rows(spec.problems), task.rows(spec.unless) if spec.unless else None)
     missing = [request for request in wanted if (request.key, request.sample) not in pool]
-    rendered = _generate(task, spec, pool, missing) if missing else None
+    mine = [request for request in task.share(wanted) if (request.key, request.sample) not in pool]
+    rendered = _generate(task, spec, pool, mine) if mine else None
+    if not task.is_last():
+        return Result({}, [])
     pool.refresh()
     rows, prompt_tokens = [], 0
     for completion in pool.read((r.key, r.sample) for r in wanted):
@@ -87,8 +90,8 @@ def _generate(task: Task, spec: Generate, pool: Pool, missing: list[Request]) ->
         first = engine.render(missing[0])
         about = {"model": task.input(spec.model).content, "spec": spec.own_fields, "first_prompt": first}
         batches = _batches(task, missing, engine.batch) if engine.batch else [missing]
-        total, tokens = sum(len(batch) for batch in batches), 0
-        done = 0
+        total, tokens, done = sum(len(batch) for batch in batches), 0, 0
+        one_of = f" in the first of {task.place.processes} processes" if task.place.processes > 1 else ""
         with Writer(pool.folder, about) as writer:
             for batch in batches:
                 owed = {(r.key, r.sample) for r in batch if (r.key, r.sample) not in pool}
@@ -98,7 +101,7 @@ def _generate(task: Task, spec: Generate, pool: Pool, missing: list[Request]) ->
                         writer.write(fresh)
                     tokens += sum(a.completion_tokens for a in fresh)
                     done += len(answers)
-                    task.progress(done, total, "answers", f"{tokens} tokens")
+                    task.progress(done, total, "answers", f"{tokens} tokens{one_of}")
                 done += 0 if owed else len(batch)
     return first
 
@@ -111,7 +114,7 @@ def _engine(task: Task, spec: Generate) -> Engine:
 
 def _batches(task: Task, missing: list[Request], size: int) -> list[list[Request]]:
     """Batches of rows of similar length, the same ones after an interruption: greedy text can depend on its batch."""
-    path = task.scratch / "batches.json"
+    path = task.scratch / (f"batches-{task.rank}.json" if task.rank else "batches.json")
     planned = {(key, sample) for batch in _read(path) for key, sample, _ in batch}
     if not all((r.key, r.sample) in planned for r in missing):
         ordered = sorted(missing, key=lambda r: (len(r.prompt), r.key, r.sample))
