@@ -93,7 +93,8 @@ class Child:
 def run_alone(work: Path) -> int:
     """`micota stage WORK/`: run the stage of a work folder; its exit code. Under a launcher every rank comes here."""
     task = tasks.load(work)
-    shared, rank = task.place.processes > 1, _number("RANK", "SLURM_PROCID")
+    shared = task.place.processes > 1
+    rank = _number("RANK", "SLURM_PROCID") if shared else _number("RANK")
     first = not rank
     if shared and rank:
         task = replace(task, rank=rank, progress=Progress(work / f"progress-{rank}.json"))
