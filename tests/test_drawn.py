@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from micota.report import figures
 from micota.report.drawn import pictures, shown
+from micota.report.figures import Dot
 from micota.report.page import Figure
+from micota.stats import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,3 +55,13 @@ def test_whatever_a_figure_says_belongs_to_what_it_shows() -> None:
     one = line("a", 1.0)
     assert shown(one) == shown(line("a", 1.0)) != shown(line("b", 1.0))
     assert shown(one) != shown(Figure("a", "Heights", one.draw, alt="A line", panels=2))
+
+
+def test_no_seed_lies_outside_the_picture_of_who_learned() -> None:
+    from matplotlib.figure import Figure as Sheet
+
+    axes = Sheet().subplots()
+    seeds = ((200.0, 0.08), (205.0, 0.75))
+    figures._draw(axes, [Dot("Half", "half", False, Estimate(204.0), Estimate(0.4, 0.01, 0.38, 0.42), seeds)])
+    low, high = axes.get_ylim()
+    assert low < 8 and high > 75

@@ -200,7 +200,8 @@ def _base(dots: Sequence[Dot]) -> Dot | None:
 
 def _draw(axes: Axes, dots: Sequence[Dot]) -> None:
     right = max(max(dot.tokens.value, *(x for x, _ in dot.seeds)) for dot in dots)
-    ends = [100 * y for dot in dots for y in (dot.accuracy.value, dot.accuracy.low, dot.accuracy.high) if y == y]
+    means = [y for dot in dots for y in (dot.accuracy.value, dot.accuracy.low, dot.accuracy.high) if y == y]
+    ends = [100 * y for y in (*means, *(y for dot in dots for _, y in dot.seeds))]
     spread = max(max(ends) - min(ends), 5.0)
     axes.set(xlim=(0, 1.13 * right), ylim=(max(0, min(ends) - 0.12 * spread), min(100, max(ends) + 0.12 * spread)))
     tall(axes, 4.4)
