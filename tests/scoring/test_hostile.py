@@ -17,13 +17,13 @@ from micota.scoring import Grader, Item, Verdict, exact_match, strict_match
 from micota.scoring.semantic import FAILED
 
 SECONDS = 3.0
-GRACE = 2.0
-"""What a busy machine takes, beyond the deadline, to end a grading and to go through the texts' other scorers."""
+DEADLINE = 2.5
+"""Of a grading: the rest of the seconds is for what ends it and for the other scorers, on a busy machine too."""
 
 
 @pytest.fixture(scope="module")
 def grader() -> Iterator[Grader]:
-    with Grader(deadline=SECONDS) as grader:
+    with Grader(deadline=DEADLINE) as grader:
         grader.grade([Item(r"\boxed{\pi + 1}", r"1 + \pi")])  # so that no start of a process is timed below
         yield grader
 
@@ -35,7 +35,7 @@ def test_hostile_texts_end_in_time(grader: Grader) -> None:
         exact_match(text, "7")
         exact_match(text, "7", "gsm8k")
         strict_match(text, "7")
-        assert time.perf_counter() - began <= SECONDS + GRACE, text[:80]
+        assert time.perf_counter() - began <= SECONDS, text[:80]
         assert isinstance(grade.verdict, Verdict)
         assert not grade.reason.startswith(FAILED), grade
     assert peak_mb(resource.RUSAGE_SELF) < 1500
@@ -62,7 +62,7 @@ def test_hostile_golds_end_in_time(grader: Grader) -> None:
     for text in hostile()[::3]:
         began = time.perf_counter()
         grader.grade([Item(r"\boxed{x+1}", text)])
-        assert time.perf_counter() - began <= SECONDS + GRACE, text[:80]
+        assert time.perf_counter() - began <= SECONDS, text[:80]
 
 
 def test_nothing_in_the_room_evaluates_text() -> None:

@@ -79,8 +79,7 @@ def merge_folders(
         return dict(record["facts"])
     _check_room(out, writer.shards)
     Job(writer, record_file, record, inputs, labels, each, threads, checksums, progress).run()
-    largest = DTYPES[max(entries, key=lambda entry: entry.numel).dtype][0]
-    sources = write_companions(out, like, largest)
+    sources = write_companions(out, like, entries)
     tallies = {name: Tally(**tally) for name, tally in record["tensors"].items()}
     seen = facts(tallies, labels if any(tally.kept for tally in tallies.values()) else [])
     said = {"seed": each[entries[0].name].seed, "remarks": remarks, "findings": findings, "sources": sources}

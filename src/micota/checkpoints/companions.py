@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from micota.checkpoints.compatibility import read_json
+from micota.checkpoints.safetensor_files import DTYPES, Entry
 from micota.checkpoints.shards import write_json
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -38,11 +39,13 @@ def end_tokens(folder: Path, tokenizer: Any, trust_remote_code: bool = False) ->
     return eos_ids(config, tokenizer)
 
 
-def write_companions(out: Path, folders: Sequence[tuple[str, Path]], dtype: str) -> dict[str, str]:
-    """Copy what is not a weight from the first folder that has it, config.json last and with the weights' `dtype`.
+def write_companions(out: Path, folders: Sequence[tuple[str, Path]], entries: Sequence[Entry]) -> dict[str, str]:
+    """Copy what is not a weight from the first folder that has it, config.json last and with the weights' dtype: that
+    of the largest of `entries`.
 
     The tokenizer and its templates come from one folder, as a whole. Returns file -> label of its folder.
     """
+    dtype = DTYPES[max(entries, key=lambda entry: entry.numel).dtype][0]
     sources: dict[str, str] = {}
     for telling, others in ((_TOKENIZER, _TEMPLATES), ((GENERATION,), ()), ((CONFIG,), ())):
         found = [(label, folder) for label, folder in folders if _present(folder, telling)]

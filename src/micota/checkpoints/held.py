@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from micota.checkpoints.companions import write_companions
 from micota.checkpoints.compatibility import compare, weights
-from micota.checkpoints.safetensor_files import DTYPES, Checkpoint, Entry
+from micota.checkpoints.safetensor_files import Checkpoint, Entry
 from micota.checkpoints.shards import Put, Writer
 from micota.checkpoints.streaming import merge_entries
 from micota.merging import Settings, check, check_labels
@@ -60,7 +60,7 @@ class Trial:
             entries = shard.entries
             writer.write(shard, lambda put, entries=entries: self._merge(entries, settings, put)).close()  # type: ignore[misc]
         writer.finish()
-        write_companions(out, self._folders, DTYPES[max(self.entries, key=lambda entry: entry.numel).dtype][0])
+        write_companions(out, self._folders, self.entries)
 
     def _merge(self, entries: Sequence[Entry], settings: Settings, put: Put) -> None:
         each = {entry.name: settings for entry in entries}

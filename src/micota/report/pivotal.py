@@ -37,7 +37,7 @@ def changes(results: Results) -> tuple[Table, ...]:
         f"Delta in percentage points. {WHERE} The paper's Deltas stand beside: for a student that it does not have, "
         "those of its 7B / 3B / 1.5B (of the teacher QwQ-32B it has none for 7B)."
     )
-    caption += f" {RUNAWAYS[:-1]}, before and after."
+    caption += f" {RUNAWAYS} Both before → after."
     last = ("Truncated", "Looped", "n", "Sets", "Paper")
     return (Table("table1", "Table 1: change of accuracy", (*head, *last), rows, caption),)
 

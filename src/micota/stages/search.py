@@ -36,7 +36,7 @@ def run(task: Task) -> Result:
     spec = task.spec
     assert isinstance(spec, Search)
     bench = _Bench(task, spec)
-    measured = _figures(list(read_rows(task.rows(spec.reference))))
+    measured = _figures(read_rows(task.rows(spec.reference)))
     length, accuracy = (mean(list(one.values())) for one in measured)
     target = spec.length if spec.length is not None else float(spec.tokens or 0) / length
     tried: list[dict[str, float]] = []
