@@ -65,6 +65,7 @@ def make(folder: Path, of: str, seed: int) -> Path:
 
     from micota.checkpoints import Writer
     from micota.checkpoints.safetensor_files import Entry
+    from micota.merging.memory import raw
 
     if (folder / "config.json").exists():
         return folder
@@ -82,7 +83,7 @@ def make(folder: Path, of: str, seed: int) -> Path:
         def fill(put, shard=shard, generator=generator, own=own):  # type: ignore[no-untyped-def]
             for entry in shard.entries:
                 base = 0.02 * torch.randn(entry.numel, generator=generator)
-                put(entry, 0, (base + 0.001 * seed * torch.randn(entry.numel, generator=own)).bfloat16())
+                put(entry, 0, raw((base + 0.001 * seed * torch.randn(entry.numel, generator=own)).bfloat16()))
 
         writer.write(shard, fill).close()
     writer.finish()

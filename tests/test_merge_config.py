@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,16 @@ def test_it_is_the_merge_of_a_recipe(folder: Path) -> None:
         folder / "same", folder / "base", [folder / "tuned"], ["0"], Settings("dare_ties", (0.6,), 0.7, seed=3)
     )
     assert same(weights(folder / "out"), weights(folder / "same"))
+
+
+@pytest.mark.parametrize("rescale", ["inverse_density", "l1", "none"])
+def test_the_commonest_merge_does_not_wait_for_torch(folder: Path, rescale: str) -> None:
+    (folder / "config.yml").write_text(DARE.replace("inverse_density", rescale))
+    code = "import sys; from micota.cli import app; app(sys.argv[1:], standalone_mode=False); print([*sys.modules])"
+    command = [sys.executable, "-c", code, "merge", str(folder / "config.yml"), str(folder / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "'llvmlite'" in done.stdout and "'torch'" not in done.stdout
+    assert (folder / "out" / "config.json").is_file()
 
 
 def test_the_record_has_seed_configuration_and_checksums(folder: Path) -> None:

@@ -64,12 +64,14 @@ def _is_tied(folder: Path, checkpoint: Checkpoint) -> bool:
 
 
 def _check_copy(checkpoint: Checkpoint) -> None:
+    import numpy as np
+
     head, embedding = checkpoint[HEAD], checkpoint[EMBEDDING]
     same = (head.dtype, head.shape) == (embedding.dtype, embedding.shape)
     for start in range(0, head.numel if same else 0, 2**20):
         stop = min(start + 2**20, head.numel)
-        pair = [checkpoint.block(name, start, stop) for name in (HEAD, EMBEDDING)]
-        same = same and pair[0].equal(pair[1])
+        values, copy = (checkpoint.block(name, start, stop) for name in (HEAD, EMBEDDING))
+        same = same and np.array_equal(values, copy)
     if not same:
         why = f"config.json ties it to {EMBEDDING}, but the file holds other values"
         raise MicotaError(f"tensor {HEAD} contradicts config.json", where=str(checkpoint.folder), why=why)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from micota.checkpoints.companions import write_companions
 from micota.checkpoints.compatibility import compare, weights
@@ -12,21 +11,23 @@ from micota.checkpoints.safetensor_files import Checkpoint, Entry
 from micota.checkpoints.shards import Put, Writer
 from micota.checkpoints.streaming import merge_entries
 from micota.merging import Settings, check, check_labels
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
+from micota.merging.memory import Bytes
 
 
 class Held:
     """A checkpoint's tensors in memory."""
 
     def __init__(self, checkpoint: Checkpoint, names: Sequence[str]) -> None:
-        self._tensors = {name: checkpoint.read(name).reshape(-1) for name in names}
+        self._entries = {name: checkpoint[name] for name in names}
+        self._bytes = {name: checkpoint.block(name, 0, one.numel) for name, one in self._entries.items()}
 
-    def block(self, name: str, start: int, stop: int, into: np.ndarray[Any, Any] | None = None) -> torch.Tensor:
-        """Elements [start, stop) of a tensor, flat; `into` is not needed."""
-        return self._tensors[name][start:stop]
+    def __getitem__(self, name: str) -> Entry:
+        return self._entries[name]
+
+    def block(self, name: str, start: int, stop: int, into: Bytes | None = None) -> Bytes:
+        """Elements [start, stop) of a tensor, as bytes; `into` is not needed."""
+        size = self._entries[name].itemsize
+        return self._bytes[name][start * size : stop * size]
 
 
 class Trial:

@@ -8,16 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from micota.checkpoints.safetensor_files import Checkpoint
-from micota.checkpoints.shards import Put, Shard, Writer, Written, raw, write_json
+from micota.checkpoints.shards import Put, Shard, Writer, Written, write_json
 from micota.checkpoints.streaming import merge_entries
 from micota.merging import Settings
+from micota.merging.memory import Bytes
 from micota.merging.tally import Tally
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass
@@ -63,9 +61,9 @@ class Job:
         tallies: dict[str, Tally] = {}
         digest = hashlib.sha256(shard.header)
 
-        def after(merged: torch.Tensor) -> None:
+        def after(merged: Bytes) -> None:
             if self.checksums:
-                digest.update(raw(merged))  # while it is in the processor's cache: in the file it would be read again
+                digest.update(merged.data)  # while it is in the processor's cache: in the file it would be read again
             self._step(merged.nbytes)
 
         def fill(put: Put) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from micota.errors import MicotaError
+from micota.merging.memory import Bytes, typed
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -47,6 +47,11 @@ class Entry:
     @property
     def numel(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def torch_dtype(self) -> str:
+        """Torch's name of its dtype."""
+        return DTYPES[self.dtype][0]
 
     @property
     def itemsize(self) -> int:
@@ -82,19 +87,13 @@ class Checkpoint:
     def read(self, name: str) -> torch.Tensor:
         """A whole tensor, in its own shape and dtype."""
         entry = self[name]
-        return self.block(name, 0, entry.numel).reshape(entry.shape)
+        return typed(self.block(name, 0, entry.numel), entry.torch_dtype).reshape(entry.shape)
 
-    def block(self, name: str, start: int, stop: int, into: np.ndarray[Any, Any] | None = None) -> torch.Tensor:
-        """Elements [start, stop) of a tensor, flat; in the memory `into` (bytes) if it is given and large enough."""
-        import torch
-
+    def block(self, name: str, start: int, stop: int, into: Bytes | None = None) -> Bytes:
+        """Elements [start, stop) of a tensor, as bytes; in the memory `into` if it is given and large enough."""
         entry = self[name]
         assert 0 <= start <= stop <= entry.numel, f"{name}: [{start}, {stop}) of {entry.numel}"
-        dtype = getattr(torch, DTYPES[entry.dtype][0])
-        if start == stop:
-            return torch.empty(0, dtype=dtype)
-        data = self._bytes(entry, start * entry.itemsize, stop * entry.itemsize, into)
-        return torch.from_numpy(data).view(dtype)
+        return self._bytes(entry, start * entry.itemsize, stop * entry.itemsize, into)
 
     def fingerprint(self) -> str:
         """Hex digest of all names, shapes and dtypes, and of both ends (4 KiB) of every tensor's bytes.
@@ -108,9 +107,7 @@ class Checkpoint:
             digest.update(self._bytes(entry, max(0, entry.nbytes - 4096), entry.nbytes).data)
         return digest.hexdigest()
 
-    def _bytes(
-        self, entry: Entry, start: int, stop: int, into: np.ndarray[Any, Any] | None = None
-    ) -> np.ndarray[Any, Any]:
+    def _bytes(self, entry: Entry, start: int, stop: int, into: Bytes | None = None) -> Bytes:
         import numpy as np
 
         fits = into is not None and stop - start <= len(into)

@@ -18,17 +18,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from micota.checkpoints.safetensor_files import DTYPES, INDEX, SINGLE, Entry
+from micota.checkpoints.safetensor_files import INDEX, SINGLE, Entry
 from micota.errors import MicotaError
+from micota.merging.memory import Bytes
 
-if TYPE_CHECKING:
-    import torch
-
-Put = Callable[[Entry, int, "torch.Tensor"], None]
-"""Takes elements of a tensor, from a position on, flat, and keeps none of their memory; may be called by several
-threads, in any order."""
+Put = Callable[[Entry, int, Bytes], None]
+"""Takes elements of a tensor, as bytes, from a position (counted in elements) on, and keeps none of their memory; may
+be called by several threads, in any order."""
 SHARD_BYTES = 2**30
 """Default size of a shard: what a killed merge can lose."""
 
@@ -78,14 +76,11 @@ class Writer:
         """Write one shard: `fill(put)` hands its tensors' elements to `put(entry, start, elements)`, in any order and
         from any thread. The shard is on the disk, and to be seen, when what is returned is closed.
         """
-        import torch
-
         places = {entry.name: start for entry, start in shard.places()}
 
-        def put(entry: Entry, start: int, elements: torch.Tensor) -> None:
+        def put(entry: Entry, start: int, elements: Bytes) -> None:
             try:
-                assert elements.dtype == getattr(torch, DTYPES[entry.dtype][0]), entry.name
-                stream.write(raw(elements), places[entry.name] + start * entry.itemsize)
+                stream.write(elements.data, places[entry.name] + start * entry.itemsize)
             except OSError as error:
                 raise _failed(shard, f"writing failed at tensor {entry.name}", error) from error
 
@@ -203,13 +198,6 @@ def _reserve(descriptor: int, size: int) -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).fallocate(descriptor, 0, ctypes.c_int64(0), ctypes.c_int64(size))
-
-
-def raw(elements: torch.Tensor) -> memoryview:
-    """The bytes of a flat tensor, as they stand in a file."""
-    import torch
-
-    return memoryview(elements.contiguous().view(torch.uint8).numpy().data)
 
 
 def _group(entries: Sequence[Entry], shard_bytes: int) -> list[list[Entry]]:

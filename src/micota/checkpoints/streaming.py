@@ -1,7 +1,7 @@
 """Merging many tensors at once: blocks are read, merged and handed on by a few threads, and counted in order.
 
-What is in memory is a few blocks for each thread, whatever the tensors' size. Torch computes each block on one thread,
-so the number of threads changes no bit.
+What is in memory is a few blocks for each thread, whatever the tensors' size. Each block is computed on one thread, so
+the number of threads changes no bit.
 """
 
 from __future__ import annotations
@@ -9,23 +9,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from micota.checkpoints.safetensor_files import DTYPES, Entry
+from micota.checkpoints.safetensor_files import Entry
 from micota.checkpoints.shards import Put
 from micota.errors import MicotaError
 from micota.merging import Settings, TensorMerge
 from micota.merging.masks import BLOCK, blocks
-from micota.merging.memory import own
+from micota.merging.memory import Bytes, own
 from micota.merging.tally import Tally
 from micota.merging.tensor import single_threaded
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
 GROUP = 2**27  # elements
+WIDEST = 8  # bytes of an element
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
@@ -33,8 +31,12 @@ Done = TypeVar("Done")
 class Weights(Protocol):
     """Where an input's tensors come from: `Checkpoint` reads files, `Held` has them in memory."""
 
-    def block(self, name: str, start: int, stop: int, into: np.ndarray[Any, Any] | None = None) -> torch.Tensor:
-        """Elements [start, stop) of a tensor, flat; they may lie in `into`, bytes enough for fp32."""
+    def __getitem__(self, name: str) -> Entry:
+        """Its shape and dtype."""
+        ...
+
+    def block(self, name: str, start: int, stop: int, into: Bytes | None = None) -> Bytes:
+        """Elements [start, stop) of a tensor, as bytes; they may lie in `into`, which is large enough."""
         ...
 
 
@@ -45,30 +47,37 @@ def merge_entries(
     settings: Mapping[str, Settings],
     threads: int,
     put: Put,
-    after: Callable[[torch.Tensor], None] = lambda merged: None,
+    after: Callable[[Bytes], None] = lambda merged: None,
 ) -> dict[str, Tally]:
     """Merge the tensors `entries` (name, shape, dtype of the result); returns what was seen of each.
 
     `inputs` are the base and the models; `settings` has those of every tensor. `put` takes each merged block on the
     thread that made it; `after` then sees the same blocks on the caller's thread, in the order of `entries`.
     """
-    import torch
+    import numpy as np
 
     tallies = {entry.name: Tally() for entry in entries}
-    memory = [torch.empty(BLOCK) for _ in range(2 * threads)]
+    memory = [np.empty(WIDEST * BLOCK, dtype=np.uint8) for _ in range(2 * threads)]
+    merges = [(entry, _tensor(entry, inputs, labels, settings[entry.name])) for entry in entries]
 
-    def merge(item: tuple[Entry, TensorMerge, int, int, int, torch.Tensor]) -> tuple[Entry, torch.Tensor, Tally]:
+    def merge(item: tuple[Entry, TensorMerge, int, int, int, Bytes]) -> tuple[Entry, Bytes, Tally]:
         entry, one, block, start, stop, out = item
-        into = out.view(one.dtype)[: stop - start]
-        merged, seen = one.block(block, _read(inputs, entry.name, start, stop), into)
+        merged = out[: (stop - start) * entry.itemsize]
+        seen = one.block(block, _read(inputs, entry.name, start, stop), merged)
         put(entry, start, merged)
         return entry, merged, seen
 
-    with single_threaded(), ThreadPoolExecutor(threads, "merge") as pool:
-        for group in _groups(entries):
-            merges = [(entry, _tensor(entry, labels, settings[entry.name])) for entry in group]
-            _look(pool, threads, merges, inputs)
-            places = ((entry, one, *place) for entry, one in merges for place in blocks(entry.numel))
+    with (
+        single_threaded() if any(one.needs_torch for _, one in merges) else nullcontext(),
+        ThreadPoolExecutor(threads, "merge") as pool,
+        ThreadPoolExecutor(1, "look") as ahead,
+    ):
+        groups = list(_groups(merges))
+        looked = [ahead.submit(_look, pool, threads, group, inputs) for group in groups[:1]]
+        for group, following in zip(groups, [*groups[1:], []], strict=True):
+            looked.pop().result()
+            looked.append(ahead.submit(_look, pool, threads, following, inputs))  # while this group is merged
+            places = ((entry, one, *place) for entry, one in group for place in blocks(entry.numel))
             items = ((*place, out) for place, out in zip(places, cycle(memory), strict=False))
             for entry, merged, seen in in_order(pool, merge, items, 2 * threads):
                 tallies[entry.name].add(seen)
@@ -76,22 +85,21 @@ def merge_entries(
     return tallies
 
 
-def _groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+def _groups(merges: Sequence[tuple[Entry, TensorMerge]]) -> Iterator[list[tuple[Entry, TensorMerge]]]:
     """Tensors that are looked at, and then merged, together: what a look keeps, and the file's pages, stay few."""
-    group: list[Entry] = []
-    for entry in entries:
-        if group and sum(one.numel for one in group) + entry.numel > GROUP:
+    group: list[tuple[Entry, TensorMerge]] = []
+    for entry, merge in merges:
+        if group and sum(one.numel for one, _ in group) + entry.numel > GROUP:
             yield group
             group = []
-        group.append(entry)
+        group.append((entry, merge))
     if group:
         yield group
 
 
-def _tensor(entry: Entry, labels: Sequence[str], settings: Settings) -> TensorMerge:
-    import torch
-
-    return TensorMerge(entry.name, entry.numel, labels, settings, getattr(torch, DTYPES[entry.dtype][0]))
+def _tensor(entry: Entry, inputs: Sequence[Weights], labels: Sequence[str], settings: Settings) -> TensorMerge:
+    dtypes = [source[entry.name].torch_dtype for source in inputs]
+    return TensorMerge(entry.name, entry.numel, labels, settings, dtypes, entry.torch_dtype)
 
 
 def _look(
@@ -101,33 +109,22 @@ def _look(
 
     def see(item: tuple[Entry, TensorMerge, Any, int, int, int]) -> tuple[Any, Any]:
         entry, one, look, block, start, stop = item
-        if look.reads:
-            return look, one.see(look, block, _read(inputs, entry.name, start, stop))
-        return look, one.see(look, block, _sizes(len(inputs), stop - start))
+        read = _read(inputs, entry.name, start, stop) if look.reads else []
+        return look, one.see(look, block, stop - start, read)
 
     for turn in range(max((len(one.looks) for _, one in merges), default=0)):
         looking = [(entry, one, one.looks[turn]) for entry, one in merges if len(one.looks) > turn]
         items = ((*three, *place) for three in looking for place in blocks(three[0].numel))
         for look, seen in in_order(pool, see, items, 2 * threads):
-            if seen is not None:
-                look.learn(seen)
+            look.learn(seen)
         for _, _, look in looking:
             look.done()
 
 
-def _read(inputs: Sequence[Weights], name: str, start: int, stop: int) -> list[torch.Tensor]:
+def _read(inputs: Sequence[Weights], name: str, start: int, stop: int) -> list[Bytes]:
     """The same block of every input, in this thread's memory, which the next call overwrites."""
-    import torch
-
-    memory = [own(f"input {i}", 4 * BLOCK, torch.uint8).numpy() for i in range(len(inputs))]
+    memory = [own(f"input {i}", WIDEST * BLOCK) for i in range(len(inputs))]
     return [source.block(name, start, stop, into) for source, into in zip(inputs, memory, strict=True)]
-
-
-def _sizes(count: int, numel: int) -> list[torch.Tensor]:
-    """Stand-ins for blocks of which only the size counts: one number, seen `numel` times."""
-    import torch
-
-    return [torch.zeros(1).expand(numel)] * count
 
 
 def in_order(

@@ -19,10 +19,9 @@ from micota.records import Completion, Request
 from micota.specs import Generate
 
 if TYPE_CHECKING:
-    import torch
-
     from micota.checkpoints.safetensor_files import Entry
     from micota.checkpoints.shards import Put
+    from micota.merging.memory import Bytes
 
 FIRST_ROUND = 64  # new tokens; each round is twice as long as the one before
 
@@ -72,13 +71,16 @@ class Transformers:
 
     def take(self, fill: Callable[[Put], None]) -> None:
         """Replace all weights: `fill(put)` hands them to `put(tensor, start, elements)`, rounded to this precision."""
+        from micota.merging.memory import typed
+
         parameters = {name: one.detach().view(-1) for name, one in self._model.named_parameters()}
         seen: set[str] = set()
 
-        def put(entry: Entry, start: int, elements: torch.Tensor) -> None:
+        def put(entry: Entry, start: int, elements: Bytes) -> None:
             if entry.name not in parameters:
                 raise MicotaError(f"transformers has no tensor {entry.name} in a model of this architecture")
-            parameters[entry.name][start : start + elements.numel()].copy_(elements)
+            values = typed(elements, entry.torch_dtype)
+            parameters[entry.name][start : start + len(values)].copy_(values)
             seen.add(entry.name)
 
         fill(put)

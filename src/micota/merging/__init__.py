@@ -10,14 +10,15 @@ No file is touched here: `micota.checkpoints` brings the tensors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from micota.errors import MicotaError
 from micota.merging.masks import blocks, mask
+from micota.merging.memory import Bytes, name_of, raw
 from micota.merging.settings import METHODS, RESCALES, Method, Rescale, Settings, check, check_labels
 from micota.merging.tally import Tally
-from micota.merging.tensor import TensorMerge, single_threaded
+from micota.merging.tensor import FLOATS, TensorMerge, single_threaded
 
 if TYPE_CHECKING:
     import torch
@@ -60,17 +61,24 @@ def merge_tensor(
         if model.shape != base.shape:
             shapes = f"{list(model.shape)} against {list(base.shape)}"
             raise MicotaError(f"tensor {name} has another shape than in the base: {shapes}", where=label)
-    merge = TensorMerge(name, base.numel(), labels, settings, dtype or base.dtype)
-    flat = [tensor.reshape(-1) for tensor in (base, *models)]
-    pieces = [(block, [tensor[start:stop] for tensor in flat]) for block, start, stop in blocks(base.numel())]
+    merged = torch.empty(base.shape, dtype=dtype if dtype and name_of(base.dtype) in FLOATS else base.dtype)
+    dtypes = [name_of(tensor.dtype) for tensor in (base, *models)]
+    merge = TensorMerge(name, base.numel(), labels, settings, dtypes, name_of(merged.dtype))
+    pieces = list(_pieces([base, *models, merged]))
     with single_threaded():
         for look in merge.looks:
-            for block, inputs in pieces:
-                if (seen := merge.see(look, block, inputs)) is not None:
-                    look.learn(seen)
+            for block, size, (*inputs, _) in pieces:
+                look.learn(merge.see(look, block, size, inputs))
             look.done()
-        merged = [merge.block(block, inputs) for block, inputs in pieces]
-    if tally is not None:
-        for _, facts in merged:
-            tally.add(facts)
-    return torch.cat([one for one, _ in merged]).reshape(base.shape) if merged else base.to(merge.dtype)
+        for block, _, (*inputs, into) in pieces:
+            seen = merge.block(block, inputs, into)
+            if tally is not None:
+                tally.add(seen)
+    return merged
+
+
+def _pieces(tensors: Sequence[torch.Tensor]) -> Iterator[tuple[int, int, list[Bytes]]]:
+    """The blocks of tensors of one shape, in their memory: number, elements, bytes of each."""
+    flat = [(raw(tensor), tensor.itemsize) for tensor in tensors]
+    for block, start, stop in blocks(tensors[0].numel()):
+        yield block, stop - start, [bits[start * size : stop * size] for bits, size in flat]

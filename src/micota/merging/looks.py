@@ -1,6 +1,6 @@
 """What has to be known of a whole tensor before its first block can be merged: sums over all its blocks.
 
-A look reads every block once. `see` is what one block says, and may run on any thread; `learn` takes these in the order
+A look sees every block once. `see` is what one block says, and may run on any thread; `learn` takes these in the order
 of the blocks; `done` draws the conclusion. So what is learnt does not depend on the number of threads.
 """
 
@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from micota.merging.masks import mask_block
-from micota.merging.memory import fp32
+from micota.merging import compiled
+from micota.merging.masks import as_bools, mask_bits, mask_block
+from micota.merging.memory import Bytes, fp32, typed
 from micota.merging.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 Vectors = Sequence["torch.Tensor"]
-"""Flat fp32 blocks, one for each task vector; for slerp the base and the model themselves."""
+"""Flat fp32 blocks, one for each task vector; for slerp the base and the model themselves; none if nothing is read."""
 HIGH, LOW = 2**15, 2**16
 """Buckets of the two halves of a magnitude's 31 bits."""
 
@@ -27,17 +28,36 @@ HIGH, LOW = 2**15, 2**16
 class Learnt:
     """What is known of one tensor: whom to keep, and by how much to multiply what is kept."""
 
-    def __init__(self, models: int) -> None:
-        self.rescale = [1.0] * models
+    def __init__(self, settings: Settings, labels: Sequence[str], name: str) -> None:
+        self.settings, self.labels, self.name = settings, labels, name
+        self.rescale = [1.0] * len(labels)
         """Per model: what makes up for dropped entries; 0 where none was kept."""
-        self.threshold = [-1] * models
+        self.threshold = [-1] * len(labels)
         """Per model, for ties: entries whose magnitude's bits are above it are kept."""
-        self.share = [1.0] * models
+        self.share = [1.0] * len(labels)
         """Per model, for ties: which share of the entries exactly at the threshold is kept."""
         self.arc = (0.0, 0.0)
         """For slerp: what the base and the model are multiplied with."""
-        self.masks: dict[tuple[int, int], np.ndarray[Any, Any]] = {}
-        """(model, block) -> a random mask that a look has drawn, one bit for each entry, until it is used."""
+        self.masks: dict[tuple[int, int], tuple[Bytes, int]] = {}
+        """(model, block) -> what `drawn` says, from a look until it is used."""
+
+    def keep(self, model: int, block: int, vector: torch.Tensor) -> np.ndarray[Any, Any]:
+        """Which entries of a block of one task vector, in fp32, are kept: bool [size]."""
+        if self.settings.method != "ties":
+            return as_bools(self.drawn(model, block, vector.numel())[0], vector.numel())
+        bits, threshold, share = magnitudes(vector), self.threshold[model], self.share[model]
+        kept = bits >= threshold
+        if share < 1:  # many entries of the same size, as in bf16: a part of them is drawn by lot
+            settings, label = self.settings, self.labels[model]
+            kept &= (bits > threshold) | mask_block(settings.seed, label, self.name, block, bits.size, share)
+        return kept
+
+    def drawn(self, model: int, block: int, size: int) -> tuple[Bytes, int]:
+        """A random mask as bits, the first in the lowest, and how many are set; one that lies in `masks` is taken."""
+        if (found := self.masks.pop((model, block), None)) is not None:
+            return found
+        settings = self.settings
+        return mask_bits(settings.seed, self.labels[model], self.name, block, size, settings.densities[model])
 
 
 class Thresholds:
@@ -45,13 +65,13 @@ class Thresholds:
 
     reads = True
 
-    def __init__(self, learnt: Learnt, settings: Settings, numel: int) -> None:
-        self._learnt, self._settings = learnt, settings
-        self._wanted = [max(1, int(density * numel)) for density in settings.densities]
+    def __init__(self, learnt: Learnt, numel: int) -> None:
+        self._learnt, self._settings = learnt, learnt.settings
+        self._wanted = [max(1, int(density * numel)) for density in learnt.settings.densities]
         self._high: list[int] | None = None
         self._counts: list[Any] = []
 
-    def see(self, block: int, vectors: Vectors) -> list[np.ndarray[Any, Any]]:
+    def see(self, block: int, size: int, vectors: Vectors) -> list[np.ndarray[Any, Any]]:
         import numpy as np
 
         counts = []
@@ -102,32 +122,47 @@ class Rescales:
     MEMORY = 2**27
     """Bytes."""
 
-    def __init__(self, learnt: Learnt, settings: Settings, labels: Sequence[str], name: str, numel: int) -> None:
-        self._learnt, self._settings, self._labels, self._name = learnt, settings, labels, name
-        self._keeps = settings.method != "ties" and numel * len(labels) <= 8 * self.MEMORY
-        self.reads = settings.rescale == "l1" or settings.method == "ties"
+    def __init__(self, learnt: Learnt, numel: int) -> None:
+        self._learnt, self._settings = learnt, learnt.settings
+        self._keeps = self._settings.method != "ties" and numel * len(learnt.labels) <= 8 * self.MEMORY
+        self.reads = self._settings.rescale == "l1" or self._settings.method == "ties"
         self._sums: list[list[tuple[float, float]]] = []
 
-    def see(self, block: int, vectors: Vectors) -> list[tuple[float, float]]:
+    def see(self, block: int, size: int, vectors: Vectors) -> list[tuple[float, float]]:
         """For each model what was there and what is kept, a count or a sum of magnitudes; overwrites the vectors."""
-        import numpy as np
-        import torch
+        models = range(len(self._learnt.labels))
+        return [self._see(i, block, size, vectors[i] if self.reads else None) for i in models]
 
-        sums = []
-        for i, vector in enumerate(vectors):
-            kept = keep(self._learnt, self._settings, self._labels, self._name, i, block, vector)
-            if kept is not None and self._keeps:
-                self._learnt.masks[i, block] = np.packbits(kept)
-            if kept is None:
-                sums.append((1.0, 1.0))
-            elif self._settings.rescale == "l1":
-                sizes = vector.abs_()
-                whole = float(sizes.sum())
-                sizes.mul_(fp32("kept", torch.from_numpy(kept.view(np.uint8))))  # by a bool takes eight times as long
-                sums.append((whole, float(sizes.sum())))
-            else:
-                sums.append((float(kept.size), float(np.count_nonzero(kept))))
-        return sums
+    def _see(self, model: int, block: int, size: int, vector: torch.Tensor | None) -> tuple[float, float]:
+        import numpy as np
+
+        if not self._settings.drops(model):
+            return 1.0, 1.0
+        if self._settings.method != "ties":
+            drawn = self._draw(model, block, size)
+            if vector is None:
+                return float(size), float(drawn[1])
+            kept = as_bools(drawn[0], size)
+        else:
+            assert vector is not None
+            kept = self._learnt.keep(model, block, vector)
+        if self._settings.rescale != "l1":
+            return float(size), float(np.count_nonzero(kept))
+        sizes = vector.abs_()
+        whole = float(sizes.sum())
+        sizes.mul_(fp32("kept", typed(kept.view(np.uint8), "uint8")))  # by a bool takes eight times as long
+        return whole, float(sizes.sum())
+
+    def see_lean(self, block: int, base: Bytes, model: Bytes) -> list[tuple[float, float]]:
+        """The same for the L1 norm of one task vector in bf16."""
+        drawn = self._draw(0, block, len(base) // 2)
+        return [compiled.sizes(base, model, drawn[0])]
+
+    def _draw(self, model: int, block: int, size: int) -> tuple[Bytes, int]:
+        drawn = self._learnt.drawn(model, block, size)
+        if self._keeps:
+            self._learnt.masks[model, block] = drawn
+        return drawn
 
     def learn(self, seen: list[tuple[float, float]]) -> None:
         self._sums.append(seen)
@@ -148,12 +183,12 @@ class Arc:
     STRAIGHT, SHORT = 0.9995, 1e-8
     """From this cosine on, in either direction, an arc is taken for a line; what is shorter has no direction."""
 
-    def __init__(self, learnt: Learnt, settings: Settings) -> None:
-        self._learnt, self._t = learnt, settings.weights[0]
+    def __init__(self, learnt: Learnt) -> None:
+        self._learnt, self._t = learnt, learnt.settings.weights[0]
         self._lengths: list[torch.Tensor] | None = None
         self._parts: list[Sequence[torch.Tensor]] = []
 
-    def see(self, block: int, vectors: Vectors) -> list[torch.Tensor]:
+    def see(self, block: int, size: int, vectors: Vectors) -> list[torch.Tensor]:
         import torch
 
         if self._lengths is None:
@@ -190,38 +225,18 @@ class Arc:
 Look = Thresholds | Rescales | Arc
 
 
-def looks(settings: Settings, labels: Sequence[str], name: str, numel: int, learnt: Learnt) -> list[Look]:
+def looks(learnt: Learnt, numel: int) -> list[Look]:
     """The looks that a tensor needs, in their order; none for most settings."""
+    settings = learnt.settings
     if settings.method == "slerp":
-        return [Arc(learnt, settings)] * 2
-    dropping = any(settings.drops(i) for i in range(len(labels)))
+        return [Arc(learnt)] * 2
+    dropping = any(settings.drops(i) for i in range(len(learnt.labels)))
     needed: list[Look] = []
     if dropping and settings.method == "ties":
-        needed += [Thresholds(learnt, settings, numel)] * 2
+        needed += [Thresholds(learnt, numel)] * 2
     if dropping and settings.rescale != "none":
-        needed.append(Rescales(learnt, settings, labels, name, numel))
+        needed.append(Rescales(learnt, numel))
     return needed
-
-
-def keep(
-    learnt: Learnt, settings: Settings, labels: Sequence[str], name: str, model: int, block: int, vector: torch.Tensor
-) -> np.ndarray[Any, Any] | None:
-    """Which entries of a block of one task vector are kept: bool [size]; None is all of them."""
-    import numpy as np
-
-    if not settings.drops(model):
-        return None
-    size, density = vector.numel(), settings.densities[model]
-    if (drawn := learnt.masks.pop((model, block), None)) is not None:
-        return np.unpackbits(drawn, count=size).view(bool)
-    if settings.method != "ties":
-        return mask_block(settings.seed, labels[model], name, block, size, density)
-    bits, threshold = magnitudes(vector), learnt.threshold[model]
-    kept = bits >= threshold
-    if learnt.share[model] < 1:  # many entries of the same size, as in bf16: a part of them is drawn by lot
-        lot = mask_block(settings.seed, labels[model], name, block, size, learnt.share[model])
-        kept &= (bits > threshold) | lot
-    return kept
 
 
 def magnitudes(vector: torch.Tensor) -> np.ndarray[Any, Any]:

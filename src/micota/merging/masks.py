@@ -13,6 +13,9 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from micota.merging import compiled
+from micota.merging.memory import Bytes
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -29,8 +32,8 @@ def blocks(numel: int) -> Iterator[tuple[int, int, int]]:
         yield block, start, min(start + BLOCK, numel)
 
 
-def mask_block(seed: int, model: str, tensor: str, block: int, size: int, density: float) -> np.ndarray[Any, Any]:
-    """Which of the first `size` entries of one block survive: bool [size].
+def mask_bits(seed: int, model: str, tensor: str, block: int, size: int, density: float) -> tuple[Bytes, int]:
+    """Which of the first `size` entries of one block survive, as bits, the first in the lowest; and how many do.
 
     The stream is NumPy's SFC64, seeded by the SHA-256 (as a little-endian integer) of the JSON list
     [seed, model, tensor, block]; entry i reads the i-th 16 bits of its raw 64-bit words, lowest first.
@@ -39,10 +42,20 @@ def mask_block(seed: int, model: str, tensor: str, block: int, size: int, densit
     import numpy as np
 
     key = hashlib.sha256(json.dumps([seed, model, tensor, block]).encode()).digest()
-    stream = np.random.Generator(np.random.SFC64(int.from_bytes(key, "little")))
-    words = stream.integers(0, 2**64, size=-(-size // 4), dtype=np.uint64)  # the raw words; threads may draw at once
-    lanes = words.astype("<u8", copy=False).view("<u2")[:size]
-    return np.asarray(lanes < round(density * LEVELS))
+    state = np.random.SFC64(int.from_bytes(key, "little")).state["state"]["state"]
+    return compiled.draw(state.tolist(), round(density * LEVELS), size)
+
+
+def mask_block(seed: int, model: str, tensor: str, block: int, size: int, density: float) -> np.ndarray[Any, Any]:
+    """The same mask: bool [size]."""
+    return as_bools(mask_bits(seed, model, tensor, block, size, density)[0], size)
+
+
+def as_bools(bits: Bytes, size: int) -> np.ndarray[Any, Any]:
+    """The first `size` bits, the lowest first: bool [size]."""
+    import numpy as np
+
+    return np.unpackbits(bits, count=size, bitorder="little").view(bool)
 
 
 def mask(seed: int, model: str, tensor: str, numel: int, density: float) -> torch.Tensor:

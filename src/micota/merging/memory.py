@@ -1,33 +1,51 @@
-"""Memory that a thread keeps from block to block. Fresh memory for each would cost more than all arithmetic: the system
-has to clear it first, and takes it back when it is freed.
+"""Blocks of tensors as bytes and as torch sees them, and memory that a thread keeps from block to block. Fresh memory
+for each would cost more than all arithmetic: the system has to clear it first, and takes it back when it is freed.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
-
-from micota.merging.masks import BLOCK
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
+Bytes: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
+"""Elements as they stand in a file: flat, uint8."""
 _DESK = threading.local()
 
 
-def own(name: str, numel: int, dtype: torch.dtype) -> torch.Tensor:
-    """`numel` elements in this thread's memory of that name, which the next call overwrites."""
-    import torch
+def own(name: str, size: int) -> Bytes:
+    """`size` bytes in this thread's memory of that name, which the next call overwrites."""
+    import numpy as np
 
-    desk: dict[str, torch.Tensor] = _DESK.__dict__
-    size = numel * dtype.itemsize
+    desk: dict[str, Bytes] = _DESK.__dict__
     if name not in desk or len(desk[name]) < size:
-        desk[name] = torch.empty(max(4 * BLOCK, size), dtype=torch.uint8)
-    return desk[name][:size].view(dtype)
+        desk[name] = np.empty(size, dtype=np.uint8)
+    return desk[name][:size]
 
 
 def fp32(name: str, tensor: torch.Tensor) -> torch.Tensor:
     """A flat tensor as fp32 in this thread's memory of that name."""
+    return typed(own(name, 4 * tensor.numel()), "float32").copy_(tensor)
+
+
+def typed(elements: Bytes, dtype: str) -> torch.Tensor:
+    """Bytes as a flat tensor of a dtype (torch's name), in the same memory."""
     import torch
 
-    return own(name, tensor.numel(), torch.float32).copy_(tensor)
+    found: torch.dtype = getattr(torch, dtype)
+    return torch.from_numpy(elements).view(found)
+
+
+def raw(tensor: torch.Tensor) -> Bytes:
+    """The bytes of a tensor, in the same memory where it lies in one piece."""
+    import torch
+
+    return tensor.reshape(-1).contiguous().view(torch.uint8).numpy()
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Torch's name of a dtype: float32, bfloat16, ..."""
+    return str(dtype).removeprefix("torch.")

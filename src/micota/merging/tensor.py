@@ -8,18 +8,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from micota.errors import MicotaError
-from micota.merging.looks import Learnt, Look, keep, looks
-from micota.merging.memory import fp32, own
+from micota.merging import compiled
+from micota.merging.looks import Learnt, Look, Rescales, looks
+from micota.merging.memory import Bytes, fp32, typed
 from micota.merging.settings import AVERAGING, ELECTING, Settings
 from micota.merging.tally import Tally, dot
 
 if TYPE_CHECKING:
     import torch
 
-ROW = 2**15
-"""Elements whose squares are added up in fp32."""
-SMALL = 2.0**100
-"""What is added to a finite bf16 number, smaller than this, cannot make it infinite."""
+FLOATS = frozenset(("float32", "float16", "bfloat16"))
+"""The dtypes that are merged, by torch's names."""
+RANDOM = ("task_arithmetic", "dare_linear", "dare_ties")
+"""The methods that keep every entry of a task vector, or some by lot."""
 
 
 @contextmanager
@@ -44,80 +45,70 @@ def task_vectors(inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[tor
 class TensorMerge:
     """Merges a tensor block by block: first every look sees all blocks, then each block can be merged.
 
-    `inputs` are flat blocks: the base's, then one for each model. Each label seeds its model's masks. A tensor that is
-    not fp32, fp16 or bf16 is copied if all inputs agree on it, and an error if not. NaN or infinity, in an input or in
-    the result, is a `MicotaError` that names the tensor. `see` and `block` may run on any thread.
+    Blocks are flat, as bytes; `inputs` are the base's, then one for each model. `dtypes` say what these hold, `dtype`
+    what the result holds (torch's names). Each label seeds its model's masks. A tensor that is not fp32, fp16 or bf16
+    is copied if all inputs agree on it, and an error if not. NaN or infinity, in an input or in the result, is a
+    `MicotaError` that names the tensor. `see` and `block` may run on any thread.
     """
 
-    def __init__(self, name: str, numel: int, labels: Sequence[str], settings: Settings, dtype: torch.dtype) -> None:
-        self.name, self.labels, self.settings, self.dtype = name, labels, settings, dtype
-        self._learnt = Learnt(len(labels))
-        self.looks: list[Look] = looks(settings, labels, name, numel, self._learnt)
+    def __init__(
+        self, name: str, numel: int, labels: Sequence[str], settings: Settings, dtypes: Sequence[str], dtype: str
+    ) -> None:
+        self.name, self.labels, self.settings, self.dtype, self._dtypes = name, labels, settings, dtype, dtypes
+        self._learnt = Learnt(settings, labels, name)
+        self._numbers = set(dtypes) <= FLOATS
+        self.looks: list[Look] = looks(self._learnt, numel) if self._numbers else []
+        plain = settings.method in RANDOM and not settings.normalizes and self._copied() is None
+        self._lean = plain and len(labels) == 1 and {dtype, *dtypes} == {"bfloat16"}
 
-    def see(self, look: Look, block: int, inputs: Sequence[torch.Tensor]) -> Any:
-        """What a look sees in a block, None if there is nothing to merge; one that does not read takes any values."""
-        if not self._mergeable(inputs):
-            return None
+    @property
+    def needs_torch(self) -> bool:
+        """False for the commonest merge, which is done without."""
+        return self._numbers and not self._lean
+
+    def see(self, look: Look, block: int, size: int, inputs: Sequence[Bytes]) -> Any:
+        """What a look sees in a block of `size` elements; one that does not read needs no inputs."""
         if not look.reads:
-            return look.see(block, inputs[1:])
+            return look.see(block, size, [])
+        if self._lean and isinstance(look, Rescales):
+            return look.see_lean(block, inputs[0], inputs[1])
+        tensors = self._tensors(inputs)
         if self.settings.method == "slerp":
-            return look.see(block, [tensor.float() for tensor in inputs])
-        return look.see(block, task_vectors(inputs)[1])
+            return look.see(block, size, [tensor.float() for tensor in tensors])
+        return look.see(block, size, task_vectors(tensors)[1])
 
-    def block(
-        self, block: int, inputs: Sequence[torch.Tensor], into: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, Tally]:
-        """The merged block, flat, in `dtype`, and what was seen of its task vectors. It lies in memory of its own: in
-        `into` if that is given, of `dtype` and the block's size, and if there was anything to merge.
-        """
-        import torch
+    def block(self, block: int, inputs: Sequence[Bytes], into: Bytes) -> Tally:
+        """Put the merged block into `into`, of its size; returns what was seen of its task vectors."""
+        if not self._numbers:
+            self._refuse_different(inputs)
+            into[:] = inputs[0]
+            return Tally()
+        if self._lean:
+            seen, whole = self._merge_lean(block, inputs, into)
+        else:
+            seen, whole = self._merge(block, self._tensors(inputs), typed(into, self.dtype))
+        if not whole:
+            self._refuse_not_finite(self._tensors(inputs))
+        return seen
 
-        if not self._mergeable(inputs):
-            return inputs[0].clone(), Tally()
-        merged = torch.empty(inputs[0].numel(), dtype=self.dtype) if into is None else into
-        if self._is_lean(inputs):
-            seen, whole = self._lean(block, inputs[0], inputs[1], merged)
-            if not whole:
-                self._refuse_not_finite(inputs)
-            return merged, seen
+    def _tensors(self, inputs: Sequence[Bytes]) -> list[torch.Tensor]:
+        return [typed(one, dtype) for one, dtype in zip(inputs, self._dtypes, strict=True)]
+
+    def _merge_lean(self, block: int, inputs: Sequence[Bytes], merged: Bytes) -> tuple[Tally, bool]:
+        """Also whether all is finite."""
+        size = len(merged) // 2
+        kept = self._learnt.drawn(0, block, size)[0] if self.settings.drops(0) else None
+        factor = self._learnt.rescale[0] * self.settings.weights[0] * self.settings.lambda_
+        seen = compiled.merge(inputs[0], inputs[1], kept, factor, merged)
+        return Tally(size, [seen.kept], [[seen.square]]), seen.finite
+
+    def _merge(self, block: int, inputs: Sequence[torch.Tensor], merged: torch.Tensor) -> tuple[Tally, bool]:
         if self.settings.method in AVERAGING:
             mixed, seen, whole = self._average(inputs), Tally(), True
         else:
             mixed, seen = self._add_vectors(block, inputs)
             whole = all(math.isfinite(row[-1]) for row in seen.products)
-        if not (whole and _is_finite(merged.copy_(mixed))):
-            self._refuse_not_finite(inputs)
-        return merged, seen
-
-    def _is_lean(self, inputs: Sequence[torch.Tensor]) -> bool:
-        """Whether this is the commonest merge, of one task vector in bf16, which can do without fp32 copies."""
-        import torch
-
-        settings = self.settings
-        plain = settings.method not in AVERAGING and not settings.normalizes and self._copied() is None
-        return plain and len(inputs) == 2 and {self.dtype, *(one.dtype for one in inputs)} == {torch.bfloat16}
-
-    def _lean(self, block: int, base: torch.Tensor, model: torch.Tensor, merged: torch.Tensor) -> tuple[Tally, bool]:
-        """base + factor * (model - base) where an entry is kept: torch's lerp computes in fp32 and rounds once. Also
-        whether all is finite."""
-        import numpy as np
-        import torch
-
-        vector = own("vector", base.numel(), base.dtype)
-        torch.sub(model, base, out=vector)  # of neighbouring bf16 numbers the difference is exact
-        square = _square(vector)
-        seen = Tally(base.numel(), [base.numel()], [[square]])
-        kept = keep(self._learnt, self.settings, self.labels, self.name, 0, block, _float(vector, self.settings))
-        factor = self._learnt.rescale[0] * self.settings.weights[0] * self.settings.lambda_
-        torch.lerp(base, model, factor, out=merged)
-        if kept is not None:
-            seen.kept[0] = int(np.count_nonzero(kept))
-            mask = own("mask", base.numel(), torch.int16)
-            mask.copy_(torch.from_numpy(kept.view(np.int8))).neg_()  # 0, or all bits
-            bits, origin = merged.view(torch.int16), base.view(torch.int16)
-            bits.bitwise_xor_(origin).bitwise_and_(mask).bitwise_xor_(origin)
-        small = math.sqrt(square) * (1 + abs(factor)) < SMALL
-        return seen, math.isfinite(square) and (small or _is_finite(merged))
+        return seen, whole and _is_finite(merged.copy_(mixed))
 
     def _average(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         import torch
@@ -133,15 +124,14 @@ class TensorMerge:
 
     def _add_vectors(self, block: int, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, Tally]:
         import numpy as np
-        import torch
 
         origin, vectors = task_vectors(inputs)
         seen = Tally(origin.numel(), [origin.numel()] * len(vectors), _products(vectors))
         for i, vector in enumerate(vectors):
-            kept = keep(self._learnt, self.settings, self.labels, self.name, i, block, vector)
-            if kept is not None:
+            if self.settings.drops(i):
+                kept = self._learnt.keep(i, block, vector)
                 seen.kept[i] = int(np.count_nonzero(kept))
-                vector.mul_(fp32("kept", torch.from_numpy(kept.view(np.uint8))))  # by a bool takes eight times as long
+                vector.mul_(fp32("kept", typed(kept.view(np.uint8), "uint8")))  # by a bool takes eight times as long
             self._scale(vector, self._learnt.rescale[i], self.settings.weights[i])
         seen.conflicts = _conflicts(vectors)
         copied = self._copied()
@@ -186,19 +176,15 @@ class TensorMerge:
         alone = len(active) == 1 and not settings.drops(active[0])
         return active[0] + 1 if alone and weight * settings.lambda_ == 1 else None
 
-    def _mergeable(self, inputs: Sequence[torch.Tensor]) -> bool:
-        """Whether the inputs are numbers to do arithmetic on; False means: copy, they are all the same."""
-        import torch
+    def _refuse_different(self, inputs: Sequence[Bytes]) -> None:
+        """What is no number to do arithmetic on is copied, if it is the same everywhere."""
+        import numpy as np
 
-        if all(tensor.dtype in (torch.float32, torch.float16, torch.bfloat16) for tensor in inputs):
-            return True
-        base = inputs[0]
-        for label, tensor in zip(self.labels, inputs[1:], strict=True):
-            if tensor.dtype != base.dtype or not torch.equal(tensor.view(torch.uint8), base.view(torch.uint8)):
-                dtypes = f"{tensor.dtype} and, in the base, {base.dtype}"
+        for label, dtype, one in zip(self.labels, self._dtypes[1:], inputs[1:], strict=True):
+            if dtype != self._dtypes[0] or not np.array_equal(one, inputs[0]):
+                dtypes = f"torch.{dtype} and, in the base, torch.{self._dtypes[0]}"
                 why = "only float32, float16 and bfloat16 are merged; anything else must be the same everywhere"
                 raise MicotaError(f"tensor {self.name} cannot be merged: {dtypes}", where=label, why=why)
-        return False
 
     def _refuse_not_finite(self, inputs: Sequence[torch.Tensor]) -> None:
         for label, tensor in zip(("base", *self.labels), inputs, strict=True):
@@ -207,21 +193,6 @@ class TensorMerge:
         why = f"the inputs are finite, but the result does not fit {self.dtype}"
         fix = "lower the weights or lambda, raise the density, or write another dtype"
         raise MicotaError(f"tensor {self.name} overflows in the merge", why=why, fix=fix)
-
-
-def _float(vector: torch.Tensor, settings: Settings) -> torch.Tensor:
-    """In fp32, for a method that looks at the values."""
-    return vector.float() if settings.method == "ties" else vector
-
-
-def _square(vector: torch.Tensor) -> float:
-    """Its inner product with itself; NaN or infinity in it comes out as NaN or infinity."""
-    import torch
-
-    rows = vector.numel() // ROW
-    norms = torch.linalg.vector_norm(vector[: rows * ROW].view(rows, ROW), dim=1, dtype=torch.float32).tolist()
-    norms.append(float(torch.linalg.vector_norm(vector[rows * ROW :], dtype=torch.float32)))
-    return float(sum(norm * norm for norm in norms))
 
 
 def _sum(parts: Sequence[torch.Tensor]) -> torch.Tensor:
