@@ -24,6 +24,7 @@ from micota.merging.tensor import single_threaded
 
 GROUP = 2**27  # elements
 WIDEST = 8  # bytes of an element
+AHEAD = 4  # blocks under way for each thread: fewer, and the threads wait for the one that takes the results
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
@@ -57,7 +58,7 @@ def merge_entries(
     import numpy as np
 
     tallies = {entry.name: Tally() for entry in entries}
-    memory = [np.empty(WIDEST * BLOCK, dtype=np.uint8) for _ in range(2 * threads)]
+    memory = [np.empty(WIDEST * BLOCK, dtype=np.uint8) for _ in range(AHEAD * threads)]
     merges = [(entry, _tensor(entry, inputs, labels, settings[entry.name])) for entry in entries]
 
     def merge(item: tuple[Entry, TensorMerge, int, int, int, Bytes]) -> tuple[Entry, Bytes, Tally]:
@@ -79,7 +80,7 @@ def merge_entries(
             looked.append(ahead.submit(_look, pool, threads, following, inputs))  # while this group is merged
             places = ((entry, one, *place) for entry, one in group for place in blocks(entry.numel))
             items = ((*place, out) for place, out in zip(places, cycle(memory), strict=False))
-            for entry, merged, seen in in_order(pool, merge, items, 2 * threads):
+            for entry, merged, seen in in_order(pool, merge, items, AHEAD * threads):
                 tallies[entry.name].add(seen)
                 after(merged)
     return tallies
@@ -115,7 +116,7 @@ def _look(
     for turn in range(max((len(one.looks) for _, one in merges), default=0)):
         looking = [(entry, one, one.looks[turn]) for entry, one in merges if len(one.looks) > turn]
         items = ((*three, *place) for three in looking for place in blocks(three[0].numel))
-        for look, seen in in_order(pool, see, items, 2 * threads):
+        for look, seen in in_order(pool, see, items, AHEAD * threads):
             look.learn(seen)
         for _, _, look in looking:
             look.done()

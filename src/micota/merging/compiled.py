@@ -57,8 +57,9 @@ def sizes(base: Bytes, model: Bytes, kept: Bytes) -> tuple[float, float]:
     import numpy as np
 
     base, model = _padded(base), _padded(model)
-    whole, left = np.zeros(GROUP), np.zeros(GROUP)
-    if groups := len(base) // BYTES:
+    whole, left, groups = np.zeros(GROUP), np.zeros(GROUP), len(base) // BYTES
+    assert len(model) == len(base) and len(kept) == 2 * groups
+    if groups:
         code().sizes(*_places(base, model, kept), groups, *_places(whole, left))
     return math.fsum(whole), math.fsum(left)
 
@@ -72,11 +73,14 @@ def merge(base: Bytes, model: Bytes, kept: Bytes | None, factor: float, merged: 
     import numpy as np
 
     base, model = _padded(base), _padded(model)
-    groups, step = len(base) // BYTES, np.float32(factor)
+    groups = len(base) // BYTES
+    with np.errstate(over="ignore"):
+        step = np.float32(factor)
     near = abs(step) < 0.5
     how = (base, step) if near else (model, step - np.float32(1))
     bits = np.full(2 * groups, 255, dtype=np.uint8) if kept is None else kept
     out = merged if len(merged) == len(base) else np.empty_like(base)
+    assert len(model) == len(base) and len(bits) == 2 * groups and 0 <= len(base) - len(merged) < BYTES
     squares, tops, count = np.zeros(GROUP), np.zeros(GROUP, dtype=np.uint16), 0
     if groups:
         inputs, outputs = _places(base, model, how[0], bits), _places(out, squares, tops)
