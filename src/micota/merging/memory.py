@@ -43,7 +43,7 @@ def raw(tensor: torch.Tensor) -> Bytes:
     """The bytes of a tensor, in the same memory where it lies in one piece."""
     import torch
 
-    return tensor.reshape(-1).contiguous().view(torch.uint8).numpy()
+    return tensor.detach().reshape(-1).contiguous().view(torch.uint8).numpy()
 
 
 def name_of(dtype: torch.dtype) -> str:
