@@ -67,7 +67,7 @@ def test_three_processes_answer_each_problem_once(world: World) -> None:
     run(world, spec, machine)
     manifest = world.store.manifest(spec)
     assert manifest is not None
-    assert manifest.facts["rows"] == 20
+    assert (manifest.facts["rows"], manifest.facts["generated"], manifest.facts["reused"]) == (20, 20, 0)
     assert set(Counter(rows(world)).values()) == {1}
     written = [path.read_text().count("\n") for path in world.folder.glob("store/pools/*/*.jsonl")]
     assert sorted(written) == [6, 7, 7]

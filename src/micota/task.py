@@ -20,7 +20,7 @@ from micota.store import Store, write_whole
 PROGRESS_EVERY_S = 0.25
 STOP = "stop"  # the file in a work folder that asks its stage to stop
 ERROR = "error.txt"  # the one that says what a stage has failed with
-DONE = "done-"  # and, with its number, that a process of several has done its share
+DONE = "done-"  # and, with its number, how much a process of several has made, which has done its share
 WAIT_S = 0.5
 T = TypeVar("T")
 
@@ -127,14 +127,15 @@ class Task:
         """What is for this process to do, of what all processes of the stage do together."""
         return items[self.rank :: self.place.processes]
 
-    def is_last(self) -> bool:
-        """Whether this process is the one that goes on when all have done their shares: the first waits for the others.
+    def together(self, made: int) -> int | None:
+        """What all processes have made, for the one that goes on when all have done their shares: the first waits for
+        the others, which get None.
 
         Raises what another one has failed with; a launcher has to end all of them where one ends without a word.
         """
         if self.rank:
-            (self.work / f"{DONE}{self.rank}").touch()
-            return False
+            write_whole(self.work / f"{DONE}{self.rank}", made)
+            return None
         owing = [self.work / f"{DONE}{rank}" for rank in range(1, self.place.processes)]
         while not all(file.exists() for file in owing):
             if (error := self.work / ERROR).exists():
@@ -142,7 +143,7 @@ class Task:
             if self.progress.stop.is_set():
                 raise Stopped("stopped")
             time.sleep(WAIT_S)
-        return True
+        return made + sum(int(file.read_text()) for file in owing)
 
     def save(self) -> Path:
         inputs = {

@@ -27,10 +27,9 @@ def run(task: Task) -> Result:
     pool_id = spec.pool(task.input(spec.model).content)
     pool = task.store.pool(pool_id)
     wanted = _requests(spec, task.rows(spec.problems), task.rows(spec.unless) if spec.unless else None)
-    missing = [request for request in wanted if (request.key, request.sample) not in pool]
-    mine = [request for request in task.share(wanted) if (request.key, request.sample) not in pool]
-    rendered = _generate(task, spec, pool, mine) if mine else None
-    if not task.is_last():
+    missing = [request for request in task.share(wanted) if (request.key, request.sample) not in pool]
+    rendered = _generate(task, spec, pool, missing) if missing else None
+    if (generated := task.together(len(missing))) is None:
         return Result({}, [])
     pool.refresh()
     rows, prompt_tokens = [], 0
@@ -41,8 +40,8 @@ def run(task: Task) -> Result:
     tokens = [row["tokens"] for row in rows]
     facts = {
         "rows": len(rows),
-        "generated": len(missing),
-        "reused": len(rows) - len(missing),
+        "generated": generated,
+        "reused": len(rows) - generated,
         "tokens": sum(tokens),
         "prompt_tokens": prompt_tokens,
         "mean_tokens": mean(tokens),
