@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from micota.checkpoints.compatibility import read_json
-from micota.checkpoints.safetensor_files import DTYPES, Entry
+from micota.checkpoints.safetensor_files import Entry
 from micota.checkpoints.shards import write_json
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -45,7 +45,7 @@ def write_companions(out: Path, folders: Sequence[tuple[str, Path]], entries: Se
 
     The tokenizer and its templates come from one folder, as a whole. Returns file -> label of its folder.
     """
-    dtype = DTYPES[max(entries, key=lambda entry: entry.numel).dtype][0]
+    dtype = max(entries, key=lambda entry: entry.numel).torch_dtype
     sources: dict[str, str] = {}
     for telling, others in ((_TOKENIZER, _TEMPLATES), ((GENERATION,), ()), ((CONFIG,), ())):
         found = [(label, folder) for label, folder in folders if _present(folder, telling)]

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from itertools import cycle
 from typing import Any, Protocol, TypeVar
 
-from micota.checkpoints.safetensor_files import Entry
+from micota.checkpoints.safetensor_files import DTYPES, Entry
 from micota.checkpoints.shards import Put
 from micota.errors import MicotaError
 from micota.merging import Settings, TensorMerge
@@ -23,7 +23,7 @@ from micota.merging.tally import Tally
 from micota.merging.tensor import single_threaded
 
 GROUP = 2**27  # elements
-WIDEST = 8  # bytes of an element
+WIDEST = max(size for _, size in DTYPES.values())  # bytes of an element
 AHEAD = 4  # blocks under way for each thread: fewer, and the threads wait for the one that takes the results
 Item = TypeVar("Item")
 Done = TypeVar("Done")

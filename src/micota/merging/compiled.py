@@ -76,15 +76,14 @@ def merge(base: Bytes, model: Bytes, kept: Bytes | None, factor: float, merged: 
     groups = len(base) // BYTES
     with np.errstate(over="ignore"):
         step = np.float32(factor)
-    near = abs(step) < 0.5
-    how = (base, step) if near else (model, step - np.float32(1))
+    anchor, way = (base, step) if abs(step) < 0.5 else (model, step - np.float32(1))
     bits = np.full(2 * groups, 255, dtype=np.uint8) if kept is None else kept
     out = merged if len(merged) == len(base) else np.empty_like(base)
     assert len(model) == len(base) and len(bits) == 2 * groups and 0 <= len(base) - len(merged) < BYTES
     squares, tops, count = np.zeros(GROUP), np.zeros(GROUP, dtype=np.uint16), 0
     if groups:
-        inputs, outputs = _places(base, model, how[0], bits), _places(out, squares, tops)
-        count = code().merge(*inputs, how[1], groups, *outputs)
+        inputs, outputs = _places(base, model, anchor, bits), _places(out, squares, tops)
+        count = code().merge(*inputs, way, groups, *outputs)
     if out is not merged:
         merged[:] = out[: len(merged)]
     square = math.fsum(squares)

@@ -1,6 +1,6 @@
-"""Machine code for the processor at hand, from the assembly of LLVM (https://llvm.org/docs/LangRef.html), in a
-twentieth of a second: three walks over a block, in groups of 16 elements and in a fixed order. They use no operation
-that processors may do differently, so what they compute is the same bit for bit on all of them.
+"""Machine code for the processor at hand, from the assembly of LLVM (https://llvm.org/docs/LangRef.html), in a tenth
+of a second: three walks over a block, in groups of 16 elements and in a fixed order. They use no operation that
+processors may do differently, so what they compute is the same bit for bit on all of them.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ METHODS: tuple[str, ...] = get_args(Method)
 RESCALES: tuple[str, ...] = get_args(Rescale)
 THINNING = ("ties", "dare_linear", "dare_ties")
 """The methods that drop entries of task vectors: ties the smallest, the others at random."""
+UNSEEN = ("task_arithmetic", "dare_linear", "dare_ties")
+"""The methods that keep entries of a task vector without looking at them: all, or some at random."""
 ELECTING = ("ties", "dare_ties")
 """The methods in which the task vectors elect a sign for each entry."""
 AVERAGING = ("linear", "slerp")

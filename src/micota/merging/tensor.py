@@ -11,7 +11,7 @@ from micota.errors import MicotaError
 from micota.merging import compiled
 from micota.merging.looks import Learnt, Look, Rescales, looks
 from micota.merging.memory import Bytes, fp32, typed
-from micota.merging.settings import AVERAGING, ELECTING, Settings
+from micota.merging.settings import AVERAGING, ELECTING, UNSEEN, Settings
 from micota.merging.tally import Tally, dot
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 FLOATS = frozenset(("float32", "float16", "bfloat16"))
 """The dtypes that are merged, by torch's names."""
-RANDOM = ("task_arithmetic", "dare_linear", "dare_ties")
-"""The methods that keep every entry of a task vector, or some by lot."""
 
 
 @contextmanager
@@ -58,7 +56,7 @@ class TensorMerge:
         self._learnt = Learnt(settings, labels, name)
         self._numbers = set(dtypes) <= FLOATS
         self.looks: list[Look] = looks(self._learnt, numel) if self._numbers else []
-        plain = settings.method in RANDOM and not settings.normalizes and self._copied() is None
+        plain = settings.method in UNSEEN and not settings.normalizes and self._copied() is None
         self._lean = plain and len(labels) == 1 and {dtype, *dtypes} == {"bfloat16"}
 
     @property
