@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from micota import arithmetic
-from micota.engines import Engine, open_engine
-from micota.machine import Place
-from micota.pool import Pool, Writer
-from micota.records import Completion, Request, text_key
-from micota.sources import LAB_MODELS
+from micota.generation.engine import Engine, open_engine
+from micota.machine import StageConfig
 from micota.specs import Generate, Problems, Prompt, Sampling, Source
 from micota.stats import t_quantile
+from micota.store.pool import Pool, Writer
+from micota.store.records import Completion, Request, text_key
+from micota.store.resolution import LAB_MODELS
 
 BATCH, LIMIT = 128, 300
 TOKENS, RATE = 2_000, 2_000  # of a completion; of an engine, a second
@@ -46,7 +46,7 @@ def ours(model: Path, requests: list[Request], folder: Path) -> tuple[Engine, Pa
         sampling=Sampling(max_tokens=LIMIT),
         precision="float32",
     )
-    engine = open_engine(spec, model, Place(engine="vllm", batch=BATCH), threads=1)
+    engine = open_engine(spec, model, StageConfig(engine="vllm", batch=BATCH), threads=1)
 
     def run() -> int:
         with Writer(folder, {}) as writer:

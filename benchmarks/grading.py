@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from micota.scoring import Grader, Item, Verdict, exact_match
-from micota.scoring.extract import final_answer
-from micota.scoring.plain import decide
-from micota.scoring.semantic import judge
+from micota.grading import Grader, Item, Verdict, exact_match
+from micota.grading.extract import final_answer
+from micota.grading.plain import decide
+from micota.grading.semantic import judge
 
 Pass = Callable[[], object]
 

@@ -63,9 +63,9 @@ def make(folder: Path, of: str, seed: int) -> Path:
     """A checkpoint: random for 1.5b, sparse (all zero) for 7b; made once."""
     import torch
 
-    from micota.checkpoints import Writer
-    from micota.checkpoints.safetensor_files import Entry
-    from micota.merging.memory import raw
+    from micota.merging.buffers import raw
+    from micota.merging.folders import Writer
+    from micota.merging.safetensor_files import Entry
 
     if (folder / "config.json").exists():
         return folder

@@ -7,12 +7,12 @@ from typing import Any
 
 from conftest import World
 
-from micota.records import write_rows
-from micota.report import tables
+from micota.report import table_list as tables
 from micota.report.page import Cell, Section, Table
 from micota.report.results import Results
 from micota.specs import Spec
-from micota.store import Manifest, Result, Store
+from micota.store.artifacts import Manifest, Result, Store
+from micota.store.records import write_rows
 
 LET = """
 defaults:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from micota import recipe as recipes
-from micota.execution import Outcome, Run
-from micota.machine import Machine, Place
+from micota.machine import MachineProfile, StageConfig
+from micota.recipe import reader as recipes
+from micota.run.execution import Outcome, Run
 from micota.specs import Spec
-from micota.store import Store
+from micota.store.artifacts import Store
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -123,7 +123,7 @@ class World:
     """A folder with a recipe, its data, its models and a store."""
 
     folder: Path
-    machine: Machine
+    machine: MachineProfile
     store: Store = field(init=False)
 
     def __post_init__(self) -> None:
@@ -152,7 +152,7 @@ class World:
         return recipes.load(str(self.folder / name), sets)
 
     def run(
-        self, *sets: str, only: str | None = None, name: str = "recipe.yaml", machine: Machine | None = None
+        self, *sets: str, only: str | None = None, name: str = "recipe.yaml", machine: MachineProfile | None = None
     ) -> Outcome:
         """Run the recipe as a new process would; the outcome lists what was executed."""
         recipe = self.load(*sets, name=name)
@@ -189,8 +189,8 @@ def scripted_world(folder: Path, models: Path) -> World:
         (folder / "models").symlink_to(models)
     answers = folder / "answers.jsonl"
     answers.write_text(script(map(problem, range(1000))))
-    places = {"generate": Place(engine="scripted", script=str(answers), batch=4)}
-    return World(folder, Machine(name="test", places=places))
+    places = {"generate": StageConfig(engine="scripted", script=str(answers), batch=4)}
+    return World(folder, MachineProfile(name="test", places=places))
 
 
 @pytest.fixture

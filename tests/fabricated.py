@@ -5,27 +5,27 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from micota.pool import Writer
-from micota.recipe import Recipe
-from micota.records import Completion, read_rows, text_key, write_rows
-from micota.report.made import everything
-from micota.specs import (
+from micota.recipe.labels import everything
+from micota.recipe.reader import Recipe
+from micota.specs import (  # fmt: skip
     Bpc,
     Choice,
-    Dial,
     Generate,
+    LengthDial,
     Merge,
+    MergeSearch,
     Mix,
     Problems,
-    Search,
     Select,
     Source,
     Spec,
     Train,
     Verify,
-    choosing,
-)  # fmt: skip
-from micota.store import Result, Store
+)
+from micota.specs import dial_policy as choosing
+from micota.store.artifacts import Result, Store
+from micota.store.pool import Writer
+from micota.store.records import Completion, read_rows, text_key, write_rows
 
 MADE = {"seconds": 1.5, "micota": "0.1.0"}
 LONG, MIDDLE, SHORT = 200, 100, 40
@@ -41,13 +41,13 @@ class Fabricated:
         """Finish everything but the named kinds and what depends on nothing else than them."""
         specs = [spec for spec in everything(recipe) if not isinstance(spec, Source) and spec.kind not in without]
         for spec in specs:
-            if not isinstance(spec, Dial):
+            if not isinstance(spec, LengthDial):
                 self._finish(spec)
         for spec in specs:
-            if isinstance(spec, Dial):
+            if isinstance(spec, LengthDial):
                 self._choose(spec)
         for spec in specs:  # what stands on a dial's choice has its inputs only now
-            if isinstance(spec, Generate) and isinstance(spec.model, Dial):
+            if isinstance(spec, Generate) and isinstance(spec.model, LengthDial):
                 self._finish(spec)
 
     def _finish(self, spec: Spec) -> None:
@@ -55,7 +55,7 @@ class Fabricated:
         made = getattr(self, f"make_{spec.kind}", lambda spec, dice: Result())(spec, random.Random(spec.digest))
         self.store.finish(spec, made, MADE)
 
-    def _choose(self, spec: Dial) -> None:
+    def _choose(self, spec: LengthDial) -> None:
         asked = spec.next({})
         assert isinstance(asked, tuple)
         results = {one.digest: manifest.facts for one in asked if (manifest := self.store.manifest(one))}
@@ -108,7 +108,7 @@ class Fabricated:
         counts = {word: sum(row["verdict"] == word for row in rows) for word in ("correct", "wrong")}
         return Result({"rows": len(rows), "mean_tokens": _mean(rows), "verdicts": counts})
 
-    def make_search(self, spec: Search, dice: random.Random) -> Result:
+    def make_search(self, spec: MergeSearch, dice: random.Random) -> Result:
         rows = []
         for setting in choosing.grid(spec.ranges, spec.steps):
             model = spec.candidate(setting)

@@ -10,8 +10,8 @@ import yaml
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from micota import lint
-from micota.prompts import end_id, example
+from micota import checks as lint
+from micota.chat import end_id, example
 
 DATA = Path(__file__).parent / "data"
 FAMILIES: dict[str, dict[str, Any]] = yaml.safe_load((DATA / "families.yaml").read_text())

@@ -21,6 +21,6 @@ def sharded(self: state.AcceleratorState, *args: object, fsdp_plugin: object = N
 if __name__ == "__main__":
     state.AcceleratorState.__init__ = sharded
     sys.argv = sys.argv[1:]
-    from micota.cli import main
+    from micota.cli.main import main
 
     main()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from killing import Killed, soak
 
-from micota.engines.fake_server import FAULTS, FakeServer
+from micota.generation.fake_server import FAULTS, FakeServer
 
 KILLS, PROBLEMS = 20, 200
 

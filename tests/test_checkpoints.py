@@ -18,14 +18,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from micota.checkpoints import Checkpoint, Writer, compare, merge_folders
-from micota.checkpoints.safetensor_files import INDEX, SINGLE
-from micota.checkpoints.shards import Put
-from micota.checkpoints.streaming import merge_entries
 from micota.errors import MicotaError
 from micota.merging import Settings, merge_tensor
+from micota.merging.buffers import Bytes, raw, typed
+from micota.merging.folders import Checkpoint, Writer, compare, merge_folders
 from micota.merging.masks import BLOCK
-from micota.merging.memory import Bytes, raw, typed
+from micota.merging.safetensor_files import INDEX, SINGLE
+from micota.merging.shards import Put
+from micota.merging.streaming import merge_entries
 
 SIZES: dict[str, Any] = {
     "vocab_size": 128,
@@ -183,7 +183,7 @@ def test_every_method_is_the_same_after_a_kill(tmp_path: Path, settings: Setting
 RUN = """
 import os, resource, signal, sys, time
 from pathlib import Path
-from micota.checkpoints import merge_folders
+from micota.merging.folders import merge_folders
 from micota.merging import Settings
 folder, mode = Path(sys.argv[1]), sys.argv[2]
 def progress(done, total):

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from micota.merging import compiled, llvm
+from micota.merging import kernels as compiled
+from micota.merging import kernels_llvm as llvm
+from micota.merging.buffers import raw, typed
 from micota.merging.masks import BLOCK
-from micota.merging.memory import raw, typed
 
 SIZES = (1, 15, 16, 17, 40_000, BLOCK - 1)
 EDGES = [0.0, -0.0, 1e-40, -1e-40, 1.0, -1.0, 3e38, -3e38, 2.0**-133, 65504.0, 1e-20, 1.00390625]

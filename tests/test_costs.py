@@ -12,18 +12,19 @@ import pytest
 from conftest import World
 from rich.console import Console
 
-from micota import bill, cli
 from micota import machine as machines
-from micota import recipe as recipes
-from micota.bill import said
+from micota.cli import cost_table as bill
+from micota.cli import main as cli
+from micota.cli.cost_table import said
 from micota.costs import assumptions
 from micota.costs.estimates import Costs, Estimate
 from micota.costs.spans import Span, known
-from micota.machine import Machine, Place
-from micota.pool import Writer
-from micota.records import Completion, read_rows
-from micota.specs import Dial, Generate, Search, Train
-from micota.store import Store
+from micota.machine import MachineProfile, StageConfig
+from micota.recipe import reader as recipes
+from micota.specs import Generate, LengthDial, MergeSearch, Train
+from micota.store.artifacts import Store
+from micota.store.pool import Writer
+from micota.store.records import Completion, read_rows
 
 SHIPPED = sorted(path for folder in (".", "paper") for path in (recipes.SHIPPED / folder).glob("*.yaml"))
 TABLES = """
@@ -55,15 +56,15 @@ evaluate:
   sampling: {temperature: 0, max_tokens: 16000}
 measure: {bpc: {models: [Qwen/Qwen2.5-32B-Instruct, ta-base, $student], data: [long-cot, half-cot, mixed, mid-cot]}}
 """
-H100S = Machine(
+H100S = MachineProfile(
     name="h100s",
     hardware="H100",
     price=2.0,
     places={
-        "generate": Place(engine="vllm", device="cuda", tensor_parallel=2),
-        "search": Place(device="cuda", batch=4),
-        "train": Place(device="cuda", devices=8, micro_batch=1, sharding="fsdp"),
-        "bpc": Place(device="cuda", batch=1),
+        "generate": StageConfig(engine="vllm", device="cuda", tensor_parallel=2),
+        "search": StageConfig(device="cuda", batch=4),
+        "train": StageConfig(device="cuda", devices=8, micro_batch=1, sharding="fsdp"),
+        "bpc": StageConfig(device="cuda", batch=1),
     },
 )
 
@@ -73,7 +74,7 @@ def tables(folder: Path) -> recipes.Recipe:
     return recipes.load(str(folder / "tables.yaml"))
 
 
-def estimates(recipe: recipes.Recipe, store: Store, profile: Machine) -> dict[str, Estimate]:
+def estimates(recipe: recipes.Recipe, store: Store, profile: MachineProfile) -> dict[str, Estimate]:
     found = Costs(store, profile, recipe.targets).all()
     return {one.spec.digest: one for one in found}
 
@@ -232,7 +233,7 @@ def test_a_model_that_is_not_known_here_is_no_crash(tmp_path: Path) -> None:
 def test_an_endpoint_costs_tokens(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(TABLES.replace("deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", "endpoint:r1"))
     recipe = recipes.load(str(tmp_path / "r.yaml"))
-    server = Place(engine="openai", url="http://127.0.0.1:1/v1")
+    server = StageConfig(engine="openai", url="http://127.0.0.1:1/v1")
     found = estimates(recipe, Store(tmp_path), H100S.model_copy(update={"servers": {"endpoint:r1": server}})).values()
     asked = [one for one in found if isinstance(one.spec, Generate) and one.missing]
     assert all(one.written.high and not one.hours.high for one in asked)
@@ -242,9 +243,9 @@ def test_an_endpoint_costs_tokens(tmp_path: Path) -> None:
 def test_a_search_tries_its_grid_and_at_most_every_refinement(tmp_path: Path) -> None:
     recipe = tables(tmp_path)
     dial = recipe.named("ta-mid")
-    assert isinstance(dial, Dial)
+    assert isinstance(dial, LengthDial)
     search = dial.search
-    assert isinstance(search, Search)
+    assert isinstance(search, MergeSearch)
     one = estimates(recipe, Store(tmp_path), H100S)[search.digest]
     assert one.read == Span(7 * 200 * 80, 11 * 200 * 160)
 

@@ -25,9 +25,10 @@ from transformers.initialization import no_init_weights
 from trl.trainer.utils import add_fused_lm_head
 
 from micota.architectures import KNOWN, Architecture, of_config
-from micota.costs import flops, memory
-from micota.costs.memory import Training
-from micota.sources import LAB_MODELS
+from micota.costs import accelerator_memory as memory
+from micota.costs import flops
+from micota.costs.accelerator_memory import Training
+from micota.store.resolution import LAB_MODELS
 
 ROWS, LENGTH = 2, 300
 CLOSE = 0.15

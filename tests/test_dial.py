@@ -6,10 +6,11 @@ import pytest
 from conftest import RECIPE, Quiet, World, kinds
 
 from micota.errors import MicotaError, StageFailed
-from micota.execution import Run
-from micota.plan import heights
-from micota.report.made import labels
-from micota.specs import Choice, Dial, Merge, Search, choosing
+from micota.recipe.labels import labels
+from micota.run.execution import Run
+from micota.run.plan import heights
+from micota.specs import Choice, LengthDial, Merge, MergeSearch
+from micota.specs import dial_policy as choosing
 
 MERGE = "{merge: {base: ta, models: [ta-long], method: dare_ties, density: 0.7, weight: 0.5, rescale: inverse_density}}"
 DIAL = """{dial: {base: ta, models: [ta-long], method: dare_ties, density: 0.7, rescale: inverse_density,
@@ -23,9 +24,9 @@ def dialled(world: World) -> World:
     return world
 
 
-def dial(world: World, *sets: str) -> Dial:
+def dial(world: World, *sets: str) -> LengthDial:
     spec = world.load(*sets).named("ta-mid")
-    assert isinstance(spec, Dial)
+    assert isinstance(spec, LengthDial)
     return spec
 
 
@@ -33,7 +34,7 @@ def tried(weight: float, share: float, loss: float, **settings: float) -> dict[s
     return {"weight": weight, "density": 0.7, "lambda": 1.0, "share": share, "loss": loss, **settings}
 
 
-def choice(spec: Dial, *rows: dict[str, float]) -> Choice:
+def choice(spec: LengthDial, *rows: dict[str, float]) -> Choice:
     """What the dial chooses if its candidates came out like this."""
     reference = {"tokens": 200.0, "accuracy": 0.9}
     chosen = spec.next({spec.search.digest: {"dial": list(rows), "reference": reference, "target": 0.5}})
@@ -130,12 +131,14 @@ def test_a_search_without_a_choice_fails_alone_and_says_so(dialled: World) -> No
     recipe = dialled.load()
     spec = dial(dialled)
 
-    class Strict(Dial):
+    class Strict(LengthDial):
         @property
-        def search(self) -> Search:
+        def search(self) -> MergeSearch:
             return spec.search
 
-    strict = Strict.model_construct(**{**{name: getattr(spec, name) for name in Dial.model_fields}, "max_loss": -1.0})
+    strict = Strict.model_construct(
+        **{**{name: getattr(spec, name) for name in LengthDial.model_fields}, "max_loss": -1.0}
+    )
     strong = recipe.named("strong")
     run = Run(dialled.fresh(), dialled.machine, Quiet())
     with pytest.raises(StageFailed, match=r"no candidate keeps the loss within max_loss -1: the least is 0\.000"):

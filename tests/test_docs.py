@@ -9,11 +9,12 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from micota import cli, machine
-from micota import recipe as recipes
+from micota import machine
+from micota.cli import main as cli
 from micota.merging import mergekit
-from micota.plan import survey
-from micota.store import Store
+from micota.recipe import reader as recipes
+from micota.run.plan import survey
+from micota.store.artifacts import Store
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from conftest import World, kinds, problem, script
 
-from micota.execution import Outcome
+from micota.run.execution import Outcome
 from micota.specs import Verify
 
 # All models give the scripted answers, so what is made of equal answers is linked and not made twice.

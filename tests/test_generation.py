@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from conftest import World, problem
 
-from micota.pool import Pool, Writer
-from micota.records import Completion
+from micota.store.pool import Pool, Writer
+from micota.store.records import Completion
 
 
 def generate(folder: Path, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -10,10 +10,10 @@ import pytest
 from conftest import World, kinds
 from test_recipe import command
 
-from micota.overlap import shared as shared_text
-from micota.records import read_rows
-from micota.report.pooled import models
+from micota.data.overlap import shared as shared_text
+from micota.report.model_rows import models
 from micota.report.results import Results
+from micota.store.records import read_rows
 
 
 def lines(path: Path, rows: list[Any]) -> Path:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from conftest import LAB, World, kinds
 
-from micota import cli
-from micota.keeping import activity, holdings, removal
-from micota.keeping.removal import Removal
-from micota.store import Store, write_whole
-from micota.task import Progress
+from micota.cli import main as cli
+from micota.housekeeping import activity, holdings, removal
+from micota.housekeeping.removal import Removal
+from micota.store.artifacts import Store, write_whole
+from micota.store.task import Progress
 
 
 def removable(world: World, *sets: str, hours: float = 0, **options: bool) -> list[Removal]:

@@ -12,8 +12,8 @@ from test_train import trained
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from micota.errors import MicotaError
-from micota.tuning import isolation
-from micota.tuning.rows import packed, packs_of_a_step
+from micota.training import packing_check as isolation
+from micota.training.sft_examples import packed, packs_of_a_step
 
 ROWS = 96
 SIZES = {
@@ -79,11 +79,11 @@ def test_packing_learns_from_every_example_and_says_how(world: World) -> None:
 
 
 def test_a_batch_without_padding_learns_the_same(world: World) -> None:
-    from micota.machine import Place
+    from micota.machine import StageConfig
 
     padded, _ = trained(world)
     (world.folder / "store").rename(world.folder / "first")
-    places = {**world.machine.places, "train": Place(micro_batch=4, padding_free=True)}
+    places = {**world.machine.places, "train": StageConfig(micro_batch=4, padding_free=True)}
     world.run(only="strong", machine=world.machine.model_copy(update={"places": places}))
     without = load_file(world.files("strong") / "model.safetensors")
     for name, tensor in padded.items():

@@ -25,14 +25,14 @@ from micota.arithmetic import (
     split_of,
     write,
 )
+from micota.cli.lab import make
 from micota.errors import MicotaError
-from micota.lab import pretrain as lab
-from micota.lab.command import make
 from micota.lab.designs import DESIGNS, SHIPPED, design
 from micota.lab.documents import batch
 from micota.lab.tokenizer import SYMBOLS, build
-from micota.sources import LAB_MODELS as MODELS
 from micota.specs import Phase, Pretrain, Shape, to_json
+from micota.store.resolution import LAB_MODELS as MODELS
+from micota.training import pretraining as lab
 
 STYLES: list[Style] = ["basics", "mixed", "instruct", "terse", "long", "expanded", "checked", "slips"]
 WORLDS: list[World] = list(RULES)
@@ -264,7 +264,7 @@ def test_the_documents_of_a_shipped_model_never_change(name: str) -> None:
 KILLED = """
 import json, os, signal
 from pathlib import Path
-from micota.lab.command import make
+from micota.cli.lab import make
 from micota.specs import from_json
 def report(done, total, note):
     if done == {stop}:

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from matplotlib.offsetbox import AnnotationBbox, VPacker
 
-from micota.report.labelling import beside_dots
+from micota.report.label_placement import beside_dots
 
 
 @pytest.mark.parametrize(

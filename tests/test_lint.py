@@ -9,9 +9,9 @@ import pytest
 import yaml
 from families import DATA, FAMILIES, ours, place, subject, template, the
 
-from micota import lint
-from micota.lint.agreement import agree
-from micota.lint.limits import PLAIN, THINKING
+from micota import checks as lint
+from micota.checks.agreement import agree
+from micota.checks.limits import PLAIN, THINKING
 from micota.specs import Prompt, Sampling
 
 FAULTS: dict[str, dict[str, Any]] = yaml.safe_load((DATA / "faults.yaml").read_text())

@@ -10,8 +10,8 @@ import pytest
 from families import FAMILIES, ROWS, ours, place, subject, the
 from transformers import DataCollatorForLanguageModeling as MaskedByIds
 
-from micota import lint
-from micota.prompts import THOUGHT, end_id, example, prompt_ids
+from micota import checks as lint
+from micota.chat import THOUGHT, end_id, example, prompt_ids
 
 Rows = list[dict[str, Any]]
 PROMPT, RESPONSE = ROWS[0]

@@ -15,10 +15,11 @@ from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
-from micota import check as checks
-from micota import cli, lint
+from micota import checks as lint
+from micota.checks import recipe_check as checks
+from micota.cli import main as cli
 from micota.errors import MicotaError, StageFailed
-from micota.recipe import SHIPPED, load
+from micota.recipe.reader import SHIPPED, load
 
 
 def change(path: Path, **values: object) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from conftest import World
 
+from micota.recipe.labels import everything, labels, learnt_from
 from micota.report import funnel
-from micota.report.density import taught
-from micota.report.made import everything, labels, learnt_from
-from micota.report.pooled import models
+from micota.report.bits_per_character import taught
+from micota.report.model_rows import models
 from micota.report.results import Results
 from micota.specs import Select
 

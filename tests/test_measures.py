@@ -9,9 +9,9 @@ import torch
 from conftest import World, kinds
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from micota.records import read_rows
 from micota.report.files import write
 from micota.specs import Train
+from micota.store.records import read_rows
 
 MORE = """
   other-set: {problems: {source: ./other.jsonl}}

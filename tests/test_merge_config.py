@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from test_checkpoints import build, edit, everything, same, weights
 from typer.testing import CliRunner
 
-from micota.checkpoints import merge_folders
-from micota.cli import app
+from micota.cli.main import app
+from micota.cli.merge_config import merge_config
 from micota.errors import MicotaError
-from micota.merge import merge_config
 from micota.merging import Settings
+from micota.merging.folders import merge_folders
 from micota.merging.mergekit import read
 
 DARE = """
@@ -55,7 +55,9 @@ def test_it_is_the_merge_of_a_recipe(folder: Path) -> None:
 @pytest.mark.parametrize("rescale", ["inverse_density", "l1", "none"])
 def test_the_commonest_merge_does_not_wait_for_torch(folder: Path, rescale: str) -> None:
     (folder / "config.yml").write_text(DARE.replace("inverse_density", rescale))
-    code = "import sys; from micota.cli import app; app(sys.argv[1:], standalone_mode=False); print([*sys.modules])"
+    code = (
+        "import sys; from micota.cli.main import app; app(sys.argv[1:], standalone_mode=False); print([*sys.modules])"
+    )
     command = [sys.executable, "-c", code, "merge", str(folder / "config.yml"), str(folder / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "'llvmlite'" in done.stdout and "'torch'" not in done.stdout

@@ -320,7 +320,7 @@ def test_settings_that_do_nothing_are_said(settings: Settings, words: list[str])
 
 def test_importing_and_checking_loads_no_torch() -> None:
     code = (
-        "import sys, micota.merging as m, micota.checkpoints; m.check(m.Settings('task_arithmetic', (0.5,)));"
+        "import sys, micota.merging as m, micota.merging.folders; m.check(m.Settings('task_arithmetic', (0.5,)));"
         "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 from conftest import RECIPE, World
 
-from micota import recipe as recipes
 from micota.errors import MicotaError
-from micota.plan import survey
-from micota.recipe import Recipe
-from micota.report import pivotal, tables
+from micota.recipe import reader as recipes
+from micota.recipe.reader import Recipe
+from micota.report import distillation_gains as pivotal
+from micota.report import table_list as tables
 from micota.report.results import Results
+from micota.run.plan import survey
 from micota.specs import Mix, Spec, Train
-from micota.store import Store
+from micota.store.artifacts import Store
 
 SETTINGS = {  # batch, peak rate, epochs: section 6.2 of the paper
     ("paper/tables2-4", "7B"): (32, 1e-5, 2),

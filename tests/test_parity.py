@@ -12,7 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from micota.merge import merge_config
+from micota.cli.merge_config import merge_config
 from micota.merging import Settings, merge_tensor
 
 HERE = Path(__file__).parent

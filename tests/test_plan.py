@@ -10,9 +10,9 @@ import pytest
 from conftest import Quiet, World, kinds
 from pydantic import Field
 
-from micota import cli
-from micota.execution import Run
-from micota.plan import survey, why
+from micota.cli import main as cli
+from micota.run.execution import Run
+from micota.run.plan import survey, why
 from micota.specs import Choice, Merge, Select, Spec, Verify
 
 
@@ -106,9 +106,9 @@ def test_show_prints_a_manifest_by_any_of_its_names(
 
 
 def test_nothing_secret_of_a_launcher_reaches_a_manifest(world: World) -> None:
-    from micota.machine import Place
+    from micota.machine import StageConfig
 
-    places = {**world.machine.places, "select": Place(prefix="env HF_TOKEN=hf_secret123 WANDB_API_KEY=abc")}
+    places = {**world.machine.places, "select": StageConfig(prefix="env HF_TOKEN=hf_secret123 WANDB_API_KEY=abc")}
     world.run(only="long-cot", machine=world.machine.model_copy(update={"places": places}))
     spec = world.load().named("long-cot")
     assert isinstance(spec, Select)

@@ -17,13 +17,13 @@ import torch
 from conftest import World, kinds
 from safetensors.torch import load_file
 
-from micota import cli
+from micota.cli import main as cli
+from micota.cli.lab import make
 from micota.errors import MicotaError, StageFailed
-from micota.lab.command import make
 from micota.lab.designs import DESIGNS
-from micota.machine import Machine, Place, load
-from micota.sources import LAB_MODELS
+from micota.machine import MachineProfile, StageConfig, load
 from micota.specs import Pretrain
+from micota.store.resolution import LAB_MODELS
 
 SHAPE = "shape: {width: 16, layers: 1, heads: 1, feedforward: 32}"
 TOY = f"{SHAPE}, window: 200"
@@ -74,7 +74,7 @@ def test_the_stage_and_the_command_make_the_same_files(world: World) -> None:
 
 def test_the_facts_are_counts_and_the_last_loss(world: World) -> None:
     say(world, RECIPE)
-    world.run(only="whole", machine=Machine(places={"pretrain": Place(checkpoint_every=4)}))
+    world.run(only="whole", machine=MachineProfile(places={"pretrain": StageConfig(checkpoint_every=4)}))
     manifest = world.store.manifest(world.load().named("whole"))
     assert manifest is not None
     facts = manifest.facts
@@ -101,8 +101,8 @@ def test_behind_a_prefix_it_has_the_same_bits(world: World) -> None:
     here, behind = world.folder / "here", world.folder / "store"
     world.run(only="whole")
     behind.rename(here)
-    places = {"pretrain": Place(prefix="env", checkpoint_every=4)}
-    assert kinds(world.run(machine=Machine(jobs=2, threads=2, places=places))) == ["pretrain"] * 4
+    places = {"pretrain": StageConfig(prefix="env", checkpoint_every=4)}
+    assert kinds(world.run(machine=MachineProfile(jobs=2, threads=2, places=places))) == ["pretrain"] * 4
     made = next(here.glob("artifacts/pretrain-*/files"))
     assert bytes_of(world.files("whole")) == bytes_of(made)
     assert world.store.manifest(world.load().named("whole")).made["launcher"] == "env"  # type: ignore[union-attr]
@@ -111,10 +111,10 @@ def test_behind_a_prefix_it_has_the_same_bits(world: World) -> None:
 def test_a_pretrained_model_is_a_model_wherever_one_is_wanted(world: World) -> None:
     """It is trained, merged, gone on from and evaluated; what mentions the seed is made for each."""
     say(world, MODELS)
-    outcome = world.run(machine=Machine())
+    outcome = world.run(machine=MachineProfile())
     assert kinds(outcome).count("pretrain") == 3
     assert {"train", "merge", "generate", "verify"} <= set(kinds(outcome))
-    assert world.run(machine=Machine()).executed == []
+    assert world.run(machine=MachineProfile()).executed == []
 
 
 MODELS = f"""

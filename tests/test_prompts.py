@@ -8,8 +8,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from micota.chat import end_id, example, opened_thought, prompt_ids, render
 from micota.errors import MicotaError
-from micota.prompts import end_id, example, opened_thought, prompt_ids, render, stop_place, user_turn
 from micota.specs import Prompt, Sampling
 
 SPECIAL = [
@@ -76,7 +76,7 @@ def test_stop_strings_end_the_answer_and_a_thought_only_where_asked(
     text: str, opened: str, in_thought: bool, place: int | None
 ) -> None:
     sampling = Sampling(stop=("Problem:", "Q:"), stop_in_thought=in_thought)
-    assert stop_place(text, opened, sampling) == place
+    assert sampling.stop_place(text, opened) == place
 
 
 def test_a_template_that_deletes_the_thought_does_not_reach_the_training_target(shared: Path) -> None:
@@ -111,4 +111,4 @@ def test_a_model_without_a_template_is_refused_in_chat_and_taken_raw(shared: Pat
 
 def test_only_the_problem_is_replaced_in_a_prompt() -> None:
     template = "{problem}\nput it into \\boxed{} and {0}"
-    assert user_turn(Prompt(template=template), "{x} {problem}") == "{x} {problem}\nput it into \\boxed{} and {0}"
+    assert Prompt(template=template).user_message("{x} {problem}") == "{x} {problem}\nput it into \\boxed{} and {0}"

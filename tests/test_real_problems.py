@@ -6,13 +6,13 @@ from pathlib import Path
 
 from conftest import Quiet, kinds
 
-from micota import recipe as recipes
 from micota.benchmarks import BENCHMARKS
-from micota.execution import Run
-from micota.machine import Machine, Place
+from micota.machine import MachineProfile, StageConfig
+from micota.recipe import reader as recipes
 from micota.report.files import write
+from micota.run.execution import Run
 from micota.specs import Verify
-from micota.store import Store
+from micota.store.artifacts import Store
 
 EACH = 3
 
@@ -39,7 +39,7 @@ def test_a_lab_model_answers_real_problems(shared: Path, tmp_path: Path) -> None
     (tmp_path / "real.yaml").write_text(recipe_of(shared / "data"))
     recipe = recipes.load(str(tmp_path / "real.yaml"))
     store = Store(tmp_path / "store")
-    machine = Machine(name="test", places={"generate": Place(batch=20)})
+    machine = MachineProfile(name="test", places={"generate": StageConfig(batch=20)})
     outcome = Run(store, machine, Quiet()).go(recipe.targets)
     assert kinds(outcome).count("generate") == kinds(outcome).count("problems") == 1 + len(BENCHMARKS)
     for one in recipe.evaluations:

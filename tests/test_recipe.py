@@ -10,12 +10,13 @@ import pytest
 import yaml
 from conftest import RECIPE, World
 
-from micota import cli, yaml_tree
-from micota import recipe as recipes
+from micota import yaml_tree
+from micota.cli import main as cli
 from micota.errors import MicotaError
-from micota.plan import survey
+from micota.recipe import reader as recipes
+from micota.run.plan import survey
 from micota.specs import Train, walk
-from micota.store import Store
+from micota.store.artifacts import Store
 
 WRONG = yaml.safe_load((Path(__file__).parent / "data" / "wrong_recipes.yaml").read_text())
 

@@ -10,12 +10,15 @@ import pytest
 from conftest import RECIPE, World, tiny_model
 from rich.console import Console
 
-from micota import recipe as recipes
-from micota.checkpoints.compatibility import compare
+from micota.cli import rehearse as command
 from micota.errors import MicotaError
-from micota.rehearsal import Rehearsal, command, data, models, rehearse, templates
-from micota.rehearsal import tokenizer as bytewise
-from micota.specs import Problems, Rows, Source, Train
+from micota.merging.compatibility import compare
+from micota.recipe import reader as recipes
+from micota.rehearsal import Rehearsal, data, rehearse
+from micota.rehearsal import stand_in_templates as templates
+from micota.rehearsal import stand_in_tokenizer as bytewise
+from micota.rehearsal import stand_ins as models
+from micota.specs import Problems, SftData, Source, Train
 
 LONG = pytest.mark.skipif("MICOTA_LONG" not in os.environ, reason="MICOTA_LONG=1 rehearses every shipped recipe")
 
@@ -114,7 +117,9 @@ def test_training_data_made_elsewhere_is_rehearsed_with_its_first_rows(world: Wo
     assert ("./mine.jsonl", data.ROWS, "real") in [
         (name, len(few.rows), few.origin) for name, few in done.data.values()
     ]
-    hub = data.few_rows(Rows(source=Source(ref="some/chats"), messages="messages"), world.folder / "few", online=False)
+    hub = data.few_rows(
+        SftData(source=Source(ref="some/chats"), messages="messages"), world.folder / "few", online=False
+    )
     assert hub.origin == "stand-in" and hub.rows[0]["messages"][1]["role"] == "assistant"
 
 

@@ -17,14 +17,14 @@ from conftest import World, problem, script
 from fabricated import Fabricated
 from test_recipe import command
 
-from micota import recipe as recipes
+from micota.recipe import reader as recipes
 from micota.report import case, drawing, html, render
 from micota.report.escape import PLAIN, fence, marked, visible
 from micota.report.files import folder, page, piece, publish, write
 from micota.report.page import MISSING, Case, Cell, Figure, Page, Response, Section, Table
 from micota.report.reflection import places
 from micota.report.results import Results
-from micota.store import Store
+from micota.store.artifacts import Store
 
 EVIL = "</script><img src=x onerror=alert(1)>"
 BIDI = "\u202eevil\u2066\u200f"
@@ -397,8 +397,7 @@ def test_the_command_prints_table_2_and_what_holds_and_ends_with_the_path(
 
 
 def test_a_report_is_loaded_without_what_draws_it() -> None:
-    code = (
-        "import sys, micota.report.files, micota.show; print([m for m in ('matplotlib', 'numpy') if m in sys.modules])"
-    )
+    modules = "micota.report.files, micota.cli.tables"
+    code = f"import sys, {modules}; print([m for m in ('matplotlib', 'numpy') if m in sys.modules])"
     loaded: Any = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"

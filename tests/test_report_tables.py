@@ -10,15 +10,17 @@ import pytest
 from by_hand import BPC, FOUR, LET, PLAIN, SEEDED, cell, grade, put, results, section, table, texts
 from conftest import World
 
-from micota.report import claims, density, tables
+from micota.report import bits_per_character as density
+from micota.report import paper_claims as claims
+from micota.report import table_list as tables
 from micota.report.cells import grouped
 from micota.report.page import Cell, Table
 from micota.report.reflection import places
 from micota.report.results import Results
-from micota.specs import Dial, Select, Spec
+from micota.specs import LengthDial, Select, Spec
 from micota.stages.bpc import summary
 from micota.stats import interval
-from micota.store import Store
+from micota.store.artifacts import Store
 
 
 def test_table_2_by_hand(world: World) -> None:
@@ -185,7 +187,7 @@ MERGE = "{merge: {base: ta, models: [ta-long], method: dare_ties, density: 0.7, 
 def test_the_dial_shows_every_candidate_and_marks_the_chosen(world: World, letters: str, word: str) -> None:
     found = results(world, PLAIN.replace(MERGE, DIAL.replace("FALLBACK", "nearest")))
     dial = found.recipe.named("ta-mid")
-    assert isinstance(dial, Dial)
+    assert isinstance(dial, LengthDial)
     losses = {"cccw": 0.25, "cwww": 0.75}
     tried = [
         {"weight": weight, "density": 0.7, "lambda": 1.0, "tokens": tokens, "accuracy": 1 - loss, "share": tokens / 200,
@@ -196,8 +198,8 @@ def test_the_dial_shows_every_candidate_and_marks_the_chosen(world: World, lette
     searched = {"dial": tried, "reference": {"tokens": 200.0, "accuracy": 1.0}, "target": 0.5}
     put(found.store, dial.search, [], searched)
     assert [row[-1].text for row in table(found, "dial").rows] == ["", "", ""]  # tried, but nothing is chosen yet
-    fields = {name: getattr(dial, name) for name in Dial.model_fields}
-    lenient = dial if word == "chosen (fallback)" else Dial(**{**fields, "max_loss": 0.3})
+    fields = {name: getattr(dial, name) for name in LengthDial.model_fields}
+    lenient = dial if word == "chosen (fallback)" else LengthDial(**{**fields, "max_loss": 0.3})
     choice = lenient.next({lenient.search.digest: searched})
     assert not isinstance(choice, tuple)
     assert choice is not None

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from conftest import World, kinds
 
-from micota.dialogue import Turn, reader
+from micota.data.dialogue import Turn, reader
 from micota.errors import MicotaError, StageFailed
-from micota.pool import find
-from micota.records import Completion, read_rows
 from micota.report import funnel
 from micota.report.results import Results
+from micota.store.pool import find
+from micota.store.records import Completion, read_rows
 
 RECIPE = """
 name: own

@@ -12,13 +12,13 @@ import pytest
 from conftest import World, kinds, problem
 
 from micota.errors import MicotaError
-from micota.loops import loops
+from micota.generation.repetition import loops
 from micota.report.files import write
 from micota.report.page import Table
 from micota.report.results import Results
 from micota.report.samples import table
-from micota.report.tables import sections
-from micota.specs import Generate, Redraw, Select
+from micota.report.table_list import sections
+from micota.specs import Generate, RejectionSampling, Select
 from micota.stats import mean, pass_at
 
 AGAIN = "let.long-cot.distil={from: teacher, data: train-set, until: verified, at_most: 3}"
@@ -83,7 +83,7 @@ def test_more_tries_ask_only_for_what_is_still_owed(world: World) -> None:
 def test_the_first_round_is_the_plain_generation(world: World) -> None:
     redraw = world.load(WARM, AGAIN).named("long-cot")
     plain = world.load(WARM).named("long-cot")
-    assert isinstance(redraw, Redraw) and isinstance(plain, Select)
+    assert isinstance(redraw, RejectionSampling) and isinstance(plain, Select)
     assert redraw.completions.digest == plain.completions.digest
 
 

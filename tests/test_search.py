@@ -14,20 +14,20 @@ from conftest import RECIPE, Quiet, World
 from test_checkpoints import build, weights
 from test_dial import DIAL, MERGE, dial
 
-from micota import recipe as recipes
-from micota.checkpoints import Checkpoint, merge_folders
-from micota.checkpoints.held import Trial
-from micota.engines.transformers import Transformers
 from micota.errors import MicotaError, StageFailed
-from micota.execution import Run
-from micota.machine import Machine, Place
+from micota.generation.transformers import Transformers
+from micota.machine import MachineProfile, StageConfig
 from micota.merging import Settings
-from micota.pool import Pool
-from micota.prompts import user_turn
-from micota.records import Request, read_rows
-from micota.specs import Dial, Generate, choosing
+from micota.merging.folders import Checkpoint, merge_folders
+from micota.merging.in_memory import InMemoryMerge
+from micota.recipe import reader as recipes
+from micota.run.execution import Run
+from micota.specs import Generate, LengthDial
+from micota.specs import dial_policy as choosing
 from micota.stages import search
-from micota.store import Store
+from micota.store.artifacts import Store
+from micota.store.pool import Pool
+from micota.store.records import Request, read_rows
 
 EIGHT = DIAL.replace("steps: 3", "steps: 8, refine: 0, fallback: nearest").replace("ta-long", "teacher")
 
@@ -36,8 +36,8 @@ EIGHT = DIAL.replace("steps: 3", "steps: 8, refine: 0, fallback: nearest").repla
 def world(world: World) -> World:
     """A world whose generation is real too."""
     world.write("recipe.yaml", RECIPE.replace(MERGE, EIGHT))
-    place = Place(engine="transformers", batch=3)
-    world.machine = Machine(name="real", places={"generate": place})
+    place = StageConfig(engine="transformers", batch=3)
+    world.machine = MachineProfile(name="real", places={"generate": place})
     return world
 
 
@@ -57,7 +57,7 @@ def read_bytes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 def test_eight_candidates_read_the_inputs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base, tuned = build(tmp_path / "base"), build(tmp_path / "tuned", seed=1)
     seen = read_bytes(monkeypatch)
-    trial = Trial(base, [tuned], ["0"], threads=2)
+    trial = InMemoryMerge(base, [tuned], ["0"], threads=2)
     for i in range(8):
         trial.merge(Settings("dare_ties", (0.1 * i,), 0.7, rescale="l1"), lambda entry, start, elements: None)
     wanted = {f"{folder} {entry.name}": entry.numel for folder in ("base", "tuned") for entry in trial.entries}
@@ -73,7 +73,7 @@ def test_a_candidate_in_memory_answers_as_the_written_one(world: World) -> None:
     assert settings == choosing.grid(spec.ranges, 8)
     problems = read_rows(world.store.files(world.store.manifest(spec.problems)) / "rows.jsonl")  # type: ignore[arg-type]
     asked = spec.reference.completions
-    requests = [Request(row["key"], 0, user_turn(asked.prompt, row["problem"])) for row in problems]
+    requests = [Request(row["key"], 0, asked.prompt.user_message(row["problem"])) for row in problems]
     requests.sort(key=lambda request: (len(request.prompt), request.key))
     for i in (0, 5):
         how = Settings("dare_ties", (settings[i]["weight"],), 0.7)
@@ -101,15 +101,15 @@ def test_only_the_chosen_one_is_written_and_it_is_what_was_tried(world: World) -
 
 def test_stopped_and_resumed_it_repeats_no_candidate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     merged: list[float] = []
-    real = Trial.merge
+    real = InMemoryMerge.merge
 
-    def merge(self: Trial, settings: Settings, put: Callable[..., None]) -> None:
+    def merge(self: InMemoryMerge, settings: Settings, put: Callable[..., None]) -> None:
         merged.append(settings.weights[0])
         if len(merged) == 4:
             raise KeyboardInterrupt("stopped in the fourth candidate")
         real(self, settings, put)
 
-    monkeypatch.setattr(Trial, "merge", merge)
+    monkeypatch.setattr(InMemoryMerge, "merge", merge)
     recipe = world.load()
     with pytest.raises((StageFailed, KeyboardInterrupt)):
         Run(world.fresh(), world.machine, Quiet()).go([recipe.named("ta-mid")])
@@ -128,8 +128,11 @@ def test_stopped_and_resumed_it_repeats_no_candidate(world: World, monkeypatch: 
 
 def test_a_search_runs_where_generation_does_unless_it_has_a_place(world: World) -> None:
     asked = dial(world).search
-    assert Machine(places={"generate": Place(batch=7)}).place(asked).batch == 7
-    assert Machine(places={"generate": Place(batch=7), "search": Place(batch=9)}).place(asked).batch == 9
+    assert MachineProfile(places={"generate": StageConfig(batch=7)}).place(asked).batch == 7
+    assert (
+        MachineProfile(places={"generate": StageConfig(batch=7), "search": StageConfig(batch=9)}).place(asked).batch
+        == 9
+    )
 
 
 def test_an_engine_that_reads_folders_gets_each_candidate_written(
@@ -139,17 +142,17 @@ def test_an_engine_that_reads_folders_gets_each_candidate_written(
     opened: list[Path] = []
 
     class Whole(Transformers):
-        def __init__(self, spec: Generate, model: Path, place: Place, threads: int, stop: Event) -> None:
+        def __init__(self, spec: Generate, model: Path, place: StageConfig, threads: int, stop: Event) -> None:
             opened.append(model)
             super().__init__(spec, model, place, threads, stop)
             self.batch = None
 
     monkeypatch.setattr(search, "open_engine", Whole)
-    places = {"generate": Place(engine="transformers", batch=4), "search": Place(engine="vllm")}
-    world.run(only="ta-mid", machine=Machine(places=places))
+    places = {"generate": StageConfig(engine="transformers", batch=4), "search": StageConfig(engine="vllm")}
+    world.run(only="ta-mid", machine=MachineProfile(places=places))
     written = world.store.manifest(dial(world).search)
     in_memory = world.fresh()
-    Run(in_memory, Machine(places={"generate": Place(batch=4)}), Quiet()).go([dial(world)])
+    Run(in_memory, MachineProfile(places={"generate": StageConfig(batch=4)}), Quiet()).go([dial(world)])
     same = in_memory.manifest(dial(world).search)
     assert written is not None and same is not None
     assert written.content == same.content
@@ -158,11 +161,11 @@ def test_an_engine_that_reads_folders_gets_each_candidate_written(
 
 
 def test_a_server_is_refused_before_anything_is_made(world: World) -> None:
-    served = Machine(places={"generate": Place(engine="openai", url="http://127.0.0.1:9/v1")})
+    served = MachineProfile(places={"generate": StageConfig(engine="openai", url="http://127.0.0.1:9/v1")})
     with pytest.raises(MicotaError, match="a server cannot answer for the candidates of a dial") as refused:
         served.check([dial(world)])
     assert "search: {engine: vllm" in str(refused.value.fix)
-    Machine(places={**served.places, "search": Place()}).check([dial(world)])
+    MachineProfile(places={**served.places, "search": StageConfig()}).check([dial(world)])
 
 
 TURNED = """
@@ -183,11 +186,11 @@ let:
 def test_with_vllm_the_candidates_answer_as_with_transformers(tmp_path: Path) -> None:
     (tmp_path / "turned.yaml").write_text(TURNED)
     mid = recipes.load(str(tmp_path / "turned.yaml")).named("mid")
-    assert isinstance(mid, Dial)
+    assert isinstance(mid, LengthDial)
     found = []
     for engine in ("transformers", "vllm"):
         store = Store(tmp_path / engine)
-        Run(store, Machine(places={"search": Place(engine=engine)}), Quiet()).go([mid])  # type: ignore[arg-type]
+        Run(store, MachineProfile(places={"search": StageConfig(engine=engine)}), Quiet()).go([mid])  # type: ignore[arg-type]
         found.append(store.manifest(mid.search))
         assert not list(store.root.rglob("candidate"))
     one, two = found

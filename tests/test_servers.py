@@ -15,16 +15,16 @@ from conftest import Quiet
 from killing import Killed, soak
 
 from micota import machine as machines
-from micota import recipe as recipes
-from micota.engines import open_engine
-from micota.engines.fake_server import FAULTS, FakeServer
 from micota.errors import MicotaError, StageFailed, Stopped
-from micota.execution import Outcome, Run
-from micota.machine import Machine, Place
-from micota.pool import Pool
-from micota.records import Completion, Request
+from micota.generation.engine import open_engine
+from micota.generation.fake_server import FAULTS, FakeServer
+from micota.machine import MachineProfile, StageConfig
+from micota.recipe import reader as recipes
+from micota.run.execution import Outcome, Run
 from micota.specs import Generate, Problems, Prompt, Sampling, Source
-from micota.store import Store
+from micota.store.artifacts import Store
+from micota.store.pool import Pool
+from micota.store.records import Completion, Request
 
 KEY = "sk-not-for-anybody-0123456789"
 SOURCE = Source(ref="endpoint:fake", revision="endpoint")
@@ -51,10 +51,10 @@ class Buyer:
 
     def run(self, server: FakeServer | str, **place: Any) -> Outcome:
         url = server if isinstance(server, str) else server.url
-        at = Place(engine="openai", url=url, **place)
+        at = StageConfig(engine="openai", url=url, **place)
         recipe = recipes.load(str(self.folder / "bought.yaml"))
         store = Store(self.folder / "store")
-        return Run(store, Machine(servers={"endpoint:fake": at}), Quiet()).go([recipe.named("answers")])
+        return Run(store, MachineProfile(servers={"endpoint:fake": at}), Quiet()).go([recipe.named("answers")])
 
     def pooled(self) -> list[Completion]:
         """Every line of the pool, also those with a key that another line has."""
@@ -72,7 +72,7 @@ def engine(server: FakeServer | None, heard: Event | None = None, prompt: Any = 
         sampling=Sampling(**sampling),
     )
     url = server.url if server else "http://127.0.0.1:9/v1"
-    return open_engine(spec, None, Place(engine="openai", url=url, **fields), 1, heard)
+    return open_engine(spec, None, StageConfig(engine="openai", url=url, **fields), 1, heard)
 
 
 def ask(made: Any, n: int = 1) -> list[Completion]:
@@ -255,9 +255,9 @@ def test_a_missing_library_is_named_with_the_line_that_installs_it(name: str, tm
 import sys
 sys.modules[{name!r}] = None
 from pathlib import Path
-from micota.engines import open_engine
+from micota.generation.engine import open_engine
 from micota.machine import Place
-from micota.sources import LAB_MODELS
+from micota.store.resolution import LAB_MODELS
 from micota.specs import Generate, Problems, Source
 source = Source(ref="a/b", revision="c")
 spec = Generate(model=source, problems=Problems(source=source))
@@ -271,7 +271,7 @@ def test_an_endpoint_has_no_weights(tmp_path: Path) -> None:
     buyer = Buyer(tmp_path, 2)
     recipe = recipes.load(str(tmp_path / "bought.yaml"))
     with pytest.raises(StageFailed, match="a model behind a server: its weights are not here"):
-        Run(Store(tmp_path / "store"), Machine(), Quiet()).go([recipe.named("answers")])
+        Run(Store(tmp_path / "store"), MachineProfile(), Quiet()).go([recipe.named("answers")])
     assert buyer.pooled() == []
 
 
@@ -322,7 +322,7 @@ def test_killed_at_random_moments_every_key_is_there_once_and_little_is_paid_for
 FULL = """
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-from micota.cli import main
+from micota.cli.main import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
 main()
 """

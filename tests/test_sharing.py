@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 from conftest import Quiet, World, problem
 
-from micota.child import run_alone
 from micota.errors import MicotaError, StageFailed
-from micota.execution import Run
-from micota.machine import Machine, Place
+from micota.machine import MachineProfile, StageConfig
+from micota.run.child import run_alone
+from micota.run.execution import Run
 from micota.specs import Generate, Spec
 
 LAUNCHER = Path(__file__).parent / "ranks.py"
 SLOW = """
 import time
-from micota.engines.scripted import Scripted
+from micota.generation.scripted import Scripted
 def answer(self, requests):
     for request in requests:
         time.sleep(0.2)
@@ -38,10 +38,10 @@ def script(world: World, problems: Iterable[int], name: str = "answers.jsonl") -
     return world.write(name, "\n".join(json.dumps(row) for row in rows) + "\n")
 
 
-def shared(path: Path, number: int, batch: int = 2) -> Machine:
+def shared(path: Path, number: int, batch: int = 2) -> MachineProfile:
     prefix = f"{sys.executable} {LAUNCHER} {number}"
-    place = Place(engine="scripted", script=str(path), processes=number, batch=batch, prefix=prefix)
-    return Machine(name="shared", places={"generate": place})
+    place = StageConfig(engine="scripted", script=str(path), processes=number, batch=batch, prefix=prefix)
+    return MachineProfile(name="shared", places={"generate": place})
 
 
 def generation(world: World) -> Generate:
@@ -55,7 +55,7 @@ def rows(world: World) -> list[tuple[str, int]]:
     return [(row["key"], row["sample"]) for row in map(json.loads, lines)]
 
 
-def run(world: World, spec: Spec, machine: Machine) -> Run:
+def run(world: World, spec: Spec, machine: MachineProfile) -> Run:
     made = Run(world.fresh(), machine, Quiet())
     made.go([spec])
     return made
@@ -71,7 +71,9 @@ def test_three_processes_answer_each_problem_once(world: World) -> None:
     assert set(Counter(rows(world)).values()) == {1}
     written = [path.read_text().count("\n") for path in world.folder.glob("store/pools/*/*.jsonl")]
     assert sorted(written) == [6, 7, 7]
-    alone = Machine(places={"generate": Place(engine="scripted", script=machine.places["generate"].script)})
+    alone = MachineProfile(
+        places={"generate": StageConfig(engine="scripted", script=machine.places["generate"].script)}
+    )
     other = Run(world.fresh("alone"), alone, Quiet())
     other.go([spec])
     same = world.store.manifest(spec)
@@ -116,7 +118,7 @@ def test_killed_and_ended_by_another_number_of_processes(world: World) -> None:
 
 
 def in_a_process(folder: str, path: str) -> None:
-    world = World(Path(folder), Machine())
+    world = World(Path(folder), MachineProfile())
     run(world, generation(world), shared(Path(path), 3, batch=1))
 
 
@@ -126,7 +128,11 @@ def test_a_stage_without_a_launcher_that_numbers_its_processes_is_an_error(
     spec = generation(world)
     machine = shared(script(world, range(20)), 3)
     with pytest.raises(StageFailed, match="the launcher has started an unknown number of processes, not 3"):
-        run(world, spec, Machine(places={"generate": machine.places["generate"].model_copy(update={"prefix": "env"})}))
+        run(
+            world,
+            spec,
+            MachineProfile(places={"generate": machine.places["generate"].model_copy(update={"prefix": "env"})}),
+        )
     work = next(world.folder.glob("store/making/generate-*"))
     monkeypatch.setenv("SLURM_PROCID", "1")
     monkeypatch.setenv("SLURM_NTASKS", "2")
@@ -137,8 +143,8 @@ def test_a_stage_without_a_launcher_that_numbers_its_processes_is_an_error(
 def test_profiles_that_cannot_be_are_refused_before_anything_is_made(world: World) -> None:
     spec = generation(world)
     with pytest.raises(MicotaError, match="nothing starts the 4 processes"):
-        Machine(places={"generate": Place(processes=4)}).check([spec])
+        MachineProfile(places={"generate": StageConfig(processes=4)}).check([spec])
     strong = world.load().named("strong")
     with pytest.raises(MicotaError, match="train runs in one process, not in 2"):
-        Machine(places={"train": Place(processes=2, prefix="srun")}).check([strong])
-    Machine(places={"generate": Place(processes=4, prefix="srun --ntasks 4")}).check([spec, strong])
+        MachineProfile(places={"train": StageConfig(processes=2, prefix="srun")}).check([strong])
+    MachineProfile(places={"generate": StageConfig(processes=4, prefix="srun --ntasks 4")}).check([spec, strong])

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from conftest import World, kinds
 
-from micota import sources
-from micota.claims import Claims, holder
 from micota.errors import MicotaError
-from micota.pool import Pool, Writer, find
-from micota.records import Completion
 from micota.specs import Problems, Source
-from micota.store import Result, Store
+from micota.store import resolution as sources
+from micota.store.artifacts import Result, Store
+from micota.store.locks import Claims, holder
+from micota.store.pool import Pool, Writer, find
+from micota.store.records import Completion
 
 
 def completion(key: str, sample: int = 0, text: str = "tëxt \U0001d54f\u2028\ud800") -> Completion:
@@ -97,7 +97,7 @@ def test_an_artifact_made_again_with_other_content_says_so(tmp_path: Path) -> No
 def test_a_claim_keeps_others_out_until_its_process_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "claims" / "x.json"
     take = f"print(Claims().take(Path({str(path)!r})), flush=True); input()"
-    code = f"from micota.claims import Claims; from pathlib import Path; {take}"
+    code = f"from micota.store.locks import Claims; from pathlib import Path; {take}"
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
     assert other.stdout.readline().strip() == "True"

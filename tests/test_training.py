@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import World
 
-from micota import cli, yaml_tree
+from micota import yaml_tree
+from micota.cli import main as cli
 
 SETS = ["--set", "precision=float32", "--set", "max_steps=2", "--set", "batch=2", "--set", "cutoff=64"]
 

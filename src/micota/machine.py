@@ -13,13 +13,13 @@ from pydantic import Field, ValidationError, model_validator
 import micota
 from micota import yaml_tree
 from micota.errors import MicotaError, suggestion
-from micota.specs import KINDS, Dial, Generate, Source, Spec, Value
+from micota.specs import KINDS, FrozenModel, Generate, LengthDial, Source, Spec
 
 TOP = ("name", "jobs", "threads", "hardware", "price")
 PROFILES = Path(micota.__file__).parent / "recipes" / "machines"
 
 
-class Place(Value):
+class StageConfig(FrozenModel):
     """Where the stages of one kind run. Without a prefix they run in micota's own process, one at a time.
 
     `prefix` goes before `micota stage WORK/`, as in `accelerate launch`, `sbatch --wait` or `ssh host`.
@@ -60,7 +60,7 @@ class Place(Value):
     )
 
     @model_validator(mode="after")
-    def _server_is_named(self) -> Place:
+    def _server_is_named(self) -> StageConfig:
         """What is refused here is not repeated: it may be a key."""
         if self.engine == "openai" and self.url is None:
             raise ValueError("the engine openai needs the server's address: url: http://127.0.0.1:8000/v1")
@@ -75,7 +75,7 @@ class Place(Value):
         return self
 
 
-class Machine(Value):
+class MachineProfile(FrozenModel):
     """One profile: how many stages run at once, threads for each, and a place for each kind of stage.
 
     `servers` says which models are asked through a server, by the recipe's words for them, whatever else generates.
@@ -86,22 +86,22 @@ class Machine(Value):
     threads: int = Field(1, ge=1, description="CPU threads of each stage")
     hardware: str | None = Field(None, description="the accelerator, by its name in the table of `micota plan --cost`")
     price: float | None = Field(None, ge=0, description="of an accelerator for an hour, in any currency")
-    places: dict[str, Place] = Field(default_factory=dict)
-    servers: dict[str, Place] = Field(default_factory=dict)
+    places: dict[str, StageConfig] = Field(default_factory=dict)
+    servers: dict[str, StageConfig] = Field(default_factory=dict)
 
-    def place(self, spec: Spec) -> Place:
+    def place(self, spec: Spec) -> StageConfig:
         """Where a spec is made; a search, which generates, where generation is unless it has a place of its own."""
         if isinstance(spec, Generate) and isinstance(spec.model, Source) and spec.model.ref in self.servers:
             return self.servers[spec.model.ref]
         kind = "generate" if spec.kind == "search" and "search" not in self.places else spec.kind
-        return self.places.get(kind, Place())
+        return self.places.get(kind, StageConfig())
 
     def check(self, specs: Iterable[Spec]) -> None:
         """Refuse, before anything is made, what a profile cannot do for these specs."""
         for spec in specs:
-            asked = spec.search if isinstance(spec, Dial) else spec
+            asked = spec.search if isinstance(spec, LengthDial) else spec
             place, where = self.place(asked), f"machine profile '{self.name}'"
-            if isinstance(spec, Dial) and place.engine == "openai":
+            if isinstance(spec, LengthDial) and place.engine == "openai":
                 raise MicotaError(
                     "a server cannot answer for the candidates of a dial",
                     where=where,
@@ -116,13 +116,15 @@ class Machine(Value):
                 raise MicotaError(f"nothing starts the {place.processes} processes", where=where, fix=fix)
 
     @classmethod
-    def made_of(cls, data: Mapping[str, Any]) -> Machine:
+    def made_of(cls, data: Mapping[str, Any]) -> MachineProfile:
         """The inverse of `model_dump`."""
-        groups = {name: {key: Place(**p) for key, p in data.get(name, {}).items()} for name in ("places", "servers")}
+        groups = {
+            name: {key: StageConfig(**p) for key, p in data.get(name, {}).items()} for name in ("places", "servers")
+        }
         return cls(**{**data, **groups})
 
 
-def load(name: str) -> Machine:
+def load(name: str) -> MachineProfile:
     """A shipped profile by its name, or a YAML file by its path."""
     shipped = {path.stem: path for path in PROFILES.glob("*.yaml")}
     path = shipped.get(name) or Path(name).expanduser()
@@ -132,7 +134,7 @@ def load(name: str) -> Machine:
     return _parse(tree, path)
 
 
-def _parse(tree: yaml_tree.Tree, path: Path) -> Machine:
+def _parse(tree: yaml_tree.Tree, path: Path) -> MachineProfile:
     if not isinstance(tree.value, dict):
         raise MicotaError(f"{path} holds no machine profile", fix="begin with `jobs: 1`")
     fields = {key: value for key, value in tree.value.items() if key in TOP}
@@ -150,16 +152,16 @@ def _parse(tree: yaml_tree.Tree, path: Path) -> Machine:
         for model, fields_ in listed.items()
     }
     try:
-        return Machine(**{"name": path.stem, **fields}, places=made, servers=servers)
+        return MachineProfile(**{"name": path.stem, **fields}, places=made, servers=servers)
     except ValidationError as error:
         raise _wrong(tree, (), error) from None
 
 
-def _place(tree: yaml_tree.Tree, at: tuple[str, ...], fields: dict[str, Any], beside: Path) -> Place:
+def _place(tree: yaml_tree.Tree, at: tuple[str, ...], fields: dict[str, Any], beside: Path) -> StageConfig:
     if not isinstance(fields, dict):
         raise MicotaError(f"'{at[-1]}' is no mapping of fields", where=tree.where(at), fix="write {engine: ...}")
     try:
-        return _absolute(Place(**fields), beside)
+        return _absolute(StageConfig(**fields), beside)
     except ValidationError as error:
         raise _wrong(tree, at, error) from None
 
@@ -167,12 +169,12 @@ def _place(tree: yaml_tree.Tree, at: tuple[str, ...], fields: dict[str, Any], be
 def _wrong(tree: yaml_tree.Tree, at: tuple[str, ...], error: ValidationError) -> MicotaError:
     first = error.errors()[0]
     where = (*at, *(str(part) for part in first["loc"]))
-    fix = suggestion(where[-1], Place.model_fields) if first["type"] == "extra_forbidden" else None
+    fix = suggestion(where[-1], StageConfig.model_fields) if first["type"] == "extra_forbidden" else None
     message = first["msg"].removeprefix("Value error, ")
     return MicotaError(f"{'.'.join(where)}: {message}", where=tree.where(where), fix=fix)
 
 
-def _absolute(place: Place, beside: Path) -> Place:
+def _absolute(place: StageConfig, beside: Path) -> StageConfig:
     """The place with its script's path made absolute: relative ones start at the profile's folder."""
     if place.script is None:
         return place

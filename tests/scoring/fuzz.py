@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-from micota.scoring import Grade, Grader, Item, exact_match, strict_match
-from micota.scoring.semantic import FAILED
+from micota.grading import Grade, Grader, Item, exact_match, strict_match
+from micota.grading.semantic import FAILED
 
 PAIRS = [
     json.loads(line) for line in (Path(__file__).parent / "hard_pairs.jsonl").read_text(encoding="utf-8").splitlines()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from micota.scoring import Verdict, exact_match, strict_match
+from micota.grading import Verdict, exact_match, strict_match
 
 
 def read(path: Path) -> list[Any]:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import micota
-from micota.scoring import Grader, Item, Verdict, semantic
+from micota.grading import Grader, Item, Verdict, semantic
 
 SLOW = Item(r"\boxed{\sum_{k=1}^{99999} \sum_{j=1}^{99999} j^k}", "7")
 EASY = Item(r"\boxed{\pi+1}", r"1+\pi")
@@ -77,7 +77,7 @@ def test_a_dead_process_is_replaced() -> None:
 
 def test_memory_is_limited() -> None:
     code = (
-        "from micota.scoring.worker import limit_memory\nlimit_memory(256)\n"
+        "from micota.grading.worker import limit_memory\nlimit_memory(256)\n"
         "try:\n    data = bytearray(2**30)\n    print('allocated')\nexcept MemoryError:\n    print('refused')\n"
     )
     root = str(Path(micota.__file__).parents[1])

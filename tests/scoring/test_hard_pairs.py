@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from micota.scoring import exact_match, semantic
+from micota.grading import exact_match, semantic
 
 PAIRS = [
     json.loads(line) for line in (Path(__file__).parent / "hard_pairs.jsonl").read_text(encoding="utf-8").splitlines()

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from fuzz import hostile, responses
 
-import micota.scoring
-from micota.scoring import Grader, Item, Verdict, exact_match, strict_match
-from micota.scoring.semantic import FAILED
+import micota.grading
+from micota.grading import Grader, Item, Verdict, exact_match, strict_match
+from micota.grading.semantic import FAILED
 
 SECONDS = 3.0
 DEADLINE = 2.5
@@ -66,7 +66,7 @@ def test_hostile_golds_end_in_time(grader: Grader) -> None:
 
 
 def test_nothing_in_the_room_evaluates_text() -> None:
-    folder = Path(micota.scoring.__file__).parent
+    folder = Path(micota.grading.__file__).parent
     for path in folder.glob("*.py"):
         found = re.findall(r"(?<![\w.])(?:eval|exec|compile|sympify|parse_expr|__import__)\(", path.read_text())
         assert not found, (path, found)

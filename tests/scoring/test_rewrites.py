@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from rewrites import PERTURBATIONS, REWRITES, changes
 
-from micota.scoring import Verdict
-from micota.scoring.answers import kind_of
-from micota.scoring.reading import read
-from micota.scoring.semantic import gold_text, judge
+from micota.grading import Verdict
+from micota.grading.answers import kind_of
+from micota.grading.reading import read
+from micota.grading.semantic import gold_text, judge
 
 COUNT = 20_000 if os.environ.get("MICOTA_LONG") else 2_000
 SEED = 20

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from micota.scoring import Verdict, semantic
-from micota.scoring.answers import kind_of
-from micota.scoring.extract import final_answer
-from micota.scoring.plain import decide
-from micota.scoring.reading import read
-from micota.scoring.semantic import judge
+from micota.grading import Verdict, semantic
+from micota.grading.answers import kind_of
+from micota.grading.extract import final_answer
+from micota.grading.plain import decide
+from micota.grading.reading import read
+from micota.grading.semantic import judge
 
 
 @pytest.mark.parametrize(

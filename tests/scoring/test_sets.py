@@ -7,10 +7,10 @@ from fractions import Fraction
 
 import pytest
 
-from micota.scoring.answers import Answer, Group, Quantity, Union
-from micota.scoring.reading import read
-from micota.scoring.sets import NotReal, covers_all, difference, intersection, same_set
-from micota.scoring.trees import INFINITY
+from micota.grading.answers import Answer, Group, Quantity, Union
+from micota.grading.reading import read
+from micota.grading.sets import NotReal, covers_all, difference, intersection, same_set
+from micota.grading.trees import INFINITY
 
 POINTS = [Fraction(at, 2) for at in range(-1, 14)]
 """The ends of the intervals below, the middle between each two, and what lies beyond."""

@@ -6,7 +6,7 @@ import re
 
 from micota.benchmarks import BENCHMARKS
 from micota.costs.spans import Span, known
-from micota.sources import LAB_WORLD
+from micota.store.resolution import LAB_WORLD
 
 REASONER = re.compile(r"qwq|think|reason|(^|[/-])r1([-/]|$)", re.IGNORECASE)
 """What the names of models that think at length have in common."""

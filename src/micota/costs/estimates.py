@@ -7,16 +7,30 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from micota.costs import fitting, flops, measured, memory, serving, shapes, trainings
+from micota.costs import accelerator_memory as memory
+from micota.costs import fitting, flops, serving, shapes, trainings
+from micota.costs import measurements as measured
 from micota.costs.accelerators import Accelerator, find
 from micota.costs.assumptions import BYTES_OF_A_TOKEN
 from micota.costs.fitting import Misfit
 from micota.costs.lengths import Lengths, Texts
-from micota.costs.owed import owed
+from micota.costs.missing import owed
 from micota.costs.spans import NOTHING, Span, known
-from micota.machine import Machine, Place
-from micota.specs import Bpc, Dial, Generate, Merge, Pretrain, Redraw, Search, Source, Spec, Train, walk
-from micota.store import Store
+from micota.machine import MachineProfile, StageConfig
+from micota.specs import (
+    Bpc,
+    Generate,
+    LengthDial,
+    Merge,
+    MergeSearch,
+    Pretrain,
+    RejectionSampling,
+    Source,
+    Spec,
+    Train,
+    walk,
+)
+from micota.store.artifacts import Store
 
 UTILISATION = 0.4
 WITH_ADAPTERS = 0.3
@@ -50,7 +64,7 @@ class Estimate:
 class Costs:
     """The costs of what a recipe's targets still need on a machine."""
 
-    def __init__(self, store: Store, machine: Machine, targets: Iterable[Spec]) -> None:
+    def __init__(self, store: Store, machine: MachineProfile, targets: Iterable[Spec]) -> None:
         self.machine, self._store = machine, store
         self.device: Accelerator = find(machine.hardware)
         self._targets = list(targets)
@@ -76,13 +90,13 @@ class Costs:
             return Estimate(spec, "done" if self._store.manifest(spec) else "not needed")
         ways: dict[type[Spec], Callable[[Any], Estimate]] = {
             Generate: self._generate,
-            Redraw: self._redraw,
-            Search: self._search,
+            RejectionSampling: self._redraw,
+            MergeSearch: self._search,
             Train: self._train,
             Pretrain: self._pretrain,
             Bpc: self._bpc,
             Merge: self._merge,
-            Dial: self._merge,
+            LengthDial: self._merge,
         }
         way = ways.get(type(spec))
         return way(spec) if way else Estimate(spec, "new")
@@ -106,7 +120,7 @@ class Costs:
         copy = place.tensor_parallel * place.data_parallel if place.engine == "vllm" else self._cores()
         return copy * place.processes
 
-    def _redraw(self, spec: Redraw) -> Estimate:
+    def _redraw(self, spec: RejectionSampling) -> Estimate:
         """The rounds after the first, which asks only for problems without a verified answer."""
         texts = self._lengths.answers(spec.completions)
         share = self._lengths.share(spec.completions, spec.by)
@@ -115,15 +129,15 @@ class Costs:
         rest = replace(texts, number=texts.number * again)
         return self._served(spec, spec.completions, rest, self.machine.place(spec.completions))
 
-    def _search(self, spec: Search) -> Estimate:
+    def _search(self, spec: MergeSearch) -> Estimate:
         made = self._served(spec, spec.reference.completions, self._lengths.tried(spec), self.machine.place(spec))
         return replace(made, basis=("dialled", *made.basis))
 
-    def _served(self, spec: Spec, asked: Generate, texts: Texts, place: Place) -> Estimate:
+    def _served(self, spec: Spec, asked: Generate, texts: Texts, place: StageConfig) -> Estimate:
         """Answers of a model at a place."""
         disk = (texts.read + texts.written) * BYTES_OF_A_TOKEN + texts.number * ROW
         made = Estimate(spec, "new", texts.read, texts.written, disk=disk, basis=texts.basis)
-        model = spec.base if isinstance(spec, Search) else asked.model
+        model = spec.base if isinstance(spec, MergeSearch) else asked.model
         shape = shapes.shape(model)
         if place.engine in ("openai", "scripted") or shape is None:
             return replace(made, missing=shapes.missing(model) if shape is None else None)
@@ -202,7 +216,7 @@ class Costs:
         basis = (*texts.basis, "generation")
         return replace(made, flops=work, hours=hours, memory=least, basis=basis, misfit=misfit)
 
-    def _merge(self, spec: Merge | Dial) -> Estimate:
+    def _merge(self, spec: Merge | LengthDial) -> Estimate:
         """A merge runs on the CPU, in two or three times the time of a copy: only its disk counts."""
         shape = shapes.shape(spec)
         if shape is None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from micota.architectures import Architecture
-from micota.costs import memory
-from micota.costs.memory import CPU_TILES, RESERVED, TILE_COLUMNS, TILE_ROWS, Training
+from micota.costs import accelerator_memory as memory
+from micota.costs.accelerator_memory import CPU_TILES, RESERVED, TILE_COLUMNS, TILE_ROWS, Training
 from micota.costs.serving import Serving
 
 MORE = (2, 4, 8, 16, 32, 64, 128)

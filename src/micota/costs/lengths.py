@@ -6,29 +6,30 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from micota.costs import assumptions, measured
+from micota.costs import assumptions
+from micota.costs import measurements as measured
 from micota.costs.shapes import origin
 from micota.costs.spans import Span, known, total
 from micota.specs import (
     Data,
-    Dial,
     Generate,
+    LengthDial,
     Merge,
+    MergeSearch,
     Mix,
     Model,
     Pretrain,
     Problems,
-    Redraw,
-    Rows,
-    Search,
+    RejectionSampling,
     Select,
+    SftData,
     Source,
     Spec,
     Train,
     Verify,
-    choosing,
 )
-from micota.store import Store
+from micota.specs import dial_policy as choosing
+from micota.store.artifacts import Store
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Lengths:
             return known(near.response), ("measured elsewhere",)
         if isinstance(model, Train):
             return self.data(model.data).response, ("taught",)
-        if isinstance(model, Dial):
+        if isinstance(model, LengthDial):
             if model.target.tokens is not None:
                 return known(model.target.tokens) * Span(0.85, 1.15), ("dialled",)
             length, basis = self.response(model.target.of)
@@ -114,13 +115,13 @@ class Lengths:
     def data(self, spec: Data) -> Texts:
         """What a training reads."""
         if spec.digest not in self._data:
-            if isinstance(spec, Rows):
+            if isinstance(spec, SftData):
                 self._data[spec.digest] = self._own(spec)
             else:
                 self._data[spec.digest] = self._mixed(spec) if isinstance(spec, Mix) else self._kept(spec)
         return self._data[spec.digest]
 
-    def _own(self, spec: Rows) -> Texts:
+    def _own(self, spec: SftData) -> Texts:
         """A user's own rows: as many as the file has lines, of unknown length."""
         done = measured.facts(self._store, spec)
         number = known(done["kept"]) if "kept" in done else _lines(spec.source)
@@ -129,12 +130,12 @@ class Lengths:
             response = assumptions.SHARE_OF_A_ROW * (file.stat().st_size / assumptions.BYTES_OF_A_TOKEN / number.high)
         return Texts(number or assumptions.UNKNOWN_SET, assumptions.PROMPTS["problems"], response, ("own",))
 
-    def _kept(self, spec: Select | Redraw) -> Texts:
+    def _kept(self, spec: Select | RejectionSampling) -> Texts:
         texts = self.answers(spec.completions)
         done = measured.facts(self._store, spec)
         if "kept" in done:
             return Texts(known(done["kept"]), texts.prompt, known(done["mean_tokens"]), ("measured",))
-        if isinstance(spec, Redraw):
+        if isinstance(spec, RejectionSampling):
             number = texts.number * Span(self.share(spec.completions, spec.by).low, 1)
             return Texts(number, texts.prompt, texts.response, texts.basis)
         share = known(1) if spec.keep == "all" else self.share(spec.completions, spec.verdicts.by)
@@ -158,7 +159,7 @@ class Lengths:
             return known(done["verdicts"].get("correct", 0) / done["rows"])
         return assumptions.KEPT[_kind(_teacher(answers.model))]
 
-    def tried(self, spec: Search) -> Texts:
+    def tried(self, spec: MergeSearch) -> Texts:
         """The answers of all candidates of a search: between those of its base and of the model it measures by."""
         grid = len(choosing.grid(spec.ranges, spec.steps))
         axes = sum(isinstance(one, tuple) for one in spec.ranges.values())
@@ -177,10 +178,10 @@ def _teacher(model: Model) -> Spec:
             data: Data = model.data
             while isinstance(data, Mix):
                 data = data.parts[0].data
-            if isinstance(data, Rows):
+            if isinstance(data, SftData):
                 return model
             model = data.completions.model
-        elif isinstance(model, Dial | Merge):
+        elif isinstance(model, LengthDial | Merge):
             model = model.models[0]
         else:
             return model

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from micota.architectures import KNOWN, Architecture, of_config
-from micota.sources import ENDPOINT, LAB_MODELS
-from micota.specs import Dial, Merge, Pretrain, Search, Source, Spec, Train
+from micota.specs import LengthDial, Merge, MergeSearch, Pretrain, Source, Spec, Train
+from micota.store.resolution import ENDPOINT, LAB_MODELS
 
 
 def origin(model: Spec) -> Spec:
     """The source or the fresh weights that a model comes from: nothing that is done to it changes its shape."""
-    while isinstance(model, Train | Merge | Dial | Search) or (isinstance(model, Pretrain) and model.base is not None):
+    while isinstance(model, Train | Merge | LengthDial | MergeSearch) or (
+        isinstance(model, Pretrain) and model.base is not None
+    ):
         assert model.base is not None
         model = model.base
     return model
@@ -69,7 +71,7 @@ def _of_lab(width: int, layers: int, heads: int, inner: int) -> Architecture:
 def width(model: Spec) -> int:
     """Bytes of a weight as a model lies on the disk: as it was trained, float32 in the lab, else two."""
     while not isinstance(model, Source | Train | Pretrain):
-        assert isinstance(model, Merge | Dial)
+        assert isinstance(model, Merge | LengthDial)
         model = model.models[0]
     if isinstance(model, Train):
         return 4 if model.precision == "float32" else 2

@@ -6,12 +6,12 @@ import math
 
 from micota.architectures import Architecture
 from micota.costs import assumptions
+from micota.costs.accelerator_memory import Training
 from micota.costs.lengths import Texts
-from micota.costs.memory import Training
 from micota.costs.spans import Span
-from micota.machine import Place
-from micota.specs import Data, Mix, Rows, Select, Train
-from micota.tuning.rows import steps
+from micota.machine import StageConfig
+from micota.specs import Data, Mix, Select, SftData, Train
+from micota.training.sft_examples import steps
 
 
 def tokens(spec: Train, texts: Texts) -> tuple[Span, Span]:
@@ -30,7 +30,7 @@ def longest(data: Data) -> float:
     """Tokens of the longest example that the data can hold."""
     if isinstance(data, Mix):
         return max(longest(part.data) for part in data.parts)
-    if isinstance(data, Rows):
+    if isinstance(data, SftData):
         return math.inf  # what the file holds is not looked at: the cutoff decides
     asked = data.completions
     most = asked.sampling.max_tokens
@@ -40,7 +40,7 @@ def longest(data: Data) -> float:
     return most + prompt.high
 
 
-def run(spec: Train, place: Place, shape: Architecture, on_cpu: bool) -> tuple[Training, int]:
+def run(spec: Train, place: StageConfig, shape: Architecture, on_cpu: bool) -> tuple[Training, int]:
     """The training on one device as its memory sees it, and its rows at once."""
     row = spec.cutoff if spec.packing else int(min(float(spec.cutoff), longest(spec.data)))
     micro = steps(spec.batch, spec.batch, place.devices, place.micro_batch).micro

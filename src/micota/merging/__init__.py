@@ -5,7 +5,7 @@ Every method is one walk over a tensor, in blocks of 2**20 elements: subtract th
 2023, arXiv 2311.03099, at random; TIES, Yadav et al. 2023, arXiv 2306.01708, the smallest), rescale what is left,
 weight, elect a sign (TIES), add up, add the base, round once. Sums are fp32, and every step is one elementary
 operation, so the result is the same bit for bit for any number of threads.
-No file is touched here: `micota.checkpoints` brings the tensors.
+No file is touched here: `micota.merging.folders` brings the tensors.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from micota.errors import MicotaError
+from micota.merging.buffers import Bytes, name_of, raw
 from micota.merging.masks import blocks, mask
-from micota.merging.memory import Bytes, name_of, raw
 from micota.merging.settings import METHODS, RESCALES, Method, Rescale, Settings, check, check_labels
 from micota.merging.tally import Tally
 from micota.merging.tensor import FLOATS, TensorMerge, single_threaded

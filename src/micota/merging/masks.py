@@ -13,8 +13,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from micota.merging import compiled
-from micota.merging.memory import Bytes
+from micota.merging import kernels as compiled
+from micota.merging.buffers import Bytes
 
 if TYPE_CHECKING:
     import numpy as np

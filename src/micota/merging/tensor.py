@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from micota.errors import MicotaError
-from micota.merging import compiled
-from micota.merging.looks import Learnt, Look, Rescales, looks
-from micota.merging.memory import Bytes, fp32, typed
+from micota.merging import kernels as compiled
+from micota.merging.buffers import Bytes, fp32, typed
+from micota.merging.passes import Learnt, Look, Rescales, looks
 from micota.merging.settings import AVERAGING, ELECTING, UNSEEN, Settings
 from micota.merging.tally import Tally, dot
 

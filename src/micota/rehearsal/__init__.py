@@ -16,21 +16,24 @@ from typing import Any
 
 from rich.console import Console
 
-from micota import check, terminal
-from micota import models as inspected
+from micota.checks import recipe_check as check
+from micota.checks import recipe_models as inspected
+from micota.cli import session as terminal
 from micota.errors import MicotaError, StageFailed
-from micota.machine import Machine, Place
-from micota.progress import Bars
-from micota.recipe import Recipe
-from micota.rehearsal import data, models, templates
+from micota.grading.semantic import gold_text
+from micota.machine import MachineProfile, StageConfig
+from micota.recipe.labels import labels
+from micota.recipe.reader import Recipe
+from micota.rehearsal import data
+from micota.rehearsal import stand_in_templates as templates
+from micota.rehearsal import stand_ins as models
 from micota.rehearsal.smaller import BATCH, Smaller, trained
 from micota.rehearsal.smaller import models as wanted
-from micota.rehearsal.templates import Finding
+from micota.rehearsal.stand_in_templates import Finding
 from micota.report import files
-from micota.report.made import labels
-from micota.scoring.semantic import gold_text
-from micota.specs import Generate, Problems, Rows, Spec, Train, walk
-from micota.store import Store
+from micota.specs import Generate, Problems, SftData, Spec, Train, walk
+from micota.store.artifacts import Store
+from micota.workspace.progress import Bars
 
 
 @dataclass
@@ -111,7 +114,7 @@ def _lint(made: Recipe, done: Rehearsal) -> None:
 
 def _gather(made: Recipe, folder: Path, online: bool, done: Rehearsal) -> None:
     for spec in walk(*made.targets):
-        if not isinstance(spec, Problems | Rows):
+        if not isinstance(spec, Problems | SftData):
             continue
         try:
             few = _few(spec, folder, online)
@@ -122,12 +125,12 @@ def _gather(made: Recipe, folder: Path, online: bool, done: Rehearsal) -> None:
         done.data[spec.digest] = (name or spec.source.ref, few)
 
 
-def _few(spec: Problems | Rows, folder: Path, online: bool) -> data.Few:
-    read = data.few_rows if isinstance(spec, Rows) else data.few
+def _few(spec: Problems | SftData, folder: Path, online: bool) -> data.Few:
+    read = data.few_rows if isinstance(spec, SftData) else data.few
     return read(spec, folder / "data", online)  # type: ignore[arg-type]
 
 
-def _machine(done: Rehearsal, folder: Path) -> Machine:
+def _machine(done: Rehearsal, folder: Path) -> MachineProfile:
     """Everything in this process, where the heavy imports are paid for once; the answers for the engine in a file."""
     script = folder / "answers.jsonl"
     every = [row for _, few in done.data.values() for row in few.rows]
@@ -135,12 +138,12 @@ def _machine(done: Rehearsal, folder: Path) -> Machine:
     golds = {problem: _boxed(answer) for problem, answer in rows.items()}
     script.write_text("".join(json.dumps({"problem": p, "text": a}) + "\n" for p, a in golds.items()), encoding="utf-8")
     places = {
-        "generate": Place(engine="rehearsed", script=str(script)),
-        "search": Place(engine="transformers"),
-        "train": Place(micro_batch=BATCH),
-        "bpc": Place(batch=BATCH),  # the logits of a real vocabulary are large, however small the model is
+        "generate": StageConfig(engine="rehearsed", script=str(script)),
+        "search": StageConfig(engine="transformers"),
+        "train": StageConfig(micro_batch=BATCH),
+        "bpc": StageConfig(batch=BATCH),  # the logits of a real vocabulary are large, however small the model is
     }
-    return Machine(name="rehearsal", places=places)
+    return MachineProfile(name="rehearsal", places=places)
 
 
 def _boxed(gold: Any) -> str:
@@ -172,7 +175,7 @@ class _Watching(Bars):
             self._done.findings.append(Finding(True, f"{spec.kind} {self._names.get(spec.digest, '')}: {said}"))
 
 
-def _run(small: Recipe, store: Store, machine: Machine, here: Console, done: Rehearsal) -> None:
+def _run(small: Recipe, store: Store, machine: MachineProfile, here: Console, done: Rehearsal) -> None:
     bars = _Watching(here, labels(small), done)
     try:
         terminal.execute(here, store, machine, small, small.targets, shown=bars)

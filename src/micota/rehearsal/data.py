@@ -10,11 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from micota.data import problem_sets
+from micota.data.loading import table
 from micota.errors import MicotaError
-from micota.sources import LAB_WORLD, content_hash
-from micota.specs import Problems, Rows, Source, sha
-from micota.stages import problems
-from micota.tables import table
+from micota.specs import Problems, SftData, Source, sha
+from micota.store.resolution import LAB_WORLD, content_hash
 
 ROWS = 8
 
@@ -47,7 +47,7 @@ def _own(spec: Problems, wanted: int) -> list[dict[str, Any]]:
     fields = {name: getattr(spec, name) for name in type(spec).model_fields}
     short = spec if spec.source.path else Problems(**{**fields, "n": wanted})
     try:
-        with contextlib.closing(problems.read(short)) as rows:
+        with contextlib.closing(problem_sets.read(short)) as rows:
             for row in rows:
                 found.setdefault(str(row["problem"]), row)
                 if len(found) == spec.skip + wanted:
@@ -69,7 +69,7 @@ def _streamed(spec: Problems, wanted: int) -> list[dict[str, Any]]:
     return [{"problem": row[spec.problem], "answer": row[spec.answer]} for row in rows]
 
 
-def _from_the_hub(spec: Problems | Rows, skip: int, wanted: int) -> list[dict[str, Any]]:
+def _from_the_hub(spec: Problems | SftData, skip: int, wanted: int) -> list[dict[str, Any]]:
     """Rows of a data set of the Hub, without the rest of it; none if it does not give them."""
     import datasets
 
@@ -83,7 +83,7 @@ def _from_the_hub(spec: Problems | Rows, skip: int, wanted: int) -> list[dict[st
         return []
 
 
-def few_rows(spec: Rows, folder: Path, online: bool) -> Few:
+def few_rows(spec: SftData, folder: Path, online: bool) -> Few:
     """The first rows of training data made elsewhere, with all their columns."""
     if spec.source.path:
         try:
@@ -97,14 +97,14 @@ def few_rows(spec: Rows, folder: Path, online: bool) -> Few:
     return Few(_file(spec, made, folder), made, "real" if rows else "stand-in")
 
 
-def _answered(spec: Rows, row: int) -> dict[str, Any]:
+def _answered(spec: SftData, row: int) -> dict[str, Any]:
     ask, answer = f"What is 1000 + {row}?", f"1000 + {row} is {1000 + row}.\n\n\\boxed{{{1000 + row}}}"
     if spec.messages:
         return {spec.messages: [{"role": "user", "content": ask}, {"role": "assistant", "content": answer}]}
     return {spec.prompt or "prompt": ask, spec.response or "response": answer}
 
 
-def _file(spec: Problems | Rows, rows: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
+def _file(spec: Problems | SftData, rows: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
     """The rows as a file of their own, which takes the place of the source."""
     path = folder / f"{spec.digest}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)

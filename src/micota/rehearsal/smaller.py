@@ -6,23 +6,23 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from micota.recipe import Recipe
+from micota.recipe.reader import Recipe
 from micota.rehearsal.data import Few
-from micota.rehearsal.models import Actor
+from micota.rehearsal.stand_ins import Actor
 from micota.specs import (
-    Dial,
+    FrozenModel,
     Generate,
+    LengthDial,
     Lora,
     Mix,
     Phase,
     Probe,
     Problems,
-    Rows,
     Sampling,
+    SftData,
     Source,
     Spec,
     Train,
-    Value,
     walk,
 )
 
@@ -62,20 +62,20 @@ class Smaller:
             return self._actors[spec.digest].source if spec.digest in self._actors else spec
         return type(spec)(**{**self._fields(spec), **self._changes(spec)})
 
-    def _fields(self, value: Value) -> dict[str, Any]:
+    def _fields(self, value: FrozenModel) -> dict[str, Any]:
         return {name: self._value(getattr(value, name)) for name in type(value).model_fields}
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, Spec):
             return self._made[value.digest]
-        if isinstance(value, Value):
+        if isinstance(value, FrozenModel):
             return type(value)(**{**self._fields(value), **self._changes(value)})
         return tuple(map(self._value, value)) if isinstance(value, tuple) else value
 
-    def _changes(self, value: Value) -> dict[str, Any]:
+    def _changes(self, value: FrozenModel) -> dict[str, Any]:
         """What is smaller about a spec, or about a group of its fields."""
         match value:
-            case Problems() | Rows():
+            case Problems() | SftData():
                 return self._data[value.digest].fields
             case Sampling():
                 return {"max_tokens": min(value.max_tokens, NEW_TOKENS)}
@@ -83,7 +83,7 @@ class Smaller:
                 return {"n": min(value.n, 2)}
             case Probe():
                 return {"n": min(value.n, len(self._data[value.data.digest].rows) or value.n)}
-            case Dial():
+            case LengthDial():
                 return {"steps": 2, "refine": 0, "fallback": "nearest"}
             case Phase():
                 return {"steps": STEPS, "batch": min(value.batch, BATCH)}
@@ -131,6 +131,6 @@ def models(targets: list[Spec]) -> list[Source]:
     found: dict[str, Source] = {}
     for spec in walk(*targets):
         roles = [getattr(spec, name, None) for name in ("model", "base")]
-        roles += [*getattr(spec, "models", ()), spec.target.of if isinstance(spec, Dial) else None]
+        roles += [*getattr(spec, "models", ()), spec.target.of if isinstance(spec, LengthDial) else None]
         found |= {one.digest: one for one in roles if isinstance(one, Source)}
     return list(found.values())

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from micota.report import paper
 from micota.report.cells import Row, count, grouped, in_order, number, percent, ranked, with_error
+from micota.report.model_rows import RUNAWAYS, Model, by_problem, models, of, scorers, sets_of, share, title
 from micota.report.page import Cell, Table
-from micota.report.pooled import RUNAWAYS, Model, by_problem, models, of, scorers, sets_of, share, title
 from micota.report.results import Results
 from micota.stats import interval, mean, sd
 

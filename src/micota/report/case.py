@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from micota.report.model_rows import models, scorers
 from micota.report.page import Case, Response
-from micota.report.pooled import models, scorers
 from micota.report.reflection import places
 from micota.report.results import Answers, Graded, Results
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from micota.recipe.labels import everything, labels, name
 from micota.report.cells import Row, count, number
-from micota.report.made import everything, labels, name
 from micota.report.page import Cell, Table
 from micota.report.results import Results
 from micota.specs import Generate, Pretrain, Source, Spec, Train

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from micota.report.drawing import MARKS, Bar, Block, above, bars, colour, counted, soft, tall
-from micota.report.labelling import beside_dots
+from micota.report.label_placement import beside_dots
+from micota.report.model_rows import PROCEDURE, SCORERS, Model, by_problem, each_seed, groups, models, scorers
 from micota.report.page import Figure
-from micota.report.pooled import PROCEDURE, SCORERS, Model, by_problem, each_seed, groups, models, scorers
 from micota.report.results import Results
 from micota.stats import Estimate, interval
 

@@ -12,14 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import micota
-from micota.recipe import Recipe
-from micota.records import text_key
-from micota.report import case, dialled, drawn, figures, html, render, searches, tables
-from micota.report.made import everything
+from micota.recipe.labels import everything
+from micota.recipe.reader import Recipe
+from micota.report import case, drawn, figures, html, render
+from micota.report import merge_figures as dialled
+from micota.report import table_list as tables
+from micota.report import training_figures as searches
 from micota.report.page import Case, Figure, Page, Section, Table
 from micota.report.results import Results
 from micota.specs import Source
-from micota.store import Store
+from micota.store.artifacts import Store
+from micota.store.records import text_key
 
 CASE = "One problem, two students"
 ORDER = (

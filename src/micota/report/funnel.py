@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from micota.recipe.labels import everything, labels, name
 from micota.report.cells import Row, count, number, percent
-from micota.report.made import everything, labels, name
 from micota.report.page import MISSING, Cell, Table
 from micota.report.results import Results
-from micota.specs import Mix, Pretrain, Problems, Redraw, Rows, Select, Train
+from micota.specs import Mix, Pretrain, Problems, RejectionSampling, Select, SftData, Train
 
 REASONS = ("truncated", "filtered", "too_long", "wrong", "no_answer", "unverifiable", "empty", "duplicate")
 OVERLAPS = ("duplicates", "conflicting", "in_other_sets")
@@ -37,7 +37,7 @@ def problems(results: Results) -> tuple[Table, ...]:
 def data(results: Results) -> tuple[Table, ...]:
     """The funnel of each data set: problems asked, answers, every reason of a drop, what was kept."""
     names = labels(results.recipe)
-    found = [spec for spec in everything(results.recipe) if isinstance(spec, Select | Redraw | Rows)]
+    found = [spec for spec in everything(results.recipe) if isinstance(spec, Select | RejectionSampling | SftData)]
     if not found:
         return ()
     dropped = [results.facts(spec).get("dropped", {}) for spec in found]
@@ -87,10 +87,12 @@ def trainings(results: Results) -> tuple[Table, ...]:
     return (Table("trainings", "Trainings", head, rows, caption, words=3),) if rows else ()
 
 
-def _funnel(results: Results, names: dict[str, str], spec: Select | Redraw | Rows, reasons: Sequence[str]) -> Row:
+def _funnel(
+    results: Results, names: dict[str, str], spec: Select | RejectionSampling | SftData, reasons: Sequence[str]
+) -> Row:
     facts = results.facts(spec)
     asked, answers, writer = None, None, "made elsewhere"
-    if not isinstance(spec, Rows):
+    if not isinstance(spec, SftData):
         asked = results.facts(spec.completions.problems).get("problems")
         answers = results.facts(spec.completions).get("rows")
         writer = name(names, spec.completions.model)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from micota.specs import Dial, Merge, Source, Spec, Train
+from micota.specs import LengthDial, Merge, Source, Spec, Train
 
 BENCHMARKS = ("aime24", "amc23", "olympiadbench", "math500", "gsm8k")
 STUDENTS = ("7B", "3B", "1.5B")
@@ -61,7 +61,7 @@ TABLE4 = {
 
 def size(model: Spec) -> str | None:
     """What the paper calls the model that this one is, or was fine-tuned or merged from; None if it is not there."""
-    while isinstance(model, Train | Merge | Dial):
+    while isinstance(model, Train | Merge | LengthDial):
         model = model.base
     ref = model.ref if isinstance(model, Source) else ""
     return ref if ref in (R1, QWQ) else SIZES.get(ref)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Hashable
 
 from micota.report.cells import grouped, in_order, with_error
+from micota.report.model_rows import Model, by_problem, models, sets_of
 from micota.report.page import Cell, Table
-from micota.report.pooled import Model, by_problem, models, sets_of
 from micota.report.results import Answers, Results
 from micota.stats import interval, mean
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from micota.recipe import Evaluation, Recipe
-from micota.records import read_rows
-from micota.report.made import learnt_from
-from micota.specs import Data, Dial, Generate, Redraw, Select, Source, Spec, Train
-from micota.store import Manifest, Store
+from micota.recipe.labels import learnt_from
+from micota.recipe.reader import Evaluation, Recipe
+from micota.specs import Data, Generate, LengthDial, RejectionSampling, Select, Source, Spec, Train
+from micota.store.artifacts import Manifest, Store
+from micota.store.records import read_rows
 
 ROLES = {
     "teacher": "Teacher",
@@ -103,7 +103,7 @@ class Results:
                 found |= _assistant(source)
             elif arm == "micota" and not isinstance(source, Source | Train):
                 found |= {source.digest: "ta_mid"}
-                if isinstance(source, Dial):
+                if isinstance(source, LengthDial):
                     found |= _assistant(source.target.of)
                 elif hasattr(source, "models"):
                     found |= _assistant(source.models[0])
@@ -154,7 +154,7 @@ def _graded(row: dict[str, Any]) -> Graded:
 
 def _writer(learnt: Data | None) -> Spec | None:
     """The model that wrote what an arm learns; of a mixture none."""
-    return learnt.completions.model if isinstance(learnt, Select | Redraw) else None
+    return learnt.completions.model if isinstance(learnt, Select | RejectionSampling) else None
 
 
 def _assistant(long: Spec) -> dict[str, str]:

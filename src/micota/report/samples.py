@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from micota.report.cells import Row, count, grouped, in_order, percent, with_error
+from micota.report.model_rows import RUNAWAYS, Model, models, of, scorers, share
 from micota.report.page import Cell, Table
-from micota.report.pooled import RUNAWAYS, Model, models, of, scorers, share
 from micota.report.results import Results
 from micota.stats import Estimate, interval, mean, pass_at
 

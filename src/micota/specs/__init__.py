@@ -5,9 +5,6 @@ its version, the fields that differ from their defaults, and the digests of the 
 fast it is made. Bump a kind's VERSION when its meaning changes.
 """
 
-from micota.specs.asking import DEFAULT_PROMPT, Prompt, Sampling
-from micota.specs.dialling import Dial, Probe, Search, Target
-from micota.specs.given import Problems, Rows, Source
 from micota.specs.kinds import (
     GRADERS,
     Bpc,
@@ -15,16 +12,19 @@ from micota.specs.kinds import (
     Lora,
     Merge,
     Mix,
-    Part,
+    MixtureComponent,
     Precision,
-    Redraw,
+    RejectionSampling,
     Select,
     Train,
     Verify,
     systems,
 )
-from micota.specs.pretraining import Phase, Pretrain, Shape
-from micota.specs.spec import Choice, Spec, Value, sha
+from micota.specs.lab_pretraining import Phase, Pretrain, Shape
+from micota.specs.length_dial import LengthDial, MergeSearch, Probe, Target
+from micota.specs.sampling import DEFAULT_PROMPT, Prompt, Sampling
+from micota.specs.sources import Problems, SftData, Source
+from micota.specs.spec import Choice, FrozenModel, Spec, sha
 from micota.specs.table import KINDS, Data, Model
 from micota.specs.tree import from_json, to_json, walk
 
@@ -35,30 +35,30 @@ __all__ = [
     "Bpc",
     "Choice",
     "Data",
-    "Dial",
+    "FrozenModel",
     "Generate",
+    "LengthDial",
     "Lora",
     "Merge",
+    "MergeSearch",
     "Mix",
+    "MixtureComponent",
     "Model",
-    "Part",
     "Phase",
     "Precision",
     "Pretrain",
     "Probe",
     "Problems",
     "Prompt",
-    "Redraw",
-    "Rows",
+    "RejectionSampling",
     "Sampling",
-    "Search",
     "Select",
+    "SftData",
     "Shape",
     "Source",
     "Spec",
     "Target",
     "Train",
-    "Value",
     "Verify",
     "from_json",
     "sha",

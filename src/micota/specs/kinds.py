@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from micota.grading import EXACT_VERSION, SEMANTIC_VERSION
 from micota.merging import Method, Rescale
 from micota.merging.settings import THINNING
-from micota.scoring import EXACT_VERSION, SEMANTIC_VERSION
-from micota.specs import redrawing
-from micota.specs.asking import Prompt, Sampling
-from micota.specs.given import Problems, Rows, Source
-from micota.specs.spec import Choice, Spec, Value, plain, sha
+from micota.specs import rejection_sampling as redrawing
+from micota.specs.sampling import Prompt, Sampling
+from micota.specs.sources import Problems, SftData, Source
+from micota.specs.spec import Choice, FrozenModel, Spec, plain, sha
 
 if TYPE_CHECKING:
     from micota.specs.table import Data, Model
@@ -85,7 +85,7 @@ class Select(Spec):
     duplicates: Literal["drop", "keep"] = "drop"
 
 
-class Redraw(Spec):
+class RejectionSampling(Spec):
     """Training data for which each problem is answered until an answer is verified, at most so often: by `next`."""
 
     kind: ClassVar[str] = "redraw"
@@ -100,7 +100,7 @@ class Redraw(Spec):
         return f"{self.VERSION}.{GRADERS.get(self.by, 0)}"
 
     @model_validator(mode="after")
-    def _draws(self) -> Redraw:
+    def _draws(self) -> RejectionSampling:
         if self.completions.sampling.temperature == 0:
             raise ValueError("until: verified draws again at temperature 0: it would get the same; set a temperature")
         return self
@@ -109,7 +109,7 @@ class Redraw(Spec):
         return redrawing.next_round(self, results)
 
 
-class Part(Value):
+class MixtureComponent(FrozenModel):
     """One ingredient of a mixture: a data set and its share of the examples."""
 
     data: Data
@@ -120,7 +120,7 @@ class Mix(Spec):
     """Data sets mixed by share of examples, as Mix-Long does with 1:4."""
 
     kind: ClassVar[str] = "mix"
-    parts: Annotated[tuple[Part, ...], Field(strict=False, min_length=1)]
+    parts: Annotated[tuple[MixtureComponent, ...], Field(strict=False, min_length=1)]
     seed: int = 0
 
     @model_validator(mode="after")
@@ -131,7 +131,7 @@ class Mix(Spec):
         return self
 
 
-class Lora(Value):
+class Lora(FrozenModel):
     """Low-rank adapters instead of all parameters (Hu et al., arXiv 2106.09685); merged into the weights at the end."""
 
     rank: int = Field(16, ge=1)
@@ -237,4 +237,4 @@ def systems(data: Data) -> set[str | None]:
     """The system messages of the rows that were made elsewhere; of data made here none, since `train` says it."""
     if isinstance(data, Mix):
         return {one for part in data.parts for one in systems(part.data)}
-    return {data.system} if isinstance(data, Rows) else set()
+    return {data.system} if isinstance(data, SftData) else set()

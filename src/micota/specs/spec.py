@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict
 from micota.errors import MicotaError
 
 
-class Value(BaseModel):
+class FrozenModel(BaseModel):
     """A frozen group of typed fields; unknown fields and wrong types are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
 
 
-class Spec(Value):
+class Spec(FrozenModel):
     """One artifact, said in full. `digest` is its identity: 16 hexadecimal digits."""
 
     kind: ClassVar[str]
@@ -84,7 +84,7 @@ class Choice:
 def _specs(value: Any) -> Iterator[Spec]:
     if isinstance(value, Spec):
         yield value
-    elif isinstance(value, Value):
+    elif isinstance(value, FrozenModel):
         for name in type(value).model_fields:
             yield from _specs(getattr(value, name))
     elif isinstance(value, tuple):
@@ -96,7 +96,7 @@ def plain(value: Any, name: str) -> Any:
     """A field as canonical JSON data; what has no stable form is refused by name."""
     if isinstance(value, Spec):
         return {"$": value.digest}
-    if isinstance(value, Value):
+    if isinstance(value, FrozenModel):
         fields = type(value).model_fields.items()
         shown = {n: getattr(value, n) for n, i in fields if i.is_required() or getattr(value, n) != i.default}
         return {n: plain(v, f"{name}.{n}") for n, v in shown.items()}

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from micota.pool import find
-from micota.prompts import example
-from micota.records import Completion, read_rows, write_rows
+from micota.chat import example
 from micota.specs import Bpc, systems
 from micota.stats import mean
-from micota.store import Result
-from micota.task import Task
+from micota.store.artifacts import Result
+from micota.store.pool import find
+from micota.store.records import Completion, read_rows, write_rows
+from micota.store.task import Task
 
 
 def run(task: Task) -> Result:

@@ -7,15 +7,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from micota.engines import Engine, open_engine
-from micota.loops import loops
-from micota.pool import Pool, Writer
-from micota.prompts import user_turn
-from micota.records import Completion, Request, read_rows, solves, write_rows
-from micota.specs import Generate, Spec
+from micota.generation.engine import Engine, open_engine
+from micota.generation.repetition import loops
+from micota.generation.requests import requests
+from micota.specs import Generate
 from micota.stats import mean
-from micota.store import Result, Store, write_whole
-from micota.task import Task
+from micota.store.artifacts import Result, write_whole
+from micota.store.pool import Pool, Writer
+from micota.store.records import Completion, Request, write_rows
+from micota.store.task import Task
 
 WEIGHTS = ("transformers", "vllm", "rehearsed")  # the engines that load the model; a server needs its tokenizer at most
 
@@ -26,7 +26,7 @@ def run(task: Task) -> Result:
     assert isinstance(spec, Generate)
     pool_id = spec.pool(task.input(spec.model).content)
     pool = task.store.pool(pool_id)
-    wanted = _requests(spec, task.rows(spec.problems), task.rows(spec.unless) if spec.unless else None)
+    wanted = requests(spec, task.rows(spec.problems), task.rows(spec.unless) if spec.unless else None)
     missing = [request for request in task.share(wanted) if (request.key, request.sample) not in pool]
     rendered = _generate(task, spec, pool, missing) if missing else None
     if (generated := task.together(len(missing))) is None:
@@ -49,38 +49,6 @@ def run(task: Task) -> Result:
         "looped": sum(row.get("looped", False) for row in rows),
     }
     return Result(facts | {"first_prompt": rendered or pool.about.get("first_prompt", "")}, [pool_id])
-
-
-def pooled(spec: Generate, store: Store) -> tuple[int, int] | None:
-    """How many answers are wanted, and how many of them the pool has; None as long as that cannot be known."""
-    content = store.content(spec.model)
-    inputs = [store.manifest(one) for one in _asks(spec)]
-    if content is None or not all(one and store.whole(one) for one in inputs):
-        return None
-    wanted = _requests(spec, *(store.files(one) / "rows.jsonl" for one in inputs if one))
-    pool = store.pool(spec.pool(content))
-    return len(wanted), sum((request.key, request.sample) in pool for request in wanted)
-
-
-def reads(spec: Generate, store: Store) -> tuple[Spec, ...]:
-    """The inputs whose files a run needs: the model's only if the pool lacks something."""
-    counts = pooled(spec, store)
-    return spec.children if counts is None or counts[0] > counts[1] else _asks(spec)
-
-
-def _asks(spec: Generate) -> tuple[Spec, ...]:
-    """The inputs that say what is asked."""
-    return (spec.problems, spec.unless) if spec.unless else (spec.problems,)
-
-
-def _requests(spec: Generate, problems: Path, verdicts: Path | None = None) -> list[Request]:
-    turns = {row["key"]: user_turn(spec.prompt, row["problem"]) for row in read_rows(problems)}
-    if verdicts is None:
-        return [Request(key, sample, turn) for key, turn in turns.items() for sample in range(spec.n)]
-    graded = read_rows(verdicts)
-    again = turns.keys() - {row["key"] for row in graded if solves(row)}
-    wanted = [(row["key"], row["sample"]) for row in graded] + [(key, spec.n - 1) for key in turns if key in again]
-    return [Request(key, sample, turns[key]) for key, sample in wanted]
 
 
 def _generate(task: Task, spec: Generate, pool: Pool, missing: list[Request]) -> str:

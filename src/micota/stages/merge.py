@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from micota.specs import Merge
-from micota.store import Result
-from micota.task import Task
+from micota.store.artifacts import Result
+from micota.store.task import Task
 
 
 def run(task: Task) -> Result:
     """Write a model folder; the facts are the norms of the task vectors and what the settings did."""
-    from micota.checkpoints import merge_folders
     from micota.merging import Settings
+    from micota.merging.folders import merge_folders
 
     spec = task.spec
     assert isinstance(spec, Merge)

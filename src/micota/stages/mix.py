@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from micota.errors import MicotaError
-from micota.records import read_rows, text_key, write_rows
 from micota.specs import Mix
-from micota.store import Result
-from micota.task import Task
+from micota.store.artifacts import Result
+from micota.store.records import read_rows, text_key, write_rows
+from micota.store.task import Task
 
 
 def run(task: Task) -> Result:

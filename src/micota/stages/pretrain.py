@@ -5,10 +5,10 @@ Goes on from its last checkpoint and ends with the same bits; a request to stop 
 
 from __future__ import annotations
 
-from micota.lab.pretrain import pretrain
 from micota.specs import Pretrain
-from micota.store import Result
-from micota.task import Task
+from micota.store.artifacts import Result
+from micota.store.task import Task
+from micota.training.pretraining import pretrain
 
 
 def run(task: Task) -> Result:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
+from micota.data.overlap import Shared, shared
+from micota.data.problem_sets import read
 from micota.errors import MicotaError
-from micota.overlap import Shared, shared
-from micota.records import read_rows, text_key, write_rows
-from micota.sources import LAB_WORLD
 from micota.specs import Problems
-from micota.store import Result
-from micota.tables import table
-from micota.task import Task
+from micota.store.artifacts import Result
+from micota.store.records import read_rows, text_key, write_rows
+from micota.store.task import Task
 
 
 def run(task: Task) -> Result:
@@ -56,47 +53,6 @@ def _decontaminated(
 
 def _each_set_once(pairs: list[Shared]) -> list[str]:
     return [name for _, name in sorted({(pair.key, pair.other_set) for pair in pairs})]
-
-
-def read(spec: Problems, cache: Path | None = None) -> Generator[dict[str, Any], None, None]:
-    """The rows of a problem set in their own order, as {problem, answer}; a missing column is a MicotaError.
-
-    `cache` is where `datasets` keeps its tables: a folder of its own, removed afterwards, unless one is given.
-    """
-    if cache is None:
-        with tempfile.TemporaryDirectory() as folder:
-            yield from read(spec, Path(folder))
-        return
-    if spec.source.ref == LAB_WORLD:
-        yield from _world(spec)
-        return
-    found = table(spec.source, spec.config, spec.split, cache)
-    for column in (spec.problem, spec.answer):
-        if column not in found.column_names:
-            raise MicotaError(
-                f"{spec.source.ref} has no column '{column}'; it has {', '.join(found.column_names)}",
-                fix="name the columns in the recipe, as in `problem: question`",
-            )
-    for row in found:
-        yield {"problem": row[spec.problem], "answer": row[spec.answer]}
-
-
-def _world(spec: Problems) -> Iterable[dict[str, Any]]:
-    from micota import arithmetic
-
-    if spec.n is None or spec.split not in ("train", "dev", "test"):
-        raise MicotaError(
-            f"{LAB_WORLD} makes its problems: say how many and of which split",
-            fix="{problems: {source: lab:arithmetic, split: train, n: 600}}  (or dev, test)",
-        )
-    if spec.config not in (None, "hard"):
-        raise MicotaError(
-            f"{LAB_WORLD} has no config '{spec.config}'",
-            fix="leave config out, or take the harder problems: `config: hard`",
-        )
-    split: arithmetic.Split = spec.split  # type: ignore[assignment]
-    world: arithmetic.World = "arithmetic-hard" if spec.config else "arithmetic"
-    return arithmetic.problems(spec.skip + spec.n, spec.seed, split, world)
 
 
 def _unique(rows: Iterable[dict[str, Any]], counts: dict[str, int]) -> Iterator[dict[str, Any]]:

@@ -6,15 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from micota.dialogue import Turn, reader
+from micota.data.dialogue import Turn, reader
+from micota.data.loading import table
 from micota.errors import MicotaError
-from micota.pool import Writer
-from micota.prompts import user_turn
-from micota.records import Completion, text_key, write_rows
-from micota.specs import Prompt, Rows, sha
-from micota.store import Result
-from micota.tables import table
-from micota.task import Task
+from micota.specs import Prompt, SftData, sha
+from micota.store.artifacts import Result
+from micota.store.pool import Writer
+from micota.store.records import Completion, text_key, write_rows
+from micota.store.task import Task
 
 AT_ONCE = 1_000
 
@@ -22,7 +21,7 @@ AT_ONCE = 1_000
 def run(task: Task) -> Result:
     """Write rows {key, sample, sha}, as a selection has them; samples count the responses to one prompt."""
     spec = task.spec
-    assert isinstance(spec, Rows)
+    assert isinstance(spec, SftData)
     pool_id = sha({"rows": spec.identity({spec.source.digest: task.input(spec.source).content})})
     pool = task.store.pool(pool_id)
     dropped: Counter[str] = Counter()
@@ -48,7 +47,7 @@ def run(task: Task) -> Result:
     return Result({"answers": len(found), "kept": len(made), "dropped": dict(dropped)}, [pool_id])
 
 
-def _completions(spec: Rows, found: Any, dropped: Counter[str]) -> Iterator[Completion]:
+def _completions(spec: SftData, found: Any, dropped: Counter[str]) -> Iterator[Completion]:
     """The rows that are kept, each once, in their own order."""
     pair = (spec.prompt, spec.response) if spec.prompt and spec.response else None
     read = reader(found.column_names, pair, spec.messages, spec.source.ref)
@@ -57,7 +56,7 @@ def _completions(spec: Rows, found: Any, dropped: Counter[str]) -> Iterator[Comp
     for number, row in enumerate(found, 1):
         turn = read(row, number)
         _check(spec, turn, number)
-        prompt = user_turn(Prompt(template=spec.template), turn.prompt)
+        prompt = Prompt(template=spec.template).user_message(turn.prompt)
         key, sha_ = text_key(prompt), text_key(prompt, turn.response)
         if not turn.response.strip():
             dropped["empty"] += 1
@@ -69,7 +68,7 @@ def _completions(spec: Rows, found: Any, dropped: Counter[str]) -> Iterator[Comp
             asked[key] += 1
 
 
-def _check(spec: Rows, turn: Turn, number: int) -> None:
+def _check(spec: SftData, turn: Turn, number: int) -> None:
     if not turn.prompt.strip():
         raise MicotaError(f"row {number} of {spec.source.ref} asks nothing", fix="leave the row out")
     if turn.system is not None and turn.system != spec.system:

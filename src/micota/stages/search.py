@@ -9,21 +9,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from micota.engines import Engine, open_engine
-from micota.loops import loops
+from micota.generation.engine import Engine, open_engine
+from micota.generation.repetition import loops
+from micota.grading import Grader, Item
 from micota.merging import Settings as How
-from micota.pool import Pool, Writer
-from micota.prompts import user_turn
-from micota.records import Request, read_rows, write_rows
-from micota.scoring import Grader, Item
-from micota.specs import Search, choosing
+from micota.specs import MergeSearch
+from micota.specs import dial_policy as choosing
 from micota.stats import mean
-from micota.store import Result
-from micota.task import Task
+from micota.store.artifacts import Result
+from micota.store.pool import Pool, Writer
+from micota.store.records import Request, read_rows, write_rows
+from micota.store.task import Task
 
 if TYPE_CHECKING:
-    from micota.checkpoints.held import Trial
-    from micota.engines.transformers import Transformers
+    from micota.generation.transformers import Transformers
+    from micota.merging.in_memory import InMemoryMerge
 
 Settings = Mapping[str, float]
 Row = dict[str, Any]
@@ -34,8 +34,8 @@ Figures = dict[tuple[Hashable, str], float]
 def run(task: Task) -> Result:
     """Write a row for each candidate and problem; the facts have a row for each candidate."""
     spec = task.spec
-    assert isinstance(spec, Search)
-    bench = _Bench(task, spec)
+    assert isinstance(spec, MergeSearch)
+    bench = CandidateRunner(task, spec)
     measured = _figures(read_rows(task.rows(spec.reference)))
     length, accuracy = (mean(list(one.values())) for one in measured)
     target = spec.length if spec.length is not None else float(spec.tokens or 0) / length
@@ -64,15 +64,15 @@ def _figures(rows: Iterable[Row]) -> tuple[Figures, Figures]:
     return tokens, right
 
 
-class _Bench:
+class CandidateRunner:
     """Where candidates are tried. Answers are kept in the pool of the merge that a candidate is, as they come."""
 
-    def __init__(self, task: Task, spec: Search) -> None:
+    def __init__(self, task: Task, spec: MergeSearch) -> None:
         self._task, self._spec = task, spec
         self._asked = spec.reference.completions
         problems = read_rows(task.rows(spec.problems))
         self._golds = {row["key"]: row["answer"] for row in problems}
-        turns = [Request(row["key"], 0, user_turn(self._asked.prompt, row["problem"])) for row in problems]
+        turns = [Request(row["key"], 0, self._asked.prompt.user_message(row["problem"])) for row in problems]
         self._requests = sorted(turns, key=lambda request: (len(request.prompt), request.key, request.sample))
         self.rows: list[Row] = []
         self.pools: list[str] = []
@@ -160,15 +160,15 @@ class _Bench:
         return [self._task.model(model) for model in (self._spec.base, *self._spec.models)]
 
     @cached_property
-    def _trial(self) -> Trial:
-        from micota.checkpoints.held import Trial
+    def _trial(self) -> InMemoryMerge:
+        from micota.merging.in_memory import InMemoryMerge
 
         base, *models = self._folders
-        return Trial(base, models, [str(i) for i in range(len(models))], self._task.machine.threads)
+        return InMemoryMerge(base, models, [str(i) for i in range(len(models))], self._task.machine.threads)
 
     @cached_property
     def _loaded(self) -> Transformers:
-        from micota.engines.transformers import Transformers
+        from micota.generation.transformers import Transformers
 
         task = self._task
         return Transformers(self._asked, self._folders[1], task.place, task.machine.threads, task.progress.stop, True)

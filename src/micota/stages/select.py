@@ -6,11 +6,11 @@ from collections import Counter
 from typing import Any
 
 from micota.errors import MicotaError
-from micota.records import read_rows, write_rows
 from micota.specs import Select
 from micota.stats import mean
-from micota.store import Result
-from micota.task import Task
+from micota.store.artifacts import Result
+from micota.store.records import read_rows, write_rows
+from micota.store.task import Task
 
 
 def run(task: Task) -> Result:

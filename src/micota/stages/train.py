@@ -10,19 +10,19 @@ import random
 from pathlib import Path
 from typing import Any
 
-from micota.checkpoints import end_tokens
+from micota.chat import end_id, example
+from micota.checks import before_sharing_rows, before_training
 from micota.errors import MicotaError, Stopped
-from micota.lint import before_sharing_rows, before_training
-from micota.pool import find
-from micota.prompts import end_id, example
-from micota.records import read_rows
+from micota.merging.folders import end_tokens
 from micota.specs import Train
-from micota.store import Result
-from micota.task import Task
-from micota.tuning.rows import EMPTY, Example, InSteps, Steps, packed, packs_of_a_step, steps
-from micota.tuning.saving import save
-from micota.tuning.settings import adapter, load, settings, world
-from micota.tuning.watching import agreed, callback, last_checkpoint, seconds_of_a_step
+from micota.store.artifacts import Result
+from micota.store.pool import find
+from micota.store.records import read_rows
+from micota.store.task import Task
+from micota.training.callbacks import agreed, callback, last_checkpoint, seconds_of_a_step
+from micota.training.saving import save
+from micota.training.sft_examples import EMPTY, Example, InSteps, Steps, packed, packs_of_a_step, steps
+from micota.training.trl_settings import adapter, load, settings, world
 
 
 def run(task: Task) -> Result:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from micota.records import Completion, read_rows, solves, write_rows
-from micota.scoring import Grade, Grader, Item, Verdict
-from micota.sources import grader
+from micota.grading import Grade, Grader, Item, Verdict
 from micota.specs import Source, Verify
 from micota.stats import mean
-from micota.store import Result
-from micota.task import Task
+from micota.store.artifacts import Result
+from micota.store.records import Completion, read_rows, solves, write_rows
+from micota.store.resolution import grader
+from micota.store.task import Task
 
 AT_ONCE = 256
 

@@ -1,0 +1,99 @@
+"""Prompts: from a problem to the tokens that a model reads, the same at generation and at training.
+
+A training target is the tokens of the generation prompt, then the response, then the model's end token; so what the
+loss covers is exactly what the model has to produce itself.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from micota.errors import MicotaError
+
+THOUGHT = ("<think>", "</think>")
+SENTINEL = "micota-response"
+
+
+def render(tokenizer: Any, text: str, system: str | None, mode: str = "chat") -> str:
+    """The whole text before the response: through the model's chat template, or as it is in `raw` mode."""
+    if mode == "raw":
+        return (system or "") + text
+    _needs_template(tokenizer)
+    return str(tokenizer.apply_chat_template(_turns(text, system), tokenize=False, add_generation_prompt=True))
+
+
+def opened_thought(rendered: str) -> str:
+    """The piece of a rendered prompt that already belongs to the response: an opened `<think>`, or nothing."""
+    found = re.search(r"<think>\s*$", rendered)
+    return found[0] if found else ""
+
+
+def answer_begins(text: str, opened: str) -> int:
+    """Where the answer of a response begins: behind its thought; at its end as long as the thought is not closed.
+
+    A response thinks if its prompt's template has opened the thought, or if it begins with `<think>`.
+    """
+    begin, end = THOUGHT
+    if not opened and not text.lstrip().startswith(begin):
+        return 0
+    closed = text.find(end)
+    return len(text) if closed < 0 else closed + len(end)
+
+
+def prompt_ids(tokenizer: Any, text: str, system: str | None, mode: str = "chat") -> list[int]:
+    """The token ids of `render`; a template writes its own special tokens, a raw prompt gets the tokenizer's."""
+    rendered = render(tokenizer, text, system, mode)
+    return list(tokenizer(rendered, add_special_tokens=mode == "raw")["input_ids"])
+
+
+def eos_ids(generation_config: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end a response: those of the generation config, else the tokenizer's."""
+    ids = generation_config.eos_token_id
+    ids = [ids] if isinstance(ids, int) else list(ids or [])
+    if not ids and tokenizer.eos_token_id is not None:
+        ids = [tokenizer.eos_token_id]
+    if not ids:
+        raise MicotaError(f"the model {tokenizer.name_or_path} has no end-of-sequence token", fix="set eos_token_id")
+    return ids
+
+
+def end_id(tokenizer: Any, eos: list[int]) -> int:
+    """The token that ends a response: the first of the model's end tokens that its template writes after one."""
+    return next((token for token in _after_a_turn(tokenizer) if token in eos), eos[0])
+
+
+def turn_end(tokenizer: Any) -> int | None:
+    """The special token with which the template ends an assistant's turn; None where it writes none."""
+    added = {token for token, about in tokenizer.added_tokens_decoder.items() if about.special}
+    return next((token for token in _after_a_turn(tokenizer) if token in added), None)
+
+
+def _after_a_turn(tokenizer: Any) -> list[int]:
+    """What the template writes behind an assistant's turn, as tokens; nothing without a template."""
+    if not getattr(tokenizer, "chat_template", None):
+        return []
+    turns = [*_turns("x", None), {"role": "assistant", "content": SENTINEL}]
+    after = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(SENTINEL)[2]
+    return list(tokenizer(after, add_special_tokens=False)["input_ids"])
+
+
+def example(tokenizer: Any, prompt: str, response: str, system: str | None, end: int) -> dict[str, list[int]]:
+    """One training example: `input_ids`, and `labels` that are -100 but for the response and its end token."""
+    before = prompt_ids(tokenizer, prompt, system)
+    response = response.removeprefix(opened_thought(render(tokenizer, prompt, system)))  # never opened twice
+    target = [*tokenizer(response, add_special_tokens=False)["input_ids"], end]
+    return {"input_ids": before + target, "labels": [-100] * len(before) + target}
+
+
+def _turns(text: str, system: str | None) -> list[dict[str, str]]:
+    first = [] if system is None else [{"role": "system", "content": system}]
+    return [*first, {"role": "user", "content": text}]
+
+
+def _needs_template(tokenizer: Any) -> None:
+    if not getattr(tokenizer, "chat_template", None):
+        raise MicotaError(
+            f"the tokenizer of {tokenizer.name_or_path} has no chat template",
+            fix="use `prompt: {mode: raw}`, or a model whose tokenizer has one",
+        )

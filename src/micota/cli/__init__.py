@@ -1,0 +1,1 @@
+"""The commands, one file for a group, and what they print."""

@@ -1,0 +1,209 @@
+"""The commands of `micota`. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from micota.cli import session as terminal
+from micota.cli import single_stage as alone
+from micota.cli import store_commands as commands
+from micota.cli.single_stage import STORE, MachineName, RecipeName, StoreDir
+
+app = typer.Typer(
+    help="Distil long chain-of-thought reasoning into small language models, at the length they can learn.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+lab = typer.Typer(help="The lab: real models, small enough for a laptop.", no_args_is_help=True)
+app.add_typer(lab, name="lab")
+app.add_typer(alone.app)
+app.add_typer(commands.app)
+
+Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a value: --set let.ta-long.train.lr=2e-5")]
+Only = Annotated[str | None, typer.Option(help="One name of the recipe, with what it needs.")]
+DataDir = Annotated[Path | None, typer.Option(help="A folder with the benchmarks as NAME.jsonl; else the Hub.")]
+
+
+def main() -> None:
+    """Run a command; a user's mistake ends with its message and exit code 2."""
+    from micota.errors import MicotaError, StageFailed, Stopped
+
+    try:
+        app()
+    except MicotaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except StageFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Stopped as error:
+        print(error, file=sys.stderr)
+        sys.exit(143)
+    finally:
+        gc.freeze()  # else the interpreter looks through torch's million objects once more before it ends: 0.5 s
+
+
+@app.command()
+def run(
+    recipe: RecipeName,
+    machine: MachineName = "laptop",
+    only: Only = None,
+    set_: Sets = None,
+    store: StoreDir = STORE,
+) -> None:
+    """Make what a recipe needs and is not there yet, then show its table."""
+    from micota.cli.tables import results
+
+    terminal.carry_out(
+        recipe, machine, set_ or (), store, lambda made: terminal.targets(made, only), results, bool(only)
+    )
+
+
+@app.command()
+def plan(
+    recipe: RecipeName,
+    why: Annotated[str | None, typer.Option(help="Say why this name of the recipe is not done.")] = None,
+    cost: Annotated[bool, typer.Option("--cost", help="Show what each stage will cost, and whether it fits.")] = False,
+    machine: MachineName = "laptop",
+    only: Only = None,
+    set_: Sets = None,
+    store: StoreDir = STORE,
+) -> None:
+    """Show what a run would find done, partial or new, or what it will cost; makes nothing."""
+    from micota.cli.tables import plan_table
+    from micota.recipe import reader as recipes
+    from micota.recipe.labels import labels
+    from micota.run import plan as plans
+    from micota.store.artifacts import Store
+
+    made = recipes.load(recipe, set_ or ())
+    place = Store(store)
+    if why:
+        print("\n".join([why, *plans.why(place, made.named(why))]))
+        return
+    targets = terminal.targets(made, only)
+    if cost:
+        from micota import machine as machines
+        from micota.cli import cost_table as bill
+
+        bill.show(terminal.console(), made, place, machines.load(machine), targets)
+        return
+    plan_table(terminal.console(), plans.survey(place, targets), labels(made))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="An artifact's id, or a name of a recipe: lab-mini/ta-long.")],
+    store: StoreDir = STORE,
+) -> None:
+    """Show what is known of an artifact: what it was made of, by what, and what came out."""
+    from micota.cli.tables import artifact
+    from micota.store.artifacts import Store
+
+    artifact(terminal.console(), Store(store), name)
+
+
+@app.command()
+def report(recipe: RecipeName, set_: Sets = None, store: StoreDir = STORE) -> None:
+    """Write the tables of a recipe from the artifacts that are there."""
+    from micota.cli.tables import results
+    from micota.recipe import reader as recipes
+    from micota.store.artifacts import Store
+
+    terminal.report(terminal.console(), recipes.load(recipe, set_ or ()), Store(store), results)
+
+
+@app.command()
+def check(
+    recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="A shipped recipe, or a YAML file.")] = None,
+    benchmarks: Annotated[
+        bool, typer.Option("--benchmarks", help="Let each benchmark's golds grade themselves.")
+    ] = False,
+    model: Annotated[list[Path] | None, typer.Option(help="A model folder to look at alone.")] = None,
+    data_dir: DataDir = None,
+    set_: Sets = None,
+) -> None:
+    """Look for mistakes in a recipe or a model before anything is made, or for golds that do not grade themselves."""
+    from micota.checks import recipe_check as checks
+    from micota.checks import recipe_models as models
+    from micota.cli.tables import findings
+    from micota.errors import MicotaError
+    from micota.recipe import reader as recipes
+
+    if benchmarks:
+        from micota.cli.tables import failing_golds
+
+        failing_golds(terminal.console(), data_dir)
+    for folder in model or ():
+        findings(terminal.console(), *models.inspect_folder(str(folder)))
+    if recipe is None:
+        if not (benchmarks or model):
+            raise MicotaError("there is nothing to check", fix="micota check RECIPE, --model FOLDER or --benchmarks")
+        return
+    made = recipes.load(recipe, set_ or ())
+    findings(terminal.console(), *checks.inspect(made.targets))
+    print(f"{made.name}: {len(made.names)} names, {len(made.evaluations)} evaluations, no mistake found")
+
+
+@app.command()
+def rehearse(
+    recipe: RecipeName,
+    keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep what was made there, with the logs.")] = None,
+    set_: Sets = None,
+) -> None:
+    """Run a recipe from end to end on eight problems with tiny models: what would fail later, fails now."""
+    from micota.cli.rehearse import carry_out
+
+    carry_out(terminal.console(), recipe, set_ or (), keep)
+
+
+@app.command()
+def grade(
+    rows: Annotated[Path, typer.Argument(metavar="ROWS.jsonl", help="Responses to grade, or samples of lm-eval.")],
+    out: Annotated[Path, typer.Option(help="Where the graded rows go.")],
+    data_dir: DataDir = None,
+    workers: Annotated[int, typer.Option(help="Processes that compare answers.")] = 1,
+) -> None:
+    """Grade responses under the paper's scorer and under the one that reads meaning."""
+    from rich.progress import Progress
+
+    from micota.cli import grade as grading
+    from micota.cli.tables import grades
+
+    console = terminal.console()
+    with Progress(console=console, disable=not console.is_terminal) as bars:
+        row = bars.add_task("grading", total=None)
+        done = grading.grade_file(
+            rows, out, data_dir, workers, lambda at, total: bars.update(row, completed=at, total=total)
+        )
+    grades(console, grading.totals(done), grading.differences(done))
+    console.print(f"graded rows: {out}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def stage(work: Annotated[Path, typer.Argument(help="A work folder with its task.json.")]) -> None:
+    """Run one stage of a plan; this is what a machine profile's prefix starts."""
+    from micota.errors import MicotaError
+    from micota.run.child import run_alone
+
+    if not (work / "task.json").is_file():
+        raise MicotaError(f"{work} holds no task.json", fix="a plan makes it: micota run RECIPE")
+    sys.exit(run_alone(work))
+
+
+@lab.command()
+def pretrain(
+    out: Annotated[Path, typer.Option(help="Where the model folders go.")] = Path("lab-models"),
+    only: Annotated[str | None, typer.Option(help="One design: teacher, ta, student, ...")] = None,
+    seed: int = 0,
+) -> None:
+    """Make the lab's models from nothing: seeded, and the same command goes on after an interruption."""
+    from micota.cli.lab import pretrain_all
+
+    pretrain_all(terminal.console(), out, only, seed)

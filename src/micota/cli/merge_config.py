@@ -1,0 +1,120 @@
+"""`micota merge CONFIG.yml OUT`: a merge that mergekit's YAML describes, into a model folder with its checksums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from micota import yaml_tree
+from micota.errors import MicotaError
+from micota.merging.compatibility import read_json
+from micota.merging.folders import RECORD, merge_folders
+from micota.merging.mergekit import Config, read
+from micota.merging.shards import SHARD_BYTES, sha256, write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def merge_config(
+    file: Path,
+    out: Path,
+    *,
+    seed: int = 0,
+    threads: int = 1,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Merge what a configuration file names into the folder `out`, and return the facts of the merge.
+
+    Masks are seeded by `seed` and a model's place in the list, as in a recipe, so that both give the same model.
+    `out/merge.json` then holds the configuration, the seed, the facts, and size and SHA-256 of every file.
+    """
+    if not file.is_file():
+        raise MicotaError(f"there is no file {file}", fix="micota merge CONFIG.yml OUT")
+    text = file.read_text(encoding="utf-8")
+    config = read(yaml_tree.read(text, file.name).value, file.name)
+    folders = {ref: _folder(ref, file.parent) for ref in (config.base, *config.models, config.tokenizer)}
+    layers = _layers(config, folders[config.base])
+    facts = merge_folders(
+        out,
+        folders[config.base],
+        [folders[model] for model in config.models],
+        [str(i) for i in range(len(config.models))],
+        lambda tensor: config.settings(tensor, layers, seed),
+        like=[(ref, folders[ref]) for ref in dict.fromkeys((config.tokenizer, config.base))],
+        dtype=config.dtype,
+        threads=threads,
+        progress=progress,
+        shard_bytes=shard_bytes,
+        checksums=True,
+    )
+    record = read_json(out / RECORD)
+    if "files" not in record:
+        named = {"base": config.base, "models": list(config.models)}
+        files = _checksums(out, record.pop("sums", {}))
+        write_json(out / RECORD, record | {"config": text, **named, "files": files})
+    return facts
+
+
+def merged(console: Console, facts: dict[str, Any]) -> None:
+    """What a merge saw and did: task vectors, what was kept of them, remarks, and where the other files are from."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    if facts["models"]:
+        table = Table("model", "norm of its task vector", "share kept")
+        for label, one in facts["models"].items():
+            table.add_row(label, f"{one['norm']:g}", f"{one['kept']:.4f}")
+        console.print(table)
+    for pair in facts["cosines"]:
+        console.print(f"cosine of task vectors {' and '.join(pair['models'])}: {pair['cosine']}", highlight=False)
+    if facts["sign_conflicts"] is not None:
+        console.print(f"signs disagree at {100 * facts['sign_conflicts']:.2f} % of the entries", highlight=False)
+    for line in (*facts["remarks"], *facts["findings"]):
+        console.print(f"[yellow]note[/]: {escape(line)}", soft_wrap=True, highlight=False)
+    origins: dict[str, list[str]] = {}
+    for name, label in facts["sources"].items():
+        origins.setdefault(label, []).append(name)
+    for label, names in origins.items():
+        console.print(f"from {escape(label)}: {escape(', '.join(names))}", soft_wrap=True, highlight=False)
+
+
+def _layers(config: Config, base: Path) -> int:
+    layers = int(read_json(base / "config.json").get("num_hidden_layers", 1))
+    if config.layers not in (None, layers):
+        what = f"the slice takes layers 0 to {config.layers}, the model has {layers}"
+        raise MicotaError(what, where=config.where, why="a slice that leaves out layers is not supported")
+    return layers
+
+
+def _folder(ref: str, beside: Path) -> Path:
+    """The folder of a reference: a path beside the configuration or here, `lab:NAME`, or a Hub id with or without
+    `@revision`."""
+    for path in (beside / Path(ref).expanduser(), Path(ref).expanduser()):
+        if path.is_dir() and not ref.startswith("lab:"):
+            return path
+    from micota.specs import Source
+    from micota.store import resolution as sources
+
+    if ref.startswith("lab:"):
+        return sources.fetch(sources.local(ref, "model", beside), "model")
+    name, _, revision = ref.partition("@")
+    if "+" in ref:
+        raise MicotaError(f"{ref}: adapters are not supported", fix="merge the adapter into its model first")
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise MicotaError(f"there is no folder {ref}", where=str(beside), fix="a model folder, or a Hub id: OWNER/NAME")
+    revision = revision or sources.hub_revision(name, "model") or ""
+    if not revision:
+        raise MicotaError(f"the model {name} is neither a folder nor known to the Hub", fix="check name and network")
+    return sources.fetch(Source(ref=name, revision=revision), "model")
+
+
+def _checksums(out: Path, known: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file of a finished folder, but of its record."""
+    files = [file for file in sorted(out.rglob("*")) if file.is_file() and file.name != RECORD]
+    sums = {file: known.get(file.name) or sha256(file) for file in files}
+    return {
+        file.relative_to(out).as_posix(): {"size": file.stat().st_size, "sha256": one} for file, one in sums.items()
+    }

@@ -1,0 +1,98 @@
+"""The commands on what a store holds: take a model or data out of it, see its size, make room, see what runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from micota.cli.single_stage import STORE, StoreDir
+
+if TYPE_CHECKING:
+    from micota.store.artifacts import Store
+
+app = typer.Typer()
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="An artifact's id, or a name of a recipe: lab-mini/ta-long.")],
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; it must not be there yet.")],
+    push: Annotated[str | None, typer.Option(metavar="REPO", help="A repository of the Hub to put it into.")] = None,
+    store: StoreDir = STORE,
+) -> None:
+    """Write a model as a folder that serves, or training data as rows, with a card that tells where it comes from."""
+    from micota.cli import session as terminal
+    from micota.export import folder as exports
+    from micota.export import hub
+    from micota.export.lineage import DATA
+
+    place, console = _there(store), terminal.console()
+    manifest = place.find(name)
+    with terminal.bar("copying") as report:
+        exports.export(place, manifest, name, out, push or str(out), report)
+    console.print(f"{manifest.id}: {out}", soft_wrap=True, highlight=False)
+    if push:
+        address = hub.push(push, "dataset" if manifest.kind in DATA else "model", out, out)
+        console.print(f"pushed: {address}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def du(store: StoreDir = STORE) -> None:
+    """Show what a store holds and how large it is: artifacts, completions, unfinished work."""
+    from micota.cli import session as terminal
+    from micota.cli.tables import holdings as shown
+    from micota.housekeeping import holdings
+
+    place = _there(store)
+    shown(terminal.console(), holdings.artifacts(place), holdings.pools(place), holdings.works(place))
+
+
+@app.command()
+def gc(
+    recipes: Annotated[
+        list[str] | None, typer.Argument(metavar="[RECIPE]...", help="Of these the models that nothing needs go.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without, it is only shown.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="The arms of the recipes too.")] = False,
+    pools: Annotated[bool, typer.Option("--pools", help="Completions too that no artifact refers to.")] = False,
+    hours: Annotated[float, typer.Option(min=0, help="Leave what nobody names, or was left, for so long.")] = 24.0,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A value of the recipes.")] = None,
+    store: StoreDir = STORE,
+) -> None:
+    """Show what can go from a store, and with --yes remove it: what is done stays done, and is made again if needed."""
+    from micota.cli import session as terminal
+    from micota.cli.tables import removals
+    from micota.housekeeping import removal
+    from micota.recipe import reader as loading
+
+    place, console = _there(store), terminal.console()
+    made = [loading.load(name, set_ or ()) for name in recipes or ()]
+    found = removal.removable(place, made, hours=hours, everything=everything, unused_pools=pools)
+    removals(console, found)
+    if found and not yes:
+        console.print("nothing was removed: add --yes")
+    elif found:
+        gone = [one for one in found if removal.remove(place, one)]
+        console.print(f"{len(gone)} removed, {len(found) - len(gone)} kept because somebody uses them", highlight=False)
+
+
+@app.command()
+def status(store: StoreDir = STORE) -> None:
+    """Show what is being made in a store now, how far it is, and what was left unfinished."""
+    from micota.cli import session as terminal
+    from micota.cli.tables import activities as shown
+    from micota.housekeeping.activity import activities
+
+    shown(terminal.console(), *activities(_there(store)))
+
+
+def _there(path: Path) -> Store:
+    """A store that is there: a name with a slip would look like an empty one."""
+    from micota.errors import MicotaError
+    from micota.store.artifacts import Store
+
+    if not path.is_dir():
+        raise MicotaError(f"there is no store {path}", fix="--store DIR, or MICOTA_STORE")
+    return Store(path)

@@ -1,0 +1,246 @@
+"""What the commands print: the plan, an artifact, the table of results."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.tree import Tree
+
+from micota.checks import Finding, errors
+from micota.cli.grade import golds_that_fail
+from micota.errors import MicotaError
+from micota.housekeeping.activity import Activity
+from micota.housekeeping.holdings import Held, Pooled, Work
+from micota.housekeeping.removal import Removal
+from micota.report import page
+from micota.report import table_list as tables
+from micota.report.escape import short
+from micota.run.plan import State
+from micota.stats import accuracy
+from micota.store.artifacts import Store
+
+WIDE = 10  # of a table with more columns only the averages are printed
+KEPT = ("Average", "Seeds", "Truncated", "Looped")
+LONG = 60  # a longer plan is counted by kind, and only what is not done is listed
+COLOURS = {"done": "green", "light": "green", "partial": "yellow", "new": "cyan", "unresolved": "red"}
+
+
+def plan_table(console: Console, states: list[State], names: dict[str, str]) -> None:
+    """One line a spec; of a long plan the counts, and what is not done."""
+    counts = Counter(state.word for state in states)
+    shown = states if len(states) <= LONG else [s for s in states if s.word not in ("done", "light")][:LONG]
+    table = Table("state", "kind", "name", "artifact", "note", box=None, pad_edge=False)
+    for state in shown:
+        word = f"[{COLOURS[state.word]}]{state.word}[/]"
+        name = escape(names.get(state.spec.digest, ""))
+        table.add_row(word, state.spec.kind, name, state.spec.digest, state.note)
+    console.print(table)
+    if len(shown) < len(states):
+        kinds = Counter((state.spec.kind, state.word) for state in states)
+        console.print("  ".join(f"{kind} {word}: {n}" for (kind, word), n in sorted(kinds.items())))
+    console.print(", ".join(f"{n} {word}" for word, n in counts.items()) or "nothing to make")
+
+
+def results(console: Console, report: page.Page) -> None:
+    """Table 2 without what is not there, and below it what holds."""
+    found = {section.title: section for section in report.sections}
+    for title in (tables.MAIN, tables.HOLDS):
+        items = found[title].items if title in found else ()
+        first = next((item for item in items if isinstance(item, page.Table)), None)
+        if first:
+            console.print(_printed(first))
+
+
+def dials(console: Console, report: page.Page) -> None:
+    """What the dials tried and chose."""
+    for section in report.sections:
+        for item in section.items if section.title == tables.DIAL else ():
+            if isinstance(item, page.Table) and item.key.startswith("dial"):
+                console.print(_printed(item))
+
+
+def _printed(table: page.Table) -> Table:
+    """A table of the report for the terminal: errors in one column with their values, columns that say nothing gone."""
+    columns = _columns(table)
+    if len(columns) > WIDE:
+        columns = [one for i, one in enumerate(columns) if i < table.words or one[0].startswith(KEPT)]
+    shown = Table(title=escape(short(table.title)))
+    for i, (head, _) in enumerate(columns):
+        shown.add_column(escape(short(head)), justify="left" if i < table.words else "right")
+    for row, cells in zip(table.rows, zip(*(cells for _, cells in columns), strict=True), strict=True):
+        shown.add_row(*(escape(short(cell)) for cell in cells), style="bold" if len(row) == 1 else "")
+    return shown
+
+
+def _columns(table: page.Table) -> list[tuple[str, list[str]]]:
+    """Each column's head and cells, without what is missing altogether and what the paper says."""
+    rows = [row if len(row) > 1 else (*row, *[page.Cell("")] * (len(table.head) - 1)) for row in table.rows]
+    columns: list[tuple[str, list[str]]] = []
+    for i, head in enumerate(table.head):
+        cells = [row[i].text for row in rows]
+        if head.startswith("± s.e."):
+            name, before = columns[-1]
+            pairs = zip(before, cells, strict=True)
+            columns[-1] = name, [one if error in ("", "–") else f"{one} ± {error}" for one, error in pairs]
+        elif not head.startswith("Paper") and any(cell not in ("", "–") for cell in cells):
+            columns.append((head, cells))
+    return columns
+
+
+def grades(
+    console: Console, totals: dict[str, Counter[str]], parted: list[tuple[str, str, str, int, str, str]]
+) -> None:
+    """Accuracy under both scorers, and where and why they part."""
+    table = Table("benchmark", "n", "exact_match", "semantic", "truncated", "looped", "no answer", "unverifiable")
+    for name, count in totals.items():
+        table.add_row(
+            name,
+            str(count["n"]),
+            _percent(count["exact_match"], count["n"]),
+            _percent(count["correct"], count["n"]),
+            *(str(count[one]) for one in ("truncated", "looped", "no_answer", "unverifiable")),
+        )
+    console.print(table)
+    if parted:
+        apart = Table("benchmark", "exact_match", "semantic", "rows", "reason", "for example", title="Where they part")
+        for name, exact, meant, n, reason, example in parted[:LONG]:
+            apart.add_row(name, exact, meant, str(n), escape(reason), escape(example))
+        console.print(apart)
+
+
+def _percent(correct: int, n: int) -> str:
+    share, error = accuracy(correct, n)
+    return f"{100 * share:.1f} ± {100 * error:.1f} %"
+
+
+def failing_golds(console: Console, data_dir: Path | None) -> None:
+    """The golds that do not grade themselves, under either scorer."""
+    table = Table("benchmark", "row", "gold", "exact_match", "semantic")
+    for name, index, gold, exact, semantic in golds_that_fail(data_dir):
+        words = str(exact.verdict), f"{semantic.verdict}: {semantic.reason}"
+        table.add_row(name, str(index), escape(gold[:60]), words[0], escape(words[1]))
+    console.print(table if table.row_count else "every gold grades itself")
+    console.print(f"{table.row_count} golds do not grade themselves under both scorers")
+
+
+def measured(console: Console, facts: dict[str, Any]) -> None:
+    """How well a model foresees responses."""
+    table = Table("responses", "tokens", "characters", "bits per character", "bits per byte", "mean of the rows")
+    sizes = (f"{facts[name]:,}" for name in ("rows", "tokens", "characters"))
+    bits = ("bits_per_character", "bits_per_byte", "bits_per_character_mean_of_rows")
+    table.add_row(*sizes, *(f"{facts[name]:.4f}" for name in bits))
+    console.print(table)
+
+
+def holdings(console: Console, held: list[Held], pooled: list[Pooled], left: list[Work]) -> None:
+    """What a store holds, by size."""
+    table = Table("size", "files", "artifact", "names", box=None, pad_edge=False)
+    for one in held[:LONG]:
+        table.add_row(_bytes(one.size), one.state, one.manifest.id, escape(", ".join(one.names)))
+    console.print(table)
+    if len(held) > LONG:
+        console.print(f"{len(held) - LONG} smaller artifacts: {_bytes(sum(one.size for one in held[LONG:]))}")
+    if pooled:
+        table = Table("size", "rows", "tokens", "pool", "of", "", box=None, pad_edge=False)
+        for pool in pooled:
+            note = "" if pool.used else "no artifact refers to it"
+            table.add_row(
+                _bytes(pool.size), f"{pool.rows:,}", f"{pool.tokens:,}", pool.id, escape(short(pool.what)), note
+            )
+        console.print(table)
+    if left:
+        table = Table("size", "unfinished", "name", "last written", "made now by", box=None, pad_edge=False)
+        for work in left:
+            table.add_row(_bytes(work.size), work.id, escape(work.name), f"{_time(work.age_s)} ago", work.who or "")
+        console.print(table)
+    for kind in sorted({one.manifest.kind for one in held}):
+        sizes = [one.size for one in held if one.manifest.kind == kind]
+        console.print(f"{kind}: {len(sizes)}, {_bytes(sum(sizes))}", highlight=False)
+    sizes = [*(one.size for one in held), *(one.size for one in pooled), *(one.size for one in left)]
+    console.print(f"in all {_bytes(sum(sizes))}", highlight=False)
+
+
+def removals(console: Console, found: list[Removal]) -> None:
+    """What can go, and why."""
+    table = Table("size", "what", "id", "name", "why", box=None, pad_edge=False)
+    for one in found:
+        table.add_row(_bytes(one.size), one.what, one.id, escape(short(one.name)), one.why)
+    console.print(table if found else "nothing can go")
+    if found:
+        console.print(f"in all {_bytes(sum(one.size for one in found))}", highlight=False)
+
+
+def activities(console: Console, running: list[Activity], left: list[Activity]) -> None:
+    """What runs now, and what was left unfinished."""
+    table = Table("running", "name", "by", "for", "at", "rate", "left", "note", box=None, pad_edge=False)
+    for one in running:
+        rate = f"{one.rate:.3g} {one.unit}/s" if one.rate else ""
+        rest = _time(one.left_s) if one.left_s is not None else ""
+        note = escape(short(one.said))
+        table.add_row(one.kind, escape(one.work.name), one.work.who, _time(one.since_s), _at(one), rate, rest, note)
+    console.print(table if running else "nothing runs now", highlight=False)
+    if left:
+        table = Table("unfinished", "name", "last written", "at", "last words", box=None, pad_edge=False)
+        for one in left:
+            words = escape(short(one.said))
+            table.add_row(one.work.id, escape(one.work.name), f"{_time(one.since_s)} ago", _at(one), words)
+        console.print(table, highlight=False)
+
+
+def _at(one: Activity) -> str:
+    return "" if one.done is None else f"{one.done:,.0f}/{one.total:,.0f} {one.unit}"
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.2f} TB"
+
+
+def _time(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def artifact(console: Console, store: Store, name: str) -> None:
+    """An artifact's manifest as a tree."""
+    manifest = store.find(name)
+    tree = Tree(f"[bold]{manifest.id}[/]")
+    tree.add(f"files: {store.files(manifest)}" + ("" if store.whole(manifest) else " (removed)"))
+    if manifest.same_as:
+        tree.add(f"same as {manifest.same_as}: {manifest.made.get('linked', '')}")
+    for title, data in (("fields", manifest.fields), ("facts", manifest.facts), ("made", manifest.made)):
+        branch = tree.add(f"[bold]{title}[/]")
+        for key, value in data.items():
+            branch.add(escape(f"{key}: {_named(value, manifest.children)!r}"))
+    console.print(tree, soft_wrap=True, highlight=False)
+
+
+def _named(value: Any, children: dict[str, str]) -> Any:
+    """A field with its children's names in the place of their digests."""
+    if isinstance(value, list):
+        return [_named(item, children) for item in value]
+    if isinstance(value, dict):
+        return children[value["$"]] if set(value) == {"$"} else {k: _named(v, children) for k, v in value.items()}
+    return value
+
+
+def findings(console: Console, looked: list[str], found: list[Finding]) -> None:
+    """What was looked at and what the linter found; raises MicotaError if an error is among it."""
+    for line in looked:
+        console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+    for one in found:
+        colour = "red" if one.severity == "error" else "yellow"
+        console.print(f"[{colour}]{one.severity}[/] {escape(str(one.error()))}", highlight=False, soft_wrap=True)
+    if wrong := errors(found):
+        names = ", ".join(dict.fromkeys(one.model for one in wrong))
+        raise MicotaError(f"{len(wrong)} errors, in {names}", fix="change what each of them says, and check again")

@@ -1,0 +1,1 @@
+"""Problem sets and rows of training data, read as tables."""

@@ -1,0 +1,54 @@
+"""The rows of a problem set: from the Hub, from a file or folder, or from the lab's world that makes its own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import Any
+
+from micota.data.loading import table
+from micota.errors import MicotaError
+from micota.specs import Problems
+from micota.store.resolution import LAB_WORLD
+
+
+def read(spec: Problems, cache: Path | None = None) -> Generator[dict[str, Any], None, None]:
+    """The rows of a problem set in their own order, as {problem, answer}; a missing column is a MicotaError.
+
+    `cache` is where `datasets` keeps its tables: a folder of its own, removed afterwards, unless one is given.
+    """
+    if cache is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield from read(spec, Path(folder))
+        return
+    if spec.source.ref == LAB_WORLD:
+        yield from _world(spec)
+        return
+    found = table(spec.source, spec.config, spec.split, cache)
+    for column in (spec.problem, spec.answer):
+        if column not in found.column_names:
+            raise MicotaError(
+                f"{spec.source.ref} has no column '{column}'; it has {', '.join(found.column_names)}",
+                fix="name the columns in the recipe, as in `problem: question`",
+            )
+    for row in found:
+        yield {"problem": row[spec.problem], "answer": row[spec.answer]}
+
+
+def _world(spec: Problems) -> Iterable[dict[str, Any]]:
+    from micota import arithmetic
+
+    if spec.n is None or spec.split not in ("train", "dev", "test"):
+        raise MicotaError(
+            f"{LAB_WORLD} makes its problems: say how many and of which split",
+            fix="{problems: {source: lab:arithmetic, split: train, n: 600}}  (or dev, test)",
+        )
+    if spec.config not in (None, "hard"):
+        raise MicotaError(
+            f"{LAB_WORLD} has no config '{spec.config}'",
+            fix="leave config out, or take the harder problems: `config: hard`",
+        )
+    split: arithmetic.Split = spec.split  # type: ignore[assignment]
+    world: arithmetic.World = "arithmetic-hard" if spec.config else "arithmetic"
+    return arithmetic.problems(spec.skip + spec.n, spec.seed, split, world)

@@ -1,0 +1,1 @@
+"""What answers problems: transformers, vLLM, servers, and public fakes of them."""

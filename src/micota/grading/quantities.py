@@ -1,0 +1,142 @@
+"""Numbers and expressions with what stands around them: units, percent, degrees, long decimals."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Final
+
+from micota.grading.answers import Answer, Group, Quantity, Text
+from micota.grading.numeric import numeric
+from micota.grading.rationals import Inexact, exact
+from micota.grading.trees import Tree, Undefined, constants, functions, has_degrees, in_radians, letters, renamed
+from micota.grading.units import Unit, read_unit
+from micota.grading.values import equal
+
+LONG_DECIMAL: Final = 10
+"""A decimal of at least so many places may stand for the number that it rounds or cuts."""
+_COUNTERS: Final = frozenset("klmn")
+_SHARES: Final = frozenset({"", "percent", "per cent"})
+_NAMES_OF_FUNCTIONS: Final = frozenset("fgh")
+_HUNDRED: Final[Tree] = ("num", Fraction(100))
+
+
+def same_quantity(gold: Quantity, answer: Quantity) -> bool:
+    """Whether the values agree, once units are converted and a percent sign is read either way."""
+    left, right = _converted(gold, answer)
+    if left is None or right is None or _counts(gold, answer) or _counts(answer, gold):
+        return False
+    if gold.percent == answer.percent:
+        return _same_value(left, right)
+    if gold.percent:
+        return _same_value(left, right) or _same_value(("div", left, _HUNDRED), right)
+    return _same_value(left, ("div", right, _HUNDRED)) or (_same_value(left, right) and _may_be_percent(left))
+
+
+def _counts(one: Quantity, other: Quantity) -> bool:
+    """Whether one counts things by name (`14 triangles`) where the other states percent or degrees."""
+    stated = other.unit in _SHARES and (other.percent or other.tree[0] == "deg")
+    named = bool(one.unit) and not one.percent and one.tree[0] != "deg"
+    return stated and named and not re.search(r"deg|percent|%|unit", one.unit.lower())
+
+
+def _may_be_percent(tree: Tree) -> bool:
+    """A plain gold of 1 or more may count percent; `0.5` is no `0.5%`."""
+    try:
+        return abs(exact(tree)) >= 1
+    except (Inexact, Undefined):
+        return True
+
+
+def _converted(gold: Quantity, answer: Quantity) -> tuple[Tree | None, Tree | None]:
+    ours, theirs = _measure(gold), _measure(answer)
+    if ours is None or theirs is None:
+        return gold.tree, answer.tree
+    if ours.dimension != theirs.dimension:
+        return None, None
+    return ("mul", gold.tree, ("num", ours.factor)), ("mul", answer.tree, ("num", theirs.factor))
+
+
+def _measure(quantity: Quantity) -> Unit | None:
+    """The unit that is stated, if it is a known one; a degree or a percent sign states one too."""
+    if quantity.percent:
+        return Unit("share", Fraction(1))
+    if quantity.tree[0] == "deg":
+        return Unit("angle", Fraction(1))
+    return read_unit(quantity.unit)
+
+
+def _same_value(gold: Tree, answer: Tree) -> bool:
+    if equal(gold, _same_counter(gold, answer)):
+        return True
+    if functions(gold) != functions(answer):
+        gold, answer = _as_product(gold, letters(answer)), _as_product(answer, letters(gold))
+        if equal(gold, answer):
+            return True
+    if has_degrees(gold) != has_degrees(answer):
+        return equal(in_radians(gold), in_radians(answer))
+    return answer[0] == "num" and _rounds_to(gold, answer[1])
+
+
+def _as_product(tree: Tree, names: set[str]) -> Tree:
+    """`R(C+1)` as a product where the other side has a letter R; `f(x)` is never one."""
+    if tree[0] == "fn" and str(tree[1]).startswith("of ") and tree[1][3:] in names - _NAMES_OF_FUNCTIONS:
+        return ("mul", ("sym", tree[1][3:]), _as_product(tree[2], names))
+    return tuple(_as_product(part, names) if isinstance(part, tuple) else part for part in tree)
+
+
+def _same_counter(gold: Tree, answer: Tree) -> Tree:
+    """In a family of angles the letter that counts is free: `2 n pi` is `2 k pi`."""
+    ours, theirs = letters(gold), letters(answer)
+    counting = len(ours) == len(theirs) == 1 and (ours | theirs) <= _COUNTERS
+    if not counting or "pi" not in constants(gold) & constants(answer):
+        return answer
+    return renamed(answer, theirs.pop(), ours.pop())
+
+
+def _rounds_to(gold: Tree, decimal: Fraction) -> bool:
+    """Whether the gold, rounded or cut to the places of a long decimal, is that decimal."""
+    places = _places(decimal)
+    if places < LONG_DECIMAL or (gold[0] == "num" and _places(gold[1])) or letters(gold):
+        return False
+    try:
+        value = numeric(gold, {}, 50 + places)
+    except (Undefined, ZeroDivisionError):
+        return False
+    ulp = Fraction(1, 10**places)
+    if abs(decimal) < ulp * 10 ** (LONG_DECIMAL - 1) or value.imag:
+        return False
+    return bool(abs(value - decimal.numerator / (value * 0 + decimal.denominator)) < float(ulp))
+
+
+def _places(value: Fraction) -> int:
+    """The decimal places of a terminating decimal; 0 for a whole number or for one that does not end."""
+    rest, twos, fives = value.denominator, 0, 0
+    while rest % 2 == 0:
+        rest, twos = rest // 2, twos + 1
+    while rest % 5 == 0:
+        rest, fives = rest // 5, fives + 1
+    return max(twos, fives) if rest == 1 else 0
+
+
+def spelling(answer: Answer) -> str:
+    """How an answer reads as a word: text as it is, a product of letters as those letters in order."""
+    if isinstance(answer, Text):
+        return answer.words
+    if isinstance(answer, Quantity) and not answer.unit:
+        return _letters_in_order(answer.tree).lower()
+    if isinstance(answer, Group) and answer.opening in {"", "{"}:
+        parts = [spelling(item) for item in answer.items]
+        return " ".join(parts) if all(parts) else ""
+    return ""
+
+
+def _letters_in_order(tree: Tree) -> str:
+    if tree[0] == "sym" and len(tree[1]) == 1:
+        return str(tree[1])
+    if tree[0] == "const" and len(tree[1]) == 1:
+        return str(tree[1])
+    if tree[0] == "mul":
+        parts = [_letters_in_order(part) for part in tree[1:]]
+        return "".join(parts) if all(parts) else ""
+    return ""

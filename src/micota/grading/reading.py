@@ -1,0 +1,281 @@
+"""Reading an answer: which type it is, decided by what stands outside all brackets.
+
+A text is split at its separators, each part is a relation, a union, a bracketed group, a matrix or a quantity
+with its unit; parts that are one measure in two units, or conditions that hold together, become one answer.
+What none of this reads is a text.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Final
+
+from micota.grading.answers import REALS, Answer, Group, Matrix, Quantity, Relation, Text, Union
+from micota.grading.grammar import expression
+from micota.grading.measures import compound, quantity, unit_start
+from micota.grading.relations import conjunction
+from micota.grading.sets import NotReal, difference, intersection
+from micota.grading.special import special_form, stripped, unwrapped, worded
+from micota.grading.tokens import Token, Unreadable, has_plain_thousands, tokenise
+from micota.grading.trees import Tree
+from micota.grading.vocabulary import HEDGES
+
+_OPEN: Final = frozenset({"(", "[", "{", "{{", r"\lfloor", r"\lceil", r"\langle"})
+_CLOSE: Final = frozenset({")", "]", "}", "}}", r"\rfloor", r"\rceil", r"\rangle"})
+_SIGNS: Final = frozenset({"=", "<", ">", r"\le", r"\ge", r"\ne", r"\approx", r"\in", r"\equiv"})
+_MOST_SIGNS: Final = 4
+"""At most so many plus-minus signs in one element: each doubles the answers."""
+
+
+def read(text: str) -> list[Answer]:
+    """The readings of an answer, the likeliest first; there are two where a comma has two meanings."""
+    text = stripped(text)
+    special = special_form(unwrapped(text))
+    if special is not None:
+        return [special]
+    readings = [_read(text, thousands=True)] if has_plain_thousands(text) else []
+    return [*readings, _read(text, thousands=False)]
+
+
+def _read(text: str, thousands: bool) -> Answer:
+    try:
+        return _listed(tokenise(text, thousands))
+    except (Unreadable, RecursionError):
+        return worded(text)
+
+
+def _listed(tokens: Sequence[Token]) -> Answer:
+    parts = [part for part in _split(tokens) if not _is_range(part)] or [tokens]
+    items = [answer for part in parts for answer in _signed(part)]
+    if not items:
+        raise Unreadable("nothing to read")
+    if len(items) == 1:
+        return items[0]
+    joints = [tokens[at].text for at in _outside(tokens, "sep")]
+    return _joined(items, joints) or Group("", "", tuple(items))
+
+
+def _joined(items: Sequence[Answer], joints: Sequence[str]) -> Answer | None:
+    """A list that is one answer: hours and minutes, or conditions that hold together."""
+    if "or" in joints:
+        return None
+    return compound(items) or conjunction(items, "and" in joints)
+
+
+def _is_range(part: Sequence[Token]) -> bool:
+    r"""A note such as `k \in \mathbb{Z}` behind an answer."""
+    return len(part) == 3 and part[1].text == r"\in" and part[2].text in {r"\mathbb{Z}", r"\mathbb{N}"}
+
+
+def _split(tokens: Sequence[Token]) -> list[Sequence[Token]]:
+    """The parts between the separators that stand outside all brackets."""
+    parts: list[Sequence[Token]] = []
+    start = 0
+    for at in [*_outside(tokens, "sep"), len(tokens)]:
+        if at > start:
+            parts.append(tokens[start:at])
+        elif at < len(tokens) and tokens[at].text in {",", ";"}:
+            raise Unreadable("an empty place between separators")
+        start = at + 1
+    return parts
+
+
+def _outside(tokens: Sequence[Token], kind: str = "", texts: frozenset[str] = frozenset()) -> list[int]:
+    depth, found = 0, []
+    for at, token in enumerate(tokens):
+        if token.text in _OPEN or token.text.startswith(r"\begin:"):
+            depth += 1
+        elif token.text in _CLOSE or token.text.startswith(r"\end:"):
+            depth -= 1
+        elif depth == 0 and (token.kind == kind or (token.text in texts and token.kind in {"op", "cmd"})):
+            found.append(at)
+    return found
+
+
+def _signed(tokens: Sequence[Token]) -> list[Answer]:
+    r"""One element, or one for each choice of its `\pm` signs (`\mp` takes the opposite of the `\pm`)."""
+    depth, places = 0, list[int]()
+    for at, token in enumerate(tokens):  # a set in braces expands its own elements
+        depth += (token.text == "{{") - (token.text == "}}")
+        places += [at] if depth == 0 and token.text in {r"\pm", r"\mp"} else []
+    if not places:
+        return [_element(tokens)]
+    linked = any(tokens[at].text == r"\mp" for at in places)
+    free = 1 if linked else len(places)
+    if free > _MOST_SIGNS:
+        raise Unreadable("too many plus-minus signs")
+    answers = []
+    for choice in itertools.product("+-", repeat=free):
+        chosen = list(tokens)
+        for place, at in enumerate(places):
+            sign = choice[0] if linked else choice[place]
+            flipped = "-" if sign == "+" else "+"
+            chosen[at] = Token("op", sign if tokens[at].text == r"\pm" else flipped)
+        answers.append(_element(chosen))
+    return answers
+
+
+def _element(tokens: Sequence[Token]) -> Answer:
+    tokens = _trimmed(tokens)
+    signs = _outside(tokens, texts=_SIGNS)
+    if signs:
+        return _relation(tokens, signs)
+    if cups := _outside(tokens, texts=frozenset({r"\cup"})):
+        return Union(tuple(_element(part) for part in _parts(tokens, cups)))
+    return _set_algebra(tokens) or _whole(tokens) or _whole(_bare(tokens)) or _scaled(tokens) or quantity(tokens)
+
+
+def _set_algebra(tokens: Sequence[Token]) -> Answer | None:
+    r"""An intersection or a difference of sets, `\mathbb{R} - \{0\}` too."""
+    if caps := _outside(tokens, texts=frozenset({r"\cap"})):
+        sets = [_element(part) for part in _parts(tokens, caps)]
+        return _computed(lambda: intersection(sets))
+    minus = _outside(tokens, texts=frozenset({r"\setminus", r"\backslash", "-"}))
+    if minus := [at for at in minus if tokens[at].text != "-" or tokens[at + 1 : at + 2] == [Token("op", "{{")]]:
+        whole, *removed = [_element(part) for part in _parts(tokens, minus)]
+        if isinstance(whole, Quantity):
+            raise Unreadable("a number less a set")
+        return _computed(lambda: difference(whole, Union(tuple(removed))))
+    return None
+
+
+def _whole(tokens: Sequence[Token]) -> Answer | None:
+    """What is written with brackets around it, a matrix, a numeral with its base, or the empty set."""
+    if not tokens:
+        return None
+    if tokens[0].text in _OPEN and tokens[-1].text in _CLOSE and _encloses(tokens):
+        return _bracketed(tokens)
+    if tokens[0].text.startswith(r"\begin:") and tokens[-1].text.startswith(r"\end:"):
+        return _matrix(tokens)
+    if tokens[-1].kind == "sub":
+        digits = "".join(token.text for token in tokens[:-1] if token.text not in {"(", ")"})
+        return special_form(f"{digits}_{{{tokens[-1].text}}}") if digits.lstrip("-")[:1].isdecimal() else None
+    if any(token.text == ":" for token in tokens):
+        return special_form("".join(token.text for token in tokens))
+    if len(tokens) == 1:
+        return {r"\emptyset": Group("{", "}", ()), r"\mathbb{R}": REALS}.get(tokens[0].text)
+    return None
+
+
+def _bare(tokens: Sequence[Token]) -> Sequence[Token]:
+    """Without a unit, a percent or a degree sign behind brackets, where it says nothing."""
+    tokens = tokens[tokens[0] == Token("unit", "$") : unit_start(tokens)]
+    texts = [token.text for token in tokens]
+    while texts and (texts[-1] in {"%", "°"} or texts[-2:] == ["^", r"\circ"] or texts[-3:-1] == ["{", r"\circ"]):
+        cut = 1 if texts[-1] in {"%", "°"} else 2 if texts[-1] == r"\circ" else 4
+        texts, tokens = texts[:-cut], tokens[:-cut]
+    bracketed = bool(tokens) and tokens[0].text in {"(", "[", "{{"} and bool(_outside(tokens[1:-1], "sep"))
+    bracketed = bracketed or (bool(tokens) and tokens[-1].text.startswith(r"\end:"))
+    single = bool(tokens) and (tokens[-1].kind == "sub" or any(token.text == ":" for token in tokens))
+    return tokens if bracketed or single else ()
+
+
+def _trimmed(tokens: Sequence[Token]) -> Sequence[Token]:
+    """Without leading `=`, `about`, `$`-like words, trailing full stops and enclosing braces."""
+    while tokens and (tokens[-1].text == "." or (tokens[0].text == "{" and _encloses(tokens))):
+        tokens = tokens[:-1] if tokens[-1].text == "." else tokens[1:-1]
+    while tokens and (tokens[0].text in {"=", r"\approx", ":"} or tokens[0].text.lower() in HEDGES):
+        tokens = tokens[1:]
+    if not tokens:
+        raise Unreadable("nothing to read")
+    return tokens
+
+
+def _encloses(tokens: Sequence[Token]) -> bool:
+    """Whether the bracket that opens first closes last."""
+    depth = 0
+    for at, token in enumerate(tokens):
+        depth += (token.text in _OPEN) - (token.text in _CLOSE)
+        if depth == 0:
+            return at == len(tokens) - 1
+    return False
+
+
+def _parts(tokens: Sequence[Token], places: Sequence[int]) -> list[Sequence[Token]]:
+    bounds = [-1, *places, len(tokens)]
+    return [tokens[a + 1 : b] for a, b in itertools.pairwise(bounds)]
+
+
+def _relation(tokens: Sequence[Token], places: Sequence[int]) -> Answer:
+    parts, signs = _parts(tokens, places), [tokens[at].text for at in places]
+    sides = [_labelled(parts[0]) if signs[0] == "=" else _element(parts[0]), *map(_element, parts[1:])]
+    if signs == [r"\in"]:
+        return sides[1]
+    if signs == ["="] and _is_letter(sides[1]) and not _is_named(sides[0]):
+        sides.reverse()
+    return Relation(tuple(sides), tuple(signs))
+
+
+def _labelled(tokens: Sequence[Token]) -> Answer:
+    """The left side of an equation; what is no expression there, but without operations, is a label."""
+    try:
+        return _element(tokens)
+    except Unreadable:
+        if any(token.text in {"+", "-", "*", "/", "^", r"\frac"} for token in tokens):
+            raise
+        return Text("".join(token.text for token in tokens))
+
+
+def _is_letter(side: Answer) -> bool:
+    return isinstance(side, Quantity) and side.tree[0] == "sym"
+
+
+def _is_named(side: Answer) -> bool:
+    return isinstance(side, Quantity) and (side.tree[0] == "sym" or str(side.tree[1]).startswith("of "))
+
+
+def _computed(operation: Callable[[], Answer]) -> Answer:
+    try:
+        return operation()
+    except NotReal:
+        raise Unreadable("no sets of real numbers") from None
+
+
+def _bracketed(tokens: Sequence[Token]) -> Answer:
+    opening, closing, inner = tokens[0].text, tokens[-1].text, tokens[1:-1]
+    if opening in {r"\lfloor", r"\lceil"}:
+        return quantity(tokens)
+    opening = {"{{": "{", r"\langle": "("}.get(opening, opening)
+    closing = {"}}": "}", r"\rangle": ")"}.get(closing, closing)
+    if opening == "{" and len(inner) > 2 and inner[0].kind == "sym" and inner[1].text in {"|", ":"}:
+        return _listed(inner[2:])  # a set described by a condition
+    if opening == "{":
+        return Group("{", "}", tuple(a for part in _split(inner) for a in _signed(part)))
+    parts = _split(inner)
+    if len(parts) == 1 and opening + closing in {"()", "[]"}:
+        return _element(inner)
+    if len(parts) < 2:
+        raise Unreadable("brackets that hold nothing")
+    return Group(opening, closing, tuple(_element(part) for part in parts))
+
+
+def _matrix(tokens: Sequence[Token]) -> Matrix:
+    if not tokens[0].text.endswith("matrix") or tokens[0].text.endswith(":vmatrix"):
+        raise Unreadable("an environment that is not a matrix")
+    inner = tokens[1:-1]
+    rows = _parts(inner, _outside(inner, texts=frozenset({"\\\\"})))
+    rows = [row for row in rows if row]
+    if not rows:
+        raise Unreadable("an empty matrix")
+    return Matrix(
+        tuple(tuple(_element(cell) for cell in _parts(row, _outside(row, texts=frozenset({"&"})))) for row in rows)
+    )
+
+
+def _scaled(tokens: Sequence[Token]) -> Answer | None:
+    """A matrix with a factor in front of it."""
+    start = next((at for at, token in enumerate(tokens) if token.text.startswith(r"\begin:")), 0)
+    if not start or not tokens[-1].text.startswith(r"\end:"):
+        return None
+    factor = ("num", Fraction(-1)) if [t.text for t in tokens[:start]] == ["-"] else expression(tokens[:start])
+    rows = _matrix(tokens[start:]).rows
+    return Matrix(tuple(tuple(_times(factor, cell) for cell in row) for row in rows))
+
+
+def _times(factor: Tree, cell: Answer) -> Answer:
+    if not isinstance(cell, Quantity):
+        raise Unreadable("a matrix of no numbers")
+    return replace(cell, tree=("mul", factor, cell.tree))

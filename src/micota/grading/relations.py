@@ -1,0 +1,284 @@
+r"""Equations and inequalities: what they define, what interval they describe, when two are the same.
+
+`x = 5` defines a name, `0.56 = 56\%` states one number twice, `x + y = 3` is an equation proper, and
+`-1 < x \le 4` is the interval `(-1, 4]`. Two equations are the same if one is a constant multiple of the
+other; two inequalities if that constant is positive and the strictness agrees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from itertools import chain
+from typing import Final
+
+from micota.grading.answers import Answer, Group, Quantity, Relation, Text, Union
+from micota.grading.numeric import numeric
+from micota.grading.sets import NotReal, covers_all, intersection
+from micota.grading.trees import INFINITY, MINUS_ONE, Beyond, Tree, Undefined, functions, letters, renamed
+from micota.grading.values import proportion
+
+Same = Callable[[Answer, Answer], bool]
+_EQUAL: Final = frozenset({"=", r"\approx", r"\equiv"})
+_LESS: Final = frozenset({"<", r"\le"})
+_MORE: Final = frozenset({">", r"\ge"})
+_FLIPPED: Final = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", "=": "=", r"\ne": r"\ne"}
+
+
+def same_relation(gold: Answer, answer: Answer, same: Same) -> bool:
+    """Whether two answers agree of which at least one is an equation or an inequality."""
+    if isinstance(gold, Relation) and isinstance(answer, Relation):
+        return _same_pair(gold, answer, same)
+    if isinstance(gold, Relation):
+        return any(same(reading, answer) for reading in _readings(gold))
+    assert isinstance(answer, Relation)
+    if not _is_consistent(answer, same):
+        return False
+    return any(same(gold, reading) for reading in _readings(answer)[-1:] or _asked(gold, answer))
+
+
+def _readings(relation: Relation) -> list[Answer]:
+    """What a relation says without its name: its value, or its interval."""
+    intervals = as_intervals(relation)
+    if intervals != [relation]:
+        return [intervals[0] if len(intervals) == 1 else Union(tuple(intervals))]
+    if not set(relation.signs) <= _EQUAL:
+        return []
+    if name_of(relation):
+        return [value_of(relation)]
+    if all(_is_plain(side) for side in relation.sides):
+        return [*relation.sides, value_of(relation)]
+    return []
+
+
+def _asked(gold: Answer, answer: Relation) -> list[Answer]:
+    """The number in `m + n = 8`: an answer that repeats the expression, in several letters, that was asked for."""
+    first, *rest = answer.sides
+    number = isinstance(gold, Quantity) and _is_plain(gold) and all(map(_is_plain, rest))
+    if not number or not isinstance(first, Quantity) or len(letters(first.tree)) < 2:
+        return []
+    return [value_of(answer)] if set(answer.signs) <= _EQUAL else []
+
+
+def _is_plain(side: Answer) -> bool:
+    return isinstance(side, Quantity) and not letters(side.tree) and not _of_unknown(side.tree)
+
+
+def _of_unknown(tree: Tree) -> bool:
+    return any(name.startswith("of ") for name in functions(tree))
+
+
+def _is_consistent(relation: Relation, same: Same) -> bool:
+    """A chain of `=` between plain numbers must be true: `2 + 2 = 5` is no way to write 5."""
+    for left, sign, right in zip(relation.sides, relation.signs, relation.sides[1:], strict=False):
+        if sign == "=" and _is_plain(left) and _is_plain(right) and not same(left, right):
+            return False
+    return True
+
+
+def name_of(relation: Relation) -> str:
+    """The name that the relation defines (`x`, `f(x)`, `AB`), or an empty string."""
+    first = relation.sides[0]
+    if not set(relation.signs) <= _EQUAL:
+        return ""
+    if isinstance(first, Text):
+        return first.words
+    if isinstance(first, Group) and all(_is_variable(item) for item in first.items):
+        return "".join(str(item) for item in first.items)
+    return _name(first.tree) if isinstance(first, Quantity) and not first.unit else ""
+
+
+def _name(tree: Tree) -> str:
+    if tree[0] == "sym":
+        return str(tree[1]).split("_")[0]
+    if tree[0] == "fn" and str(tree[1]).startswith("of ") and tree[2][0] in {"sym", "num"}:
+        return f"{tree[1]} {tree[2][1]}"
+    if tree[0] == "mul":
+        parts = [_name(part) for part in tree[1:]]
+        labels = [part.split("_")[0].strip("'") for part in parts]
+        angled = labels[0] in {r"\angle", r"\triangle"}
+        return "".join(parts) if all(label.isupper() for label in labels[angled:]) else ""
+    return ""
+
+
+def names_of(items: Sequence[Answer]) -> list[str] | None:
+    """The names that a list defines, if all its items define one and the names differ; otherwise None."""
+    names = [name_of(item) if isinstance(item, Relation) else "" for item in items]
+    return names if all(names) and len(set(names)) == len(names) > 1 else None
+
+
+def value_of(relation: Relation) -> Answer:
+    r"""The value that a named chain ends in; what follows a `\approx` only repeats it."""
+    first = 0 if _is_plain(relation.sides[0]) else 1
+    if r"\approx" in relation.signs[first:]:
+        return relation.sides[relation.signs.index(r"\approx", first)]
+    return relation.sides[-1]
+
+
+def as_intervals(relation: Relation) -> list[Answer]:
+    r"""The interval of `a < x \le b`, `x > a`, or the two of `x \ne a`; the relation itself if there is none."""
+    sides, signs = list(relation.sides), list(relation.signs)
+    if len(sides) == 2 and _is_plain(sides[0]) and not _is_plain(sides[1]):
+        sides, signs = sides[::-1], [_FLIPPED.get(signs[0], signs[0])]
+    if len(sides) == 2 and _is_plain(sides[1]) and _is_variable(sides[0]):
+        return _half_line(relation, signs[0], sides[1])
+    if len(sides) == 2 and _is_plain(sides[1]) and (radius := _radius(sides[0], sides[1])):
+        return _about_zero(relation, signs[0], radius)
+    if len(sides) == 3 and _is_plain(sides[0]) and _is_plain(sides[2]) and not _is_plain(sides[1]):
+        if set(signs) <= _MORE:
+            sides, signs = sides[::-1], [_FLIPPED[sign] for sign in signs[::-1]]
+        if set(signs) <= _LESS:
+            opening, closing = "(["[signs[0] == r"\le"], ")]"[signs[1] == r"\le"]
+            return [Group(opening, closing, (sides[0], sides[2]))]
+    return [relation]
+
+
+def _is_variable(side: Answer) -> bool:
+    return isinstance(side, Quantity) and (side.tree[0] == "sym" or str(side.tree[1]).startswith("of "))
+
+
+def _half_line(relation: Relation, sign: str, end: Answer) -> list[Answer]:
+    low, high = Quantity(("mul", MINUS_ONE, INFINITY)), Quantity(INFINITY)
+    if sign in _LESS:
+        return [Group("(", "]" if sign == r"\le" else ")", (low, end))]
+    if sign in _MORE:
+        return [Group("[" if sign == r"\ge" else "(", ")", (end, high))]
+    if sign == r"\ne":
+        return [Group("(", ")", (low, end)), Group("(", ")", (end, high))]
+    return [relation]
+
+
+def _radius(side: Answer, end: Answer) -> Tree | None:
+    """The r of `|x| < r`, if it is positive. (`x^2 < r^2` is a question, not yet an answer.)"""
+    if not isinstance(side, Quantity) or not isinstance(end, Quantity) or not _is_positive(end.tree):
+        return None
+    match side.tree:
+        case ("fn", "abs", ("sym", _)):
+            return end.tree
+    return None
+
+
+def _is_positive(tree: Tree) -> bool:
+    try:
+        value = numeric(tree, {}, 50)
+    except (Undefined, ZeroDivisionError):
+        return False
+    return bool(value.imag == 0 and 0 < value.real < float("inf"))
+
+
+def _about_zero(relation: Relation, sign: str, radius: Tree) -> list[Answer]:
+    low, high = Quantity(("mul", MINUS_ONE, radius)), Quantity(radius)
+    if sign in _LESS:
+        return [Group("[", "]", (low, high)) if sign == r"\le" else Group("(", ")", (low, high))]
+    if sign in _MORE:
+        return _half_line(relation, _FLIPPED[sign], low) + _half_line(relation, sign, high)
+    return [relation]
+
+
+def conjunction(items: Sequence[Answer], stated: bool) -> Answer | None:
+    r"""Conditions on one letter that hold together, `x > 1 \text{ and } x < 2`, as the set that they leave.
+
+    `x \ne 2, 3` and a comma between conditions that would otherwise say nothing (`x > 1, x < 2`) are such too.
+    """
+    first = items[0]
+    if isinstance(first, Relation) and first.signs == (r"\ne",):
+        items = [first, *(_unlike_too(first, item) for item in items[1:])]
+    relations = [item for item in items if isinstance(item, Relation)]
+    if len(relations) < len(items) or len(set[str]().union(*map(_letters_of, relations))) != 1:
+        return None
+    parts = [as_intervals(item) for item in relations]
+    if any(part == [item] for part, item in zip(parts, relations, strict=True)):
+        return None
+    together = stated or any(r"\ne" in item.signs for item in relations) or covers_all(list(chain(*parts)))
+    try:
+        return intersection([Union(tuple(part)) for part in parts]) if together else None
+    except NotReal:
+        return None
+
+
+def _unlike_too(first: Relation, item: Answer) -> Answer:
+    return replace(first, sides=(first.sides[0], item)) if isinstance(item, Quantity) else item
+
+
+def _same_pair(gold: Relation, answer: Relation, same: Same) -> bool:
+    gold, answer = _shared_letter(gold, answer)
+    intervals = as_intervals(gold), as_intervals(answer)
+    if intervals[0] != [gold] and intervals[1] != [answer]:
+        return _letters_of(gold) == _letters_of(answer) and same(*(Union(tuple(part)) for part in intervals))
+    name = name_of(gold)
+    if name and _names(answer, name) and _is_consistent(answer, same):
+        if same(value_of(gold), value_of(answer)):
+            return True
+    elif not name and all(map(_is_plain, (*gold.sides, *answer.sides))):
+        return _is_consistent(answer, same) and same(gold.sides[-1], answer.sides[-1])
+    return _proportional(gold, answer, same)
+
+
+def _same_name(gold: str, answer: str) -> bool:
+    """Case says nothing, and `y = 2x` may stand for `f(x) = 2x`."""
+    return gold.lower() == answer.lower() or (gold.startswith("of ") and answer == "y")
+
+
+def _names(answer: Relation, name: str) -> bool:
+    """Whether the chain defines that name, be it as `x = 5` or within `n = x = 5`."""
+    if not name_of(answer):
+        return False
+    chains = [replace(answer, sides=answer.sides[at:], signs=answer.signs[at:]) for at in range(len(answer.signs))]
+    return any(_same_name(name, name_of(chain)) for chain in chains)
+
+
+def _letters_of(relation: Relation) -> set[str]:
+    return set[str]().union(*(letters(side.tree) for side in relation.sides if isinstance(side, Quantity)))
+
+
+def _shared_letter(gold: Relation, answer: Relation) -> tuple[Relation, Relation]:
+    """`f(n) = n^2` and `f(x) = x^2` are one definition: both get the same letter."""
+    ours, theirs = _bound_letter(gold), _bound_letter(answer)
+    if ours is None or theirs is None or ours == theirs:
+        return gold, answer
+    return gold, replace(answer, sides=tuple(_renamed(side, theirs, ours) for side in answer.sides))
+
+
+def _bound_letter(relation: Relation) -> str | None:
+    first = relation.sides[0]
+    if isinstance(first, Quantity) and first.tree[0] == "fn" and str(first.tree[1]).startswith("of "):
+        return str(first.tree[2][1]) if first.tree[2][0] == "sym" else None
+    return None
+
+
+def _renamed(side: Answer, old: str, new: str) -> Answer:
+    return replace(side, tree=renamed(side.tree, old, new)) if isinstance(side, Quantity) else side
+
+
+def _proportional(gold: Relation, answer: Relation, same: Same) -> bool:
+    left, right = _difference(gold), _difference(answer)
+    if left is None or right is None or left[1] != right[1]:
+        return len(gold.sides) > 2 and _same_chain(gold, answer, same)
+    try:
+        factor = proportion(left[0], right[0])
+    except Beyond:
+        return left == right
+    return factor is not None and (left[1] == "=" or factor > 0)
+
+
+def _difference(relation: Relation) -> tuple[Tree, str] | None:
+    """The tree that is zero, positive or at least zero, and which of the three."""
+    if len(relation.sides) != 2:
+        return None
+    left, right = relation.sides
+    if not isinstance(left, Quantity) or not isinstance(right, Quantity):
+        return None
+    sign = relation.signs[0]
+    if sign in _MORE:
+        left, right, sign = right, left, _FLIPPED[sign]
+    if sign not in {"=", "<", r"\le", r"\ne"}:
+        return None
+    return ("add", right.tree, ("mul", MINUS_ONE, left.tree), ("num", Fraction(0))), sign
+
+
+def _same_chain(gold: Relation, answer: Relation, same: Same) -> bool:
+    sides, signs = answer.sides, answer.signs
+    if (set(gold.signs) & _MORE and set(signs) & _LESS) or (set(gold.signs) & _LESS and set(signs) & _MORE):
+        sides, signs = sides[::-1], tuple(_FLIPPED.get(sign, sign) for sign in signs[::-1])
+    return signs == gold.signs and all(map(same, gold.sides, sides))

@@ -1,0 +1,89 @@
+"""Answers that are read as a whole: words, a time of day, a ratio, a numeral in a stated base."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Final
+
+from micota.grading.answers import REALS, Answer, Clock, Group, Numeral, Quantity, Ratio, Text
+from micota.grading.vocabulary import EVERYTHING, NOTHING, NUMBERS, UNDEFINED
+
+_MOST_WRAPPINGS: Final = 8
+_WRAPPED = re.compile(
+    r"\\(?:text|mbox|textbf|textit|textrm|textnormal|mathrm|mathbf|textsf|texttt|boxed|fbox)\s*\{([^{}]*)\}"
+)
+_LAYOUT = re.compile(r"\\[!,;: ]|\$|~|\\left|\\right|\\quad|\\displaystyle")
+_MATHS = re.compile(r"\\[a-zA-Z]|[=<>^_\[+*/]|\d\s*[(\[]|[a-z]\(")
+_CLOCK = re.compile(r"(\d{1,2})(?:\s*:\s*(\d\d))?(?:\s*:\s*(\d\d))?\s*([ap])\.?\s?m\b\.?", re.I | re.A)
+_RATIO = re.compile(r"\s*\d+(?:\.\d+)?(?:(?:\s*:\s*|\s+to\s+)\d+(?:\.\d+)?)+\s*", re.A)
+_NUMERAL = re.compile(r"\s*(-?[0-9A-Z]+(?:\.[0-9A-Z]+)?)\s*_\s*(?:\{\s*(\d\d?|[a-z]{3,8})\s*\}|(\d))\s*", re.A)
+_BASE_WORDS = re.compile(r"\s*(-?[0-9A-Z]+)\s*\(?\s*(?:in )?base[ -]+(\d\d?)\s*\)?\s*", re.A | re.I)
+
+
+def stripped(text: str) -> str:
+    """The answer without what encloses or ends it: blanks, dollar signs, a full stop, outer braces."""
+    text = text.strip()
+    for _ in range(_MOST_WRAPPINGS):
+        before = text
+        if not text.endswith("..."):
+            text = text.removesuffix("\\\\").rstrip(" \t\n.,;:")
+        text = text.strip("$ \t\n")
+        if text.startswith("{") and text.endswith("}") and _closes_last(text):
+            text = text[1:-1]
+        if text.endswith("\\"):
+            return text + " "
+        if text == before:
+            break
+    return text
+
+
+def unwrapped(text: str) -> str:
+    r"""The text without `\text{...}` around its parts and without layout commands."""
+    return _LAYOUT.sub("", _WRAPPED.sub(r"\1", text))
+
+
+def _closes_last(text: str) -> bool:
+    depth = 0
+    for at, char in enumerate(text):
+        depth += {"{": 1, "}": -1}.get(char, 0)
+        if depth == 0:
+            return at == len(text) - 1
+    return False
+
+
+def words_of(text: str) -> str:
+    """A text as lower-case words with single blanks, articles and punctuation dropped."""
+    text = _LAYOUT.sub(" ", _WRAPPED.sub(r" \1 ", text)).lower()
+    text = re.sub(r"[.,;:!?\"'()\\{}\[\]]+", " ", text)
+    words = [word for word in text.split() if word not in {"the", "a", "an"}]
+    return " ".join(words if any(len(word) > 1 for word in words) else text.split())  # `(A) D` names two letters
+
+
+def special_form(plain: str) -> Answer | None:
+    """Forms that are read as a whole: a time of day, a ratio, a numeral with its base."""
+    if match := _CLOCK.fullmatch(plain.strip()):
+        parts = tuple(int(part or 0) for part in match.groups()[:3])
+        return Clock(parts, match[4].lower())
+    if _RATIO.fullmatch(plain):
+        return Ratio(tuple(Fraction(part.strip()) for part in re.split(":|to", plain)))
+    if match := _NUMERAL.fullmatch(plain) or _BASE_WORDS.fullmatch(plain):
+        base = match[2] or match[match.lastindex or 2]
+        if base.isdecimal() or base in NUMBERS:
+            return Numeral(match[1].lstrip("0") or "0", NUMBERS.get(base) or int(base))
+    return None
+
+
+def worded(text: str) -> Answer:
+    """A text that no rule of the grammar reads; some words have a meaning of their own."""
+    words = words_of(text)
+    if words in NUMBERS:
+        return Quantity(("num", Fraction(NUMBERS[words])))
+    if words in NOTHING:
+        return Group("{", "}", ())
+    if words in EVERYTHING:
+        return REALS
+    plain = unwrapped(text)
+    if _MATHS.search(plain):  # brackets and signs matter, blanks do not
+        return Text(re.sub(r"\\[dtc]frac", r"\\frac", "".join(plain.split())))
+    return Text("undefined" if words in UNDEFINED else words)

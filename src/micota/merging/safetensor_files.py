@@ -1,0 +1,198 @@
+"""The weights in a model folder: what is in its safetensors files, and any piece of it on demand.
+
+`Checkpoint` knows every tensor's name, shape, dtype and place from the files' headers, and reads a tensor, or
+a piece of one, only when asked. Torch is not needed before that. `micota.merging.shards` writes such folders. The
+format: https://huggingface.co/docs/safetensors; shards and index as transformers writes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from micota.errors import MicotaError
+from micota.merging.buffers import Bytes, typed
+
+if TYPE_CHECKING:
+    import torch
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+DTYPES = {
+    **{"F64": ("float64", 8), "F32": ("float32", 4), "F16": ("float16", 2), "BF16": ("bfloat16", 2)},
+    **{"F8_E4M3": ("float8_e4m3fn", 1), "F8_E5M2": ("float8_e5m2", 1), "BOOL": ("bool", 1)},
+    **{"I64": ("int64", 8), "I32": ("int32", 4), "I16": ("int16", 2), "I8": ("int8", 1), "U8": ("uint8", 1)},
+}
+"""Safetensors' name for a dtype -> (torch's name, bytes per element)."""
+FLOATS = ("F32", "F16", "BF16")
+"""The dtypes that are merged."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a model folder, without its values."""
+
+    name: str
+    dtype: str
+    """As safetensors spells it: BF16, F32, ..."""
+    shape: tuple[int, ...]
+    file: Path = Path()
+    start: int = 0
+    """Where its bytes begin in `file`."""
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def torch_dtype(self) -> str:
+        """Torch's name of its dtype."""
+        return DTYPES[self.dtype][0]
+
+    @property
+    def itemsize(self) -> int:
+        return DTYPES[self.dtype][1]
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.itemsize
+
+
+class Checkpoint:
+    """The weights in a folder: one model.safetensors, or shards with their index. Only headers are read here.
+
+    `Checkpoint(Path("TA")).read("model.norm.weight")` is a tensor, `Checkpoint(Path("TA")).entries` the list.
+    A folder without weights, a truncated file or an index that does not fit its files is a `MicotaError`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.entries: dict[str, Entry] = {}
+        for file in _weight_files(self.folder):
+            for entry in read_header(file):
+                if entry.name in self.entries:
+                    raise MicotaError(f"tensor {entry.name} stands in two files", where=str(self.folder))
+                self.entries[entry.name] = entry
+        _check_index(self.folder, self.entries)
+
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self.entries:
+            raise MicotaError(f"tensor {name} is missing", where=str(self.folder))
+        return self.entries[name]
+
+    def read(self, name: str) -> torch.Tensor:
+        """A whole tensor, in its own shape and dtype."""
+        entry = self[name]
+        return typed(self.block(name, 0, entry.numel), entry.torch_dtype).reshape(entry.shape)
+
+    def block(self, name: str, start: int, stop: int, into: Bytes | None = None) -> Bytes:
+        """Elements [start, stop) of a tensor, as bytes; in the memory `into` if it is given and large enough."""
+        entry = self[name]
+        assert 0 <= start <= stop <= entry.numel, f"{name}: [{start}, {stop}) of {entry.numel}"
+        return self._bytes(entry, start * entry.itemsize, stop * entry.itemsize, into)
+
+    def fingerprint(self) -> str:
+        """Hex digest of all names, shapes and dtypes, and of both ends (4 KiB) of every tensor's bytes.
+
+        It tells two trainings of one model apart without reading the files, whatever their shards.
+        """
+        digest = hashlib.sha256()
+        for name, entry in sorted(self.entries.items()):
+            digest.update(json.dumps([name, entry.dtype, entry.shape]).encode())
+            digest.update(self._bytes(entry, 0, min(4096, entry.nbytes)).data)
+            digest.update(self._bytes(entry, max(0, entry.nbytes - 4096), entry.nbytes).data)
+        return digest.hexdigest()
+
+    def _bytes(self, entry: Entry, start: int, stop: int, into: Bytes | None = None) -> Bytes:
+        import numpy as np
+
+        fits = into is not None and stop - start <= len(into)
+        data = into[: stop - start] if into is not None and fits else np.empty(stop - start, dtype=np.uint8)
+        view, done = data.data, 0
+        try:
+            with entry.file.open("rb", buffering=0) as file:
+                file.seek(entry.start + start)
+                while done < len(data):
+                    count = file.readinto(view[done:])
+                    if not count:
+                        raise MicotaError(f"the file ends inside tensor {entry.name}", where=str(entry.file))
+                    done += count
+        except OSError as error:
+            raise MicotaError(
+                f"reading failed at tensor {entry.name}", where=str(entry.file), why=error.strerror
+            ) from error
+        return data
+
+
+def read_header(file: Path) -> list[Entry]:
+    """What a safetensors file holds, checked against its size."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        text = stream.read(length) if 8 + length <= size else b""
+    try:
+        header: dict[str, Any] = json.loads(text)
+        header.pop("__metadata__", None)
+        entries = [_entry(name, item, file, 8 + length) for name, item in header.items()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        why = "its header is not whole: the file is truncated or is no safetensors file"
+        raise MicotaError(f"cannot read {file.name}", where=str(file), why=why) from error
+    for entry in entries:
+        if entry.start + entry.nbytes > size:
+            why = f"the file has {size:,} bytes, the tensor ends at {entry.start + entry.nbytes:,}"
+            raise MicotaError(f"the file is cut off inside tensor {entry.name}", where=str(file), why=why)
+    return entries
+
+
+def _entry(name: str, item: dict[str, Any], file: Path, data: int) -> Entry:
+    if item["dtype"] not in DTYPES:
+        raise MicotaError(f"tensor {name} has the dtype {item['dtype']}, unknown here", where=str(file))
+    start, stop = item["data_offsets"]
+    entry = Entry(name, item["dtype"], tuple(item["shape"]), file, data + start)
+    if entry.nbytes != stop - start:
+        why = f"{stop - start:,} bytes are reserved for {list(entry.shape)} of {entry.dtype}"
+        raise MicotaError(f"the size of tensor {name} does not fit its shape", where=str(file), why=why)
+    return entry
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    single, index = folder / SINGLE, folder / INDEX
+    if single.is_file() and index.is_file():
+        why = f"both {SINGLE} and {INDEX} are there, and either may be a leftover"
+        raise MicotaError("the folder holds two sets of weights", where=str(folder), why=why)
+    if single.is_file():
+        return [single]
+    if not index.is_file():
+        others = sorted(p.name for p in folder.glob("*") if p.suffix in (".safetensors", ".bin", ".pt", ".gguf"))
+        found = f"found only {', '.join(others[:4])}" if others else None
+        fix = "save the whole model with save_pretrained (an adapter: merge it into its model first)"
+        what = f"no {SINGLE} and no {INDEX}" if folder.is_dir() else "no such folder"
+        raise MicotaError(f"{what}: a model folder is needed", where=str(folder), why=found, fix=fix)
+    files = sorted({folder / name for name in _weight_map(folder).values()})
+    for file in files:
+        if not file.is_file():
+            raise MicotaError(f"{file.name} is missing", where=str(folder), why=f"{INDEX} names it")
+    return files
+
+
+def _weight_map(folder: Path) -> dict[str, str]:
+    try:
+        found: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+        return dict(found)
+    except (ValueError, KeyError, TypeError) as error:
+        raise MicotaError(f"{INDEX} holds no weight_map", where=str(folder)) from error
+
+
+def _check_index(folder: Path, entries: dict[str, Entry]) -> None:
+    if not (folder / INDEX).is_file():
+        return
+    listed = _weight_map(folder)
+    for name in sorted(listed.keys() | entries.keys()):
+        place = entries[name].file.name if name in entries else "no file"
+        if listed.get(name, "no file") != place:
+            why = f"the index says {listed.get(name, 'no file')}, it stands in {place}"
+            raise MicotaError(f"{INDEX} is wrong about tensor {name}", where=str(folder), why=why)

@@ -1,0 +1,1 @@
+"""From YAML to specs, every mistake with its line."""

@@ -1,0 +1,288 @@
+"""A recipe: YAML that names models, data and arms as expressions, and says what to evaluate and to measure.
+
+`for` makes a matrix: what mentions a variable is made for each of its values, what mentions none is one artifact, made
+once. Every mistake is one error that names its line.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import micota
+from micota import yaml_tree
+from micota.errors import MicotaError, suggestion
+from micota.recipe.forms import FORMS, evaluation
+from micota.recipe.scope import Scope
+from micota.recipe.variables import Values, Variables
+from micota.specs import GRADERS, Bpc, Problems, Source, Spec, Verify, walk
+from micota.store import resolution as sources
+
+SHIPPED = Path(micota.__file__).parent / "recipes"
+SECTIONS = ("name", "for", "let", "defaults", "arms", "evaluate", "measure")
+EVALUATE = ("models", "data", "prompt", "sampling", "n", "precision", "trust_remote_code", "by")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One cell of the tables: a model, in its role, on one problem set, under one scorer.
+
+    `role` and `data_word` are the recipe's words; `model` and `data` the same with the variables they depend on.
+    """
+
+    role: str
+    model: str
+    data_word: str
+    data: str
+    variables: Mapping[str, Any]
+    spec: Verify
+
+
+@dataclass
+class Recipe:
+    """A recipe read and understood. `names` maps every label to its spec; labels carry the variables they depend on."""
+
+    name: str
+    names: dict[str, Spec]
+    evaluations: list[Evaluation]
+    measures: dict[str, Bpc]
+    lock: sources.Lock
+    arms: dict[str, str] = field(default_factory=dict)
+    """The words for the arms, each with the name that is printed for it, "" for that of its role."""
+
+    @property
+    def targets(self) -> list[Spec]:
+        """What a run is for: evaluations, measures and arms; of a recipe without arms, all its names."""
+        wanted: list[Spec] = [*(one.spec for one in self.evaluations), *self.measures.values()]
+        return wanted or [spec for spec in self.names.values() if not isinstance(spec, Source)]
+
+    def named(self, name: str) -> Spec:
+        cells: dict[str, Spec] = {f"{e.model}@{e.data}": e.spec for e in reversed(self.evaluations)}
+        labels = {**self.names, **cells, **self.measures}
+        if name not in labels:
+            raise MicotaError(f"the recipe '{self.name}' has no '{name}'", fix=suggestion(name, labels))
+        return labels[name]
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with the package: by their names the files."""
+    found = (path for folder in (".", "paper") for path in sorted((SHIPPED / folder).glob("*.yaml")))
+    return {path.relative_to(SHIPPED).with_suffix("").as_posix(): path for path in found}
+
+
+def find(name: str) -> Path:
+    """The file of a recipe: a shipped one by its name, or a path."""
+    path = shipped().get(name) or Path(name).expanduser()
+    if not path.is_file():
+        raise MicotaError(
+            f"there is no recipe '{name}'", fix=suggestion(name, shipped()) + " or the path of a YAML file"
+        )
+    return path
+
+
+def load(name: str, overrides: Iterable[str] = (), lock: sources.Lock | None = None) -> Recipe:
+    """Read a recipe; Hub ids have the revisions of its lock file. Raises MicotaError for every mistake."""
+    path = find(name)
+    tree = yaml_tree.read(path.read_text(encoding="utf-8"), path.name)
+    if not isinstance(tree.value, dict):
+        raise MicotaError(f"{path.name} is no recipe", fix="begin with `name:` and `arms:`")
+    for override in overrides:
+        yaml_tree.override(tree.value, override)
+    beside = Path.cwd() if path.is_relative_to(SHIPPED) else path.absolute().parent
+    return _Reader(tree, path, beside, lock or sources.Lock(beside / f"{path.stem}.lock")).read()
+
+
+def resolved(recipe: Recipe, name: str, overrides: Iterable[str], targets: Iterable[Spec]) -> Recipe:
+    """The recipe with the Hub ids that its targets need resolved; those that nothing needs stay as they are."""
+    missing = {spec.ref for spec in walk(*targets) if isinstance(spec, Source) and spec.revision is None}
+    if not missing:
+        return recipe
+    recipe.lock.resolve(sorted(missing))
+    return load(name, overrides, recipe.lock)
+
+
+class _Reader:
+    """Turns the tree of a recipe into specs, one combination of variables after the other."""
+
+    def __init__(self, tree: yaml_tree.Tree, path: Path, beside: Path, lock: sources.Lock) -> None:
+        self._tree, self._beside, self._lock = tree, beside, lock
+        self._top: dict[str, Any] = tree.value
+        self._stem = path.stem
+        self._sections()
+        self._matrix = Variables(tree)
+        self._printed: dict[str, str] = {}
+        self._definitions = {**self._top.get("let", {}), **self._arms()}
+        self._depends = {name: self._variables(name) for name in self._definitions}
+        self._made: dict[tuple[Any, ...], Spec] = {}
+        self._literals: dict[tuple[str, str], Source] = {}
+        self._opening: list[str] = []
+        self._env: Values = {}
+
+    def read(self) -> Recipe:
+        names: dict[str, Spec] = {}
+        evaluations: dict[tuple[str, str, str], Evaluation] = {}
+        measures: dict[str, Bpc] = {}
+        for combination in self._matrix.combinations():
+            self._env = combination
+            scope = self._scope()
+            for name in self._definitions:
+                names[self._label(name)] = self._lookup(name, self._place(name))
+            for one in self._evaluations(scope):
+                evaluations[one.model, one.data, one.spec.digest] = one
+            measures |= self._measures(scope)
+        name = str(self._top.get("name", self._stem))
+        if name.startswith(".") or "/" in name:
+            raise self._wrong(f"'{name}' is no name for a folder", ("name",), "leave out the slash and the leading dot")
+        return Recipe(name, names, list(evaluations.values()), measures, self._lock, self._printed)
+
+    def _wrong(self, what: str, path: yaml_tree.Path, fix: str | None = None) -> MicotaError:
+        return MicotaError(what, where=self._tree.where(path), fix=fix)
+
+    def _sections(self) -> None:
+        for key in self._top:
+            if key not in SECTIONS:
+                raise self._wrong(f"unknown key '{key}'", (key,), suggestion(key, SECTIONS))
+        for key in ("for", "let", "defaults", "arms", "evaluate", "measure"):
+            several = key == "evaluate" and isinstance(self._top.get(key), list)
+            if not (isinstance(self._top.get(key, {}), dict) or several):
+                raise self._wrong(f"'{key}' is no mapping", (key,), f"write `{key}:` and its entries below it")
+        for kind in self._top.get("defaults", {}):
+            if kind not in FORMS:
+                raise self._wrong(f"unknown kind '{kind}'", ("defaults", kind), suggestion(kind, FORMS))
+        both = self._top.get("let", {}).keys() & self._top.get("arms", {}).keys()
+        if both:
+            raise self._wrong(f"'{min(both)}' stands in let and in arms", ("arms", min(both)), "rename one of the two")
+
+    def _arms(self) -> dict[str, Any]:
+        """The arms without the `name` that only changes what is printed."""
+        arms = {}
+        for role, value in self._top.get("arms", {}).items():
+            named = isinstance(value, dict) and len(value) == 2 and "name" in value
+            self._printed[role] = str(value["name"]) if named else ""
+            arms[role] = {key: item for key, item in value.items() if key != "name"} if named else value
+        return arms
+
+    def _variables(self, name: str) -> tuple[str, ...]:
+        """The variables that a definition mentions, itself or through other names."""
+        found: set[str] = set()
+        seen, todo = {name}, [name]
+        while todo:
+            current = todo.pop()
+            for word in self._words(self._definitions[current]):
+                found |= set(self._matrix.mentioned(word, self._place(current)))
+                if word in self._definitions and word not in seen:
+                    seen.add(word)
+                    todo.append(word)
+        return tuple(sorted(found))
+
+    def _words(self, value: Any) -> Iterable[str]:
+        """The words of an expression, those included that its forms take from the defaults."""
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                yield from self._words(item)
+                yield from self._words(self._top.get("defaults", {}).get(key, []) if key in FORMS else [])
+        elif isinstance(value, list):
+            for item in value:
+                yield from self._words(item)
+
+    def _place(self, name: str) -> yaml_tree.Path:
+        return ("let" if name in self._top.get("let", {}) else "arms", name)
+
+    def _label(self, name: str) -> str:
+        depends = self._depends.get(name, ())
+        inside = ",".join(f"{variable}={self._env[variable]}" for variable in depends)
+        return f"{name}[{inside}]" if inside else name
+
+    def _scope(self) -> Scope:
+        defaults = self._expand(self._top.get("defaults", {}), ("defaults",))
+        return Scope(self._definitions, self._lookup, self._literal, self._tree.where, FORMS, defaults)
+
+    def _lookup(self, name: str, path: yaml_tree.Path) -> Spec:
+        """The spec of a name in the current combination; made once for equal values of what it depends on."""
+        key = (name, *(str(self._env[variable]) for variable in self._depends[name]))
+        if key not in self._made:
+            if name in self._opening:
+                circle = " -> ".join([*self._opening[self._opening.index(name) :], name])
+                raise self._wrong(f"the definitions run in a circle: {circle}", path, "let one of them begin")
+            self._opening.append(name)
+            self._made[key] = self._define(self._expand(self._definitions[name], self._place(name)), self._place(name))
+            self._opening.pop()
+        return self._made[key]
+
+    def _define(self, expression: Any, place: yaml_tree.Path) -> Spec:
+        """A form is what it says; a bare word in a definition is a model."""
+        if isinstance(expression, dict) and len(expression) == 1:
+            return self._scope().form(expression, place)
+        return self._scope().spec(expression, "model", place)
+
+    def _expand(self, value: Any, place: yaml_tree.Path) -> Any:
+        return self._matrix.expand(value, self._env, place)
+
+    def _literal(self, word: str, what: sources.What, path: yaml_tree.Path) -> Source:
+        key = (word, what)
+        if key not in self._literals:
+            try:
+                here = what == "grader" or word.startswith(("./", "../", "/", "~", "lab:", sources.ENDPOINT))
+                made = sources.local(word, what, self._beside) if here else self._lock.source(word, what)
+            except MicotaError as error:
+                raise MicotaError(error.what, where=self._tree.where(path), why=error.why, fix=error.fix) from None
+            self._literals[key] = made
+        return self._literals[key]
+
+    def _evaluations(self, scope: Scope) -> list[Evaluation]:
+        """The cells of the tables; `evaluate` is one section, or a list of sections with prompts of their own."""
+        sections = self._expand(self._top.get("evaluate", {}), ("evaluate",))
+        if isinstance(sections, dict):
+            return self._section(scope, sections, ("evaluate",)) if sections else []
+        return [one for i, section in enumerate(sections) for one in self._section(scope, section, ("evaluate", i))]
+
+    def _section(self, scope: Scope, section: dict[str, Any], path: yaml_tree.Path) -> list[Evaluation]:
+        for key in section:
+            if key not in EVALUATE:
+                raise self._wrong(f"unknown key '{key}'", (*path, key), suggestion(key, EVALUATE))
+        models, data = self._listed(section, "models", path), self._listed(section, "data", path)
+        arms = list(self._top.get("arms", {}))
+        wanted = dict.fromkeys(one for word in models for one in (arms if word == "arms" else [word]))
+        graders = section.get("by", list(GRADERS))
+        made = []
+        for word, name in itertools.product(wanted, data):
+            model = scope.spec(word, "model", (*path, "models"))
+            problems = scope.spec(name, "problems", (*path, "data"))
+            assert isinstance(problems, Problems)
+            used = {v: self._env[v] for w in (word, name) for v in self._depends.get(w, ())}
+            for by in graders if isinstance(graders, list) else [graders]:
+                spec = evaluation(scope, model, problems, {**section, "by": by}, path)
+                made.append(Evaluation(word, self._label(word), name, self._label(name), used, spec))
+        return made
+
+    def _measures(self, scope: Scope) -> dict[str, Bpc]:
+        section = self._expand(self._top.get("measure", {}), ("measure",))
+        for key in section:
+            if key != "bpc":
+                raise self._wrong(f"unknown key '{key}'", ("measure", key), suggestion(key, ["bpc"]))
+        fields = section.get("bpc", {})
+        for key in fields:
+            if key not in ("models", "data", "precision"):
+                fix = suggestion(key, ("models", "data", "precision"))
+                raise self._wrong(f"unknown key '{key}'", ("measure", "bpc", key), fix)
+        precision = {"precision": fields["precision"]} if "precision" in fields else {}
+        made = {}
+        for word in fields.get("models", []):
+            for name in fields.get("data", []):
+                model = scope.spec(word, "model", ("measure", "bpc", "models"))
+                data = scope.spec(name, "data", ("measure", "bpc", "data"))
+                made[f"bpc:{self._label(name)}@{self._label(word)}"] = scope.build(
+                    Bpc, {"model": model, "data": data, **precision}, Bpc.model_fields, ("measure", "bpc")
+                )
+        return made
+
+    def _listed(self, section: dict[str, Any], key: str, path: yaml_tree.Path) -> list[str]:
+        values = section.get(key)
+        if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
+            raise self._wrong(f"'evaluate' needs a list of {key}", path, f"{key}: [NAME, ...]")
+        return values

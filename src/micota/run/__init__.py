@@ -1,0 +1,1 @@
+"""What is missing and needed, and the running of its stages."""

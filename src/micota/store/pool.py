@@ -1,0 +1,146 @@
+"""The pool of completions: every answer that a model ever gave to one kind of question, each kept once for good.
+
+A pool is a folder of append-only files, one for each writer, that readers merge by (key, sample). A line that was cut
+by a crash is not a row: it is owed again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from micota.errors import MicotaError
+from micota.store.records import Completion
+
+Key = tuple[str, int]
+_HEAD = re.compile(rb'\{"key":"([0-9a-f]+)","sample":(\d+),')
+
+
+class Pool:
+    """The completions below one folder, found by (key, sample). Texts are read when they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._places: dict[Key, tuple[Path, int]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the keys of all whole lines; of two rows with one key the first file's counts."""
+        self._places = {}
+        for path in sorted(self.folder.glob("*.jsonl")):
+            for key, offset in _keys(path):
+                self._places.setdefault(key, (path, offset))
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the pool is: the model's content, how it is asked, the first prompt as the model read it."""
+        path = self.folder / "pool.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    def keys(self) -> Iterable[Key]:
+        return self._places.keys()
+
+    def read(self, keys: Iterable[Key]) -> Iterator[Completion]:
+        """The completions of the keys, in that order. A key that is not there is a MicotaError."""
+        files: dict[Path, Any] = {}
+        try:
+            for key in keys:
+                if key not in self._places:
+                    raise _lost(key, self.folder)
+                path, offset = self._places[key]
+                if path not in files:
+                    files[path] = open(path, "rb")  # noqa: SIM115  (closed below, all at once)
+                files[path].seek(offset)
+                yield Completion.parse(files[path].readline())
+        finally:
+            for file in files.values():
+                file.close()
+
+
+def find(pools: Sequence[Pool], rows: Iterable[dict[str, Any]]) -> Iterator[Completion]:
+    """The completion of each row {key, sample, sha}, from the pool that has exactly that text."""
+    for row in rows:
+        key = (row["key"], row["sample"])
+        found = (completion for pool in pools if key in pool for completion in pool.read([key]))
+        completion = next((c for c in found if c.sha == row["sha"]), None)
+        if completion is None:
+            raise _lost(key, pools[0].folder.parent)
+        yield completion
+
+
+class Writer:
+    """Appends completions to a file of its own; what `write` has returned from is on the disk."""
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        _describe(folder / "pool.json", about)
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{socket.gethostname()}-{os.getpid()}-{time.monotonic_ns() % 10**6}"
+        self._path = folder / f"{name}.jsonl"
+        self._file: Any = None
+
+    def write(self, rows: Iterable[Completion]) -> None:
+        try:
+            if self._file is None:
+                self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115  (closed by __exit__)
+            _append(self._file, "".join(row.line() for row in rows).encode())
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise MicotaError(
+                f"answers cannot be written: {error.strerror}",
+                where=str(self._path),
+                fix="make room there; what was written before is kept, and the same command goes on",
+            ) from error
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _append(file: Any, data: bytes) -> None:
+    """Write all of it: where the disk ends, the system takes a part first and refuses the rest."""
+    while data:
+        data = data[file.write(data) :]
+
+
+def _lost(key: Key, folder: Path) -> MicotaError:
+    return MicotaError(
+        f"the completion of problem {key[0]}, sample {key[1]} is not in its pool",
+        where=str(folder),
+        why="files of the pool were removed or changed after they had been used",
+        fix="put them back, or remove the artifact of the `generate` stage: it is then made again",
+    )
+
+
+def _keys(path: Path) -> Iterator[tuple[Key, int]]:
+    offset = 0
+    with open(path, "rb") as file:
+        for line in file:
+            head = _HEAD.match(line)
+            if head and line.endswith(b"}\n"):
+                yield (head[1].decode(), int(head[2])), offset
+            offset += len(line)
+
+
+def _describe(path: Path, about: dict[str, Any]) -> None:
+    if not path.exists():
+        aside = path.with_suffix(f".{os.getpid()}")
+        aside.write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
+        os.replace(aside, path)

@@ -1,0 +1,174 @@
+"""A task: all that a stage is given. It can be written to WORK/task.json and read by another process, on any machine
+that sees the store."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from micota.errors import MicotaError, Stopped
+from micota.machine import MachineProfile, StageConfig
+from micota.specs import Source, Spec, from_json, to_json
+from micota.store import resolution as sources
+from micota.store.artifacts import Store, write_whole
+
+PROGRESS_EVERY_S = 0.25
+STOP = "stop"  # the file in a work folder that asks its stage to stop
+ERROR = "error.txt"  # the one that says what a stage has failed with
+DONE = "done-"  # and, with its number, how much a process of several has made, which has done its share
+WAIT_S = 0.5
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input's content hash, the folder of its files, and the pools that its rows refer to."""
+
+    content: str
+    files: Path | None = None
+    pools: tuple[str, ...] = ()
+
+
+class Stop(threading.Event):
+    """A request to stop: set in this process, or by a file that reaches a stage on any machine and behind any launcher.
+
+    A signal would end some launchers before their stage has written its checkpoint, and never reach another machine.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._file.exists()
+
+
+class Progress:
+    """How far a stage is, in a small file that whoever shows it reads; also the place where a stage is stopped."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._written = 0.0
+        self._began: tuple[float, float] | None = None
+        self.stop = Stop(path.with_name(STOP))
+
+    def report(self, done: float, total: float, unit: str, note: str = "") -> None:
+        """Say how far the stage is, and how far it was when it first said so: from both, how fast it goes."""
+        now = time.monotonic()
+        self._began = self._began or (time.time(), done)
+        if now - self._written > PROGRESS_EVERY_S or done >= total:
+            self._written = now
+            began, at = dict(zip(("at", "done"), self._began, strict=True)), time.time()
+            data = {"done": done, "total": total, "unit": unit, "note": note, "at": at, "began": began}
+            write_whole(self._path, data)
+
+    def __call__(self, done: float, total: float, unit: str, note: str = "") -> None:
+        """Report; raises Stopped if the run was asked to stop, so call it where work is safe on the disk."""
+        self.report(done, total, unit, note)
+        if self.stop.is_set():
+            raise Stopped("stopped")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A spec to make in `work`: the artifact's files go to `out`, what only a resume needs to `scratch`.
+
+    `name` is what the recipe calls it, RECIPE/NAME; only people read it.
+    """
+
+    spec: Spec
+    work: Path
+    inputs: Mapping[str, Input]
+    store: Store
+    machine: MachineProfile
+    progress: Progress = field(compare=False)
+    name: str = field(default="", compare=False)
+    rank: int = 0
+    """Which it is of the `place.processes` that a launcher has started for this stage."""
+
+    @property
+    def out(self) -> Path:
+        return self.work / "out"
+
+    @property
+    def scratch(self) -> Path:
+        return self.work / "scratch"
+
+    @property
+    def place(self) -> StageConfig:
+        return self.machine.place(self.spec)
+
+    def input(self, spec: Spec) -> Input:
+        return self.inputs[spec.digest]
+
+    def rows(self, spec: Spec) -> Path:
+        """The rows file of an input."""
+        return self._files(spec) / "rows.jsonl"
+
+    def model(self, spec: Spec) -> Path:
+        """The folder of an input model; one of the Hub is downloaded."""
+        return sources.fetch(spec, "model") if isinstance(spec, Source) else self._files(spec)
+
+    def tokenizer(self, spec: Spec) -> Path | None:
+        """A folder that has the tokenizer of an input model; the weights may be missing there. Of an endpoint None."""
+        return sources.fetch_tokenizer(spec) if isinstance(spec, Source) else self._files(spec)
+
+    def _files(self, spec: Spec) -> Path:
+        files = self.input(spec).files
+        assert files is not None, f"{spec.kind} {spec.digest} is no input with files"
+        return files
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """What is for this process to do, of what all processes of the stage do together."""
+        return items[self.rank :: self.place.processes]
+
+    def together(self, made: int) -> int | None:
+        """What all processes have made, for the one that goes on when all have done their shares: the first waits for
+        the others, which get None.
+
+        Raises what another one has failed with; a launcher has to end all of them where one ends without a word.
+        """
+        if self.rank:
+            write_whole(self.work / f"{DONE}{self.rank}", made)
+            return None
+        owing = [self.work / f"{DONE}{rank}" for rank in range(1, self.place.processes)]
+        while not all(file.exists() for file in owing):
+            if (error := self.work / ERROR).exists():
+                raise MicotaError(error.read_text(encoding="utf-8"))
+            if self.progress.stop.is_set():
+                raise Stopped("stopped")
+            time.sleep(WAIT_S)
+        return made + sum(int(file.read_text()) for file in owing)
+
+    def save(self) -> Path:
+        inputs = {
+            digest: {"content": i.content, "files": str(i.files) if i.files else None, "pools": list(i.pools)}
+            for digest, i in self.inputs.items()
+        }
+        data = {
+            "spec": to_json(self.spec),
+            "name": self.name,
+            "inputs": inputs,
+            "store": str(self.store.root),
+            "machine": self.machine.model_dump(
+                exclude={"places": {"__all__": {"prefix"}}, "servers": {"__all__": {"prefix"}}}
+            ),
+        }
+        write_whole(self.work / "task.json", data)
+        return self.work
+
+
+def load(work: Path) -> Task:
+    """The task of a work folder."""
+    data: dict[str, Any] = json.loads((work / "task.json").read_text())
+    inputs = {
+        digest: Input(i["content"], Path(i["files"]) if i["files"] else None, tuple(i["pools"]))
+        for digest, i in data["inputs"].items()
+    }
+    store, progress = Store(Path(data["store"])), Progress(work / "progress.json")
+    return Task(from_json(data["spec"]), work, inputs, store, MachineProfile.made_of(data["machine"]), progress)

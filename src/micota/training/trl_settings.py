@@ -1,0 +1,116 @@
+"""A spec and a place as TRL's settings, and the model as it is loaded to be trained."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+from micota.errors import MicotaError
+from micota.specs import Lora, Train
+from micota.store.task import Task
+from micota.training.sft_examples import Steps
+
+
+def world() -> int:
+    """The processes that train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def settings(task: Task, spec: Train, of: Steps, steps: int | None) -> dict[str, Any]:
+    """What trl.SFTConfig is made with. TRL computes the loss in chunks: it never holds all logits at once."""
+    place, on_cpu = task.place, task.place.device == "cpu"
+    if "tensorboard" in place.report_to:  # by itself it writes beside the checkpoints, which are removed at the end
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(task.store.root / "trackers" / task.work.name))
+    recompute = not on_cpu if place.activation_checkpointing is None else place.activation_checkpointing
+    return {
+        "output_dir": str(task.scratch / "checkpoints"),
+        "run_name": f"{spec.kind}-{spec.digest}",
+        "per_device_train_batch_size": of.micro,
+        "per_device_eval_batch_size": 1,
+        "gradient_accumulation_steps": of.accumulate,
+        "num_train_epochs": spec.epochs,
+        "max_steps": steps or -1,
+        "learning_rate": spec.lr,
+        "lr_scheduler_type": spec.schedule,
+        "warmup_steps": spec.warmup,
+        "weight_decay": spec.weight_decay,
+        "max_grad_norm": spec.max_grad_norm,
+        "optim": "adamw_torch",
+        "seed": spec.seed,
+        "data_seed": spec.seed,
+        "max_length": None,  # longer examples were dropped and counted: nothing is cut
+        "packing": False,  # rows come packed
+        "padding_free": spec.packing or place.padding_free,
+        "eval_strategy": "epoch" if spec.held_out else "no",
+        "prediction_loss_only": True,
+        "bf16": spec.precision == "bfloat16",
+        "fp16": spec.precision == "float16",
+        "use_cpu": on_cpu,
+        "activation_checkpointing": recompute,
+        "dataloader_pin_memory": not on_cpu,
+        "save_strategy": "steps",
+        "save_steps": place.checkpoint_every,
+        "save_total_limit": place.keep_checkpoints,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": list(place.report_to) or "none",
+        "disable_tqdm": True,
+    }
+
+
+def load(task: Task, spec: Train, base: Path) -> Any:
+    """The base model. All parameters train in float32, whatever the base is stored in; frozen ones keep the precision.
+
+    Call it after SFTConfig was made: then each process loads only what it will hold.
+    """
+    import torch
+    import transformers
+
+    options: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
+    if task.place.attention:
+        options["attn_implementation"] = task.place.attention
+    if spec.lora and spec.lora.quantize:
+        options |= {"quantization_config": _four_bits(spec), "device_map": {"": _device(task)}}
+    options["dtype"] = getattr(torch, spec.precision) if spec.lora else torch.float32
+    return transformers.AutoModelForCausalLM.from_pretrained(base, **options)
+
+
+def adapter(lora: Lora) -> Any:
+    """peft's configuration of the adapters."""
+    with needing_peft():
+        import peft
+
+    targets = list(lora.targets) or "all-linear"
+    return peft.LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+    )
+
+
+@contextlib.contextmanager
+def needing_peft() -> Any:
+    """What a user who lacks the extra reads."""
+    try:
+        yield
+    except ImportError as error:
+        raise MicotaError(f"training with adapters needs {error.name}", fix='pip install "micota[lora]"') from None
+
+
+def _four_bits(spec: Train) -> Any:
+    """QLoRA's: NF4 with quantised constants, computing in the precision of the recipe (Dettmers et al., 2305.14314)."""
+    import torch
+    import transformers
+
+    with needing_peft():
+        import bitsandbytes  # noqa: F401
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, spec.precision),
+    )
+
+
+def _device(task: Task) -> str | int:
+    return "cpu" if task.place.device == "cpu" else int(os.environ.get("LOCAL_RANK", "0"))

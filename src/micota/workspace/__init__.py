@@ -1,0 +1,1 @@
+"""The front door: plan, make, evaluate and compare."""
