@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from conftest import LAB, World, kinds
 
+from micota.atomic import write_json
 from micota.cli import main as cli
 from micota.housekeeping import activity, holdings, removal
 from micota.housekeeping.removal import Removal
-from micota.store.artifacts import Store, write_whole
+from micota.store.artifacts import Store
 from micota.store.task import Progress
 
 
@@ -74,7 +75,7 @@ def test_what_a_running_stage_reads_stays(made: World) -> None:
     long = made.store.find("small/ta-long")
     work = made.store.root / "making" / f"train-{'1' * 16}"
     task = {"inputs": {"x": {"content": "c", "files": str(made.store.files(long)), "pools": []}}, "name": "other/arm"}
-    write_whole(work / "task.json", task)
+    write_json(work / "task.json", task)
     found = removable(made)
     claim = made.store.claim(work.name)
     assert made.store.claims.take(claim)
@@ -94,7 +95,7 @@ def test_models_that_no_name_leads_to_go_without_a_recipe_but_not_during_a_run(m
     found = removal.removable(made.fresh(), [], hours=0)
     assert sorted(one.id.partition("-")[0] for one in found) == ["merge", "train"]
     assert removal.removable(made.fresh(), [], hours=1) == []
-    write_whole(made.store.root / "making" / f"bpc-{'2' * 16}" / "task.json", {})
+    write_json(made.store.root / "making" / f"bpc-{'2' * 16}" / "task.json", {})
     assert made.store.claims.take(made.store.claim(f"bpc-{'2' * 16}"))
     assert removal.removable(made.fresh(), [], hours=0) == []
 
@@ -141,12 +142,12 @@ def test_status_tells_what_runs_how_fast_and_what_failed(
 ) -> None:
     making = made.store.root / "making"
     runs, failed = making / f"train-{'1' * 16}", making / f"bpc-{'2' * 16}"
-    write_whole(runs / "task.json", {"name": "small/strong"})
-    write_whole(failed / "task.json", {"name": "small/measure"})
+    write_json(runs / "task.json", {"name": "small/strong"})
+    write_json(failed / "task.json", {"name": "small/measure"})
     (failed / "error.txt").write_text("the loss is nan at step 3\n  fix: lower lr")
     began = {"at": time.time() - 10, "done": 20}
     at = {"done": 70, "total": 100, "unit": "steps", "note": "loss 1.25", "at": time.time(), "began": began}
-    write_whole(runs / "progress.json", at)
+    write_json(runs / "progress.json", at)
     assert made.store.claims.take(made.store.claim(runs.name))
     running, left = activity.activities(Store(made.store.root))
     assert [(one.kind, one.work.name) for one in running] == [("train", "small/strong")]

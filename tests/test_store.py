@@ -153,3 +153,9 @@ def test_the_hash_of_a_large_file_is_remembered_until_the_file_changes(
     large.write_text("two of them")
     os.utime(large, (1, 1))
     assert sources.content_hash(large) != first
+
+
+def test_a_broken_lock_file_is_an_error_and_not_other_commits(tmp_path: Path) -> None:
+    (tmp_path / "r.lock").write_text('{"model:a/b": "12')
+    with pytest.raises(MicotaError, match=r"r\.lock is no lock file"):
+        sources.Lock(tmp_path / "r.lock")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from micota import yaml_tree
+from micota.atomic import atomic, write_text
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError
 from micota.export import hub
@@ -59,10 +60,7 @@ def write_beside(path: Path, text: str) -> Path:
     if path.exists() and not path.read_text(encoding="utf-8").startswith(WRITTEN):
         fix = "give --out another name, or rename that file"
         raise MicotaError(f"{path} is a file of your own", why="this command writes its recipe there", fix=fix)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(WRITTEN + text, encoding="utf-8")
-    os.replace(aside, path)
+    write_text(path, WRITTEN + text)
     return path
 
 
@@ -109,12 +107,10 @@ def rows(spec: Generate, store: Store) -> Iterator[dict[str, Any]]:
 
 def export(spec: Generate, store: Store, out: Path) -> int:
     """Write the rows aside and then rename them; returns how many there are."""
-    aside = out.with_name(f".{out.name}.{os.getpid()}")
     count = 0
-    with open(aside, "w", encoding="utf-8") as file:
+    with atomic(out) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for count, row in enumerate(rows(spec, store), 1):  # noqa: B007
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    os.replace(aside, out)
     return count
 
 

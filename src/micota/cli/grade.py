@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from micota.atomic import atomic
 from micota.benchmarks import BENCHMARKS
 from micota.data import problem_sets
 from micota.errors import MicotaError, suggestion
@@ -62,10 +63,8 @@ def grade_file(path: Path, out: Path, data_dir: Path | None, workers: int, progr
             meant = grader.grade(chunk)
             done += [_graded(row, item, by) for row, item, by in zip(rows[start:], chunk, meant, strict=False)]
             progress(len(done), len(items))
-    aside = out.with_name(f".{out.name}.part")
-    with open(aside, "w", encoding="utf-8") as file:
+    with atomic(out) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(json.dumps(one.json()) + "\n" for one in done)
-    aside.replace(out)
     return done
 
 

@@ -6,13 +6,13 @@ The same command goes on after an interruption and executes nothing once it is d
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from micota import yaml_tree
+from micota.atomic import atomic, read_json
 from micota.cli.generate_rows import problem_set, word, write_beside
 from micota.errors import MicotaError
 from micota.export.folder import RECORD
@@ -70,8 +70,7 @@ def check_place(out: Path, spec: Spec) -> None:
     """Before hours are spent: `out` is free, or holds what the same command made."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    path = out / RECORD
-    if not path.is_file() or json.loads(path.read_text()).get("artifact") != artifact_id(spec):
+    if read_json(out / RECORD).get("artifact") != artifact_id(spec):
         why = "what it holds would be lost: it was not made by this command with these settings"
         raise MicotaError(f"{out} is there already", why=why, fix="name another folder")
 
@@ -80,6 +79,5 @@ def write_measures(store: Store, manifest: Manifest, out: Path) -> None:
     """The rows of a measurement, written aside and renamed; only over rows of a measurement."""
     if out.exists() and b'"nats":' not in out.read_bytes()[:1000]:
         raise MicotaError(f"{out} is a file of your own", why="it would be overwritten", fix="give --out another name")
-    aside = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.copyfile(store.files(manifest) / "rows.jsonl", aside)
-    os.replace(aside, out)
+    with atomic(out) as temporary:
+        shutil.copyfile(store.files(manifest) / "rows.jsonl", temporary)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from micota.architectures import KNOWN, Architecture, of_config
+from micota.atomic import read_json
 from micota.specs import LengthDial, Merge, MergeSearch, Pretrain, Source, Spec, Train
 from micota.store.resolution import ENDPOINT, LAB_MODELS
 
@@ -45,19 +44,14 @@ def missing(model: Spec) -> str:
 @cache
 def _of_source(ref: str, path: str | None) -> Architecture | None:
     if path is not None:
-        return of_config(_read(Path(path)))
-    return next(filter(None, (of_config(_read(folder)) for folder in _cached(ref))), KNOWN.get(ref))
+        return of_config(read_json(Path(path) / "config.json"))
+    return next(filter(None, (of_config(read_json(folder / "config.json")) for folder in _cached(ref))), KNOWN.get(ref))
 
 
 def _cached(ref: str) -> list[Path]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return sorted((Path(HF_HUB_CACHE) / f"models--{ref.replace('/', '--')}" / "snapshots").glob("*"))
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    file = folder / "config.json"
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 def _of_lab(width: int, layers: int, heads: int, inner: int) -> Architecture:

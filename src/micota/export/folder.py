@@ -10,21 +10,21 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from glob import escape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import micota
 from micota import chat as prompts
+from micota.atomic import atomic, write_json
 from micota.errors import MicotaError
 from micota.export import card
 from micota.export.lineage import DATA, MODELS
 from micota.merging.companions import CONFIG, GENERATION
 from micota.merging.compatibility import read_json
 from micota.merging.safetensor_files import DTYPES, Checkpoint
-from micota.merging.shards import write_json
 from micota.recipe.reader import SHIPPED
 from micota.store.artifacts import Manifest, Store
 from micota.store.pool import find
@@ -47,7 +47,10 @@ def export(store: Store, manifest: Manifest, title: str, out: Path, address: str
 
 
 def _write(store: Store, manifest: Manifest, title: str, out: Path, address: str, report: Report) -> None:
-    with _aside(out) as folder:
+    for leftover in out.absolute().parent.glob(f".{escape(out.name)}.*-*"):  # of an export that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    with atomic(out) as folder:
+        folder.mkdir()
         if manifest.kind in DATA:
             rows = _write_rows(store, manifest, folder)
             text = card.of_data(store, manifest, title, rows)
@@ -67,8 +70,7 @@ def record(manifest: Manifest) -> dict[str, Any]:
 
 def is_there(out: Path, manifest: Manifest) -> bool:
     """Whether a folder is an export of the same content."""
-    path = out / RECORD
-    return path.is_file() and read_json(path).get("content") == manifest.content
+    return read_json(out / RECORD).get("content") == manifest.content
 
 
 def make_it_serve(folder: Path, trust: bool = False) -> dict[str, Any]:
@@ -148,21 +150,6 @@ def _recipe(name: str) -> str:
     """What to type for a recipe that a store knows by its name only."""
     shipped = any(name in (path.stem, f"paper/{path.stem}") for path in SHIPPED.rglob("*.yaml"))
     return name if shipped else f"THE-FILE-OF-{name or 'ITS-RECIPE'}"
-
-
-@contextmanager
-def _aside(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its name in the end; of a failure nothing stays."""
-    aside = out.absolute().with_name(f".{out.absolute().name}.export")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        yield aside
-        if out.is_dir():
-            out.rmdir()
-        os.replace(aside, out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _copy(source: Path, target: Path, report: Report) -> None:

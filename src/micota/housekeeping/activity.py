@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from micota.housekeeping.holdings import Work, read_json, works
+from micota.atomic import read_json
+from micota.housekeeping.holdings import Work, works
 from micota.store.artifacts import Store
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from micota.atomic import read_json
 from micota.export.lineage import labels
 from micota.store.artifacts import ID, Manifest, Store
 from micota.store.locks import holder
@@ -125,14 +124,6 @@ def _stat(path: Path, field: str) -> float:
         return float(getattr(path.stat(), field))
     except OSError:
         return 0.0
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A small JSON file that another process may be writing; {} of none."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
 
 
 def _lines(path: Path) -> Iterator[bytes]:

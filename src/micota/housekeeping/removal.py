@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from micota.atomic import read_json
 from micota.export.lineage import MODELS
 from micota.generation import requests
-from micota.housekeeping.holdings import Held, Pooled, Work, age, artifacts, gone, pools, read_json, size_of, works
+from micota.housekeeping.holdings import Held, Pooled, Work, age, artifacts, gone, pools, size_of, works
 from micota.recipe.reader import Recipe
 from micota.specs import Generate, Source, Spec, walk
 from micota.store.artifacts import Manifest, Store, artifact_id

@@ -19,10 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import micota
+from micota.atomic import write_json
 from micota.errors import MicotaError, StageFailed, Stopped
 from micota.run.plan import STAGES
 from micota.store import task as tasks
-from micota.store.artifacts import Result, write_whole
+from micota.store.artifacts import Result
 from micota.store.locks import locked
 from micota.store.task import DONE, ERROR, STOP, Progress, Task
 
@@ -121,7 +122,7 @@ def run_alone(work: Path) -> int:
                 (work / ERROR).write_text(said, encoding="utf-8")
             raise
         if first:
-            write_whole(work / "result.json", {"facts": result.facts, "pools": result.pools})
+            write_json(work / "result.json", {"facts": result.facts, "pools": result.pools})
     if _left_group() and not (first and task.place.report_to):
         sys.stdout.flush()
         os._exit(0)

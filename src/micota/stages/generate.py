@@ -7,12 +7,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from micota.atomic import write_json
 from micota.generation.engine import Engine, open_engine
 from micota.generation.repetition import loops
 from micota.generation.requests import requests
 from micota.specs import Generate
 from micota.stats import mean
-from micota.store.artifacts import Result, write_whole
+from micota.store.artifacts import Result
 from micota.store.pool import Pool, Writer
 from micota.store.records import Completion, Request, write_rows
 from micota.store.task import Task
@@ -86,7 +87,7 @@ def _batches(task: Task, missing: list[Request], size: int) -> list[list[Request
     if not all((r.key, r.sample) in planned for r in missing):
         ordered = sorted(missing, key=lambda r: (len(r.prompt), r.key, r.sample))
         cut = [ordered[i : i + size] for i in range(0, len(ordered), size)]
-        write_whole(path, [[(r.key, r.sample, r.prompt) for r in batch] for batch in cut])
+        write_json(path, [[(r.key, r.sample, r.prompt) for r in batch] for batch in cut])
     return [[Request(*row) for row in batch] for batch in _read(path)]
 
 

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from micota.atomic import atomic, write_json, write_text
 from micota.errors import MicotaError, suggestion
 from micota.specs import Source, Spec, sha
 from micota.store.locks import Claims
@@ -182,11 +183,8 @@ class Store:
         target = os.path.relpath(self.root / "artifacts" / manifest.holder, link.parent)
         if link.is_symlink() and os.readlink(link) == target:
             return
-        link.parent.mkdir(parents=True, exist_ok=True)
-        aside = link.with_name(f".{link.name}.{os.getpid()}")
-        aside.unlink(missing_ok=True)
-        aside.symlink_to(target)
-        os.replace(aside, link)
+        with atomic(link) as temporary:
+            temporary.symlink_to(target)
 
     def links(self) -> dict[str, str]:
         """RECIPE/NAME -> the id of the artifact that holds its files; a slash in a name stands there as `--`."""
@@ -225,27 +223,11 @@ class Store:
 
     def _write(self, manifest: Manifest) -> Manifest:
         artifact = manifest.id
-        write_whole(self.root / "artifacts" / artifact / "manifest.json", asdict(manifest))
-        (self.root / "inputs").mkdir(exist_ok=True)
+        write_json(self.root / "artifacts" / artifact / "manifest.json", asdict(manifest))
         if manifest.same_as is None:
-            _replace(self.root / "inputs" / manifest.inputs_key, artifact + "\n")
+            write_text(self.root / "inputs" / manifest.inputs_key, artifact + "\n")
         self._manifests[artifact] = manifest
         return manifest
-
-
-def write_whole(path: Path, data: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, json.dumps(data, indent=1, sort_keys=True) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(aside, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
 
 
 def _walk(folder: Path) -> list[Path]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import socket
 import threading
@@ -16,9 +15,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
+
+from micota.atomic import read_json, write_json
 
 BEAT_S = 5.0
 STALE_S = 60.0
@@ -47,7 +47,7 @@ class Claims:
         with locked(path.parent / ".lock"):
             if path.exists() and not _void(path):
                 return False
-            _write_json(path, self._me)
+            write_json(path, self._me)
         with self._lock:
             self._held.add(path)
             if self._thread is None:
@@ -73,7 +73,7 @@ def holder(path: Path) -> str | None:
     """Who holds a valid claim, in words; None where nobody does."""
     if not path.exists() or _void(path):
         return None
-    data = _read_json(path) or {}
+    data = read_json(path)
     return f"process {data.get('pid')} on {str(data.get('host')).split('/')[0]}"
 
 
@@ -91,8 +91,8 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
 
 
 def _void(path: Path) -> bool:
-    data = _read_json(path)
-    if data is not None and data.get("host") == _host():
+    data = read_json(path)
+    if data.get("host") == _host():
         return not _alive(int(data["pid"]), float(data["started"]))
     try:
         return _now(path.parent) - path.stat().st_mtime > STALE_S
@@ -118,16 +118,3 @@ def _alive(pid: int, started: float) -> bool:
         return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError):
-        return None
-
-
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    aside = path.with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps(data))
-    os.replace(aside, path)

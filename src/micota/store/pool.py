@@ -6,7 +6,6 @@ by a crash is not a row: it is owed again.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from micota.atomic import read_json, write_json
 from micota.errors import MicotaError
 from micota.store.records import Completion
 
@@ -47,8 +47,7 @@ class Pool:
     @property
     def about(self) -> dict[str, Any]:
         """What the pool is: the model's content, how it is asked, the first prompt as the model read it."""
-        path = self.folder / "pool.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        return read_json(self.folder / "pool.json")
 
     def keys(self) -> Iterable[Key]:
         return self._places.keys()
@@ -141,6 +140,4 @@ def _keys(path: Path) -> Iterator[tuple[Key, int]]:
 
 def _describe(path: Path, about: dict[str, Any]) -> None:
     if not path.exists():
-        aside = path.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
-        os.replace(aside, path)
+        write_json(path, about)

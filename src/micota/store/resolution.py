@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import micota
+from micota.atomic import read_json, write_json
 from micota.errors import MicotaError, suggestion
 from micota.specs import Source
-from micota.store.artifacts import write_whole
 
 What = Literal["model", "dataset", "grader"]
 LAB_MODELS = Path(micota.__file__).parent / "lab" / "models"
@@ -133,7 +132,7 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.revisions: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
+        self.revisions: dict[str, str] = _revisions(path)
         self._what: dict[str, What] = {}
 
     def source(self, ref: str, what: What) -> Source:
@@ -155,7 +154,18 @@ class Lock:
 
     def save(self) -> None:
         if self.revisions:
-            self.path.write_text(json.dumps(self.revisions, indent=1, sort_keys=True) + "\n")
+            write_json(self.path, self.revisions)
+
+
+def _revisions(path: Path) -> dict[str, str]:
+    """What a lock file holds. A broken one is an error: newer commits in its place would be other artifacts."""
+    if not path.is_file():
+        return {}
+    revisions = read_json(path)
+    if not revisions or not all(isinstance(commit, str) for commit in revisions.values()):
+        fix = "restore it, or remove it to resolve the Hub ids anew"
+        raise MicotaError(f"{path.name} is no lock file of a recipe", where=str(path), fix=fix)
+    return revisions
 
 
 def _endpoint(word: str, what: What) -> Source:
@@ -222,12 +232,12 @@ def _file_hash(path: Path) -> str:
     if stat.st_size < LARGE:
         return _sha256(path)
     memory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "micota" / "hashes.json"
-    known: dict[str, str] = json.loads(memory.read_text()) if memory.is_file() else {}
+    known = read_json(memory)
     key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
     if key not in known:
         known[key] = _sha256(path)
-        write_whole(memory, known)
-    return known[key]
+        write_json(memory, known)
+    return str(known[key])
 
 
 def _sha256(path: Path) -> str:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from micota.atomic import write_json
 from micota.errors import MicotaError, Stopped
 from micota.machine import MachineProfile, StageConfig
 from micota.specs import Source, Spec, from_json, to_json
 from micota.store import resolution as sources
-from micota.store.artifacts import Store, write_whole
+from micota.store.artifacts import Store
 
 PROGRESS_EVERY_S = 0.25
 STOP = "stop"  # the file in a work folder that asks its stage to stop
@@ -65,7 +66,7 @@ class Progress:
             self._written = now
             began, at = dict(zip(("at", "done"), self._began, strict=True)), time.time()
             data = {"done": done, "total": total, "unit": unit, "note": note, "at": at, "began": began}
-            write_whole(self._path, data)
+            write_json(self._path, data)
 
     def __call__(self, done: float, total: float, unit: str, note: str = "") -> None:
         """Report; raises Stopped if the run was asked to stop, so call it where work is safe on the disk."""
@@ -134,7 +135,7 @@ class Task:
         Raises what another one has failed with; a launcher has to end all of them where one ends without a word.
         """
         if self.rank:
-            write_whole(self.work / f"{DONE}{self.rank}", made)
+            write_json(self.work / f"{DONE}{self.rank}", made)
             return None
         owing = [self.work / f"{DONE}{rank}" for rank in range(1, self.place.processes)]
         while not all(file.exists() for file in owing):
@@ -159,7 +160,7 @@ class Task:
                 exclude={"places": {"__all__": {"prefix"}}, "servers": {"__all__": {"prefix"}}}
             ),
         }
-        write_whole(self.work / "task.json", data)
+        write_json(self.work / "task.json", data)
         return self.work
 
 

@@ -5,11 +5,11 @@ bits, as every batch is a function of the seed, the phase and the step alone.
 """
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from micota.atomic import atomic
 from micota.errors import MicotaError, Stopped
 from micota.lab.documents import batch
 from micota.lab.tokenizer import BOS, EOS, PAD, SYMBOLS, build
@@ -174,9 +174,8 @@ def _keep(path: Path, model: "Qwen2ForCausalLM", optimizer: "torch.optim.Optimiz
     """Write a checkpoint aside, then rename: a kill leaves the old one or the new one."""
     import torch
 
-    aside = path.with_suffix(".new")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), **known}, aside)
-    os.replace(aside, path)
+    with atomic(path) as temporary:
+        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), **known}, temporary)
 
 
 def _resume(path: Path, model: "Qwen2ForCausalLM", optimizer: "torch.optim.Optimizer", made_by: str) -> Facts:
