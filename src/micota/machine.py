@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 import micota
 from micota import yaml_tree
 from micota.errors import MicotaError, suggestion
-from micota.specs import KINDS, FrozenModel, Generate, LengthDial, Source, Spec
+from micota.specs import KINDS, FrozenModel, LengthDial, Spec
 
 TOP = ("name", "jobs", "threads", "hardware", "price")
 PROFILES = Path(micota.__file__).parent / "recipes" / "machines"
@@ -91,10 +91,9 @@ class MachineProfile(FrozenModel):
 
     def place(self, spec: Spec) -> StageConfig:
         """Where a spec is made; a search, which generates, where generation is unless it has a place of its own."""
-        if isinstance(spec, Generate) and isinstance(spec.model, Source) and spec.model.ref in self.servers:
-            return self.servers[spec.model.ref]
-        kind = "generate" if spec.kind == "search" and "search" not in self.places else spec.kind
-        return self.places.get(kind, StageConfig())
+        if spec.server in self.servers:
+            return self.servers[spec.server]
+        return next((self.places[kind] for kind in spec.stage_kinds if kind in self.places), StageConfig())
 
     def check(self, specs: Iterable[Spec]) -> None:
         """Refuse, before anything is made, what a profile cannot do for these specs."""

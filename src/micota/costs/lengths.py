@@ -118,6 +118,7 @@ class Lengths:
             if isinstance(spec, SftData):
                 self._data[spec.digest] = self._own(spec)
             else:
+                assert isinstance(spec, Mix | Select | RejectionSampling)
                 self._data[spec.digest] = self._mixed(spec) if isinstance(spec, Mix) else self._kept(spec)
         return self._data[spec.digest]
 
@@ -175,12 +176,10 @@ def _teacher(model: Model) -> Spec:
     """Whose manner a model has: that of the one it learnt from, at last."""
     while True:
         if isinstance(model, Train):
-            data: Data = model.data
-            while isinstance(data, Mix):
-                data = data.parts[0].data
-            if isinstance(data, SftData):
+            writer = model.data.components[0].writer
+            if writer is None:
                 return model
-            model = data.completions.model
+            model = writer
         elif isinstance(model, LengthDial | Merge):
             model = model.models[0]
         else:

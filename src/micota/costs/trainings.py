@@ -10,7 +10,7 @@ from micota.costs.accelerator_memory import Training
 from micota.costs.lengths import Texts
 from micota.costs.spans import Span
 from micota.machine import StageConfig
-from micota.specs import Data, Mix, Select, SftData, Train
+from micota.specs import Data, Mix, RejectionSampling, Select, SftData, Train
 from micota.training.sft_examples import steps
 
 
@@ -32,6 +32,7 @@ def longest(data: Data) -> float:
         return max(longest(part.data) for part in data.parts)
     if isinstance(data, SftData):
         return math.inf  # what the file holds is not looked at: the cutoff decides
+    assert isinstance(data, RejectionSampling | Select)
     asked = data.completions
     most = asked.sampling.max_tokens
     if isinstance(data, Select) and data.max_tokens is not None:

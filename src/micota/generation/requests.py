@@ -12,7 +12,7 @@ from micota.store.records import Request, read_rows, solves
 def pooled(spec: Generate, store: Store) -> tuple[int, int] | None:
     """How many answers are wanted, and how many of them the pool has; None as long as that cannot be known."""
     content = store.content(spec.model)
-    inputs = [store.manifest(one) for one in _asks(spec)]
+    inputs = [store.manifest(one) for one in spec.questions]
     if content is None or not all(one and store.whole(one) for one in inputs):
         return None
     wanted = requests(spec, *(store.files(one) / "rows.jsonl" for one in inputs if one))
@@ -23,12 +23,7 @@ def pooled(spec: Generate, store: Store) -> tuple[int, int] | None:
 def reads(spec: Generate, store: Store) -> tuple[Spec, ...]:
     """The inputs whose files a run needs: the model's only if the pool lacks something."""
     counts = pooled(spec, store)
-    return spec.children if counts is None or counts[0] > counts[1] else _asks(spec)
-
-
-def _asks(spec: Generate) -> tuple[Spec, ...]:
-    """The inputs that say what is asked."""
-    return (spec.problems, spec.unless) if spec.unless else (spec.problems,)
+    return spec.reads(answered=counts is not None and counts[0] <= counts[1])
 
 
 def requests(spec: Generate, problems: Path, verdicts: Path | None = None) -> list[Request]:

@@ -48,8 +48,8 @@ def _said(label: str, facts: Facts) -> str:
     if best is None:
         return f"{label}: nothing chosen"
     return (
-        f"{label}: {choosing.said(best)} gives {100 * best['accuracy']:.1f} % at {best['tokens']:.0f} tokens, the "
-        f"reference {100 * reference['accuracy']:.1f} % at {reference['tokens']:.0f}"
+        f"{label}: {choosing.setting_text(best)} gives {100 * best['accuracy']:.1f} % at {best['tokens']:.0f} tokens, "
+        f"the reference {100 * reference['accuracy']:.1f} % at {reference['tokens']:.0f}"
     )
 
 

@@ -23,7 +23,7 @@ from micota.errors import MicotaError, StageFailed, Stopped
 from micota.machine import MachineProfile, StageConfig
 from micota.run.child import Child, stage
 from micota.run.plan import Pull, heights
-from micota.specs import Generate, Source, Spec
+from micota.specs import Source, Spec
 from micota.store.artifacts import Result, Store, artifact_id
 from micota.store.locks import holder
 from micota.store.task import ERROR, STOP, Input, Progress, Task
@@ -150,8 +150,7 @@ class Run:
         return manifest is not None and self.store.whole(manifest)
 
     def _claims(self, spec: Spec) -> list[str]:
-        pools = [f"pool-{spec.pool(str(self.store.content(spec.model)))}"] if isinstance(spec, Generate) else []
-        return [artifact_id(spec), *pools]
+        return list(spec.locks(self.store.content))
 
     def _task(self, spec: Spec) -> Task:
         work = self.store.recover(spec)

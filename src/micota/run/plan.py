@@ -48,7 +48,7 @@ class Pull:
         """Whether a spec is done (with its files, if asked); if not, what it needs first is pulled."""
         key = (spec.digest, files)
         if key not in self._answers:
-            self._answers[key] = isinstance(spec, Source) or self._demand(spec, files)
+            self._answers[key] = spec.made_elsewhere or self._demand(spec, files)
         return self._answers[key]
 
     def all(self, specs: Iterable[Spec], files: bool = False) -> bool:

@@ -5,27 +5,15 @@ its version, the fields that differ from their defaults, and the digests of the 
 fast it is made. Bump a kind's VERSION when its meaning changes.
 """
 
-from micota.specs.kinds import (
-    GRADERS,
-    Bpc,
-    Generate,
-    Lora,
-    Merge,
-    Mix,
-    MixtureComponent,
-    Precision,
-    RejectionSampling,
-    Select,
-    Train,
-    Verify,
-    systems,
-)
+from micota.specs.chains import GRADERS, Generate, Precision, RejectionSampling, Select, Verify
+from micota.specs.fine_tuning import Bpc, Lora, Mix, MixtureComponent, Train
 from micota.specs.lab_pretraining import Phase, Pretrain, Shape
 from micota.specs.length_dial import LengthDial, MergeSearch, Probe, Target
+from micota.specs.merges import Merge
 from micota.specs.sampling import DEFAULT_PROMPT, Prompt, Sampling
-from micota.specs.sources import Problems, SftData, Source
-from micota.specs.spec import Choice, FrozenModel, Spec, sha
-from micota.specs.table import KINDS, Data, Model
+from micota.specs.sources import Problems, SftData, Source, Subset
+from micota.specs.spec import Choice, Data, FrozenModel, Model, ProblemSet, Spec, sha
+from micota.specs.table import KINDS
 from micota.specs.tree import from_json, to_json, walk
 
 __all__ = [
@@ -48,6 +36,7 @@ __all__ = [
     "Precision",
     "Pretrain",
     "Probe",
+    "ProblemSet",
     "Problems",
     "Prompt",
     "RejectionSampling",
@@ -57,12 +46,12 @@ __all__ = [
     "Shape",
     "Source",
     "Spec",
+    "Subset",
     "Target",
     "Train",
     "Verify",
     "from_json",
     "sha",
-    "systems",
     "to_json",
     "walk",
 ]

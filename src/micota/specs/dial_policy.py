@@ -1,4 +1,4 @@
-"""The rules of the dial: which settings are tried, round by round, and which of them is chosen.
+"""The policy of the length dial: which settings are tried, round by round, and which of them is chosen.
 
 The choice: among the candidates that lose little, the one whose length is nearest to the target.
 """
@@ -20,8 +20,9 @@ Ranges = Mapping[str, float | tuple[float, float]]
 Row = Mapping[str, float]
 
 
-def ends(one: float | tuple[float, float]) -> tuple[float, float]:
-    return one if isinstance(one, tuple) else (one, one)
+def ends(value: float | tuple[float, float]) -> tuple[float, float]:
+    """The two ends of a range; a value is both."""
+    return value if isinstance(value, tuple) else (value, value)
 
 
 def grid(ranges: Ranges, steps: int) -> list[dict[str, float]]:
@@ -87,7 +88,7 @@ def nearest(rows: Sequence[Row], target: float, max_loss: float, fallback: bool)
         least = min(rows, key=lambda row: row["loss"])
         raise MicotaError(
             f"no candidate keeps the loss within max_loss {max_loss:g}: the least is {least['loss']:.3f}",
-            where=f"dial, {len(rows)} candidates; the least is lost by {said(least)}",
+            where=f"dial, {len(rows)} candidates; the least is lost by {setting_text(least)}",
             fix="raise max_loss, widen weight, density or lambda, or set `fallback: nearest`",
         )
     return min(fit or rows, key=_distance(target)), bool(fit)
@@ -101,6 +102,6 @@ def _distance(target: float) -> Any:
     return lambda row: (round(abs(row["share"] - target), 9), *(row[name] for name in SETTINGS))
 
 
-def said(row: Row) -> str:
+def setting_text(row: Row) -> str:
     """`weight 0.55`, with density and lambda where they are not 1."""
     return ", ".join(f"{name} {row[name]:g}" for name in SETTINGS if name == "weight" or row[name] != 1)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
 from micota.arithmetic import RULES, Style, World
-from micota.specs.spec import FrozenModel, Spec
-
-if TYPE_CHECKING:
-    from micota.specs.table import Model
+from micota.specs.spec import FrozenModel, Model
 
 
 class Shape(FrozenModel):
@@ -38,7 +35,7 @@ class Phase(FrozenModel):
     shortest: int = Field(1, ge=1, description="operations of the shortest problem; the world has the longest")
 
 
-class Pretrain(Spec):
+class Pretrain(Model):
     """A model that has seen the phases' documents, from fresh weights (`shape`) or from those of `base`.
 
     The batches of a phase depend on the seed and on the number of the phase. A model that goes on where another's
@@ -47,7 +44,7 @@ class Pretrain(Spec):
 
     kind: ClassVar[str] = "pretrain"
     world: World = "arithmetic"
-    shape: Shape | None = None
+    shape: Annotated[Shape | None, Field(strict=False)] = Field(None, description="the size, for fresh weights")
     base: Model | None = None
     phases: Annotated[tuple[Phase, ...], Field(strict=False, min_length=1)]
     first: int = Field(0, ge=0, description="the number of the first phase")
@@ -55,7 +52,13 @@ class Pretrain(Spec):
     seed: int = 0
 
     @property
+    def parents(self) -> tuple[Model, ...]:
+        """The base, if it goes on from one."""
+        return (self.base,) if self.base else ()
+
+    @property
     def steps(self) -> int:
+        """Optimizer steps of all phases."""
         return sum(phase.steps for phase in self.phases)
 
     @model_validator(mode="after")

@@ -1,38 +1,36 @@
-"""The length dial: a merge whose settings are found by trying them on probe problems."""
+"""The length dial: a merge whose settings are searched on probe problems."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from micota.merging import Method, Rescale
 from micota.merging.settings import THINNING
-from micota.specs import dial_policy as choosing
-from micota.specs.kinds import Generate, Merge, Precision, Verify, check_thinning
-from micota.specs.sampling import Prompt, Sampling
-from micota.specs.sources import Problems
-from micota.specs.spec import Choice, FrozenModel, Spec
-
-if TYPE_CHECKING:
-    from micota.specs.table import Model
+from micota.specs import dial_policy
+from micota.specs.chains import Generate, Precision, Verify
+from micota.specs.merges import Merge, check_thinning
+from micota.specs.sampling import Prompt, PromptField, Sampling, SamplingField
+from micota.specs.sources import Problems, Subset
+from micota.specs.spec import Choice, FrozenModel, Model, Spec
 
 Range = float | Annotated[tuple[float, float], Field(strict=False)]
-"""A value, or the two ends between which the best one is looked for."""
-MOST = 64
-"""Candidates of a grid at most: a finer one is cheaper as rounds of refinement."""
+"""A value, or the two ends between which the best one is searched."""
+MAX_CANDIDATES = 64
+"""Of a grid: a finer one is cheaper as rounds of refinement."""
 
 
 class Target(FrozenModel):
-    """The length that the dial looks for: a share of another model's mean response, or tokens.
+    """The length to search for: a share of another model's mean response, or tokens.
 
     `of` is also whose accuracy the candidates may lose `max_loss` of.
     """
 
     length: float | None = Field(None, gt=0, description="share of the mean response of `of`")
     tokens: float | None = Field(None, gt=0, description="mean tokens of a response, in place of a share")
-    of: Model
+    of: Model = Field(description="the model whose length is the measure, and whose accuracy may fall by max_loss")
 
     @model_validator(mode="after")
     def _is_one(self) -> Target:
@@ -42,20 +40,26 @@ class Target(FrozenModel):
 
 
 class Probe(FrozenModel):
-    """The problems on which the dial tries its candidates, and how it asks: never those of the evaluation."""
+    """The problems on which merge candidates are tried, and how: never those of the evaluation."""
 
-    data: Problems
-    n: int = Field(200, ge=1)
-    prompt: Prompt = Prompt()
-    sampling: Sampling = Sampling()
-    precision: Precision = "bfloat16"
-    by: Literal["exact_match", "semantic"] = "semantic"
+    data: Problems = Field(description="the problem set")
+    n: int = Field(200, ge=1, description="its first n problems")
+    prompt: PromptField = Field(Prompt(), description="the user message; a string is its template")
+    sampling: SamplingField = Field(Sampling(), description="temperature, length and stop strings")
+    precision: Precision = Field("bfloat16", description="of the weights")
+    by: Literal["exact_match", "semantic"] = Field("semantic", description="the grader")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _problems_are_a_probe(cls, data: Any) -> Any:
+        if isinstance(data, Subset):
+            return {"data": data.data, "n": data.n}
+        return {"data": data} if isinstance(data, Problems) else data
 
     @property
     def problems(self) -> Problems:
         """The first n of the probe problems."""
-        fields = {name: getattr(self.data, name) for name in type(self.data).model_fields}
-        return Problems(**{**fields, "n": self.n})
+        return self.data.changed(n=self.n)
 
     def grade(self, model: Model) -> Verify:
         """A model's answers to the probe problems, verified."""
@@ -66,42 +70,45 @@ class Probe(FrozenModel):
 
 
 class MergeSearchFields(Spec):
-    """What a search and its dial have in common: a merge with some settings left open, and how they are tried.
+    """What a search and its dial share: a merge with some settings left open, and how they are tried.
 
     A weight is given to every model. The first round tries `steps` values along every range (all combinations); each of
     `refine` further rounds tries, along every range, the values half way from the best candidate to its neighbours. The
-    search ends early when a candidate that loses at most `max_loss` is as near to the target as `choosing.CLOSE`.
+    search ends early when a candidate that loses at most `max_loss` is as near to the target as `dial_policy.CLOSE`.
     """
 
-    base: Model
-    models: Annotated[tuple[Model, ...], Field(strict=False, min_length=1)]
-    method: Method
-    weight: Range
-    density: Range = 1.0
-    lambda_: Range = Field(1.0, alias="lambda")
-    rescale: Rescale | None = None
-    seed: int = 0
+    base: Model = Field(description="the pre-fine-tuning checkpoint")
+    models: Annotated[tuple[Model, ...], Field(strict=False, min_length=1, description="the fine-tuned models")]
+    method: Method = Field(description="how the models are merged")
+    weight: Range = Field(description="of every model: a value, or the range [low, high] to search")
+    density: Range = Field(1.0, description="share of kept entries: a value, or a range")
+    lambda_: Range = Field(1.0, alias="lambda", description="factor of the merged task vector: a value, or a range")
+    rescale: Rescale | None = Field(None, description="of kept entries: inverse_density, l1 or none; DARE and TIES")
+    seed: int = Field(0, description="of DARE's random masks")
     steps: int = Field(7, ge=2, description="values along each range in the first round, both ends included")
     refine: int = Field(2, ge=0, description="rounds of refinement after the first")
     max_loss: float = Field(0.02, ge=0, description="of accuracy, against the target's `of`")
 
     @model_validator(mode="after")
-    def _can_be_turned(self) -> MergeSearchFields:
+    def _is_a_search(self) -> MergeSearchFields:
         ranges = self.ranges
-        if not any(isinstance(one, tuple) for one in ranges.values()):
+        if not any(isinstance(value, tuple) for value in ranges.values()):
             raise ValueError("give at least one of weight, density and lambda as a range: [low, high]")
-        for name, one in ranges.items():
-            if isinstance(one, tuple) and not one[0] < one[1]:
-                raise ValueError(f"the range of {name} ends before it begins: {list(one)}")
-        if any(not 0 < end <= 1 for end in choosing.ends(self.density)):
+        for name, value in ranges.items():
+            if isinstance(value, tuple) and not value[0] < value[1]:
+                raise ValueError(f"the range of {name} ends before it begins: {list(value)}")
+        if any(not 0 < end <= 1 for end in dial_policy.ends(self.density)):
             raise ValueError("density is a share: greater than 0, at most 1")
-        check_thinning(self.method, choosing.ends(self.density)[0], self.rescale)
-        if (count := len(choosing.grid(ranges, self.steps))) > MOST:
-            raise ValueError(f"the first round has {count} candidates, at most {MOST} are tried: lower `steps`")
+        check_thinning(self.method, dial_policy.ends(self.density)[0], self.rescale)
+        if (count := len(dial_policy.grid(ranges, self.steps))) > MAX_CANDIDATES:
+            raise ValueError(
+                f"the first round has {count} candidates, at most {MAX_CANDIDATES} are tried: lower `steps`"
+            )
         return self
 
     @property
     def ranges(self) -> dict[str, float | tuple[float, float]]:
+        """The value or the range of each setting that a search may vary."""
         return {"weight": self.weight, "density": self.density, "lambda": self.lambda_}
 
     def candidate(self, setting: Mapping[str, float]) -> Merge:
@@ -119,20 +126,25 @@ class MergeSearchFields(Spec):
 
 
 class MergeSearch(MergeSearchFields):
-    """Candidates of a merge, made in memory from one reading of the models, and tried until the rule is content.
+    """Merge candidates, made in memory from one reading of the models, and tried until the policy is satisfied.
 
     `reference` says by which problems, how they are asked and how answers are graded; its model is what lengths and
     losses are measured against.
     """
 
     kind: ClassVar[str] = "search"
-    problems: Problems
-    reference: Verify
-    length: float | None = None
-    tokens: float | None = None
+    problems: Problems = Field(description="the probe problems")
+    reference: Verify = Field(description="the reference model's verdicts on them")
+    length: float | None = Field(None, description="target: share of the reference's mean length")
+    tokens: float | None = Field(None, description="target: mean tokens")
+
+    @property
+    def stage_kinds(self) -> tuple[str, ...]:
+        """A search generates: where nothing is said of it, it runs where generation does."""
+        return ("search", "generate")
 
 
-class LengthDial(MergeSearchFields):
+class LengthDial(MergeSearchFields, Model):
     """The merge whose responses have the wanted length, found by trying settings on probe problems.
 
     Among the candidates that lose at most `max_loss` accuracy against `target.of`, the one whose mean length is nearest
@@ -141,9 +153,19 @@ class LengthDial(MergeSearchFields):
 
     kind: ClassVar[str] = "dial"
     VERSION: ClassVar[int] = 2
-    target: Target
-    probe: Probe
-    fallback: Literal["nearest"] | None = None
+    target: Annotated[Target, Field(strict=False)] = Field(description="the wanted length")
+    probe: Annotated[Probe, Field(strict=False)] = Field(description="the problems on which candidates are tried")
+    fallback: Literal["nearest"] | None = Field(None, description="if no candidate qualifies, take the nearest of all")
+
+    @property
+    def parents(self) -> tuple[Model, ...]:
+        """The base, then the models."""
+        return (self.base, *self.models)
+
+    @property
+    def stage_kinds(self) -> tuple[str, ...]:
+        """Those of its search: the dial itself only chooses."""
+        return self.search.stage_kinds
 
     @property
     def search(self) -> MergeSearch:
@@ -154,13 +176,14 @@ class LengthDial(MergeSearchFields):
                       length=self.target.length, tokens=self.target.tokens)  # fmt: skip
 
     def next(self, results: Mapping[str, Mapping[str, Any]]) -> tuple[Spec, ...] | Choice | None:
+        """The search, and from its results the chosen merge."""
         search = self.search
         if search.digest not in results:
             return (search,)
         facts = results[search.digest]
-        best, fits = choosing.nearest(facts["dial"], facts["target"], self.max_loss, self.fallback == "nearest")
-        why = f"{choosing.said(best)}: {best['share']:.2f} of the length, loss {best['loss']:.3f}"
+        best, fits = dial_policy.nearest(facts["dial"], facts["target"], self.max_loss, self.fallback == "nearest")
+        why = f"{dial_policy.setting_text(best)}: {best['share']:.2f} of the length, loss {best['loss']:.3f}"
         seen = {"dial": facts["dial"], "reference": facts["reference"], "target": facts["target"]}
-        chosen = {name: best[name] for name in choosing.SETTINGS}
+        chosen = {name: best[name] for name in dial_policy.SETTINGS}
         return Choice(self.candidate(best), why if fits else why + " (fallback)",
                       seen | {"chosen": chosen, "fallback": not fits})  # fmt: skip

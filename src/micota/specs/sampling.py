@@ -1,4 +1,4 @@
-"""How a model is asked: the user turn made of a problem, and the drawing of tokens."""
+"""How a model is prompted: the user message made of a problem, and the sampling of tokens."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ DEFAULT_PROMPT = "{problem}\nPlease reason step by step, and put your final answ
 
 
 class Sampling(FrozenModel):
-    """How tokens are drawn; without n, so that more samples join the same pool. Greedy drawing ignores the rest."""
+    """How tokens are sampled; without n, so that more samples join the same pool. Greedy decoding ignores the rest."""
 
     temperature: float = Field(0.0, ge=0, description="0 is greedy")
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling; 1 is off")
     top_k: int = Field(0, ge=0, description="0 is off")
     max_tokens: int = Field(16_384, ge=1, description="new tokens at most, by the generating model's tokenizer")
-    seed: int = 0
-    stop: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    seed: int = Field(0, description="of the sampling; greedy decoding has none")
+    stop: Annotated[tuple[str, ...], Field(strict=False)] = Field((), description="strings that end a response")
     stop_in_thought: bool = Field(False, description="stop strings end a thought too, as in the paper's harness")
 
     @model_validator(mode="after")
@@ -47,11 +47,16 @@ class Sampling(FrozenModel):
 
 
 class Prompt(FrozenModel):
-    """The user turn made of a problem. `raw` sends it without the model's chat template."""
+    """The user message made of a problem."""
 
     template: str = Field(DEFAULT_PROMPT, description="`{problem}` stands for the problem's text")
-    mode: Literal["chat", "raw"] = "chat"
-    system: str | None = None
+    mode: Literal["chat", "raw"] = Field("chat", description="raw: without the model's chat template")
+    system: str | None = Field(None, description="the system message; none of our own by default")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_string_is_the_template(cls, data: Any) -> Any:
+        return {"template": data} if isinstance(data, str) else data
 
     @model_validator(mode="after")
     def _has_a_place(self) -> Prompt:
@@ -62,3 +67,8 @@ class Prompt(FrozenModel):
     def user_message(self, problem: str) -> str:
         """The text of the user message. Only `{problem}` is replaced: braces of LaTeX stay as they are."""
         return self.template.replace("{problem}", problem)
+
+
+PromptField = Annotated[Prompt, Field(strict=False)]
+SamplingField = Annotated[Sampling, Field(strict=False)]
+"""Fields of a spec that also take a mapping, a prompt also a string."""

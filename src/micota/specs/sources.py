@@ -1,4 +1,4 @@
-"""What a recipe is given: models and data that were made elsewhere, problem sets and training data read from such."""
+"""Models and data made elsewhere, and the problem sets and training data that are read from them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from micota.specs.spec import Spec
+from micota.specs.spec import Data, FrozenModel, Model, ProblemSet
 
 
-class Source(Spec):
+class Source(Model):
     """A model or data set made elsewhere: a Hub id, a folder or file, or `lab:NAME`.
 
     `revision` is the Hub's commit, or the hash of a local folder's content; of a local one only that is identity.
@@ -22,11 +22,17 @@ class Source(Spec):
     path: str | None = None
 
     @property
+    def made_elsewhere(self) -> bool:
+        """True: no stage makes it."""
+        return True
+
+    @property
     def own_fields(self) -> dict[str, Any]:
+        """A local source is its content, one of the Hub its name and commit."""
         return {"content": self.revision} if self.path else {"ref": self.ref, "revision": self.revision}
 
 
-class Problems(Spec):
+class Problems(ProblemSet):
     """A set of problems with their gold answers; exact duplicates are dropped and counted."""
 
     kind: ClassVar[str] = "problems"
@@ -42,8 +48,24 @@ class Problems(Spec):
     decontaminate: Literal["report", "drop"] | None = Field(None, description="what to do with problems of `against`")
     against: Annotated[tuple[Problems, ...], Field(strict=False)] = ()
 
+    def take(self, n: int) -> Subset:
+        """The first n problems, as a probe or a smaller problem set: `mc.dial(..., probe=problems.take(200))`."""
+        return Subset(data=self, n=n)
 
-class SftData(Spec):
+
+class Subset(FrozenModel):
+    """The first n problems of a problem set."""
+
+    data: Problems
+    n: int = Field(ge=1)
+
+    @property
+    def problems(self) -> Problems:
+        """The subset as a problem set of its own."""
+        return self.data.changed(n=self.n)
+
+
+class SftData(Data):
     """Training data that was made elsewhere: a prompt and its response in each row.
 
     Without names of columns they are found by the usual ones: chats (`messages`), prompt and response, instruction and
@@ -70,3 +92,8 @@ class SftData(Spec):
         if "{problem}" not in self.template:
             raise ValueError("the template has no {problem}: every row would get the same prompt")
         return self
+
+    @property
+    def system_messages(self) -> frozenset[str | None]:
+        """The one system message that all rows have."""
+        return frozenset([self.system])

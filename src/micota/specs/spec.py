@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,6 +20,10 @@ class FrozenModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
 
+    def changed(self, **fields: Any) -> Self:
+        """The same with some fields changed, checked as if it were made anew."""
+        return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **fields})
+
 
 class Spec(FrozenModel):
     """One artifact, said in full. `digest` is its identity: 16 hexadecimal digits."""
@@ -29,10 +33,43 @@ class Spec(FrozenModel):
 
     @property
     def version(self) -> str:
+        """The version of the kind's meaning, a part of identity."""
         return str(self.VERSION)
+
+    @property
+    def id(self) -> str:
+        """The name of the artifact: KIND-DIGEST."""
+        return f"{self.kind}-{self.digest}"
+
+    @property
+    def made_elsewhere(self) -> bool:
+        """Whether no stage makes it: a model or data set of the Hub, a folder, a file."""
+        return False
+
+    @property
+    def stage_kinds(self) -> tuple[str, ...]:
+        """The kinds whose settings in the machine profile apply, the nearest first."""
+        return (self.kind,)
+
+    @property
+    def server(self) -> str | None:
+        """The word for which a machine profile may name a server that answers in the model's place."""
+        return None
+
+    def reads(self, answered: bool) -> tuple[Spec, ...]:
+        """The inputs whose files a run needs; `answered` says that the pool has every completion."""
+        return self.children
+
+    def locks(self, content: Callable[[Spec], str | None]) -> tuple[str, ...]:
+        """The names that a run holds while it makes this, so that two runs never write the same files.
+
+        `content` gives the hash of an input's content.
+        """
+        return (self.id,)
 
     @cached_property
     def digest(self) -> str:
+        """16 hexadecimal digits: the identity of the artifact."""
         return sha(self.identity({child.digest: child.digest for child in self.children}))
 
     @cached_property
@@ -70,6 +107,43 @@ class Spec(FrozenModel):
         With the children's *contents* as names this is the key of early cut-off: equal keys, equal artifacts.
         """
         return {"kind": self.kind, "version": self.version, "fields": _rename(self.own_fields, names)}
+
+
+class Model(Spec):
+    """A model: made elsewhere, pre-trained, fine-tuned or merged. Its artifact is a Hugging Face folder."""
+
+    @property
+    def parents(self) -> tuple[Model, ...]:
+        """The models whose weights this one is made of, the base first; () for weights from elsewhere or fresh ones."""
+        return ()
+
+    @property
+    def origin(self) -> Model:
+        """The model at the bottom of all bases: nothing that is done to it changes its shape or its tokenizer."""
+        return self.parents[0].origin if self.parents else self
+
+
+class Data(Spec):
+    """Training data: rows of a prompt and a response."""
+
+    @property
+    def components(self) -> tuple[Data, ...]:
+        """The data sets that this one is mixed of; itself if it is no mixture."""
+        return (self,)
+
+    @property
+    def system_messages(self) -> frozenset[str | None]:
+        """The system messages that rows made elsewhere have; none for rows made here, where `train` says it."""
+        return frozenset()
+
+    @property
+    def writer(self) -> Model | None:
+        """The model that wrote the responses; None for a mixture and for rows made elsewhere."""
+        return None
+
+
+class ProblemSet(Spec):
+    """Problems with their reference answers."""
 
 
 @dataclass(frozen=True)

@@ -1,46 +1,15 @@
-"""The table of all kinds, what counts as a model and as data, and the ends of the circle between them."""
+"""The table of all kinds of spec, by the names that recipes and stores know them by."""
 
 from __future__ import annotations
 
-from micota.specs.kinds import Bpc, Generate, Merge, Mix, MixtureComponent, RejectionSampling, Select, Train, Verify
+from micota.specs.chains import Generate, RejectionSampling, Select, Verify
+from micota.specs.fine_tuning import Bpc, Mix, Train
 from micota.specs.lab_pretraining import Pretrain
-from micota.specs.length_dial import LengthDial, MergeSearch, Probe, Target
+from micota.specs.length_dial import LengthDial, MergeSearch
+from micota.specs.merges import Merge
 from micota.specs.sources import Problems, SftData, Source
 from micota.specs.spec import Spec
 
-Model = Source | Pretrain | Train | Merge | LengthDial
-Data = Select | Mix | RejectionSampling | SftData
-_KINDS = (
-    Source,
-    Problems,
-    SftData,
-    Generate,
-    Verify,
-    Select,
-    RejectionSampling,
-    Mix,
-    Pretrain,
-    Train,
-    Merge,
-    MergeSearch,
-    LengthDial,
-    Bpc,
-)
-KINDS: dict[str, type[Spec]] = {cls.kind: cls for cls in _KINDS}
-for _cls in (
-    Generate,
-    MixtureComponent,
-    Mix,
-    Train,
-    Merge,
-    Target,
-    MergeSearch,
-    LengthDial,
-    Bpc,
-    Select,
-    RejectionSampling,
-    Verify,
-    Probe,
-    Pretrain,
-):
-    _cls.model_rebuild(_types_namespace={"Model": Model, "Data": Data})
+_DATA = (Source, Problems, SftData, Generate, Verify, Select, RejectionSampling, Mix)
+_MODELS = (Pretrain, Train, Merge, MergeSearch, LengthDial, Bpc)
+KINDS: dict[str, type[Spec]] = {cls.kind: cls for cls in (*_DATA, *_MODELS)}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from micota.chat import example
-from micota.specs import Bpc, systems
+from micota.specs import Bpc
 from micota.stats import mean
 from micota.store.artifacts import Result
 from micota.store.pool import find
@@ -60,7 +60,7 @@ def _measured(task: Task, spec: Bpc, chosen: list[Completion]) -> Iterator[list[
     folder = task.model(spec.model)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = _loaded(task, spec, folder)
-    system = next(iter(systems(spec.data)), None)
+    system = next(iter(spec.data.system_messages), None)
     made = [(row, example(tokenizer, row.prompt, row.target, system, end=0)) for row in chosen if row.target]
     made.sort(key=lambda pair: (len(pair[1]["input_ids"]), pair[0].key, pair[0].sample))
     for start in range(0, len(made), task.place.batch):

@@ -84,7 +84,7 @@ class CandidateRunner:
         pool_id = self._asked.pool(f"merge:{self._task.store.inputs_key(candidate)}")
         pool = self._task.store.pool(pool_id)
         owed = [request for request in self._requests if (request.key, request.sample) not in pool]
-        said = choosing.said(setting)
+        said = choosing.setting_text(setting)
         self._task.progress(done, of, "candidates", said)
         if owed:
             self._generate(setting, pool, {(request.key, request.sample) for request in owed}, (done, of, said))

@@ -1,0 +1,118 @@
+"""Mixtures of training data, fine-tuning on them, and bits per character of them under a model."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from micota.specs.chains import Precision
+from micota.specs.spec import Data, FrozenModel, Model, Spec
+
+
+class MixtureComponent(FrozenModel):
+    """One data set of a mixture and its share of the examples."""
+
+    data: Data = Field(description="the data set")
+    share: float = Field(gt=0, le=1, description="share of the examples; all shares make 1")
+
+
+class Mix(Data):
+    """Data sets mixed by share of examples, as Mix-Long does with 1:4."""
+
+    kind: ClassVar[str] = "mix"
+    parts: Annotated[tuple[MixtureComponent, ...], Field(strict=False, min_length=1, description="data sets, shares")]
+    seed: int = Field(0, description="of the choice of examples and of their order")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Mix:
+        total = sum(part.share for part in self.parts)
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"the shares of the parts make {total:g}, not 1")
+        return self
+
+    @property
+    def components(self) -> tuple[Data, ...]:
+        """The data sets that are mixed; a mixture among them is taken apart."""
+        return tuple(leaf for part in self.parts for leaf in part.data.components)
+
+    @property
+    def system_messages(self) -> frozenset[str | None]:
+        """Those of all components."""
+        return frozenset().union(*(part.data.system_messages for part in self.parts))
+
+
+class Lora(FrozenModel):
+    """Low-rank adapters instead of all parameters (Hu et al., arXiv 2106.09685); merged into the weights at the end."""
+
+    rank: int = Field(16, ge=1, description="rank of each adapter")
+    alpha: int = Field(32, ge=1, description="the adapter is scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of the adapter's input")
+    targets: Annotated[tuple[str, ...], Field(strict=False)] = Field((), description="modules; all linear ones if none")
+    quantize: Literal["nf4"] | None = Field(None, description="hold the frozen weights in 4 bits while training: QLoRA")
+
+
+class Train(Model):
+    """A model fine-tuned on the responses of a data set: plain SFT with AdamW, of all parameters or of adapters."""
+
+    kind: ClassVar[str] = "train"
+    base: Model = Field(description="the model to fine-tune")
+    data: Data = Field(description="the training data")
+    epochs: float = Field(2.0, gt=0, description="passes over the data")
+    max_steps: int | None = Field(None, ge=1, description="optimizer steps, instead of epochs")
+    target_tokens: int | None = Field(
+        None, ge=1, description="response tokens to learn from, instead of epochs or max_steps"
+    )
+    batch: int = Field(32, ge=1, description="examples for each optimizer step, over all devices")
+    lr: float = Field(1e-5, gt=0, description="peak learning rate")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="of the learning rate")
+    warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps")
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    cutoff: int = Field(16_384, ge=2, description="tokens of prompt and response; longer examples are dropped")
+    system: str | None = Field(None, description="the system message; none of our own by default")
+    seed: int = Field(0, description="of the order of examples and of dropout")
+    precision: Precision = Field("bfloat16", description="of weights and arithmetic")
+    trust_remote_code: bool = Field(False, description="run Python code that the model's folder brings")
+    packing: bool = Field(
+        False, description="fill rows of `cutoff` tokens with whole examples that do not see each other"
+    )
+    lora: Annotated[Lora | None, Field(strict=False)] = Field(None, description="adapters instead of all parameters")
+    held_out: int = Field(0, ge=0, description="examples that are not trained on but measured: the held-out loss")
+
+    @property
+    def parents(self) -> tuple[Model, ...]:
+        """The base."""
+        return (self.base,)
+
+    @model_validator(mode="after")
+    def _ends_once(self) -> Train:
+        if self.max_steps and self.target_tokens:
+            raise ValueError(
+                f"max_steps is {self.max_steps} and target_tokens is {self.target_tokens}: give one of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_system_message_of_its_rows(self) -> Train:
+        for message in self.data.system_messages:
+            if message != self.system:
+                raise ValueError(
+                    f"the rows have the system message {message!r}, the training {self.system!r}: give both the same"
+                )
+        return self
+
+
+class Bpc(Spec):
+    """Bits per character of a data set's responses under a model (Eq. 3 of the paper)."""
+
+    kind: ClassVar[str] = "bpc"
+    model: Model = Field(description="the model")
+    data: Data = Field(description="the data set whose responses are scored")
+    precision: Precision = Field("bfloat16", description="of the weights")
+
+    @model_validator(mode="after")
+    def _has_one_system_message(self) -> Bpc:
+        if len(messages := self.data.system_messages) > 1:
+            raise ValueError(f"the rows have several system messages: {sorted(map(repr, messages))}")
+        return self
