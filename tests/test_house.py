@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import micota
@@ -31,16 +32,17 @@ def room_of(module: str) -> str:
     return parts[1] if len(parts) > 1 else "__init__"
 
 
-def imports(path: Path) -> set[str]:
-    """The modules of micota that a file imports, anywhere in it."""
+def imports(path: Path, known: Collection[str]) -> set[str]:
+    """The modules of micota that a file imports, anywhere in it; of a name in a module that is the module."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in found if name == "micota" or name.startswith("micota.")}
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in known else str(node.module) for name in names}
+    return found & set(known)
 
 
 def files() -> list[Path]:
@@ -54,7 +56,7 @@ def module(path: Path) -> str:
 def graph() -> dict[str, set[str]]:
     """Each module with the modules of micota that it imports, anywhere in it."""
     known = {module(path): path for path in files()}
-    return {name: {one for one in imports(path) if one in known and one != name} for name, path in known.items()}
+    return {name: imports(path, known) - {name} for name, path in known.items()}
 
 
 def test_the_drawing_names_every_room_and_nothing_else() -> None:
@@ -87,13 +89,8 @@ def test_a_file_name_means_one_thing() -> None:
 
 
 def test_stages_never_import_each_other() -> None:
-    crossings = [
-        f"{path.name} imports {name}"
-        for path in (ROOT / "stages").glob("*.py")
-        for name in imports(path)
-        if name.startswith("micota.stages.")
-    ]
-    assert crossings == []
+    stages = {name: others for name, others in graph().items() if name.startswith("micota.stages.")}
+    assert [(name, other) for name, others in stages.items() for other in others & stages.keys()] == []
 
 
 def test_the_lowest_rooms_are_pure() -> None:
