@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from micota.report import paper
 from micota.report.cells import Row, count, grouped, in_order, number, percent, ranked, with_error
+from micota.report.graded_answers import GradedAnswers
 from micota.report.model_rows import RUNAWAYS, Model, by_problem, models, of, scorers, sets_of, share, title
 from micota.report.page import Cell, Table
-from micota.report.results import Results
 from micota.stats import interval, mean, sd
 
 ABLATION = ("strong", "half", "micota")
@@ -21,13 +21,13 @@ ERROR = (
 )
 
 
-def main(results: Results) -> tuple[Table, ...]:
+def main(results: GradedAnswers) -> tuple[Table, ...]:
     """Table 2: arms, teacher and assistants; with several problem sets one table over all and one for each."""
     found = [one for one in models(results) if one.matched == "steps"]
     return _tables(results, found, "table2", "Table 2", beside=True)
 
 
-def matched(results: Results) -> tuple[Table, ...]:
+def matched(results: GradedAnswers) -> tuple[Table, ...]:
     """Table 2 again for arms that learn equally many target tokens; Instruct learns none and stands in both."""
     found = models(results)
     if not any(one.matched == "tokens" for one in found):
@@ -36,7 +36,7 @@ def matched(results: Results) -> tuple[Table, ...]:
     return _tables(results, shown, "table2b", "Table 2b", beside=False)
 
 
-def ablation(results: Results) -> tuple[Table, ...]:
+def ablation(results: GradedAnswers) -> tuple[Table, ...]:
     """Table 3: only the three arms that differ in who teaches, and at what length."""
     found = [one for one in models(results) if one.matched == "steps" and one.role in ABLATION]
     if len({one.role for one in found}) < 2:
@@ -44,7 +44,7 @@ def ablation(results: Results) -> tuple[Table, ...]:
     return (_overview(results, found, "table3", "Table 3: strong teacher, half-size teacher, MiCoTA", beside=True),)
 
 
-def _tables(results: Results, found: list[Model], key: str, name: str, beside: bool) -> tuple[Table, ...]:
+def _tables(results: GradedAnswers, found: list[Model], key: str, name: str, beside: bool) -> tuple[Table, ...]:
     sets = sets_of(found)
     if not sets:
         return ()
@@ -55,7 +55,7 @@ def _tables(results: Results, found: list[Model], key: str, name: str, beside: b
     return (overview, *details)
 
 
-def _overview(results: Results, found: list[Model], key: str, name: str, beside: bool) -> Table:
+def _overview(results: GradedAnswers, found: list[Model], key: str, name: str, beside: bool) -> Table:
     """A row for each model: accuracy on each set and on average, under each scorer."""
     sets, by = sets_of(found), scorers(results)
     pairs = [(data, one) for data in sets for one in by]
@@ -80,7 +80,7 @@ def _overview(results: Results, found: list[Model], key: str, name: str, beside:
     return Table(key, name, (*head, *([PAPER] if beside else [])), rows, _caption(ERROR + average, beside))
 
 
-def _detail(results: Results, found: list[Model], data: str, key: str, name: str, beside: bool) -> Table:
+def _detail(results: GradedAnswers, found: list[Model], data: str, key: str, name: str, beside: bool) -> Table:
     """A row for each model on one problem set: also lengths, and what did not end or gave no answer."""
     by = scorers(results)
     head = ["Model"]

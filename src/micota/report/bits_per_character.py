@@ -12,8 +12,8 @@ from typing import Any
 from micota.recipe.labels import learnt_from
 from micota.report import paper
 from micota.report.cells import Row, count, number
+from micota.report.graded_answers import ROLES, TOKENS, GradedAnswers
 from micota.report.page import Cell, Table
-from micota.report.results import ROLES, TOKENS, Results
 from micota.specs import Bpc
 from micota.stats import Sums, mean, sd
 
@@ -48,7 +48,7 @@ class Measure:
         return nats, characters, nats / math.log(2) / bits_per_byte if bits_per_byte else math.nan
 
 
-def measures(results: Results) -> list[Measure]:
+def measures(results: GradedAnswers) -> list[Measure]:
     """Every measure that the recipe asks for; `facts` are empty where it is missing."""
     roles = taught(results)
     found = []
@@ -62,7 +62,7 @@ def measures(results: Results) -> list[Measure]:
     return found
 
 
-def taught(results: Results) -> dict[str, str]:
+def taught(results: GradedAnswers) -> dict[str, str]:
     """The role of each data set by its digest: that of the arm that learns from it."""
     roles: dict[str, str] = {}
     for label, spec in results.recipe.names.items():
@@ -72,7 +72,7 @@ def taught(results: Results) -> dict[str, str]:
     return roles
 
 
-def tables(results: Results) -> tuple[Table, ...]:
+def tables(results: GradedAnswers) -> tuple[Table, ...]:
     """Table 4 in bits per character, and the same in other units."""
     found = measures(results)
     if not found:
@@ -94,7 +94,7 @@ def tables(results: Results) -> tuple[Table, ...]:
     return first, _units(cells)
 
 
-def sums_by_problem(results: Results, found: list[Measure]) -> Sums:
+def sums_by_problem(results: GradedAnswers, found: list[Measure]) -> Sums:
     """(bits, characters) of each problem, over all of its responses; {} where the rows are missing."""
     sums: defaultdict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
     for one in found:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from micota.report.graded_answers import Answers, Graded, GradedAnswers
 from micota.report.model_rows import models, scorers
 from micota.report.page import Case, Response
 from micota.report.reflection import places
-from micota.report.results import Answers, Graded, Results
 
 RIVALS = ("half", "strong")  # the paper's is the first; a recipe without it shows the second
 MAKES = "`micota run` makes what is missing."
 
 
-def case(results: Results) -> Case | str | None:
+def case(results: GradedAnswers) -> Case | str | None:
     """The case, a line that says why there is none, or None where a recipe has nothing to compare."""
     pairs = list(_pairs(results))
     if not pairs:
@@ -30,7 +30,7 @@ def case(results: Results) -> Case | str | None:
     )
 
 
-def _pairs(results: Results) -> Iterator[tuple[Answers, Answers]]:
+def _pairs(results: GradedAnswers) -> Iterator[tuple[Answers, Answers]]:
     """Answers of the rival and of MiCoTA to the same problems, in the recipe's order."""
     arms = [one for model in models(results) if model.matched == "steps" for one in model.answers]
     role = next((role for role in RIVALS if any(one.role == role for one in arms)), None)
@@ -41,7 +41,7 @@ def _pairs(results: Results) -> Iterator[tuple[Answers, Answers]]:
                 yield rival, ours
 
 
-def _case(results: Results, rival: Answers, ours: Answers) -> Case:
+def _case(results: GradedAnswers, rival: Answers, ours: Answers) -> Case:
     by = next(by for by in (*scorers(results), *ours.graded) if by in ours.graded and by in rival.graded)
     theirs, own = _first(rival, by), _first(ours, by)
     keys = sorted(theirs.keys() & own.keys())
@@ -76,7 +76,7 @@ def _first(one: Answers, by: str) -> dict[str, Graded]:
     return found
 
 
-def _problem(results: Results, one: Answers, key: str) -> tuple[str, str]:
+def _problem(results: GradedAnswers, one: Answers, key: str) -> tuple[str, str]:
     row = next((row for row in results.rows(one.completions.problems) if row["key"] == key), None)
     if row is None:
         return "(the problem's text was removed from the store)", "–"
@@ -84,7 +84,7 @@ def _problem(results: Results, one: Answers, key: str) -> tuple[str, str]:
     return str(row["problem"]), gold if isinstance(gold, str) else json.dumps(gold)
 
 
-def _response(results: Results, one: Answers, graded: Graded) -> Response:
+def _response(results: GradedAnswers, one: Answers, graded: Graded) -> Response:
     manifest = results.manifest(one.completions)
     assert manifest is not None
     pool, key = results.store.pool(manifest.pools[0]), (graded.key, graded.sample)

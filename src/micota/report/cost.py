@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from micota.recipe.labels import everything, labels, name
 from micota.report.cells import Row, count, number
+from micota.report.graded_answers import GradedAnswers
 from micota.report.page import Cell, Table
-from micota.report.results import Results
 from micota.specs import Generate, Pretrain, Source, Spec, Train
 
 
@@ -24,7 +24,7 @@ class Stage:
     note: str
 
 
-def tables(results: Results) -> tuple[Table, ...]:
+def tables(results: GradedAnswers) -> tuple[Table, ...]:
     """The totals by kind of stage, and each stage by itself."""
     names = labels(results.recipe)
     found = [_stage(results, names, spec) for spec in everything(results.recipe) if not isinstance(spec, Source)]
@@ -42,7 +42,7 @@ def tables(results: Results) -> tuple[Table, ...]:
     return first, Table("stages", "Stages", ("Name", "Kind", "Seconds", "Tokens", "Note"), rows, words=2)
 
 
-def _stage(results: Results, names: dict[str, str], spec: Spec) -> Stage:
+def _stage(results: GradedAnswers, names: dict[str, str], spec: Spec) -> Stage:
     manifest = results.store.manifest(spec)
     label = name(names, spec)
     if manifest is None:

@@ -7,9 +7,9 @@ from functools import partial
 
 from micota.report import paper
 from micota.report.cells import Row, between, count, grouped, in_order, percent, points
+from micota.report.graded_answers import GradedAnswers
 from micota.report.model_rows import RUNAWAYS, Model, Pair, find, groups, models, of, pair, scorers
 from micota.report.page import Cell, Table
-from micota.report.results import Results
 from micota.stats import paired, relative_gain
 
 CHANGES = (
@@ -26,7 +26,7 @@ WHERE = (
 )
 
 
-def changes(results: Results) -> tuple[Table, ...]:
+def changes(results: GradedAnswers) -> tuple[Table, ...]:
     """Delta = accuracy after minus accuracy before, in points, under each scorer."""
     by = scorers(results)
     head = ["Change", *(of(word, one, by) for one in by for word in DELTA)]
@@ -42,7 +42,7 @@ def changes(results: Results) -> tuple[Table, ...]:
     return (Table("table1", "Table 1: change of accuracy", (*head, *last), rows, caption),)
 
 
-def gains(results: Results) -> tuple[Table, ...]:
+def gains(results: GradedAnswers) -> tuple[Table, ...]:
     """Relative gains as the paper's abstract counts them, in percent."""
     found = models(results)
     by = scorers(results)
@@ -76,7 +76,7 @@ def heading(variables: Mapping[str, str]) -> str:
     return ", ".join(variables.values())
 
 
-def _rows(results: Results, wanted: tuple[tuple[str, str, str], ...], by: list[str]) -> tuple[Row, ...]:
+def _rows(results: GradedAnswers, wanted: tuple[tuple[str, str, str], ...], by: list[str]) -> tuple[Row, ...]:
     found = models(results)
     headed: dict[str, list[Row]] = {}
     for name, role, base in wanted:

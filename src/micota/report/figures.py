@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from micota.report.drawing import MARKS, Bar, Block, above, bars, colour, counted, soft, tall
+from micota.report.graded_answers import GradedAnswers
 from micota.report.label_placement import beside_dots
 from micota.report.model_rows import PROCEDURE, SCORERS, Model, by_problem, each_seed, groups, models, scorers
 from micota.report.page import Figure
-from micota.report.results import Results
 from micota.stats import Estimate, interval
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def sizes(found: Sequence[Model], sets: Sequence[str]) -> str:
     return f"{problems:,} problems of {', '.join(sets)}; {several}"
 
 
-def assistant(results: Results) -> Shown:
+def assistant(results: GradedAnswers) -> Shown:
     """Figure 2: how long the teacher and the assistant answer, the latter before and after fine-tuning, and merged."""
     found = [one for one in models(results) if one.role in PROCEDURE]
     if not {"ta_long", "ta_mid"} <= {one.role for one in found}:
@@ -90,7 +90,7 @@ def assistant(results: Results) -> Shown:
     return [Figure("figure2", title, _bars(blocks), alt, caption)]
 
 
-def students(results: Results) -> Shown:
+def students(results: GradedAnswers) -> Shown:
     """Figure 3: how long each student answers after learning from each arm's data."""
     found = [one for one in models(results) if one.arm]
     if not found:
@@ -148,7 +148,7 @@ class Dot:
     seeds: tuple[tuple[float, float], ...]
 
 
-def learned(results: Results, matched: str) -> Shown:
+def learned(results: GradedAnswers, matched: str) -> Shown:
     """Who learned, who was overwhelmed: accuracy against length, a dot for each arm that is matched so.
 
     One figure for each group. Instruct learns nothing and stands in all of them.
@@ -166,7 +166,7 @@ def learned(results: Results, matched: str) -> Shown:
     ]
 
 
-def _learned(results: Results, title: str, inside: Sequence[Model], key: str) -> Figure | str:
+def _learned(results: GradedAnswers, title: str, inside: Sequence[Model], key: str) -> Figure | str:
     by = next(by for by in scorers(results) if any(by in answers.graded for one in inside for answers in one.answers))
     dots = [(one, _dot(one, by)) for one in inside]
     there = [dot for _, dot in dots if dot]

@@ -18,8 +18,8 @@ from micota.report import case, drawn, figures, html, render
 from micota.report import merge_figures as dialled
 from micota.report import table_list as tables
 from micota.report import training_figures as searches
+from micota.report.graded_answers import GradedAnswers
 from micota.report.page import Case, Figure, Page, Section, Table
-from micota.report.results import Results
 from micota.specs import Source
 from micota.store.artifacts import Store
 from micota.store.records import text_key
@@ -61,7 +61,7 @@ def piece(name: str) -> str:
 
 def page(recipe: Recipe, store: Store) -> Page:
     """The whole report, made anew: tables, each with the figures that belong to it."""
-    results = Results(recipe, store)
+    results = GradedAnswers(recipe, store)
     found = {section.title: section for section in tables.sections(results)}
     beside: dict[str, list[Figure | Case | str]] = {
         tables.HOLDS: [*figures.learned(results, "steps")],
@@ -95,7 +95,7 @@ def _filed(section: Section) -> Section:
     return replace(section, items=tuple(replace(item, key=piece(item.key)) for item in section.items))
 
 
-def _notes(results: Results) -> Iterable[str]:
+def _notes(results: GradedAnswers) -> Iterable[str]:
     if absent := tables.missing(results):
         yield f"{absent} {figures.MAKES}"
     specs = [spec for spec in everything(results.recipe) if not isinstance(spec, Source)]

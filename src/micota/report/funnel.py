@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 from micota.recipe.labels import everything, labels, name
 from micota.report.cells import Row, count, number, percent
+from micota.report.graded_answers import GradedAnswers
 from micota.report.page import MISSING, Cell, Table
-from micota.report.results import Results
 from micota.specs import Mix, Pretrain, Problems, RejectionSampling, Select, SftData, Train
 
 REASONS = ("truncated", "filtered", "too_long", "wrong", "no_answer", "unverifiable", "empty", "duplicate")
 OVERLAPS = ("duplicates", "conflicting", "in_other_sets")
 
 
-def problems(results: Results) -> tuple[Table, ...]:
+def problems(results: GradedAnswers) -> tuple[Table, ...]:
     """The problem sets: how many, and what was dropped or found elsewhere."""
     names = labels(results.recipe)
     found = [spec for spec in everything(results.recipe) if isinstance(spec, Problems)]
@@ -34,7 +34,7 @@ def problems(results: Results) -> tuple[Table, ...]:
     return (Table("problems", "Problem sets", head, tuple(rows), caption, words=2),) if rows else ()
 
 
-def data(results: Results) -> tuple[Table, ...]:
+def data(results: GradedAnswers) -> tuple[Table, ...]:
     """The funnel of each data set: problems asked, answers, every reason of a drop, what was kept."""
     names = labels(results.recipe)
     found = [spec for spec in everything(results.recipe) if isinstance(spec, Select | RejectionSampling | SftData)]
@@ -53,7 +53,7 @@ def data(results: Results) -> tuple[Table, ...]:
     return (Table("funnel", "Data sets", head, rows, caption, words=2),)
 
 
-def mixtures(results: Results) -> tuple[Table, ...]:
+def mixtures(results: GradedAnswers) -> tuple[Table, ...]:
     """The mixtures: how many examples of each part."""
     names = labels(results.recipe)
     rows: list[Row] = []
@@ -69,7 +69,7 @@ def mixtures(results: Results) -> tuple[Table, ...]:
     return (Table("mixtures", "Mixtures", head, tuple(rows), caption, words=2),) if rows else ()
 
 
-def trainings(results: Results) -> tuple[Table, ...]:
+def trainings(results: GradedAnswers) -> tuple[Table, ...]:
     """The trainings: examples, steps, and how many target tokens were learnt from."""
     names = labels(results.recipe)
     rows = tuple(
@@ -88,7 +88,7 @@ def trainings(results: Results) -> tuple[Table, ...]:
 
 
 def _funnel(
-    results: Results, names: dict[str, str], spec: Select | RejectionSampling | SftData, reasons: Sequence[str]
+    results: GradedAnswers, names: dict[str, str], spec: Select | RejectionSampling | SftData, reasons: Sequence[str]
 ) -> Row:
     facts = results.facts(spec)
     asked, answers, writer = None, None, "made elsewhere"
@@ -110,7 +110,7 @@ def _funnel(
     )
 
 
-def _training(results: Results, names: dict[str, str], spec: Train) -> Row:
+def _training(results: GradedAnswers, names: dict[str, str], spec: Train) -> Row:
     facts = results.facts(spec)
     about = tuple(Cell(name(names, one)) for one in (spec, spec.base, spec.data))
     if not facts:
@@ -127,7 +127,7 @@ def _training(results: Results, names: dict[str, str], spec: Train) -> Row:
     )
 
 
-def _pretraining(results: Results, names: dict[str, str], spec: Pretrain) -> Row:
+def _pretraining(results: GradedAnswers, names: dict[str, str], spec: Pretrain) -> Row:
     facts = results.facts(spec)
     styles = ", ".join(dict.fromkeys(phase.style for phase in spec.phases))
     base = Cell(name(names, spec.base)) if spec.base else MISSING

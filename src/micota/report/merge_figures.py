@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from micota.recipe.labels import everything, labels, name
 from micota.report.drawing import above, colour, soft
 from micota.report.figures import MAKES, Shown, lacking
+from micota.report.graded_answers import GradedAnswers
 from micota.report.label_placement import line_ends
 from micota.report.page import Figure
-from micota.report.results import Results
 from micota.specs import LengthDial, Merge
 from micota.specs import dial_policy as choosing
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Facts = Mapping[str, Any]
 
 
-def dial(results: Results) -> Shown:
+def dial(results: GradedAnswers) -> Shown:
     """Accuracy against length of all candidates, with the frontier; and length over the setting that was turned."""
     dials = {spec.digest: (label, spec) for label, spec in results.recipe.names.items() if isinstance(spec, LengthDial)}
     if not dials:
@@ -118,7 +118,7 @@ def _frontier(axes: Axes, facts: Facts, band: float, strength: float) -> None:
                  linewidth=0, zorder=0)  # fmt: skip
 
 
-def vectors(results: Results) -> Shown:
+def vectors(results: GradedAnswers) -> Shown:
     """The norm of each task vector, layer by layer."""
     names = labels(results.recipe)
     lines: list[tuple[str, tuple[tuple[int, float], ...]]] = []

@@ -9,14 +9,14 @@ from typing import Any
 
 from micota.recipe.labels import everything, labels, name
 from micota.report.cells import Row, between, number, percent, points
+from micota.report.graded_answers import GradedAnswers
 from micota.report.model_rows import RUNAWAYS
 from micota.report.page import MISSING, Cell, Table
-from micota.report.results import Results
 from micota.specs import LengthDial, Merge
 from micota.specs import dial_policy as choosing
 
 
-def dials(results: Results) -> tuple[Table, ...]:
+def dials(results: GradedAnswers) -> tuple[Table, ...]:
     """One table for each dial of the recipe: all its candidates, the chosen one bold."""
     names = labels(results.recipe)
     found = [spec for spec in everything(results.recipe) if isinstance(spec, LengthDial)]
@@ -27,7 +27,7 @@ def dials(results: Results) -> tuple[Table, ...]:
     )
 
 
-def merges(results: Results) -> tuple[Table, ...]:
+def merges(results: GradedAnswers) -> tuple[Table, ...]:
     """The settings of the merges that the recipe gives by itself, and what all its merges saw."""
     names = labels(results.recipe)
     found = [spec for spec in everything(results.recipe) if isinstance(spec, Merge)]
@@ -38,7 +38,7 @@ def merges(results: Results) -> tuple[Table, ...]:
     return tables + _seen(results, names)
 
 
-def _dial(results: Results, spec: LengthDial, label: str, key: str) -> Table:
+def _dial(results: GradedAnswers, spec: LengthDial, label: str, key: str) -> Table:
     search, facts = results.facts(spec.search), results.facts(spec)
     open_ = [one for one in choosing.SETTINGS if isinstance(spec.ranges[one], tuple)]
     head = (*(one.capitalize() for one in open_), "Mean tokens", "Share of length", "95 %", "Accuracy", "Loss", "95 %",
@@ -100,7 +100,7 @@ def _merge(names: dict[str, str], spec: Merge) -> Row:
     )
 
 
-def _seen(results: Results, names: dict[str, str]) -> tuple[Table, ...]:
+def _seen(results: GradedAnswers, names: dict[str, str]) -> tuple[Table, ...]:
     """What merging saw of each task vector: its size, what was kept, and how it agrees with the others."""
     rows: list[Row] = []
     for spec in everything(results.recipe):

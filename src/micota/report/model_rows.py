@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from micota.report.results import ROLES, Answers, Graded, Results
+from micota.report.graded_answers import ROLES, Answers, Graded, GradedAnswers
 from micota.specs import Spec
 from micota.stats import Estimate, Observed, differences, interval, mean
 
@@ -116,7 +116,7 @@ def each_seed(sets: Iterable[Observed]) -> dict[Seed, float]:
     return {seed: mean([one[seed] for one in found]) for seed in common}
 
 
-def models(results: Results) -> list[Model]:
+def models(results: GradedAnswers) -> list[Model]:
     """The rows of the tables, in the recipe's order."""
     cells: defaultdict[tuple[str, str], list[Answers]] = defaultdict(list)
     for one in results.answers:
@@ -132,7 +132,7 @@ def sets_of(found: Iterable[Model]) -> list[str]:
     return list(dict.fromkeys(data for one in found for data in one.sets))
 
 
-def scorers(results: Results) -> list[str]:
+def scorers(results: GradedAnswers) -> list[str]:
     """The scorers of the evaluations: exact match first, where it is there, since it is the paper's."""
     found = dict.fromkeys(by for one in results.answers for by in one.graded)
     return sorted(found, key=lambda by: by != "exact_match")

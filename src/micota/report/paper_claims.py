@@ -11,9 +11,9 @@ from micota.report import verdicts
 from micota.report.bits_per_character import Measure, bits_per_character, measures, sums_by_problem
 from micota.report.cells import Row, between, count, grouped, in_order, number
 from micota.report.distillation_gains import heading, matches
+from micota.report.graded_answers import GradedAnswers
 from micota.report.model_rows import Model, groups, models, pair, scorers, spread, title
 from micota.report.page import MISSING, Cell, Table
-from micota.report.results import Results
 from micota.report.verdicts import Evidence
 from micota.stats import Observed, paired, pooled_difference, ratio
 
@@ -65,7 +65,7 @@ class Claim:
         )
 
 
-def claims(results: Results, matched: str = "steps") -> list[Claim]:
+def claims(results: GradedAnswers, matched: str = "steps") -> list[Claim]:
     """Every claim whose models the recipe evaluates; of arms matched in tokens only what concerns arms."""
     by = next(iter(scorers(results)), "")
     found = models(results)
@@ -79,7 +79,7 @@ def claims(results: Results, matched: str = "steps") -> list[Claim]:
     return made
 
 
-def table(results: Results, matched: str = "steps") -> tuple[Table, ...]:
+def table(results: GradedAnswers, matched: str = "steps") -> tuple[Table, ...]:
     """The claims as a table, one heading for each student."""
     made = claims(results, matched)
     if not made:
@@ -95,7 +95,7 @@ def table(results: Results, matched: str = "steps") -> tuple[Table, ...]:
     return (Table("claims_tokens", name, HEAD, rows, f"Read as the table above; accuracy by {by}. {MATCHED}"),)
 
 
-def summary(results: Results) -> str:
+def summary(results: GradedAnswers) -> str:
     """How many claims came to which verdict, in one sentence; "" without claims."""
     said = []
     for matched, about in (("steps", "Of {} claims"), ("tokens", "With arms matched in target tokens, of {} claims")):
@@ -136,7 +136,7 @@ def _loss(one: Model, two: Model, over: str, by: str) -> Claim:
     return Claim(words, over, evidence, verdicts.loss_word(evidence), "points", 100, "+.1f", both.coverage)
 
 
-def _densities(results: Results) -> list[Claim]:
+def _densities(results: GradedAnswers) -> list[Claim]:
     """That the data of one arm is more foreign to the student than that of another: bits per character, pooled."""
     students = {spec.digest for label, spec in results.recipe.names.items() if label.partition("[")[0] == "instruct"}
     found = [one for one in measures(results) if one.spec.model.digest in students]
@@ -149,7 +149,7 @@ def _densities(results: Results) -> list[Claim]:
     return made
 
 
-def _denser(results: Results, words: str, found: list[Measure], a: str, b: str, group: str) -> list[Claim]:
+def _denser(results: GradedAnswers, words: str, found: list[Measure], a: str, b: str, group: str) -> list[Claim]:
     one, two = ([each for each in found if each.role == role] for role in (a, b))
     if not (one and two):
         return []

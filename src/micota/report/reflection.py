@@ -6,9 +6,9 @@ import re
 from collections.abc import Hashable
 
 from micota.report.cells import grouped, in_order, with_error
+from micota.report.graded_answers import Answers, GradedAnswers
 from micota.report.model_rows import Model, by_problem, models, sets_of
 from micota.report.page import Cell, Table
-from micota.report.results import Answers, Results
 from micota.stats import interval, mean
 
 WORDS = ("wait", "hmm", "redo", "recheck", "double-check", "alternatively", "however, let me")
@@ -30,7 +30,7 @@ def places(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(match.span() for match in _PLACE.finditer(text))
 
 
-def table(results: Results) -> tuple[Table, ...]:
+def table(results: GradedAnswers) -> tuple[Table, ...]:
     """Mean number of reflection words in a response, for each model and problem set."""
     found = models(results)
     sets = sets_of(found)
@@ -50,14 +50,14 @@ def table(results: Results) -> tuple[Table, ...]:
     return (Table("reflections", title, ("Model", *sets), grouped(headed), caption),)
 
 
-def _reflection(results: Results, model: Model, data: str) -> Cell:
+def _reflection(results: GradedAnswers, model: Model, data: str) -> Cell:
     found: dict[tuple[Hashable, str], float] = {}
     for one in model.of(data):
         found |= {(one.seed, key): value for key, value in _words(results, one).items()}
     return with_error(interval(by_problem(found)), unit=1, form=".2f")
 
 
-def _words(results: Results, one: Answers) -> dict[str, float]:
+def _words(results: GradedAnswers, one: Answers) -> dict[str, float]:
     """Reflection words by problem, the mean over its samples; the texts are read from the pool one after the other."""
     manifest = results.manifest(one.completions)
     graded = next(filter(None, one.graded.values()), ())

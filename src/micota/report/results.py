@@ -1,163 +1,123 @@
-"""The graded answers that are there, in the roles that the paper gives them: what every table and figure reads."""
+"""What a recipe's evaluations came to, for Python: the tidy table, comparisons, and the report."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from micota.recipe.labels import learnt_from
-from micota.recipe.reader import Evaluation, Recipe
-from micota.specs import Data, Generate, LengthDial, RejectionSampling, Select, Source, Spec, Train
-from micota.store.artifacts import Manifest, Store
-from micota.store.records import read_rows
+from micota.errors import MicotaError
+from micota.report import files
+from micota.report.answer_frame import rows_where, variables_of
+from micota.report.graded_answers import GradedAnswers
+from micota.stats import Estimate, interval
 
-ROLES = {
-    "teacher": "Teacher",
-    "ta": "Assistant before fine-tuning",
-    "ta_long": "Assistant after fine-tuning",
-    "ta_mid": "Assistant, merged",
-    "instruct": "Instruct",
-    "short": "Short SFT",
-    "strong": "Strong Teacher CoT",
-    "half": "Half-size CoT",
-    "mix_long": "Mix-Long",
-    "micota": "MiCoTA",
-}
-"""What each role is called; the first four belong to the procedure, the others are arms."""
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-TOKENS = "_tokens"  # an arm `strong_tokens` is the arm `strong`, matched in target tokens instead of steps
+POOLED = "all"
 
 
 @dataclass(frozen=True)
-class Graded:
-    """The verdict on one answer."""
+class Comparison:
+    """Model `a` minus model `b`, paired by problem, with 95 % intervals over problems.
 
-    key: str
-    sample: int
-    verdict: str
-    tokens: int
-    truncated: bool
-    looped: bool = False
-
-    @property
-    def correct(self) -> bool:
-        return self.verdict == "correct"
-
-
-@dataclass(frozen=True)
-class Answers:
-    """One model's answers to one problem set, in one combination of variables.
-
-    `role` is one of ROLES, or the recipe's word; `title` what is printed. `data` is the recipe's word for the problem
-    set. `variables` are all that the model or the problem set depends on but the seed, `group` their values as text
-    ("" without). `graded` has one tuple of verdicts for each scorer, in the recipe's order; it is empty where the
-    evaluation is missing. `word` is the recipe's word for the model.
+    `accuracy` (in [0, 1]) and `tokens` have an estimate for each benchmark and, of several, one for `all`: their
+    unweighted mean. `differences` has a row for each problem: benchmark, problem, and a - b of both.
     """
 
-    role: str
-    title: str
-    matched: str
-    data: str
-    group: str
-    seed: Any
-    model: Spec
-    completions: Generate
-    graded: Mapping[str, tuple[Graded, ...]]
-    word: str = ""
-    variables: Mapping[str, str] = field(default_factory=dict)
-    arm: bool = False
+    a: str
+    b: str
+    scorer: str
+    accuracy: Mapping[str, Estimate]
+    tokens: Mapping[str, Estimate]
+    differences: DataFrame
 
     @property
-    def done(self) -> bool:
-        return all(self.graded.values())
+    def frame(self) -> DataFrame:
+        """The estimates as a table: a row for each benchmark and measure."""
+        import pandas as pd
+
+        rows = [
+            {"benchmark": name, "measure": measure, "difference": one.value, "error": one.error, "low": one.low,
+             "high": one.high, "n": one.n}
+            for measure, found in (("accuracy", self.accuracy), ("tokens", self.tokens))
+            for name, one in found.items()
+        ]  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def __str__(self) -> str:
+        return f"{self.a} minus {self.b}, {self.scorer}, paired by problem\n{self.frame.to_string(index=False)}"
+
+    def _repr_html_(self) -> str:
+        title = html.escape(f"{self.a} minus {self.b}, {self.scorer}, paired by problem")
+        return f"<p>{title}</p>{self.frame.to_html(index=False)}"
 
 
-class Results:
-    """What a recipe's evaluations came to, read once. Missing ones are there and say so."""
+class Results(GradedAnswers):
+    """What a recipe's evaluations came to: one tidy table, and what is computed from it.
 
-    def __init__(self, recipe: Recipe, store: Store) -> None:
-        self.recipe, self.store = recipe, store
+    >>> results.frame.groupby("arm").tokens.mean()  # doctest: +SKIP
+    >>> results.compare("micota", "strong").accuracy["gsm8k"]  # doctest: +SKIP
+    """
 
-    @cached_property
-    def answers(self) -> list[Answers]:
-        """One for each model, problem set and combination of variables, in the recipe's order."""
-        cells: dict[tuple[str, ...], list[Evaluation]] = {}
-        for one in self.recipe.evaluations:
-            cells.setdefault((one.model, one.data, *map(str, one.variables.values())), []).append(one)
-        return [self._answers(ones) for ones in cells.values()]
+    def compare(self, a: str, b: str, scorer: str | None = None, benchmark: str | None = None) -> Comparison:
+        """Compare two models on the problems that both answered, under a scorer: `semantic` where the recipe has it.
 
-    @cached_property
-    def procedure(self) -> dict[str, str]:
-        """The roles of the procedure by the digests of their models, read off what the arms learn from."""
-        found: dict[str, str] = {}
-        for label, spec in self.recipe.names.items():
-            arm = label.partition("[")[0]
-            source = _writer(learnt_from(spec))
-            if source is None:
-                continue
-            if arm == "strong":
-                found.setdefault(source.digest, "teacher")
-            elif arm == "half":
-                found |= _assistant(source)
-            elif arm == "micota" and not isinstance(source, Source | Train):
-                found |= {source.digest: "ta_mid"}
-                if isinstance(source, LengthDial):
-                    found |= _assistant(source.target.of)
-                elif hasattr(source, "models"):
-                    found |= _assistant(source.models[0])
-        return found
+        `a` and `b` are words for arms, or labels of single models such as `micota[seed=0]`. Samples of a problem and
+        values of variables, as seeds, are averaged: a problem is one unit. Where both models depend on a variable they
+        are paired within its values. Raises MicotaError for an unknown name and where no problem is common to both.
+        """
+        known = self.frame["scorer"].cat.categories
+        scorer = scorer or ("semantic" if "semantic" in known or not len(known) else str(known[0]))
+        one, two = (rows_where(self.frame, arm=arm, scorer=scorer, benchmark=benchmark) for arm in (a, b))
+        units = _differences(one, two)
+        if units.empty:
+            raise MicotaError(
+                f"'{a}' and '{b}' have no answered problem in common",
+                where="Results.compare",
+                fix="evaluate both on the same benchmark; Results.missing lists what is not there yet",
+            )
+        return Comparison(a, b, scorer, _estimates(units, "accuracy"), _estimates(units, "tokens"), units)
 
-    def manifest(self, spec: Spec) -> Manifest | None:
-        """The manifest of a spec that is done and whose files are there."""
-        manifest = None if isinstance(spec, Source) else self.store.manifest(spec)
-        return manifest if manifest and self.store.whole(manifest) else None
+    def report(self, dir: str | Path | None = None) -> Path:
+        """Write the report (HTML, Markdown, CSV, LaTeX, PNG) into a folder (default: the store's); returns its page."""
+        folder = Path(dir) if dir is not None else files.folder(self.recipe, self.store)
+        return files.publish(files.page(self.recipe, self.store), folder)
 
-    def facts(self, spec: Spec) -> dict[str, Any]:
-        """The facts of a finished spec, also of one whose files were removed; {} of what is missing."""
-        manifest = None if isinstance(spec, Source) else self.store.manifest(spec)
-        return manifest.facts if manifest else {}
-
-    def rows(self, spec: Spec) -> list[dict[str, Any]]:
-        """The rows of a finished artifact; none of what is missing."""
-        manifest = self.manifest(spec)
-        return read_rows(self.store.files(manifest) / "rows.jsonl") if manifest else []
-
-    def _answers(self, ones: list[Evaluation]) -> Answers:
-        first = ones[0]
-        spec = first.spec.completions
-        word = first.role
-        base, tokens, _ = word.partition(TOKENS)
-        arm = base if tokens and base in ROLES else word
-        role = arm if arm in ROLES else self.procedure.get(spec.model.digest, word)
-        rest = {name: str(value) for name, value in first.variables.items() if name != "seed"}
-        return Answers(
-            role=role,
-            title=self.recipe.arms.get(word) or ROLES.get(role, word),
-            matched="tokens" if arm != word else "steps",
-            data=first.data_word,
-            group=", ".join(rest.values()),
-            seed=first.variables.get("seed"),
-            model=spec.model,
-            completions=spec,
-            graded={one.spec.by: tuple(_graded(row) for row in self.rows(one.spec)) for one in ones},
-            word=word,
-            variables=rest,
-            arm=word in self.recipe.arms,
+    def __repr__(self) -> str:
+        names = ", ".join(map(str, self.frame["benchmark"].cat.categories))
+        models, gone = self.frame["model"].nunique(), len(self.missing)
+        return (
+            f"<Results of {self.recipe.name}: {len(self.frame):,} rows, {models} models, {names or 'no benchmark'}; "
+            f"{gone} of {len(self.recipe.evaluations)} evaluations missing>"
         )
 
-
-def _graded(row: dict[str, Any]) -> Graded:
-    return Graded(row["key"], row["sample"], row["verdict"], row["tokens"], row["truncated"], row.get("looped", False))
-
-
-def _writer(learnt: Data | None) -> Spec | None:
-    """The model that wrote what an arm learns; of a mixture none."""
-    return learnt.completions.model if isinstance(learnt, Select | RejectionSampling) else None
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self))}</p>{self.table().to_html(index=False, float_format='%.3f')}"
 
 
-def _assistant(long: Spec) -> dict[str, str]:
-    """The assistant after fine-tuning, and before it."""
-    before = {long.base.digest: "ta"} if isinstance(long, Train) else {}
-    return before | {long.digest: "ta_long"}
+def _differences(a: DataFrame, b: DataFrame) -> DataFrame:
+    """a - b for each benchmark and problem: the mean over samples, then over the values of variables."""
+    shared = [name for name in variables_of(a) if a[name].notna().all() and b[name].notna().all()]
+    keys = ["benchmark", *shared, "problem"]
+    one, two = (_means(frame, keys) for frame in (a, b))
+    both = one.merge(two, on=keys, suffixes=("_a", "_b"))
+    for name in ("accuracy", "tokens"):
+        both[name] = both[f"{name}_a"] - both[f"{name}_b"]
+    return both.groupby(["benchmark", "problem"], observed=True)[["accuracy", "tokens"]].mean().reset_index()
+
+
+def _means(frame: DataFrame, keys: list[str]) -> DataFrame:
+    frame = frame.assign(accuracy=(frame["verdict"] == "correct").astype(float))
+    inner = list(dict.fromkeys([*keys, *variables_of(frame)]))
+    means = frame.groupby(inner, observed=True, dropna=False)[["accuracy", "tokens"]].mean().reset_index()
+    return means.groupby(keys, observed=True, dropna=False)[["accuracy", "tokens"]].mean().reset_index()
+
+
+def _estimates(units: DataFrame, measure: str) -> dict[str, Estimate]:
+    sets = {str(name): part[measure].tolist() for name, part in units.groupby("benchmark", observed=True, sort=False)}
+    found = {name: interval(values) for name, values in sets.items()}
+    return found | ({POOLED: interval(*sets.values())} if len(sets) > 1 else {})

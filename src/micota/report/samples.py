@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from micota.report.cells import Row, count, grouped, in_order, percent, with_error
+from micota.report.graded_answers import GradedAnswers
 from micota.report.model_rows import RUNAWAYS, Model, models, of, scorers, share
 from micota.report.page import Cell, Table
-from micota.report.results import Results
 from micota.stats import Estimate, interval, mean, pass_at
 
 CAPTION = (
@@ -17,7 +17,7 @@ CAPTION = (
 )
 
 
-def table(results: Results) -> tuple[Table, ...]:
+def table(results: GradedAnswers) -> tuple[Table, ...]:
     """A row for each model and problem set that was answered more than once; none without such."""
     found = [(model, data) for model in models(results) for data in model.sets if _samples(model, data) > 1]
     if not found:

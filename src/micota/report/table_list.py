@@ -7,8 +7,8 @@ from micota.report import bits_per_character as density
 from micota.report import distillation_gains as pivotal
 from micota.report import merge_tables as dial
 from micota.report import paper_claims as claims
+from micota.report.graded_answers import GradedAnswers
 from micota.report.page import Section
-from micota.report.results import Results
 
 HOLDS = "What holds"
 MAIN = "Table 2: accuracy of arms, teacher and assistants"
@@ -21,7 +21,7 @@ FUNNEL = "Data and trainings"
 COST = "Cost"
 
 
-def sections(results: Results) -> tuple[Section, ...]:
+def sections(results: GradedAnswers) -> tuple[Section, ...]:
     """Every section that has something to show."""
     parts = (funnel.problems, funnel.data, funnel.mixtures, funnel.trainings)
     made = (
@@ -38,7 +38,7 @@ def sections(results: Results) -> tuple[Section, ...]:
     return tuple(section for section in made if section.items)
 
 
-def missing(results: Results) -> str:
+def missing(results: GradedAnswers) -> str:
     """How many evaluations are not there; "" if all are."""
     absent = sum(not graded for one in results.answers for graded in one.graded.values())
     asked = sum(len(one.graded) for one in results.answers)

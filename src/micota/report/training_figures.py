@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from micota.report.bits_per_character import Measure, bits_per_character, measures, taught
 from micota.report.drawing import Bar, Block, above, bars, colour, counted, tall, words
 from micota.report.figures import MAKES, Shown, lacking, of, within
+from micota.report.graded_answers import ROLES, GradedAnswers
 from micota.report.label_placement import line_ends
 from micota.report.model_rows import models
 from micota.report.page import Figure
-from micota.report.results import ROLES, Results
 from micota.specs import Mix, Select, Spec, Train
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ORDER = ("strong", "half", "mix_long", "micota", "short")
 
 
-def density(results: Results) -> Shown:
+def density(results: GradedAnswers) -> Shown:
     """Bits per character of each data set under each model."""
     found = measures(results)
     if not found:
@@ -61,7 +61,7 @@ class Curve:
     points: tuple[tuple[float, float], ...]
 
 
-def losses(results: Results, matched: str) -> Shown:
+def losses(results: GradedAnswers, matched: str) -> Shown:
     """The training loss of the arms that are matched so, a line for each seed; one figure for each group."""
     arms = [one for one in models(results) if one.arm and one.matched == matched and isinstance(one.spec, Train)]
     shown: Shown = []
@@ -109,7 +109,7 @@ def _curves(axes: Axes, curves: Sequence[Curve]) -> None:
     line_ends(axes, list(ends.values()))
 
 
-def lengths(results: Results) -> Shown:
+def lengths(results: GradedAnswers) -> Shown:
     """How long the responses are that the arms learn from: one distribution for each kind of data set."""
     roles = taught(results)
     of_role: dict[str, dict[str, Spec]] = {}
@@ -129,7 +129,7 @@ def lengths(results: Results) -> Shown:
     return [Figure("lengths", title, lambda axes: _ridges(axes[0], there), alt, caption + gone)]
 
 
-def _tokens(results: Results, data: Spec) -> list[int]:
+def _tokens(results: GradedAnswers, data: Spec) -> list[int]:
     """The lengths of a data set's responses; those of a mixture come from its parts."""
     parts = [part.data for part in data.parts] if isinstance(data, Mix) else [data]
     known: dict[tuple[str, int, str], int] = {}

@@ -1,0 +1,261 @@
+"""The graded answers of a recipe as one tidy table: what every figure, page and comparison reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from micota.recipe.labels import learnt_from
+from micota.recipe.reader import Evaluation, Recipe
+from micota.report.answer_frame import (
+    TEXTS,
+    GradedRows,
+    accuracy_table,
+    answer_frame,
+    generator,
+    gold_text,
+    rows_where,
+    text_column,
+)
+from micota.specs import Data, Generate, LengthDial, RejectionSampling, Select, Source, Spec, Train
+from micota.store.artifacts import Manifest, Store
+from micota.store.records import read_rows
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+ROLES = {
+    "teacher": "Teacher",
+    "ta": "Assistant before fine-tuning",
+    "ta_long": "Assistant after fine-tuning",
+    "ta_mid": "Assistant, merged",
+    "instruct": "Instruct",
+    "short": "Short SFT",
+    "strong": "Strong Teacher CoT",
+    "half": "Half-size CoT",
+    "mix_long": "Mix-Long",
+    "micota": "MiCoTA",
+}
+"""What each role is called; the first four belong to the procedure, the others are arms."""
+
+TOKENS = "_tokens"  # an arm `strong_tokens` is the arm `strong`, matched in target tokens instead of steps
+
+
+@dataclass(frozen=True)
+class Graded:
+    """The verdict on one answer."""
+
+    key: str
+    sample: int
+    verdict: str
+    tokens: int
+    truncated: bool
+    looped: bool = False
+
+    @property
+    def correct(self) -> bool:
+        return self.verdict == "correct"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One model's answers to one problem set, in one combination of variables.
+
+    `role` is one of ROLES, or the recipe's word; `title` what is printed. `data` is the recipe's word for the problem
+    set. `variables` are all that the model or the problem set depends on but the seed, `group` their values as text
+    ("" without). `graded` has one tuple of verdicts for each scorer, in the recipe's order; it is empty where the
+    evaluation is missing. `word` is the recipe's word for the model.
+    """
+
+    role: str
+    title: str
+    matched: str
+    data: str
+    group: str
+    seed: Any
+    model: Spec
+    completions: Generate
+    graded: Mapping[str, tuple[Graded, ...]]
+    word: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    arm: bool = False
+
+    @property
+    def done(self) -> bool:
+        return all(self.graded.values())
+
+
+class GradedAnswers:
+    """The graded answers of a recipe that its store has, read once.
+
+    `frame` is the tidy table; all that the report shows is computed from it, or from the facts of artifacts.
+    """
+
+    def __init__(self, recipe: Recipe, store: Store) -> None:
+        self.recipe, self.store = recipe, store
+
+    @cached_property
+    def frame(self) -> DataFrame:
+        """A row for each model, problem, sample and scorer; missing evaluations have none.
+
+        `arm`: the recipe's word for the model; `model`: the same with the variables that it depends on, as in
+        `micota[seed=0]`; `benchmark`: the recipe's word for the problem set; then a column for each variable of the
+        recipe's `for` that an evaluation depends on (`for_NAME` where NAME is one of these columns; <NA> where a model
+        does not depend on it). `problem`: the hash of the problem's text; `sample`: its number, from 0; `scorer`;
+        `verdict`: correct, wrong, no_answer or unverifiable; `answer`: what the scorer extracted, <NA> without;
+        `tokens` of the response, by the tokenizer of the model that wrote it; `truncated`: cut at the limit;
+        `repetitive`: it ends in the same piece again and again; `generated_by`: engine, version, server and machine
+        profile of the run that collected the responses.
+        """
+        return answer_frame(self.recipe.evaluations, self._graded)
+
+    @cached_property
+    def parts(self) -> list[DataFrame]:
+        """The rows of `frame` of each evaluation, in the recipe's order; of a missing one no rows."""
+        ends = list(accumulate((len(one.rows) for one in self._graded), initial=0))
+        return [self.frame.iloc[start:end] for start, end in pairwise(ends)]
+
+    @property
+    def missing(self) -> list[str]:
+        """The evaluations without verdicts, as `MODEL on BENCHMARK, SCORER`: not run yet, or their files gone."""
+        cells = [one for one, rows in zip(self.recipe.evaluations, self.parts, strict=True) if rows.empty]
+        return [f"{one.model} on {one.data}, {one.spec.by}" for one in cells]
+
+    def responses(self, arm: str | None = None, benchmark: str | None = None, **where: str | None) -> DataFrame:
+        """The rows of `frame` that fit, with their texts: `problem_text`, `gold` (the reference answer), `response`.
+
+        `where` may name `scorer`, `verdict` and `problem`. `engine` is what wrote the response, with its version. A
+        text that was removed from the store is <NA>. Raises MicotaError for a word that no row has.
+
+        >>> results.responses("micota", "gsm8k", scorer="semantic", verdict="wrong")  # doctest: +SKIP
+        """
+        wanted = rows_where(self.frame, arm=arm, benchmark=benchmark, **where)
+        texts = [self._texts(i, wanted.loc[wanted.index.intersection(part.index)]) for i, part in enumerate(self.parts)]
+        columns = zip(*(row for rows in texts for row in rows), strict=True) if len(wanted) else [()] * len(TEXTS)
+        return wanted.assign(**{name: text_column(column) for name, column in zip(TEXTS, columns, strict=True)})
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """Write `frame` as a Parquet file; returns its path."""
+        file = Path(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.frame.to_parquet(file, index=False)
+        return file
+
+    def table(self, arm: str | None = None, benchmark: str | None = None, scorer: str | None = None) -> DataFrame:
+        """Accuracy of each model on each benchmark under each scorer; seeds and samples are pooled by problem.
+
+        `n` problems; `accuracy` in [0, 1] with its standard `error` and the ends `low`, `high` of its 95 % interval
+        over problems (NaN where all problems agree); mean `tokens` of a response; `truncated`, `repetitive`: shares.
+        """
+        return accuracy_table(rows_where(self.frame, arm=arm, benchmark=benchmark, scorer=scorer))
+
+    def _texts(self, i: int, rows: DataFrame) -> list[tuple[str | None, ...]]:
+        """Problem, reference answer, response and engine of rows of one evaluation, read from the store."""
+        if rows.empty:
+            return []
+        completions = self.recipe.evaluations[i].spec.completions
+        problems = {row["key"]: row for row in self.rows(completions.problems)}
+        manifest = self.store.manifest(completions)
+        pool = self.store.pool(manifest.pools[0]) if manifest and manifest.pools else None
+        found: list[tuple[str | None, ...]] = []
+        for key in zip(rows["problem"], map(int, rows["sample"]), strict=True):
+            problem = problems.get(key[0], {})
+            answer = next(pool.read([key])) if pool is not None and key in pool else None
+            written = (answer.text, answer.engine) if answer else (None, None)
+            found.append((problem.get("problem"), gold_text(problem.get("answer")), *written))
+        return found
+
+    @cached_property
+    def _graded(self) -> list[GradedRows]:
+        return [self._rows_of(one) for one in self.recipe.evaluations]
+
+    def _rows_of(self, one: Evaluation) -> GradedRows:
+        manifest = self.store.manifest(one.spec.completions)
+        holder = self.store.manifest_of(manifest.holder) if manifest else None
+        return GradedRows(one, self.rows(one.spec), generator(holder or manifest))
+
+    @cached_property
+    def answers(self) -> list[Answers]:
+        """One for each model, problem set and combination of variables, in the recipe's order."""
+        cells: dict[tuple[str, ...], list[Evaluation]] = {}
+        for one in self.recipe.evaluations:
+            cells.setdefault((one.model, one.data, *map(str, one.variables.values())), []).append(one)
+        return [self._answers(ones) for ones in cells.values()]
+
+    @cached_property
+    def procedure(self) -> dict[str, str]:
+        """The roles of the procedure by the digests of their models, read off what the arms learn from."""
+        found: dict[str, str] = {}
+        for label, spec in self.recipe.names.items():
+            arm = label.partition("[")[0]
+            source = _writer(learnt_from(spec))
+            if source is None:
+                continue
+            if arm == "strong":
+                found.setdefault(source.digest, "teacher")
+            elif arm == "half":
+                found |= _assistant(source)
+            elif arm == "micota" and not isinstance(source, Source | Train):
+                found |= {source.digest: "ta_mid"}
+                if isinstance(source, LengthDial):
+                    found |= _assistant(source.target.of)
+                elif hasattr(source, "models"):
+                    found |= _assistant(source.models[0])
+        return found
+
+    def manifest(self, spec: Spec) -> Manifest | None:
+        """The manifest of a spec that is done and whose files are there."""
+        manifest = None if isinstance(spec, Source) else self.store.manifest(spec)
+        return manifest if manifest and self.store.whole(manifest) else None
+
+    def facts(self, spec: Spec) -> dict[str, Any]:
+        """The facts of a finished spec, also of one whose files were removed; {} of what is missing."""
+        manifest = None if isinstance(spec, Source) else self.store.manifest(spec)
+        return manifest.facts if manifest else {}
+
+    def rows(self, spec: Spec) -> list[dict[str, Any]]:
+        """The rows of a finished artifact; none of what is missing."""
+        manifest = self.manifest(spec)
+        return read_rows(self.store.files(manifest) / "rows.jsonl") if manifest else []
+
+    def _answers(self, ones: list[Evaluation]) -> Answers:
+        first = ones[0]
+        spec = first.spec.completions
+        word = first.role
+        base, tokens, _ = word.partition(TOKENS)
+        arm = base if tokens and base in ROLES else word
+        role = arm if arm in ROLES else self.procedure.get(spec.model.digest, word)
+        rest = {name: str(value) for name, value in first.variables.items() if name != "seed"}
+        return Answers(
+            role=role,
+            title=self.recipe.arms.get(word) or ROLES.get(role, word),
+            matched="tokens" if arm != word else "steps",
+            data=first.data_word,
+            group=", ".join(rest.values()),
+            seed=first.variables.get("seed"),
+            model=spec.model,
+            completions=spec,
+            graded={one.spec.by: tuple(_graded(row) for row in self.rows(one.spec)) for one in ones},
+            word=word,
+            variables=rest,
+            arm=word in self.recipe.arms,
+        )
+
+
+def _graded(row: dict[str, Any]) -> Graded:
+    return Graded(row["key"], row["sample"], row["verdict"], row["tokens"], row["truncated"], row.get("looped", False))
+
+
+def _writer(learnt: Data | None) -> Spec | None:
+    """The model that wrote what an arm learns; of a mixture none."""
+    return learnt.completions.model if isinstance(learnt, Select | RejectionSampling) else None
+
+
+def _assistant(long: Spec) -> dict[str, str]:
+    """The assistant after fine-tuning, and before it."""
+    before = {long.base.digest: "ta"} if isinstance(long, Train) else {}
+    return before | {long.digest: "ta_long"}
