@@ -24,7 +24,7 @@ from typing import Any
 
 from micota import arithmetic
 from micota.generation.engine import Engine, open_engine
-from micota.machine import StageConfig
+from micota.machine import EngineConfig
 from micota.specs import Generate, Problems, Prompt, Sampling, Source
 from micota.stats import t_quantile
 from micota.store.pool import Pool, Writer
@@ -46,7 +46,7 @@ def ours(model: Path, requests: list[Request], folder: Path) -> tuple[Engine, Pa
         sampling=Sampling(max_tokens=LIMIT),
         precision="float32",
     )
-    engine = open_engine(spec, model, StageConfig(engine="vllm", batch=BATCH), threads=1)
+    engine = open_engine(spec, model, EngineConfig(engine="vllm", batch=BATCH), threads=1)
 
     def run() -> int:
         with Writer(folder, {}) as writer:

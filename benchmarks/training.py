@@ -93,7 +93,7 @@ def main() -> None:
     micota("train", folder / "model", data, "--out", out, *common, *(word for one in sets for word in ("--set", one)))
     told, made = facts(store, "train")
     profile = machines.load(asked.machine)
-    place = profile.places["train"]
+    place = profile.train
     device = find(profile.hardware)
     each = told["tokens"] / told["examples"]
     rate = each * asked.batch / told["seconds_of_a_step"]

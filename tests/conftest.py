@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from micota.machine import MachineProfile, StageConfig
+from micota.machine import GenerateConfig, MachineProfile
 from micota.recipe import reader as recipes
 from micota.run.execution import Outcome, Run
 from micota.specs import Spec
@@ -189,8 +189,8 @@ def scripted_world(folder: Path, models: Path) -> World:
         (folder / "models").symlink_to(models)
     answers = folder / "answers.jsonl"
     answers.write_text(script(map(problem, range(1000))))
-    places = {"generate": StageConfig(engine="scripted", script=str(answers), batch=4)}
-    return World(folder, MachineProfile(name="test", places=places))
+    generate = GenerateConfig(engine="scripted", script=str(answers), batch=4)
+    return World(folder, MachineProfile(name="test", generate=generate))
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from killing import Killed, soak
 from micota import arithmetic
 from micota.errors import MicotaError
 from micota.generation.engine import Engine, open_engine
-from micota.machine import MachineProfile, StageConfig
+from micota.machine import GenerateConfig, MachineProfile
 from micota.recipe import reader as recipes
 from micota.run.execution import Run
 from micota.specs import Generate, Problems, Prompt, Sampling, Source
@@ -93,9 +93,9 @@ def spec(prompt: Prompt | None = None, **sampling: Any) -> Generate:
     )
 
 
-def place(name: str, request: pytest.FixtureRequest) -> StageConfig:
+def place(name: str, request: pytest.FixtureRequest) -> GenerateConfig:
     url = request.getfixturevalue("server") if name == "openai" else None
-    return StageConfig(engine=name, url=url, served="teacher", batch=32)  # type: ignore[arg-type]
+    return GenerateConfig(engine=name, url=url, served="teacher", batch=32)  # type: ignore[arg-type]
 
 
 def asked(n: int = 48) -> list[Request]:
@@ -113,7 +113,7 @@ def answers(made: Engine, wanted: list[Request]) -> dict[tuple[str, int], Comple
 
 @pytest.fixture(scope="module")
 def reference() -> dict[tuple[str, int], Completion]:
-    return answers(open_engine(spec(), TEACHER, StageConfig(), 1), asked())
+    return answers(open_engine(spec(), TEACHER, GenerateConfig(), 1), asked())
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -232,7 +232,7 @@ def test_characters_of_many_bytes_stay_whole(speaker: Path) -> None:
     wanted = [Request(text_key(turn), 0, turn) for turn in turns]
     found = {}
     for name in ("transformers", "vllm"):
-        opened = open_engine(spec(max_tokens=60), speaker, StageConfig(engine=name), 1)  # type: ignore[arg-type]
+        opened = open_engine(spec(max_tokens=60), speaker, GenerateConfig(engine=name), 1)  # type: ignore[arg-type]
         found[name] = answers(opened, wanted)
         opened.close()
     texts = "".join(a.text for a in found["vllm"].values())
@@ -255,9 +255,9 @@ def test_the_machine_alone_moves_a_recipe(name: str, request: pytest.FixtureRequ
     (tmp_path / "moved.yaml").write_text(RECIPE)
     answered = recipes.load(str(tmp_path / "moved.yaml")).named("answers")
     made = {}
-    for engine, at in (("transformers", StageConfig()), (name, place(name, request))):
+    for engine, at in (("transformers", GenerateConfig()), (name, place(name, request))):
         store = Store(tmp_path / engine)
-        Run(store, MachineProfile(places={"generate": at}), Quiet()).go([answered])
+        Run(store, MachineProfile(generate=at), Quiet()).go([answered])
         made[engine] = manifest = store.manifest(answered)
         assert manifest is not None
         rows = [row for path in store.root.glob("pools/*/*.jsonl") for row in path.read_text().splitlines()]

@@ -19,7 +19,7 @@ from micota.cli.cost_table import said
 from micota.costs import assumptions
 from micota.costs.estimates import Costs, Estimate
 from micota.costs.spans import Span, known
-from micota.machine import MachineProfile, StageConfig
+from micota.machine import BpcConfig, EngineConfig, GenerateConfig, MachineProfile, ServerConfig, TrainConfig
 from micota.recipe import reader as recipes
 from micota.specs import Generate, LengthDial, MergeSearch, Train
 from micota.store.artifacts import Store
@@ -60,12 +60,10 @@ H100S = MachineProfile(
     name="h100s",
     hardware="H100",
     price=2.0,
-    places={
-        "generate": StageConfig(engine="vllm", device="cuda", tensor_parallel=2),
-        "search": StageConfig(device="cuda", batch=4),
-        "train": StageConfig(device="cuda", devices=8, micro_batch=1, sharding="fsdp"),
-        "bpc": StageConfig(device="cuda", batch=1),
-    },
+    generate=GenerateConfig(engine="vllm", device="cuda", tensor_parallel=2),
+    search=EngineConfig(device="cuda", batch=4),
+    train=TrainConfig(device="cuda", devices=8, micro_batch=1, sharding="fsdp"),
+    bpc=BpcConfig(device="cuda", batch=1),
 )
 
 
@@ -233,7 +231,7 @@ def test_a_model_that_is_not_known_here_is_no_crash(tmp_path: Path) -> None:
 def test_an_endpoint_costs_tokens(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(TABLES.replace("deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", "endpoint:r1"))
     recipe = recipes.load(str(tmp_path / "r.yaml"))
-    server = StageConfig(engine="openai", url="http://127.0.0.1:1/v1")
+    server = ServerConfig(url="http://127.0.0.1:1/v1")
     found = estimates(recipe, Store(tmp_path), H100S.model_copy(update={"servers": {"endpoint:r1": server}})).values()
     asked = [one for one in found if isinstance(one.spec, Generate) and one.missing]
     assert all(one.written.high and not one.hours.high for one in asked)

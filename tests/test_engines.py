@@ -13,7 +13,7 @@ from micota import arithmetic
 from micota.errors import MicotaError, Stopped
 from micota.generation.engine import open_engine
 from micota.generation.transformers import Transformers
-from micota.machine import StageConfig
+from micota.machine import EngineConfig
 from micota.specs import Generate, Problems, Prompt, Sampling, Source
 from micota.store.records import Completion, Request, text_key
 from micota.store.resolution import LAB_MODELS
@@ -30,7 +30,7 @@ def engine(model: Path = TA, mode: str = "chat", **sampling: object) -> Transfor
         sampling=Sampling(**sampling),  # type: ignore[arg-type]
         precision="float32",
     )
-    made = open_engine(spec, model, StageConfig(), threads=1)
+    made = open_engine(spec, model, EngineConfig(), threads=1)
     assert isinstance(made, Transformers)
     return made
 
@@ -122,7 +122,7 @@ def test_a_request_to_stop_is_heard_within_a_batch() -> None:
     spec = Generate(
         model=SOURCE, problems=Problems(source=SOURCE), prompt=Prompt(template="{problem}"), precision="float32"
     )
-    made = open_engine(spec, TA, StageConfig(), threads=1, stop=stop)
+    made = open_engine(spec, TA, EngineConfig(), threads=1, stop=stop)
     Timer(0.1, stop.set).start()
     with pytest.raises(Stopped):
         for _ in range(1000):

@@ -20,7 +20,7 @@ from micota.errors import MicotaError
 from micota.export import folder as exports
 from micota.export.card import code
 from micota.generation.engine import open_engine
-from micota.machine import StageConfig
+from micota.machine import EngineConfig
 from micota.run.execution import Run
 from micota.specs import Generate, Train
 from micota.store.records import Request
@@ -58,7 +58,7 @@ def test_an_exported_model_says_through_the_usual_interface_what_it_says_in_mico
         sampling={"max_tokens": 200},  # type: ignore[arg-type]
         precision="float32",
     )
-    engine = open_engine(spec, made.store.files(made.store.find("small/strong")), StageConfig(), threads=1)
+    engine = open_engine(spec, made.store.files(made.store.find("small/strong")), EngineConfig(), threads=1)
     (own,) = next(iter(engine.answer([Request("k", 0, "12+34")])))
     engine.close()
     assert own.finish_reason == "stop"

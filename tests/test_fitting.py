@@ -19,7 +19,7 @@ from micota.costs.accelerator_memory import Training
 from micota.costs.accelerators import ACCELERATORS, find
 from micota.costs.estimates import Costs
 from micota.errors import MicotaError
-from micota.machine import MachineProfile, StageConfig
+from micota.machine import MachineProfile, TrainConfig
 from micota.recipe import reader as recipes
 from micota.store.artifacts import Store
 
@@ -40,18 +40,18 @@ def test_what_does_not_fit_ends_with_the_smallest_change(
     assert "machine profile 'bare': train, bpc" in error
 
 
-def _fix(place: StageConfig, hardware: str, *sets: str, folder: Path, name: str = "strong") -> str | None:
+def _fix(place: TrainConfig, hardware: str, *sets: str, folder: Path, name: str = "strong") -> str | None:
     (folder / "tables.yaml").write_text(TABLES)
     recipe = recipes.load(str(folder / "tables.yaml"), sets)
     label = next(label for label in recipe.names if label.startswith(name))
-    profile = MachineProfile(hardware=hardware, places={"train": place, "generate": place})
+    profile = MachineProfile(hardware=hardware, train=place)
     one = Costs(Store(folder), profile, [recipe.named(label)]).of(recipe.named(label))
     return one.misfit.fix if one.misfit else None
 
 
 def test_each_change_is_tried_from_the_smallest_on(tmp_path: Path) -> None:
     small = "for={student: [Qwen/Qwen2.5-1.5B-Instruct]}"
-    gpu = StageConfig(device="cuda", micro_batch=1)
+    gpu = TrainConfig(device="cuda", micro_batch=1)
     bare = gpu.model_copy(update={"activation_checkpointing": False})
     assert _fix(gpu, "H100", small, folder=tmp_path) is None
     assert _fix(bare, "A100-80GB", small, folder=tmp_path) is None

@@ -79,12 +79,12 @@ def test_packing_learns_from_every_example_and_says_how(world: World) -> None:
 
 
 def test_a_batch_without_padding_learns_the_same(world: World) -> None:
-    from micota.machine import StageConfig
+    from micota.machine import TrainConfig
 
     padded, _ = trained(world)
     (world.folder / "store").rename(world.folder / "first")
-    places = {**world.machine.places, "train": StageConfig(micro_batch=4, padding_free=True)}
-    world.run(only="strong", machine=world.machine.model_copy(update={"places": places}))
+    train = TrainConfig(micro_batch=4, padding_free=True)
+    world.run(only="strong", machine=world.machine.model_copy(update={"train": train}))
     without = load_file(world.files("strong") / "model.safetensors")
     for name, tensor in padded.items():
         torch.testing.assert_close(without[name], tensor, rtol=1e-4, atol=2e-5, msg=name)

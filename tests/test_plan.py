@@ -108,8 +108,8 @@ def test_show_prints_a_manifest_by_any_of_its_names(
 def test_nothing_secret_of_a_launcher_reaches_a_manifest(world: World) -> None:
     from micota.machine import StageConfig
 
-    places = {**world.machine.places, "select": StageConfig(prefix="env HF_TOKEN=hf_secret123 WANDB_API_KEY=abc")}
-    world.run(only="long-cot", machine=world.machine.model_copy(update={"places": places}))
+    select = StageConfig(prefix="env HF_TOKEN=hf_secret123 WANDB_API_KEY=abc")
+    world.run(only="long-cot", machine=world.machine.model_copy(update={"select": select}))
     spec = world.load().named("long-cot")
     assert isinstance(spec, Select)
     manifest = world.store.manifest(spec)

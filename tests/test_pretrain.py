@@ -21,7 +21,7 @@ from micota.cli import main as cli
 from micota.cli.lab import make
 from micota.errors import MicotaError, StageFailed
 from micota.lab.designs import DESIGNS
-from micota.machine import MachineProfile, StageConfig, load
+from micota.machine import MachineProfile, PretrainConfig, load
 from micota.specs import Pretrain
 from micota.store.resolution import LAB_MODELS
 
@@ -74,7 +74,7 @@ def test_the_stage_and_the_command_make_the_same_files(world: World) -> None:
 
 def test_the_facts_are_counts_and_the_last_loss(world: World) -> None:
     say(world, RECIPE)
-    world.run(only="whole", machine=MachineProfile(places={"pretrain": StageConfig(checkpoint_every=4)}))
+    world.run(only="whole", machine=MachineProfile(pretrain=PretrainConfig(checkpoint_every=4)))
     manifest = world.store.manifest(world.load().named("whole"))
     assert manifest is not None
     facts = manifest.facts
@@ -96,13 +96,13 @@ def test_every_weight_of_a_base_is_tuned(world: World) -> None:
 
 def test_behind_a_prefix_it_has_the_same_bits(world: World) -> None:
     """As in the laptop's profile: a process of its own, so that two of them use two cores."""
-    assert load("laptop").places["pretrain"].prefix == "env"
+    assert load("laptop").pretrain.prefix == "env"
     say(world, RECIPE)
     here, behind = world.folder / "here", world.folder / "store"
     world.run(only="whole")
     behind.rename(here)
-    places = {"pretrain": StageConfig(prefix="env", checkpoint_every=4)}
-    assert kinds(world.run(machine=MachineProfile(jobs=2, threads=2, places=places))) == ["pretrain"] * 4
+    pretrain = PretrainConfig(prefix="env", checkpoint_every=4)
+    assert kinds(world.run(machine=MachineProfile(jobs=2, threads=2, pretrain=pretrain))) == ["pretrain"] * 4
     made = next(here.glob("artifacts/pretrain-*/files"))
     assert bytes_of(world.files("whole")) == bytes_of(made)
     assert world.store.manifest(world.load().named("whole")).made["launcher"] == "env"  # type: ignore[union-attr]

@@ -15,7 +15,7 @@ import torch
 from conftest import World
 from safetensors.torch import load_file
 
-from micota.machine import StageConfig
+from micota.machine import TrainConfig
 
 BIN = Path(sys.executable).parent
 FSDP = (
@@ -37,8 +37,7 @@ def trained(world: World, store: str, *sets: str, **place: object) -> tuple[dict
     """The weights and the facts of the arm `strong`, made in a store of its own."""
     if (world.folder / "store").exists():
         (world.folder / "store").rename(world.folder / f"before-{store}")
-    places = {**world.machine.places, "train": StageConfig(**place)}
-    world.run(*SETS, *sets, only="strong", machine=world.machine.model_copy(update={"places": places}))
+    world.run(*SETS, *sets, only="strong", machine=world.machine.model_copy(update={"train": TrainConfig(**place)}))
     manifest = world.store.manifest(world.load(*SETS, *sets).named("strong"))
     assert manifest is not None
     return load_file(world.store.files(manifest) / "model.safetensors"), manifest.facts
@@ -123,7 +122,6 @@ def test_what_two_processes_began_one_ends_with_the_same_weights(world: World) -
     alone, _ = trained(world, "one", "defaults.train.max_steps=12", micro_batch=2)
     (world.folder / "store").rename(world.folder / "before")
     assert interrupted(world, "ddp", 4, signal.SIGUSR1) == 143  # by a file, which must not stop the next run too
-    places = {**world.machine.places, "train": StageConfig(micro_batch=2)}
-    world.run(*LONGER, only="strong", machine=world.machine.model_copy(update={"places": places}))
+    world.run(*LONGER, only="strong", machine=world.machine.model_copy(update={"train": TrainConfig(micro_batch=2)}))
     files = world.files_of(world.load(*LONGER).named("strong"))
     same(alone, load_file(files / "model.safetensors"))

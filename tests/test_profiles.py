@@ -1,8 +1,9 @@
-"""The shipped machine profiles: they can be read, their launchers' flags exist, DeepSpeed's parser takes its part."""
+"""Machine profiles: fields checked by kind of stage; the shipped ones load, and their launchers know their flags."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shlex
 from pathlib import Path
@@ -10,13 +11,77 @@ from pathlib import Path
 import pytest
 
 from micota import machine as machines
+from micota.errors import MicotaError
+from micota.machine import EngineConfig, GenerateConfig, MachineProfile, ServerConfig, TrainConfig
+from micota.run.plan import STAGES
 
 PROFILES = sorted(path.stem for path in machines.PROFILES.glob("*.yaml"))
 
 
+WRONG = [
+    ("merge: {engine: vllm}", "unknown field 'engine' in `merge:`", "move it to `generate:` or `search:`"),
+    ("bpc: {micro_batch: 2}", "unknown field 'micro_batch' in `bpc:`", "move it to `train:`"),
+    ("train: {processes: 2}", "it takes prefix, device, devices", "move it to `generate:`"),
+    ("pretrain: {device: cuda}", "unknown field 'device' in `pretrain:`", "it takes prefix, checkpoint_every"),
+    ("micro_batch: 2", "unknown field 'micro_batch'", "move it to `train:`"),
+    ("generate: {enigne: vllm}", "unknown field 'enigne' in `generate:`", "did you mean 'engine'?"),
+    ("generat: {engine: vllm}", "unknown field 'generat'", "did you mean 'generate'?"),
+    ("servers: {teacher: {ulr: here}}", "unknown field 'ulr' in `servers:`", "did you mean 'url'?"),
+    ("servers: {teacher: {}}", "servers.teacher: the engine openai needs", "url: http://127.0.0.1:8000/v1"),
+    ("train: 3", "'train' is no mapping of fields", "train: {field: value, ...}"),
+    ("train: {micro_batch: 0}", "train.micro_batch: Input should be greater", "rows at once on each device"),
+    ("jobs: '2'", "jobs: Input should be a valid integer", "stages that run at the same time"),
+]
+
+
+@pytest.mark.parametrize(("line", "what", "also"), WRONG, ids=[line for line, *_ in WRONG])
+def test_a_wrong_field_names_its_line_and_where_it_belongs(line: str, what: str, also: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"threads: 2\n{line}\n")
+    with pytest.raises(MicotaError) as error:
+        machines.load(str(tmp_path / "mine.yaml"))
+    assert what in str(error.value) and also in str(error.value) and "mine.yaml, line 2" in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["http://user:hunter2@host/v1", "http://host/v1?key=hunter2", "hunter2"])
+def test_a_refused_address_is_not_repeated(url: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"generate: {{engine: openai, url: '{url}'}}\n")
+    with pytest.raises(MicotaError) as error:
+        machines.load(str(tmp_path / "mine.yaml"))
+    assert "hunter2" not in str(error.value)
+
+
+def test_every_kind_of_stage_has_a_section_and_every_field_a_meaning() -> None:
+    assert machines.STAGES.keys() == STAGES.keys()
+    for config in (MachineProfile, ServerConfig, *machines.STAGES.values()):
+        assert all(field.description for field in config.model_fields.values()), config
+
+
+def test_a_profile_survives_the_task_file_without_its_prefixes() -> None:
+    profile = MachineProfile(
+        price=2,
+        generate=GenerateConfig(prefix="env KEY=hunter2", processes=2),
+        search=EngineConfig(batch=3),
+        train=TrainConfig(report_to=("wandb",), prefix="ssh hunter2"),
+        servers={"teacher": ServerConfig(url="http://127.0.0.1:1/v1", prefix="hunter2")},
+    )
+    text = json.dumps(profile.as_json())
+    again = MachineProfile.of_json(json.loads(text))
+    assert "hunter2" not in text
+    assert (again.search, again.train.report_to) == (profile.search, ("wandb",))
+    assert again.servers["teacher"].url == "http://127.0.0.1:1/v1" and again.generate.processes == 2
+    for name in PROFILES:
+        loaded = machines.load(name)
+        assert MachineProfile.of_json(loaded.as_json()).as_json() == loaded.as_json()
+
+
+def test_a_relative_script_lies_beside_the_profile(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("generate: {engine: scripted, script: answers.jsonl}\nsearch:\n")
+    assert machines.load(str(tmp_path / "mine.yaml")).generate.script == str(tmp_path / "answers.jsonl")
+
+
 def launched(profile: str) -> list[str] | None:
     """What the training's prefix says after `accelerate launch`."""
-    words = shlex.split(machines.load(profile).places["train"].prefix or "")
+    words = shlex.split(machines.load(profile).train.prefix or "")
     return words[words.index("launch") + 1 :] if "launch" in words else None
 
 
@@ -27,7 +92,7 @@ def test_every_launcher_takes_its_flags(profile: str) -> None:
     flags = launched(profile)
     assert flags is not None
     args = launch_command_parser().parse_args([*flags, "micota", "stage", "WORK"])
-    place = machines.load(profile).places["train"]
+    place = machines.load(profile).train
     assert args.num_processes == place.devices
     assert bool(args.use_fsdp) == (place.sharding == "fsdp")
     assert bool(args.use_deepspeed) == (place.sharding == "zero3")

@@ -7,7 +7,7 @@ from pathlib import Path
 from conftest import Quiet, kinds
 
 from micota.benchmarks import BENCHMARKS
-from micota.machine import MachineProfile, StageConfig
+from micota.machine import GenerateConfig, MachineProfile
 from micota.recipe import reader as recipes
 from micota.report.files import write
 from micota.run.execution import Run
@@ -39,7 +39,7 @@ def test_a_lab_model_answers_real_problems(shared: Path, tmp_path: Path) -> None
     (tmp_path / "real.yaml").write_text(recipe_of(shared / "data"))
     recipe = recipes.load(str(tmp_path / "real.yaml"))
     store = Store(tmp_path / "store")
-    machine = MachineProfile(name="test", places={"generate": StageConfig(batch=20)})
+    machine = MachineProfile(name="test", generate=GenerateConfig(batch=20))
     outcome = Run(store, machine, Quiet()).go(recipe.targets)
     assert kinds(outcome).count("generate") == kinds(outcome).count("problems") == 1 + len(BENCHMARKS)
     for one in recipe.evaluations:

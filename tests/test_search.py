@@ -16,7 +16,7 @@ from test_dial import DIAL, MERGE, dial
 
 from micota.errors import MicotaError, StageFailed
 from micota.generation.transformers import Transformers
-from micota.machine import MachineProfile, StageConfig
+from micota.machine import EngineConfig, GenerateConfig, MachineProfile
 from micota.merging import Settings
 from micota.merging.folders import Checkpoint, merge_folders
 from micota.merging.in_memory import InMemoryMerge
@@ -36,8 +36,8 @@ EIGHT = DIAL.replace("steps: 3", "steps: 8, refine: 0, fallback: nearest").repla
 def world(world: World) -> World:
     """A world whose generation is real too."""
     world.write("recipe.yaml", RECIPE.replace(MERGE, EIGHT))
-    place = StageConfig(engine="transformers", batch=3)
-    world.machine = MachineProfile(name="real", places={"generate": place})
+    place = GenerateConfig(engine="transformers", batch=3)
+    world.machine = MachineProfile(name="real", generate=place)
     return world
 
 
@@ -79,7 +79,7 @@ def test_a_candidate_in_memory_answers_as_the_written_one(world: World) -> None:
         how = Settings("dare_ties", (settings[i]["weight"],), 0.7)
         folders = world.folder / "models" / "ta", world.folder / "models" / "teacher"
         merge_folders(world.folder / f"written{i}", folders[0], [folders[1]], ["0"], how)
-        engine = Transformers(asked, world.folder / f"written{i}", world.machine.place(asked), 1, Event())
+        engine = Transformers(asked, world.folder / f"written{i}", world.machine.engine(asked), 1, Event())
         expected = [one for at in (0, 3) for group in engine.answer(requests[at : at + 3]) for one in group]
         pool = Pool(world.store.pool_folder(manifest.pools[i]))
         kept = {one.key: one.text for one in pool.read((one.key, 0) for one in expected)}
@@ -128,11 +128,8 @@ def test_stopped_and_resumed_it_repeats_no_candidate(world: World, monkeypatch: 
 
 def test_a_search_runs_where_generation_does_unless_it_has_a_place(world: World) -> None:
     asked = dial(world).search
-    assert MachineProfile(places={"generate": StageConfig(batch=7)}).place(asked).batch == 7
-    assert (
-        MachineProfile(places={"generate": StageConfig(batch=7), "search": StageConfig(batch=9)}).place(asked).batch
-        == 9
-    )
+    assert MachineProfile(generate=GenerateConfig(batch=7)).engine(asked).batch == 7
+    assert MachineProfile(generate=GenerateConfig(batch=7), search=EngineConfig(batch=9)).engine(asked).batch == 9
 
 
 def test_an_engine_that_reads_folders_gets_each_candidate_written(
@@ -142,17 +139,17 @@ def test_an_engine_that_reads_folders_gets_each_candidate_written(
     opened: list[Path] = []
 
     class Whole(Transformers):
-        def __init__(self, spec: Generate, model: Path, place: StageConfig, threads: int, stop: Event) -> None:
+        def __init__(self, spec: Generate, model: Path, place: EngineConfig, threads: int, stop: Event) -> None:
             opened.append(model)
             super().__init__(spec, model, place, threads, stop)
             self.batch = None
 
     monkeypatch.setattr(search, "open_engine", Whole)
-    places = {"generate": StageConfig(engine="transformers", batch=4), "search": StageConfig(engine="vllm")}
-    world.run(only="ta-mid", machine=MachineProfile(places=places))
+    generate = GenerateConfig(engine="transformers", batch=4)
+    world.run(only="ta-mid", machine=MachineProfile(generate=generate, search=EngineConfig(engine="vllm")))
     written = world.store.manifest(dial(world).search)
     in_memory = world.fresh()
-    Run(in_memory, MachineProfile(places={"generate": StageConfig(batch=4)}), Quiet()).go([dial(world)])
+    Run(in_memory, MachineProfile(generate=GenerateConfig(batch=4)), Quiet()).go([dial(world)])
     same = in_memory.manifest(dial(world).search)
     assert written is not None and same is not None
     assert written.content == same.content
@@ -161,11 +158,11 @@ def test_an_engine_that_reads_folders_gets_each_candidate_written(
 
 
 def test_a_server_is_refused_before_anything_is_made(world: World) -> None:
-    served = MachineProfile(places={"generate": StageConfig(engine="openai", url="http://127.0.0.1:9/v1")})
+    served = MachineProfile(generate=GenerateConfig(engine="openai", url="http://127.0.0.1:9/v1"))
     with pytest.raises(MicotaError, match="a server cannot answer for the candidates of a dial") as refused:
         served.check([dial(world)])
     assert "search: {engine: vllm" in str(refused.value.fix)
-    MachineProfile(places={**served.places, "search": StageConfig()}).check([dial(world)])
+    served.model_copy(update={"search": EngineConfig()}).check([dial(world)])
 
 
 TURNED = """
@@ -190,7 +187,7 @@ def test_with_vllm_the_candidates_answer_as_with_transformers(tmp_path: Path) ->
     found = []
     for engine in ("transformers", "vllm"):
         store = Store(tmp_path / engine)
-        Run(store, MachineProfile(places={"search": StageConfig(engine=engine)}), Quiet()).go([mid])  # type: ignore[arg-type]
+        Run(store, MachineProfile(search=EngineConfig(engine=engine)), Quiet()).go([mid])  # type: ignore[arg-type]
         found.append(store.manifest(mid.search))
         assert not list(store.root.rglob("candidate"))
     one, two = found

@@ -18,7 +18,7 @@ from micota import machine as machines
 from micota.errors import MicotaError, StageFailed, Stopped
 from micota.generation.engine import open_engine
 from micota.generation.fake_server import FAULTS, FakeServer
-from micota.machine import MachineProfile, StageConfig
+from micota.machine import MachineProfile, ServerConfig
 from micota.recipe import reader as recipes
 from micota.run.execution import Outcome, Run
 from micota.specs import Generate, Problems, Prompt, Sampling, Source
@@ -51,7 +51,7 @@ class Buyer:
 
     def run(self, server: FakeServer | str, **place: Any) -> Outcome:
         url = server if isinstance(server, str) else server.url
-        at = StageConfig(engine="openai", url=url, **place)
+        at = ServerConfig(url=url, **place)
         recipe = recipes.load(str(self.folder / "bought.yaml"))
         store = Store(self.folder / "store")
         return Run(store, MachineProfile(servers={"endpoint:fake": at}), Quiet()).go([recipe.named("answers")])
@@ -72,7 +72,7 @@ def engine(server: FakeServer | None, heard: Event | None = None, prompt: Any = 
         sampling=Sampling(**sampling),
     )
     url = server.url if server else "http://127.0.0.1:9/v1"
-    return open_engine(spec, None, StageConfig(engine="openai", url=url, **fields), 1, heard)
+    return open_engine(spec, None, ServerConfig(url=url, **fields), 1, heard)
 
 
 def ask(made: Any, n: int = 1) -> list[Completion]:

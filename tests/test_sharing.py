@@ -16,7 +16,7 @@ import pytest
 from conftest import Quiet, World, problem
 
 from micota.errors import MicotaError, StageFailed
-from micota.machine import MachineProfile, StageConfig
+from micota.machine import GenerateConfig, MachineProfile
 from micota.run.child import run_alone
 from micota.run.execution import Run
 from micota.specs import Generate, Spec
@@ -40,8 +40,8 @@ def script(world: World, problems: Iterable[int], name: str = "answers.jsonl") -
 
 def shared(path: Path, number: int, batch: int = 2) -> MachineProfile:
     prefix = f"{sys.executable} {LAUNCHER} {number}"
-    place = StageConfig(engine="scripted", script=str(path), processes=number, batch=batch, prefix=prefix)
-    return MachineProfile(name="shared", places={"generate": place})
+    place = GenerateConfig(engine="scripted", script=str(path), processes=number, batch=batch, prefix=prefix)
+    return MachineProfile(name="shared", generate=place)
 
 
 def generation(world: World) -> Generate:
@@ -71,9 +71,7 @@ def test_three_processes_answer_each_problem_once(world: World) -> None:
     assert set(Counter(rows(world)).values()) == {1}
     written = [path.read_text().count("\n") for path in world.folder.glob("store/pools/*/*.jsonl")]
     assert sorted(written) == [6, 7, 7]
-    alone = MachineProfile(
-        places={"generate": StageConfig(engine="scripted", script=machine.places["generate"].script)}
-    )
+    alone = MachineProfile(generate=GenerateConfig(engine="scripted", script=machine.generate.script))
     other = Run(world.fresh("alone"), alone, Quiet())
     other.go([spec])
     same = world.store.manifest(spec)
@@ -131,7 +129,7 @@ def test_a_stage_without_a_launcher_that_numbers_its_processes_is_an_error(
         run(
             world,
             spec,
-            MachineProfile(places={"generate": machine.places["generate"].model_copy(update={"prefix": "env"})}),
+            MachineProfile(generate=machine.generate.model_copy(update={"prefix": "env"})),
         )
     work = next(world.folder.glob("store/making/generate-*"))
     monkeypatch.setenv("SLURM_PROCID", "1")
@@ -143,8 +141,5 @@ def test_a_stage_without_a_launcher_that_numbers_its_processes_is_an_error(
 def test_profiles_that_cannot_be_are_refused_before_anything_is_made(world: World) -> None:
     spec = generation(world)
     with pytest.raises(MicotaError, match="nothing starts the 4 processes"):
-        MachineProfile(places={"generate": StageConfig(processes=4)}).check([spec])
-    strong = world.load().named("strong")
-    with pytest.raises(MicotaError, match="train runs in one process, not in 2"):
-        MachineProfile(places={"train": StageConfig(processes=2, prefix="srun")}).check([strong])
-    MachineProfile(places={"generate": StageConfig(processes=4, prefix="srun --ntasks 4")}).check([spec, strong])
+        MachineProfile(generate=GenerateConfig(processes=4)).check([spec])
+    MachineProfile(generate=GenerateConfig(processes=4, prefix="srun --ntasks 4")).check([spec])

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from micota.chat import end_id, eos_ids, example, prompt_ids
 from micota.errors import MicotaError, StageFailed
-from micota.machine import StageConfig
+from micota.machine import TrainConfig
 from micota.specs import Source, Train
 from micota.stages.train import steps_at_most
 from micota.training.sft_examples import InSteps, steps
@@ -21,8 +21,7 @@ from micota.training.sft_examples import InSteps, steps
 
 def trained(world: World, *sets: str, micro: int = 32) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
     """The weights and the facts of the arm `strong`."""
-    places = {**world.machine.places, "train": StageConfig(micro_batch=micro)}
-    machine = world.machine.model_copy(update={"places": places})
+    machine = world.machine.model_copy(update={"train": TrainConfig(micro_batch=micro)})
     world.run(*sets, only="strong", machine=machine)
     manifest = world.store.manifest(world.load(*sets).named("strong"))
     assert manifest is not None

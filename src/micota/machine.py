@@ -1,11 +1,12 @@
-"""Machine profiles: where and how fast a recipe runs. Nothing here changes what an artifact is."""
+"""Machine profiles: where and how fast each kind of stage runs. Nothing here affects cache keys."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
@@ -13,55 +14,42 @@ from pydantic import Field, ValidationError, model_validator
 import micota
 from micota import yaml_tree
 from micota.errors import MicotaError, suggestion
-from micota.specs import KINDS, FrozenModel, LengthDial, Spec
+from micota.specs import FrozenModel, LengthDial, Spec
 
-TOP = ("name", "jobs", "threads", "hardware", "price")
 PROFILES = Path(micota.__file__).parent / "recipes" / "machines"
 
 
 class StageConfig(FrozenModel):
-    """Where the stages of one kind run. Without a prefix they run in micota's own process, one at a time.
+    """What every kind of stage takes. Without a prefix, stages run in micota's own process, one at a time."""
 
-    `prefix` goes before `micota stage WORK/`, as in `accelerate launch`, `sbatch --wait` or `ssh host`.
-    """
+    prefix: str | None = Field(
+        None, description="put before `micota stage WORK/`: `accelerate launch`, `srun --gpus 4`, `ssh host`, ..."
+    )
 
-    prefix: str | None = None
-    device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
+
+class EngineConfig(StageConfig):
+    """A stage that generates with a model: the engine, its batch, and where it runs."""
+
     engine: Literal["transformers", "vllm", "openai", "scripted", "rehearsed"] = Field(
         "transformers", description="what generates"
     )
-    processes: int = Field(
-        1, ge=1, description="generate: how many the prefix starts, as srun --ntasks does; they share the problems out"
-    )
-    batch: int = Field(128, ge=1, description="rows that are generated at once; of a server, requests on their way")
+    device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
+    batch: int = Field(128, ge=1, description="responses generated at once; of a server, requests in flight")
     tensor_parallel: int = Field(1, ge=1, description="vllm: GPUs that share one copy of the model")
     data_parallel: int = Field(1, ge=1, description="vllm: copies of the model")
-    prefix_caching: bool = Field(True, description="vllm: what prompts have in common is read once")
+    prefix_caching: bool = Field(True, description="vllm: a prefix that prompts share is computed once")
     memory: float = Field(0.9, gt=0, lt=1, description="vllm: share of a GPU's memory")
-    url: str | None = Field(None, description="openai: where the server is, as in http://127.0.0.1:8000/v1")
-    served: str | None = Field(None, description="openai: the model's name there, if it is not the recipe's")
-    key_env: str | None = Field(None, description="openai: the environment variable that holds the key")
-    timeout_s: float = Field(3600, gt=0, description="openai: how long one answer may take")
-    patience_s: float = Field(600, ge=0, description="openai: how long a server that fails is asked again")
-    budget: int | None = Field(None, ge=1, description="openai: tokens, read and written, that one run may spend")
-    script: str | None = Field(None, description="the answers of the scripted engine: a JSONL file")
-    devices: int = Field(1, ge=1, description="accelerators of one stage, over all its nodes")
-    micro_batch: int = Field(32, ge=1, description="examples that are trained on at once on each device")
-    sharding: Literal["none", "fsdp", "zero3"] = Field("none", description="train: how the prefix shares out a model")
-    attention: str | None = Field(None, description="transformers' name of it: sdpa, flash_attention_2, ...")
-    activation_checkpointing: bool | None = Field(None, description="train; null: wherever there is no CPU")
-    padding_free: bool = Field(
-        False, description="train: a micro-batch is one row without padding; needs flash attention"
-    )
-    checkpoint_every: int = Field(50, ge=1, description="optimizer steps between checkpoints")
-    keep_checkpoints: int = Field(2, ge=1, description="train: the newest so many are kept until the end")
-    report_to: Annotated[tuple[str, ...], Field(strict=False)] = Field(
-        (), description="train: trackers, by TRL's names"
-    )
+    url: str | None = Field(None, description="openai: the server's address, as in http://127.0.0.1:8000/v1")
+    served: str | None = Field(None, description="openai: the model's name on the server, if not the recipe's")
+    key_env: str | None = Field(None, description="openai: the environment variable that holds the API key")
+    timeout_s: float = Field(3600, gt=0, description="openai: seconds that one response may take")
+    patience_s: float = Field(600, ge=0, description="openai: seconds for which failed requests are repeated")
+    budget: int | None = Field(None, ge=1, description="openai: tokens, prompts included, that one run may spend")
+    script: str | None = Field(None, description="scripted: a JSONL file of responses, relative to the profile")
 
     @model_validator(mode="after")
-    def _server_is_named(self) -> StageConfig:
-        """What is refused here is not repeated: it may be a key."""
+    def _server_has_an_address(self) -> EngineConfig:
+        """Refuse a server without an address. A refused value is not repeated: it may be a key."""
         if self.engine == "openai" and self.url is None:
             raise ValueError("the engine openai needs the server's address: url: http://127.0.0.1:8000/v1")
         if self.url is not None:
@@ -75,106 +63,188 @@ class StageConfig(FrozenModel):
         return self
 
 
-class MachineProfile(FrozenModel):
-    """One profile: how many stages run at once, threads for each, and a place for each kind of stage.
+class GenerateConfig(EngineConfig):
+    """Where responses are generated. Searches for merge weights run there too, unless the profile has `search`."""
 
-    `servers` says which models are asked through a server, by the recipe's words for them, whatever else generates.
+    processes: int = Field(
+        1, ge=1, description="processes that the prefix starts, as `srun --ntasks` does; they share the problems"
+    )
+
+
+class ServerConfig(GenerateConfig):
+    """A server that generates for one model, whatever generates for the others."""
+
+    engine: Literal["transformers", "vllm", "openai", "scripted", "rehearsed"] = Field(
+        "openai", description="what generates"
+    )
+
+
+class TrainConfig(StageConfig):
+    """Where models are fine-tuned. The launcher stands in the prefix, as in `accelerate launch`."""
+
+    device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
+    devices: int = Field(1, ge=1, description="accelerators of one training, over all its nodes (for the cost)")
+    sharding: Literal["none", "fsdp", "zero3"] = Field(
+        "none", description="how the launcher shards the model (for the cost)"
+    )
+    micro_batch: int = Field(32, ge=1, description="rows at once on each device; accumulated to the batch")
+    activation_checkpointing: bool | None = Field(
+        None, description="compute activations again in the backward pass; null: on GPUs only"
+    )
+    attention: str | None = Field(None, description="transformers' name for it: sdpa, flash_attention_2, ...")
+    padding_free: bool = Field(False, description="a micro-batch is one row without padding; needs flash attention")
+    checkpoint_every: int = Field(50, ge=1, description="optimizer steps between checkpoints")
+    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints that stay until the training ends")
+    report_to: tuple[str, ...] = Field((), description="trackers by TRL's names: wandb, trackio, tensorboard")
+
+
+class PretrainConfig(StageConfig):
+    """Where the lab's models are pre-trained: always on one CPU thread."""
+
+    checkpoint_every: int = Field(50, ge=1, description="steps between checkpoints")
+
+
+class BpcConfig(StageConfig):
+    """Where bits per character are measured."""
+
+    device: str = Field("cpu", description="cpu, cuda, cuda:1, ...")
+    devices: int = Field(1, ge=1, description="accelerators that share the model's layers")
+    batch: int = Field(128, ge=1, description="responses in one forward pass")
+
+
+class MachineProfile(FrozenModel):
+    """How many stages run at once, with how many threads, and the configuration of each kind of stage.
+
+    >>> MachineProfile(jobs=2, generate=GenerateConfig(engine="vllm", device="cuda")).generate.batch
+    128
     """
 
-    name: str = "here"
+    name: str = Field("here", description="the profile's name in manifests; that of its file if not given")
     jobs: int = Field(1, ge=1, description="stages that run at the same time")
     threads: int = Field(1, ge=1, description="CPU threads of each stage")
     hardware: str | None = Field(None, description="the accelerator, by its name in the table of `micota plan --cost`")
-    price: float | None = Field(None, ge=0, description="of an accelerator for an hour, in any currency")
-    places: dict[str, StageConfig] = Field(default_factory=dict)
-    servers: dict[str, StageConfig] = Field(default_factory=dict)
+    price: float | None = Field(None, ge=0, description="of one accelerator for an hour, in any currency")
+    servers: dict[str, ServerConfig] = Field(
+        default_factory=dict, description="servers of single models, by the recipe's names for these models"
+    )
+    problems: StageConfig = Field(StageConfig(), description="reading problem sets")
+    rows: StageConfig = Field(StageConfig(), description="reading training data")
+    generate: GenerateConfig = Field(GenerateConfig(), description="generating responses")
+    verify: StageConfig = Field(StageConfig(), description="grading responses")
+    select: StageConfig = Field(StageConfig(), description="selecting responses for training")
+    mix: StageConfig = Field(StageConfig(), description="mixing training data")
+    pretrain: PretrainConfig = Field(PretrainConfig(), description="pre-training models of the lab")
+    train: TrainConfig = Field(TrainConfig(), description="fine-tuning")
+    merge: StageConfig = Field(StageConfig(), description="merging")
+    search: EngineConfig | None = Field(None, description="trying merge weights; null: as `generate`")
+    bpc: BpcConfig = Field(BpcConfig(), description="measuring bits per character")
 
     def place(self, spec: Spec) -> StageConfig:
-        """Where a spec is made; a search, which generates, where generation is unless it has a place of its own."""
+        """The configuration of a spec's stage: that of its model's server, or of the nearest kind that has one."""
         if spec.server in self.servers:
             return self.servers[spec.server]
-        return next((self.places[kind] for kind in spec.stage_kinds if kind in self.places), StageConfig())
+        configs = (getattr(self, kind, None) for kind in spec.stage_kinds)
+        return next((config for config in configs if config is not None), StageConfig())
+
+    def engine(self, spec: Spec) -> EngineConfig:
+        """The configuration of a stage that generates."""
+        config = self.place(spec)
+        assert isinstance(config, EngineConfig), f"{spec.kind} does not generate"
+        return config
 
     def check(self, specs: Iterable[Spec]) -> None:
-        """Refuse, before anything is made, what a profile cannot do for these specs."""
+        """Refuse, before anything is made, what this profile cannot do for these specs. Raises MicotaError."""
         for spec in specs:
-            asked = spec.search if isinstance(spec, LengthDial) else spec
-            place, where = self.place(asked), f"machine profile '{self.name}'"
-            if isinstance(spec, LengthDial) and place.engine == "openai":
-                raise MicotaError(
-                    "a server cannot answer for the candidates of a dial",
-                    where=where,
-                    why="they are merged here, one after the other, and no server has their weights",
-                    fix="search: {engine: vllm, device: cuda} in the machine profile, or {engine: transformers}",
-                )
-            if place.processes > 1 and asked.kind != "generate":
-                fix = f"{asked.kind}: {{...}} of its own in the machine profile, without `processes`"
-                raise MicotaError(f"{asked.kind} runs in one process, not in {place.processes}", where=where, fix=fix)
-            if place.processes > 1 and place.prefix is None:
-                fix = f"generate: {{processes: {place.processes}, prefix: srun --ntasks {place.processes} ...}}"
-                raise MicotaError(f"nothing starts the {place.processes} processes", where=where, fix=fix)
+            if isinstance(spec, LengthDial):
+                self._check_search(self.engine(spec))
+            else:
+                self._check_launcher(self.place(spec))
+
+    def _check_search(self, config: EngineConfig) -> None:
+        where = f"machine profile '{self.name}'"
+        if config.engine == "openai":
+            raise MicotaError(
+                "a server cannot answer for the candidates of a dial",
+                where=where,
+                why="they are merged here, one after the other, and no server has their weights",
+                fix="search: {engine: vllm, device: cuda} in the machine profile, or {engine: transformers}",
+            )
+        if isinstance(config, GenerateConfig) and config.processes > 1:
+            fix = "search: {...} of its own in the machine profile, without `processes`"
+            raise MicotaError(f"search runs in one process, not in {config.processes}", where=where, fix=fix)
+
+    def _check_launcher(self, config: StageConfig) -> None:
+        if isinstance(config, GenerateConfig) and config.processes > 1 and config.prefix is None:
+            fix = f"generate: {{processes: {config.processes}, prefix: srun --ntasks {config.processes} ...}}"
+            what = f"nothing starts the {config.processes} processes"
+            raise MicotaError(what, where=f"machine profile '{self.name}'", fix=fix)
+
+    def as_json(self) -> dict[str, Any]:
+        """The profile as plain JSON, without the prefixes: these can hold secrets."""
+        stages = {name: {"prefix"} for name in STAGES}
+        return self.model_dump(mode="json", exclude={**stages, "servers": {"__all__": {"prefix"}}})
 
     @classmethod
-    def made_of(cls, data: Mapping[str, Any]) -> MachineProfile:
-        """The inverse of `model_dump`."""
-        groups = {
-            name: {key: StageConfig(**p) for key, p in data.get(name, {}).items()} for name in ("places", "servers")
-        }
-        return cls(**{**data, **groups})
+    def of_json(cls, data: Mapping[str, Any]) -> MachineProfile:
+        """The profile of plain JSON. Raises pydantic's ValidationError."""
+        return cls.model_validate_json(json.dumps(data))
+
+
+STAGES: dict[str, type[StageConfig]] = {
+    name: type(config) for name, config in MachineProfile(search=EngineConfig()) if isinstance(config, StageConfig)
+}
+"""Each kind of stage, with the class of its fields."""
 
 
 def load(name: str) -> MachineProfile:
-    """A shipped profile by its name, or a YAML file by its path."""
+    """A shipped profile by its name, or a YAML file by its path. Raises MicotaError with the line of a mistake."""
     shipped = {path.stem: path for path in PROFILES.glob("*.yaml")}
     path = shipped.get(name) or Path(name).expanduser()
     if not path.is_file():
         raise MicotaError(f"there is no machine profile '{name}'", fix=suggestion(name, shipped))
     tree = yaml_tree.read(path.read_text(encoding="utf-8"), path.name)
-    return _parse(tree, path)
-
-
-def _parse(tree: yaml_tree.Tree, path: Path) -> MachineProfile:
     if not isinstance(tree.value, dict):
         raise MicotaError(f"{path} holds no machine profile", fix="begin with `jobs: 1`")
-    fields = {key: value for key, value in tree.value.items() if key in TOP}
-    places = {key: value for key, value in tree.value.items() if key not in (*fields, "servers")}
-    known = [*TOP, "servers", *KINDS]
-    for key in places:
-        if key not in KINDS:
-            raise MicotaError(f"unknown key '{key}'", where=tree.where((key,)), fix=suggestion(key, known))
-    made = {kind: _place(tree, (kind,), fields_ or {}, path.parent) for kind, fields_ in places.items()}
-    listed = tree.value.get("servers") or {}
-    if not isinstance(listed, dict):
-        raise MicotaError("'servers' is no mapping", where=tree.where(("servers",)), fix="MODEL: {url: ...}")
-    servers = {
-        model: _place(tree, ("servers", model), {"engine": "openai", **(fields_ or {})}, path.parent)
-        for model, fields_ in listed.items()
-    }
+    fields = {"name": path.stem, **{key: value for key, value in tree.value.items() if value is not None}}
+    for config in (fields.get("generate"), fields.get("search"), *_mappings(fields.get("servers"))):
+        _make_script_absolute(config, path.parent)
     try:
-        return MachineProfile(**{"name": path.stem, **fields}, places=made, servers=servers)
+        return MachineProfile.of_json(fields)
     except ValidationError as error:
-        raise _wrong(tree, (), error) from None
+        raise _mistake(tree, error) from None
 
 
-def _place(tree: yaml_tree.Tree, at: tuple[str, ...], fields: dict[str, Any], beside: Path) -> StageConfig:
-    if not isinstance(fields, dict):
-        raise MicotaError(f"'{at[-1]}' is no mapping of fields", where=tree.where(at), fix="write {engine: ...}")
-    try:
-        return _absolute(StageConfig(**fields), beside)
-    except ValidationError as error:
-        raise _wrong(tree, at, error) from None
+def _mappings(servers: Any) -> Iterable[Any]:
+    return servers.values() if isinstance(servers, dict) else ()
 
 
-def _wrong(tree: yaml_tree.Tree, at: tuple[str, ...], error: ValidationError) -> MicotaError:
+def _make_script_absolute(config: Any, folder: Path) -> None:
+    """A relative script lies beside the profile, wherever the stage that reads it will run."""
+    if isinstance(config, dict) and isinstance(config.get("script"), str):
+        config["script"] = str((folder / Path(config["script"]).expanduser()).resolve())
+
+
+def _mistake(tree: yaml_tree.Tree, error: ValidationError) -> MicotaError:
+    """The first mistake, with its line; of a misplaced field, where it belongs."""
     first = error.errors()[0]
-    where = (*at, *(str(part) for part in first["loc"]))
-    fix = suggestion(where[-1], StageConfig.model_fields) if first["type"] == "extra_forbidden" else None
+    *parents, last = [str(part) for part in first["loc"]]
+    where, section = tree.where((*parents, last)), parents[0] if parents else None
+    taken = (ServerConfig if section == "servers" else STAGES[section]) if section else MachineProfile
+    if first["type"] == "extra_forbidden":
+        return _misplaced(last, section, list(taken.model_fields), where)
+    if first["type"] in ("model_type", "dict_type"):
+        return MicotaError(f"'{last}' is no mapping of fields", where=where, fix=f"{last}: {{field: value, ...}}")
     message = first["msg"].removeprefix("Value error, ")
-    return MicotaError(f"{'.'.join(where)}: {message}", where=tree.where(where), fix=fix)
+    meaning = taken.model_fields[last].description if last in taken.model_fields else None
+    return MicotaError(f"{'.'.join([*parents, last])}: {message}", where=where, why=meaning and f"{last}: {meaning}")
 
 
-def _absolute(place: StageConfig, beside: Path) -> StageConfig:
-    """The place with its script's path made absolute: relative ones start at the profile's folder."""
-    if place.script is None:
-        return place
-    return place.model_copy(update={"script": str((beside / Path(place.script).expanduser()).resolve())})
+def _misplaced(field: str, section: str | None, known: list[str], where: str) -> MicotaError:
+    """An unknown field: the stages that take it, or else the closest name of those that are taken here."""
+    takers = [f"`{stage}:`" for stage, config in STAGES.items() if field in config.model_fields]
+    return MicotaError(
+        f"unknown field '{field}'{f' in `{section}:`' if section else ''}",
+        where=where,
+        why=f"it takes {', '.join(known)}" if section else None,
+        fix=f"move it to {' or '.join(takers)}" if takers else suggestion(field, known),
+    )

@@ -16,7 +16,7 @@ from micota.costs.fitting import Misfit
 from micota.costs.lengths import Lengths, Texts
 from micota.costs.missing import owed
 from micota.costs.spans import NOTHING, Span, known
-from micota.machine import MachineProfile, StageConfig
+from micota.machine import EngineConfig, GenerateConfig, MachineProfile
 from micota.specs import (
     Bpc,
     Generate,
@@ -108,7 +108,7 @@ class Costs:
         left = measured.left(self._store, spec)
         texts = self._lengths.answers(spec)
         owing = replace(texts, number=texts.number * left)
-        made = self._served(spec, spec, owing, self.machine.place(spec))
+        made = self._served(spec, spec, owing, self.machine.engine(spec))
         seen = self._lengths.seen(spec)
         if seen and seen.rate and not made.missing:
             hours = owing.written / seen.rate / 3600 * self._devices(spec)
@@ -116,9 +116,9 @@ class Costs:
         return replace(made, word="partial" if left < 1 else "new")
 
     def _devices(self, spec: Generate) -> int:
-        place = self.machine.place(spec)
+        place = self.machine.engine(spec)
         copy = place.tensor_parallel * place.data_parallel if place.engine == "vllm" else self._cores()
-        return copy * place.processes
+        return copy * place.processes if isinstance(place, GenerateConfig) else copy
 
     def _redraw(self, spec: RejectionSampling) -> Estimate:
         """The rounds after the first, which asks only for problems without a verified answer."""
@@ -127,13 +127,13 @@ class Costs:
         rounds = spec.at_most - 1
         again = Span(sum((1 - share.high) ** i for i in range(1, rounds + 1)), (1 - share.low) * rounds)
         rest = replace(texts, number=texts.number * again)
-        return self._served(spec, spec.completions, rest, self.machine.place(spec.completions))
+        return self._served(spec, spec.completions, rest, self.machine.engine(spec.completions))
 
     def _search(self, spec: MergeSearch) -> Estimate:
-        made = self._served(spec, spec.reference.completions, self._lengths.tried(spec), self.machine.place(spec))
+        made = self._served(spec, spec.reference.completions, self._lengths.tried(spec), self.machine.engine(spec))
         return replace(made, basis=("dialled", *made.basis))
 
-    def _served(self, spec: Spec, asked: Generate, texts: Texts, place: StageConfig) -> Estimate:
+    def _served(self, spec: Spec, asked: Generate, texts: Texts, place: EngineConfig) -> Estimate:
         """Answers of a model at a place."""
         disk = (texts.read + texts.written) * BYTES_OF_A_TOKEN + texts.number * ROW
         made = Estimate(spec, "new", texts.read, texts.written, disk=disk, basis=texts.basis)
@@ -156,7 +156,7 @@ class Costs:
         tokens, each = trainings.tokens(spec, texts)
         if shape is None:
             return Estimate(spec, "new", tokens, basis=texts.basis, missing=shapes.missing(spec.base))
-        place = self.machine.place(spec)
+        place = self.machine.train
         run, micro = trainings.run(spec, place, shape, self.device.is_cpu)
         count, share = (flops.adapters, WITH_ADAPTERS) if spec.lora else (flops.training, UTILISATION)
         work = _ends(lambda n, one: count(shape, n, one, checkpointing=run.checkpointing, fused=True), tokens, each)
@@ -210,7 +210,7 @@ class Costs:
             return replace(made, missing=shapes.missing(spec.model))
         work = _ends(lambda n, one: flops.forward(shape, n * one, one), texts.number, texts.prompt + texts.response)
         hours = work / (self.device.flops * serving.COMPUTE) / 3600
-        place, width, on_cpu = self.machine.place(spec), WIDTHS[spec.precision], self.device.is_cpu
+        place, width, on_cpu = self.machine.bpc, WIDTHS[spec.precision], self.device.is_cpu
         longest = min(trainings.longest(spec.data), shape.context or math.inf)
         least, misfit = fitting.measuring(shape, width, place.batch, longest, self.memory, on_cpu, place.devices)
         basis = (*texts.basis, "generation")

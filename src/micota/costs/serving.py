@@ -13,7 +13,7 @@ from micota.costs import flops
 from micota.costs.accelerator_memory import RESERVED
 from micota.costs.accelerators import Accelerator
 from micota.costs.spans import Span
-from micota.machine import StageConfig
+from micota.machine import EngineConfig
 
 COMPUTE, BANDWIDTH, STEP_S = 0.5, 0.6, 0.005
 """Shares of the sheet's rates that are assumed, and the seconds that a step takes at least."""
@@ -27,7 +27,7 @@ class Serving:
 
     shape: Architecture
     width: int
-    place: StageConfig
+    place: EngineConfig
     device: Accelerator
     cores: int
     longest: float

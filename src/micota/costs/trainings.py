@@ -9,7 +9,7 @@ from micota.costs import assumptions
 from micota.costs.accelerator_memory import Training
 from micota.costs.lengths import Texts
 from micota.costs.spans import Span
-from micota.machine import StageConfig
+from micota.machine import TrainConfig
 from micota.specs import Data, Mix, RejectionSampling, Select, SftData, Train
 from micota.training.sft_examples import steps
 
@@ -41,7 +41,7 @@ def longest(data: Data) -> float:
     return most + prompt.high
 
 
-def run(spec: Train, place: StageConfig, shape: Architecture, on_cpu: bool) -> tuple[Training, int]:
+def run(spec: Train, place: TrainConfig, shape: Architecture, on_cpu: bool) -> tuple[Training, int]:
     """The training on one device as its memory sees it, and its rows at once."""
     row = spec.cutoff if spec.packing else int(min(float(spec.cutoff), longest(spec.data)))
     micro = steps(spec.batch, spec.batch, place.devices, place.micro_batch).micro

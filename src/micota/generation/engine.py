@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Event
 from typing import Protocol
 
-from micota.machine import StageConfig
+from micota.machine import EngineConfig
 from micota.specs import Generate
 from micota.store.records import Completion, Request
 
@@ -31,7 +31,7 @@ class Engine(Protocol):
 
 
 def open_engine(
-    spec: Generate, model: Path | None, place: StageConfig, threads: int, stop: Event | None = None
+    spec: Generate, model: Path | None, place: EngineConfig, threads: int, stop: Event | None = None
 ) -> Engine:
     """The engine that the machine profile names. Once `stop` is set it raises Stopped soon.
 

@@ -18,7 +18,7 @@ from micota.errors import MicotaError, suggestion
 from micota.generation.concurrency import answered
 from micota.generation.prompt_encoder import PromptEncoder, read_folder
 from micota.generation.replies import Malformed, Reply, read
-from micota.machine import StageConfig
+from micota.machine import EngineConfig
 from micota.specs import Generate, Source
 from micota.store.records import Completion, Request
 from micota.store.resolution import ENDPOINT
@@ -31,7 +31,7 @@ STOPS = 4  # stop strings that the interface allows in one request; the others a
 class OpenAI:
     """A model behind a server. `model` is a folder with its tokenizer, None for an endpoint."""
 
-    def __init__(self, spec: Generate, model: Path | None, place: StageConfig, stop: Event) -> None:
+    def __init__(self, spec: Generate, model: Path | None, place: EngineConfig, stop: Event) -> None:
         self._library = _library()
         assert place.url is not None
         self._spec, self._place, self._stop = spec, place, stop
@@ -244,7 +244,7 @@ def _name(spec: Generate) -> str:
     return ref
 
 
-def _key(place: StageConfig) -> str | None:
+def _key(place: EngineConfig) -> str | None:
     if place.key_env is None:
         return None
     key = os.environ.get(place.key_env)
@@ -253,7 +253,7 @@ def _key(place: StageConfig) -> str | None:
     return key
 
 
-def _tries(place: StageConfig) -> int:
+def _tries(place: EngineConfig) -> int:
     """The client's retries that last as long as the patience: its pauses double from 0.5 to 8 s, less a quarter."""
     tries, lasted = 0, 0.0
     while lasted < place.patience_s:

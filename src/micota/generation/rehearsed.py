@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from micota.chat import THOUGHT
 from micota.errors import MicotaError
 from micota.generation.transformers import Transformers
-from micota.machine import StageConfig
+from micota.machine import EngineConfig
 from micota.specs import Generate
 from micota.store.records import Completion
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Rehearsed(Transformers):
     """Transformers, with the script's answer at the end of each response."""
 
-    def __init__(self, spec: Generate, model: Path, place: StageConfig, threads: int, stop: Event) -> None:
+    def __init__(self, spec: Generate, model: Path, place: EngineConfig, threads: int, stop: Event) -> None:
         super().__init__(spec, model, place, threads, stop)
         if place.script is None:
             raise MicotaError("the rehearsed engine has no script", fix="micota rehearse RECIPE writes one")

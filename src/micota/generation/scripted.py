@@ -13,7 +13,7 @@ from typing import Any
 
 import micota
 from micota.errors import MicotaError
-from micota.machine import StageConfig
+from micota.machine import EngineConfig
 from micota.specs import Generate
 from micota.store.records import Completion, Request
 
@@ -21,7 +21,7 @@ from micota.store.records import Completion, Request
 class Scripted:
     """Answers by the user turn of each line's problem; a word counts as a token."""
 
-    def __init__(self, spec: Generate, place: StageConfig) -> None:
+    def __init__(self, spec: Generate, place: EngineConfig) -> None:
         if place.script is None:
             raise MicotaError(
                 "the scripted engine has no script", fix="generate: {engine: scripted, script: answers.jsonl}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from micota.chat import eos_ids
 from micota.errors import MicotaError, Stopped
 from micota.generation.prompt_encoder import PromptEncoder, context_of
-from micota.machine import StageConfig
+from micota.machine import EngineConfig
 from micota.specs import Generate
 from micota.store.records import Completion, Request
 
@@ -33,7 +33,7 @@ class Transformers:
     """
 
     def __init__(
-        self, spec: Generate, model: Path, place: StageConfig, threads: int, stop: Event, empty: bool = False
+        self, spec: Generate, model: Path, place: EngineConfig, threads: int, stop: Event, empty: bool = False
     ) -> None:
         import torch
         import transformers

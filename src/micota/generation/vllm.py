@@ -18,7 +18,7 @@ from typing import Any
 from micota.errors import MicotaError
 from micota.generation.concurrency import answered
 from micota.generation.prompt_encoder import read_folder
-from micota.machine import StageConfig
+from micota.machine import EngineConfig
 from micota.merging.folders import end_tokens
 from micota.specs import Generate
 from micota.store.records import Completion, Request
@@ -45,7 +45,7 @@ ENVIRONMENT = {
 class Vllm:
     """A model and its tokenizer; vLLM loads the weights when the first requests come, as it must know their length."""
 
-    def __init__(self, spec: Generate, model: Path, place: StageConfig, threads: int, stop: Event) -> None:
+    def __init__(self, spec: Generate, model: Path, place: EngineConfig, threads: int, stop: Event) -> None:
         for name, value in {**ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}.items():
             os.environ.setdefault(name, value)
         self._library = _library()

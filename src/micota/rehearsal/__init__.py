@@ -21,7 +21,7 @@ from micota.checks import recipe_models as inspected
 from micota.cli import session as terminal
 from micota.errors import MicotaError, StageFailed
 from micota.grading.semantic import gold_text
-from micota.machine import MachineProfile, StageConfig
+from micota.machine import BpcConfig, EngineConfig, GenerateConfig, MachineProfile, TrainConfig
 from micota.recipe.labels import labels
 from micota.recipe.reader import Recipe
 from micota.rehearsal import data
@@ -137,13 +137,13 @@ def _machine(done: Rehearsal, folder: Path) -> MachineProfile:
     rows = {row["problem"]: row["answer"] for row in every if row.keys() >= {"problem", "answer"}}
     golds = {problem: _boxed(answer) for problem, answer in rows.items()}
     script.write_text("".join(json.dumps({"problem": p, "text": a}) + "\n" for p, a in golds.items()), encoding="utf-8")
-    places = {
-        "generate": StageConfig(engine="rehearsed", script=str(script)),
-        "search": StageConfig(engine="transformers"),
-        "train": StageConfig(micro_batch=BATCH),
-        "bpc": StageConfig(batch=BATCH),  # the logits of a real vocabulary are large, however small the model is
-    }
-    return MachineProfile(name="rehearsal", places=places)
+    return MachineProfile(
+        name="rehearsal",
+        generate=GenerateConfig(engine="rehearsed", script=str(script)),
+        search=EngineConfig(engine="transformers"),
+        train=TrainConfig(micro_batch=BATCH),
+        bpc=BpcConfig(batch=BATCH),  # the logits of a real vocabulary are large, however small the model is
+    )
 
 
 def _boxed(gold: Any) -> str:

@@ -44,7 +44,7 @@ class Child:
         self._task = task
         command = [*shlex.split(prefix), *_micota(), "stage", str(task.work)]
         command[0] = shutil.which(command[0], path=_search_path()) or command[0]
-        for name in ("result.json", ERROR, "stopped", *(f"{DONE}{rank}" for rank in range(task.place.processes))):
+        for name in ("result.json", ERROR, "stopped", *(f"{DONE}{rank}" for rank in range(task.processes))):
             (task.work / name).unlink(missing_ok=True)
         try:
             with open(task.work / "log.txt", "ab") as log:
@@ -94,7 +94,7 @@ class Child:
 def run_alone(work: Path) -> int:
     """`micota stage WORK/`: run the stage of a work folder; its exit code. Under a launcher every rank comes here."""
     task = tasks.load(work)
-    shared = task.place.processes > 1
+    shared = task.processes > 1
     rank = _number("RANK", "SLURM_PROCID") if shared else _number("RANK")
     first = not rank
     if shared and rank:
@@ -118,12 +118,12 @@ def run_alone(work: Path) -> int:
             return 2
         except Exception as error:
             if shared:  # the first process would wait for this one
-                said = f"process {task.rank} of {task.place.processes} failed: {type(error).__name__}: {error}"
+                said = f"process {task.rank} of {task.processes} failed: {type(error).__name__}: {error}"
                 (work / ERROR).write_text(said, encoding="utf-8")
             raise
         if first:
             write_json(work / "result.json", {"facts": result.facts, "pools": result.pools})
-    if _left_group() and not (first and task.place.report_to):
+    if _left_group() and not (first and task.spec.kind == "train" and task.machine.train.report_to):
         sys.stdout.flush()
         os._exit(0)
     return 0
@@ -136,7 +136,7 @@ def _number(*names: str) -> int | None:
 
 def _check_launched(task: Task) -> None:
     """The processes that share a stage need a number each; with too few of them the first would wait for ever."""
-    wanted = task.place.processes
+    wanted = task.processes
     there = _number("WORLD_SIZE", "SLURM_NTASKS")
     if there != wanted or _number("RANK", "SLURM_PROCID") is None:
         raise MicotaError(

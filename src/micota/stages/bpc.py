@@ -63,8 +63,8 @@ def _measured(task: Task, spec: Bpc, chosen: list[Completion]) -> Iterator[list[
     system = next(iter(spec.data.system_messages), None)
     made = [(row, example(tokenizer, row.prompt, row.target, system, end=0)) for row in chosen if row.target]
     made.sort(key=lambda pair: (len(pair[1]["input_ids"]), pair[0].key, pair[0].sample))
-    for start in range(0, len(made), task.place.batch):
-        batch = made[start : start + task.place.batch]
+    for start in range(0, len(made), task.machine.bpc.batch):
+        batch = made[start : start + task.machine.bpc.batch]
         nats = _nats(model, [one for _, one in batch])
         yield [_row(row, one, value) for (row, one), value in zip(batch, nats, strict=True)]
 
@@ -78,10 +78,10 @@ def _loaded(task: Task, spec: Bpc, folder: Path) -> Any:
     import transformers
     from trl.trainer.utils import add_fused_lm_head
 
-    several = {"device_map": "auto"} if task.place.devices > 1 else {}
+    several = {"device_map": "auto"} if task.machine.bpc.devices > 1 else {}
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, spec.precision), **several)
     if not several:
-        model.to(task.place.device)
+        model.to(task.machine.bpc.device)
     add_fused_lm_head(model)
     return model.eval()
 

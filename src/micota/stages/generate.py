@@ -59,7 +59,7 @@ def _generate(task: Task, spec: Generate, pool: Pool, missing: list[Request]) ->
         about = {"model": task.input(spec.model).content, "spec": spec.own_fields, "first_prompt": first}
         batches = _batches(task, missing, engine.batch) if engine.batch else [missing]
         total, tokens, done = sum(len(batch) for batch in batches), 0, 0
-        one_of = f" in the first of {task.place.processes} processes" if task.place.processes > 1 else ""
+        one_of = f" in the first of {task.processes} processes" if task.processes > 1 else ""
         with Writer(pool.folder, about) as writer:
             for batch in batches:
                 owed = {(r.key, r.sample) for r in batch if (r.key, r.sample) not in pool}
@@ -75,9 +75,9 @@ def _generate(task: Task, spec: Generate, pool: Pool, missing: list[Request]) ->
 
 
 def _engine(task: Task, spec: Generate) -> Engine:
-    name = task.place.engine
+    name = task.machine.engine(spec).engine
     folder = task.model(spec.model) if name in WEIGHTS else task.tokenizer(spec.model) if name == "openai" else None
-    return open_engine(spec, folder, task.place, task.machine.threads, task.progress.stop)
+    return open_engine(spec, folder, task.machine.engine(spec), task.machine.threads, task.progress.stop)
 
 
 def _batches(task: Task, missing: list[Request], size: int) -> list[list[Request]]:

@@ -22,6 +22,6 @@ def run(task: Task) -> Result:
         base=task.model(spec.base) if spec.base else None,
         report=lambda done, total, note: task.progress.report(done, total, "steps", note),
         stop=task.progress.stop.is_set,
-        every=task.place.checkpoint_every,
+        every=task.machine.pretrain.checkpoint_every,
     )
     return Result(facts)

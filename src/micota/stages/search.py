@@ -68,7 +68,7 @@ class CandidateRunner:
     """Where candidates are tried. Answers are kept in the pool of the merge that a candidate is, as they come."""
 
     def __init__(self, task: Task, spec: MergeSearch) -> None:
-        self._task, self._spec = task, spec
+        self._task, self._spec, self._config = task, spec, task.machine.engine(spec)
         self._asked = spec.reference.completions
         problems = read_rows(task.rows(spec.problems))
         self._golds = {row["key"]: row["answer"] for row in problems}
@@ -130,7 +130,7 @@ class CandidateRunner:
     @contextmanager
     def _candidate(self, setting: Settings) -> Iterator[Engine]:
         """The engine with a candidate's weights: put into the loaded model, or for vllm written and loaded anew."""
-        engine, how = self._task.place.engine, self._how(setting)
+        engine, how = self._config.engine, self._how(setting)
         if engine == "scripted":
             yield self._open(self._folders[1])
         elif engine == "transformers":
@@ -148,7 +148,7 @@ class CandidateRunner:
 
     def _open(self, folder: Path) -> Engine:
         task = self._task
-        return open_engine(self._asked, folder, task.place, task.machine.threads, task.progress.stop)
+        return open_engine(self._asked, folder, self._config, task.machine.threads, task.progress.stop)
 
     def _how(self, setting: Settings) -> How:
         spec = self._spec
@@ -171,4 +171,4 @@ class CandidateRunner:
         from micota.generation.transformers import Transformers
 
         task = self._task
-        return Transformers(self._asked, self._folders[1], task.place, task.machine.threads, task.progress.stop, True)
+        return Transformers(self._asked, self._folders[1], self._config, task.machine.threads, task.progress.stop, True)

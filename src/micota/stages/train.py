@@ -42,7 +42,7 @@ def run(task: Task) -> Result:
     learnt, held_out = set_aside(examples, spec)
     rows: list[Any] = packed(learnt, spec.cutoff) if spec.packing else learnt
     batch = packs_of_a_step(spec.batch, len(rows), len(learnt)) if spec.packing else spec.batch
-    of = steps(len(rows), batch, world(), task.place.micro_batch)
+    of = steps(len(rows), batch, world(), task.machine.train.micro_batch)
     order = InSteps(of, spec.seed, empty=len(rows))
     watch = callback(task, spec, order)
     at_most = steps_at_most(spec, learnt, of)

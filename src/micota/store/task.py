@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from micota.atomic import write_json
 from micota.errors import MicotaError, Stopped
-from micota.machine import MachineProfile, StageConfig
+from micota.machine import GenerateConfig, MachineProfile, StageConfig
 from micota.specs import Source, Spec, from_json, to_json
 from micota.store import resolution as sources
 from micota.store.artifacts import Store
@@ -90,7 +90,7 @@ class Task:
     progress: Progress = field(compare=False)
     name: str = field(default="", compare=False)
     rank: int = 0
-    """Which it is of the `place.processes` that a launcher has started for this stage."""
+    """Which it is of the `processes` that a launcher has started for this stage."""
 
     @property
     def out(self) -> Path:
@@ -103,6 +103,11 @@ class Task:
     @property
     def place(self) -> StageConfig:
         return self.machine.place(self.spec)
+
+    @property
+    def processes(self) -> int:
+        """The processes that share this stage."""
+        return self.place.processes if isinstance(self.place, GenerateConfig) else 1
 
     def input(self, spec: Spec) -> Input:
         return self.inputs[spec.digest]
@@ -126,7 +131,7 @@ class Task:
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """What is for this process to do, of what all processes of the stage do together."""
-        return items[self.rank :: self.place.processes]
+        return items[self.rank :: self.processes]
 
     def together(self, made: int) -> int | None:
         """What all processes have made, for the one that goes on when all have done their shares: the first waits for
@@ -137,7 +142,7 @@ class Task:
         if self.rank:
             write_json(self.work / f"{DONE}{self.rank}", made)
             return None
-        owing = [self.work / f"{DONE}{rank}" for rank in range(1, self.place.processes)]
+        owing = [self.work / f"{DONE}{rank}" for rank in range(1, self.processes)]
         while not all(file.exists() for file in owing):
             if (error := self.work / ERROR).exists():
                 raise MicotaError(error.read_text(encoding="utf-8"))
@@ -156,9 +161,7 @@ class Task:
             "name": self.name,
             "inputs": inputs,
             "store": str(self.store.root),
-            "machine": self.machine.model_dump(
-                exclude={"places": {"__all__": {"prefix"}}, "servers": {"__all__": {"prefix"}}}
-            ),
+            "machine": self.machine.as_json(),
         }
         write_json(self.work / "task.json", data)
         return self.work
@@ -172,4 +175,4 @@ def load(work: Path) -> Task:
         for digest, i in data["inputs"].items()
     }
     store, progress = Store(Path(data["store"])), Progress(work / "progress.json")
-    return Task(from_json(data["spec"]), work, inputs, store, MachineProfile.made_of(data["machine"]), progress)
+    return Task(from_json(data["spec"]), work, inputs, store, MachineProfile.of_json(data["machine"]), progress)

@@ -27,7 +27,7 @@ def callback(task: Task, spec: Train, order: InSteps) -> Any:
 
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             if args.padding_free:
-                isolation.check(model, spec.precision, task.place.attention)
+                isolation.check(model, spec.precision, task.machine.train.attention)
 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             # of several processes that go on inside an epoch, accelerate does not tell the sampler which epoch it is

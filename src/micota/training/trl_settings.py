@@ -20,7 +20,7 @@ def world() -> int:
 
 def settings(task: Task, spec: Train, of: Steps, steps: int | None) -> dict[str, Any]:
     """What trl.SFTConfig is made with. TRL computes the loss in chunks: it never holds all logits at once."""
-    place, on_cpu = task.place, task.place.device == "cpu"
+    place, on_cpu = task.machine.train, task.machine.train.device == "cpu"
     if "tensorboard" in place.report_to:  # by itself it writes beside the checkpoints, which are removed at the end
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(task.store.root / "trackers" / task.work.name))
     recompute = not on_cpu if place.activation_checkpointing is None else place.activation_checkpointing
@@ -69,8 +69,8 @@ def load(task: Task, spec: Train, base: Path) -> Any:
     import transformers
 
     options: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
-    if task.place.attention:
-        options["attn_implementation"] = task.place.attention
+    if task.machine.train.attention:
+        options["attn_implementation"] = task.machine.train.attention
     if spec.lora and spec.lora.quantize:
         options |= {"quantization_config": _four_bits(spec), "device_map": {"": _device(task)}}
     options["dtype"] = getattr(torch, spec.precision) if spec.lora else torch.float32
@@ -113,4 +113,4 @@ def _four_bits(spec: Train) -> Any:
 
 
 def _device(task: Task) -> str | int:
-    return "cpu" if task.place.device == "cpu" else int(os.environ.get("LOCAL_RANK", "0"))
+    return "cpu" if task.machine.train.device == "cpu" else int(os.environ.get("LOCAL_RANK", "0"))
