@@ -256,12 +256,12 @@ import sys
 sys.modules[{name!r}] = None
 from pathlib import Path
 from micota.generation.engine import open_engine
-from micota.machine import Place
+from micota.machine import EngineConfig
 from micota.store.resolution import LAB_MODELS
 from micota.specs import Generate, Problems, Source
 source = Source(ref="a/b", revision="c")
 spec = Generate(model=source, problems=Problems(source=source))
-open_engine(spec, LAB_MODELS / "ta", Place(engine={name!r}, url="http://127.0.0.1:9/v1"), 1)
+open_engine(spec, LAB_MODELS / "ta", EngineConfig(engine={name!r}, url="http://127.0.0.1:9/v1"), 1)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert f'pip install "micota[{name}]"' in done.stderr
