@@ -51,7 +51,7 @@ def test_a_removal_that_was_killed_is_ended_the_next_time(made: World) -> None:
     assert not holdings.gone(files).exists() and removable(made) == []
 
 
-def test_what_newly_needs_a_light_model_makes_it_again_with_the_same_content(made: World) -> None:
+def test_what_newly_needs_a_pruned_model_makes_it_again_with_the_same_content(made: World) -> None:
     before = made.store.find("small/ta-mid").content
     for one in removable(made):
         removal.remove(made.store, one)
@@ -132,7 +132,7 @@ def test_the_commands_show_first_and_remove_when_told(
     micota("gc", "recipe.yaml", "--yes", *sets, *where)
     assert "2 removed, 0 kept" in capsys.readouterr().out
     micota("du", *where)
-    assert "light" in capsys.readouterr().out
+    assert "pruned" in capsys.readouterr().out
     with pytest.raises(Exception, match="there is no store"):
         micota("du", "--store", "nowhere")
 

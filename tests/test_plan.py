@@ -12,8 +12,10 @@ from pydantic import Field
 
 from micota.cli import main as cli
 from micota.run.execution import Run
+from micota.run.missing import look_ahead
 from micota.run.plan import survey, why
 from micota.specs import Choice, Merge, Select, Spec, Verify
+from micota.store.artifacts import artifact_id
 
 
 def words(world: World, *sets: str, only: str | None = None) -> dict[str, str]:
@@ -23,13 +25,13 @@ def words(world: World, *sets: str, only: str | None = None) -> dict[str, str]:
     return {f"{s.spec.kind}-{s.spec.digest}": s.word for s in survey(world.fresh(), targets)}
 
 
-def test_states_are_new_partial_done_and_light(world: World) -> None:
+def test_states_are_new_partial_done_and_pruned(world: World) -> None:
     assert set(words(world).values()) == {"done", "new"}  # sources are there
     world.run()
     assert set(words(world).values()) == {"done"}
     shutil.rmtree(world.files("ta-mid"))
-    light = [name for name, word in words(world).items() if word == "light"]
-    assert [name.partition("-")[0] for name in light] == ["merge"]
+    pruned = [name for name, word in words(world).items() if word == "pruned"]
+    assert [name.partition("-")[0] for name in pruned] == ["merge"]
     world.problems("train.jsonl", range(12))
     states = words(world, only="long-cot")
     assert sorted(word for word in states.values() if word != "done") == ["new"] * 4
@@ -47,6 +49,18 @@ def test_why_names_the_field_or_input_that_differs(world: World) -> None:
     student = world.load("let.ta-mid.merge.weight=0.6").named("micota")
     assert why(world.fresh(), student)[1:] == ["  data.completions.model.weights.0: 0.6 here, 0.5 there"]
     assert why(world.fresh(), world.load().named("ta-mid")) == [f"merge-{world.load().named('ta-mid').digest} is done"]
+
+
+def test_what_is_missing_is_what_a_run_then_makes_or_links_and_looking_writes_nothing(world: World) -> None:
+    for sets in ([], ["let.ta-mid.merge.weight=0.6"], []):
+        targets = world.load(*sets).targets
+        before = sorted(world.store.root.rglob("*"))
+        missing = {artifact_id(spec) for spec in look_ahead(world.fresh(), targets).missing.values()}
+        assert sorted(world.store.root.rglob("*")) == before
+        outcome = world.run(*sets)
+        assert missing == {*outcome.executed, *outcome.linked}
+    shutil.rmtree(world.files("ta-mid"))
+    assert not look_ahead(world.fresh(), world.load().targets).missing  # pruned, and nothing unfinished reads it
 
 
 class Shortest(Spec):

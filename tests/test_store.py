@@ -73,7 +73,7 @@ def test_output_without_a_manifest_is_not_done_and_is_gone_on_with(tmp_path: Pat
     assert (again.recover(spec()) / "out" / "rows.jsonl").read_text() == "rows\n"
 
 
-def test_a_file_cut_short_makes_an_artifact_light(tmp_path: Path) -> None:
+def test_a_file_cut_short_makes_an_artifact_pruned(tmp_path: Path) -> None:
     store = Store(tmp_path)
     finished(store, spec(), "rows\n")
     manifest = store.manifest(spec())

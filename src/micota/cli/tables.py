@@ -27,13 +27,13 @@ from micota.store.artifacts import Store
 WIDE = 10  # of a table with more columns only the averages are printed
 KEPT = ("Average", "Seeds", "Truncated", "Looped")
 LONG = 60  # a longer plan is counted by kind, and only what is not done is listed
-COLOURS = {"done": "green", "light": "green", "partial": "yellow", "new": "cyan", "unresolved": "red"}
+COLOURS = {"done": "green", "pruned": "green", "partial": "yellow", "new": "cyan", "unresolved": "red"}
 
 
 def plan_table(console: Console, states: list[State], names: dict[str, str]) -> None:
     """One line a spec; of a long plan the counts, and what is not done."""
     counts = Counter(state.word for state in states)
-    shown = states if len(states) <= LONG else [s for s in states if s.word not in ("done", "light")][:LONG]
+    shown = states if len(states) <= LONG else [s for s in states if s.word not in ("done", "pruned")][:LONG]
     table = Table("state", "kind", "name", "artifact", "note", box=None, pad_edge=False)
     for state in shown:
         word = f"[{COLOURS[state.word]}]{state.word}[/]"

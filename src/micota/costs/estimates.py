@@ -1,4 +1,4 @@
-"""What each stage of a recipe costs that is still owed: tokens, operations, device-hours, memory, disk."""
+"""What each stage of a recipe costs that is missing and needed: tokens, operations, device-hours, memory, disk."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from micota.costs.accelerators import Accelerator, find
 from micota.costs.assumptions import BYTES_OF_A_TOKEN
 from micota.costs.fitting import Misfit
 from micota.costs.lengths import Lengths, Texts
-from micota.costs.missing import owed
 from micota.costs.spans import NOTHING, Span, known
 from micota.machine import EngineConfig, GenerateConfig, MachineProfile
+from micota.run.missing import look_ahead
 from micota.specs import (
     Bpc,
     Generate,
@@ -67,10 +67,10 @@ class Costs:
     def __init__(self, store: Store, machine: MachineProfile, targets: Iterable[Spec]) -> None:
         self.machine, self._store = machine, store
         self.device: Accelerator = find(machine.hardware)
-        self._targets = list(targets)
-        self._specs = list(walk(*self._targets, asked=True))
+        targets = list(targets)
+        self._specs = list(walk(*targets, asked=True))
         self._lengths = Lengths(store, self._specs)
-        self._owed = owed(store, self._targets)
+        self._missing = look_ahead(store, targets).missing
 
     @property
     def memory(self) -> float:
@@ -86,7 +86,7 @@ class Costs:
         return [self.of(spec) for spec in self._specs if not isinstance(spec, Source)]
 
     def of(self, spec: Spec) -> Estimate:
-        if spec.digest not in self._owed:
+        if spec.digest not in self._missing:
             return Estimate(spec, "done" if self._store.manifest(spec) else "not needed")
         ways: dict[type[Spec], Callable[[Any], Estimate]] = {
             Generate: self._generate,

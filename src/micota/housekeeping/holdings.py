@@ -18,7 +18,7 @@ TOKENS = re.compile(rb'"completion_tokens":(\d+),')  # a quote inside a text is 
 
 @dataclass(frozen=True)
 class Held:
-    """An artifact that holds files: their bytes, and whether they are whole, light (removed) or partial."""
+    """An artifact that holds files: their bytes, and whether they are whole, pruned (removed) or partial."""
 
     manifest: Manifest
     names: tuple[str, ...]
@@ -59,7 +59,7 @@ def artifacts(store: Store) -> list[Held]:
         if one.same_as is None:
             files = store.files(one)
             some = gone(files).exists() or (files.is_dir() and any(files.iterdir()))
-            state = "whole" if store.whole(one) else "partial" if some else "light"
+            state = "whole" if store.whole(one) else "partial" if some else "pruned"
             found.append(Held(one, tuple(names.get(one.id, ())), size_of(files.parent), state))
     return sorted(found, key=lambda held: (-held.size, held.manifest.id))
 

@@ -1,6 +1,6 @@
 """What a store holds and how large it is, and what can go: files of models that nothing needs, work that was given up.
 
-An artifact whose files went is light: its manifest stays, it is still done, and it is made again only for a stage that
+An artifact whose files went is pruned: its manifest stays, it is still done, and it is made again only for a stage that
 reads it. Completions are paid for, so pools stay unless they are named and no artifact refers to them.
 """
 
@@ -14,10 +14,10 @@ from pathlib import Path
 
 from micota.atomic import read_json
 from micota.export.lineage import MODELS
-from micota.generation import requests
 from micota.housekeeping.holdings import Held, Pooled, Work, age, artifacts, gone, pools, size_of, works
 from micota.recipe.reader import Recipe
-from micota.specs import Generate, Source, Spec, walk
+from micota.run.missing import artifacts_to_keep
+from micota.specs import Source, Spec, walk
 from micota.store.artifacts import Manifest, Store, artifact_id
 from micota.store.locks import holder, locked
 
@@ -100,35 +100,6 @@ def being_read(store: Store) -> set[str]:
     return found
 
 
-def needed(store: Store, targets: Iterable[Spec]) -> set[str]:
-    """The artifacts whose files a run for the targets would read."""
-    found: set[str] = set()
-    seen: set[tuple[str, bool]] = set()
-
-    def visit(spec: Spec, files: bool) -> None:
-        if isinstance(spec, Source) or (spec.digest, files) in seen:
-            return
-        seen.add((spec.digest, files))
-        manifest = store.manifest(spec)
-        if manifest and (not files or store.whole(manifest)):
-            found.update({manifest.holder} if files else ())
-            return
-        dynamic = spec.next({}) is not None  # what its later rounds ask is not known yet: all that they could read
-        read = tuple(walk(spec, asked=True))[:-1] if dynamic else _reads(store, spec)
-        for child in spec.children:
-            visit(child, False)
-        for child in read:
-            visit(child, True)
-
-    for target in targets:
-        visit(target, False)
-    return found
-
-
-def _reads(store: Store, spec: Spec) -> tuple[Spec, ...]:
-    return requests.reads(spec, store) if isinstance(spec, Generate) else spec.children
-
-
 def _all(recipe: Recipe) -> list[Spec]:
     return list(walk(*recipe.names.values(), *recipe.targets, asked=True))
 
@@ -139,9 +110,9 @@ def _unneeded(store: Store, recipes: Sequence[Recipe], everything: bool) -> list
     keep = being_read(store) | {artifact for link, artifact in store.links().items() if link.split("/")[0] not in names}
     mine: dict[str, Manifest] = {}
     for recipe in recipes:
-        keep |= needed(store, recipe.targets) | (set() if everything else _finals(store, recipe))
+        keep |= artifacts_to_keep(store, recipe.targets) | (set() if everything else _finals(store, recipe))
         mine |= {m.holder: m for spec in _all(recipe) if spec.kind in MODELS and (m := store.manifest(spec))}
-    held = (one for one in artifacts(store) if one.manifest.id in mine.keys() - keep and one.state != "light")
+    held = (one for one in artifacts(store) if one.manifest.id in mine.keys() - keep and one.state != "pruned")
     return [_model(store, one, "nothing unfinished reads it") for one in held]
 
 
@@ -157,7 +128,7 @@ def _nameless(store: Store, hours: float) -> list[Removal]:
     if any(work.who for work in works(store)):
         return []
     old = (one for one in artifacts(store) if age(store.files(one.manifest).parent / "manifest.json") > hours * 3600)
-    nameless = (one for one in old if one.manifest.kind in MODELS and not one.names and one.state != "light")
+    nameless = (one for one in old if one.manifest.kind in MODELS and not one.names and one.state != "pruned")
     return [_model(store, one, "no recipe's name leads to it") for one in nameless]
 
 

@@ -22,7 +22,8 @@ import micota
 from micota.errors import MicotaError, StageFailed, Stopped
 from micota.machine import MachineProfile, StageConfig
 from micota.run.child import Child, stage
-from micota.run.plan import Pull, heights
+from micota.run.missing import Pull
+from micota.run.plan import heights
 from micota.specs import Source, Spec
 from micota.store.artifacts import Result, Store, artifact_id
 from micota.store.locks import holder

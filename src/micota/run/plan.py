@@ -1,19 +1,14 @@
-"""The plan pulls: from the targets backwards, what is missing and still needed.
-
-A finished artifact needs nothing below it. One whose fields and input contents equal those of a finished one is
-linked to it. Files of an input are needed only by a stage that really runs.
-"""
+"""What a plan shows: the state of every spec, in which order stages run, and why a spec is not done."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from micota.errors import MicotaError
 from micota.generation import requests
-from micota.specs import Choice, Generate, Source, Spec, walk
+from micota.specs import Generate, Source, Spec, walk
 from micota.store.artifacts import Manifest, Store, artifact_id, child_name
 
 STAGES = {
@@ -31,72 +26,6 @@ STAGES = {
 }
 
 
-class Pull:
-    """One look at the store: `ready` holds the specs whose stages can run now.
-
-    `linked` were finished without a stage; `refused` are searches that ended without a choice.
-    """
-
-    def __init__(self, store: Store, failed: Collection[str] = ()) -> None:
-        self.ready: dict[str, Spec] = {}
-        self.linked: list[Spec] = []
-        self.refused: dict[str, MicotaError] = {}
-        self._store, self._failed = store, failed
-        self._answers: dict[tuple[str, bool], bool] = {}
-
-    def satisfied(self, spec: Spec, files: bool = False) -> bool:
-        """Whether a spec is done (with its files, if asked); if not, what it needs first is pulled."""
-        key = (spec.digest, files)
-        if key not in self._answers:
-            self._answers[key] = spec.made_elsewhere or self._demand(spec, files)
-        return self._answers[key]
-
-    def all(self, specs: Iterable[Spec], files: bool = False) -> bool:
-        answers = [self.satisfied(spec, files) for spec in specs]  # each is pulled, not only up to the first missing
-        return all(answers)
-
-    def _demand(self, spec: Spec, files: bool) -> bool:
-        manifest = self._store.manifest(spec)
-        if manifest and (not files or self._store.whole(manifest)):
-            return True
-        if spec.digest in self._failed:
-            return False
-        if (step := spec.next({})) is not None:
-            return self._search(spec, step, files)
-        if not self.all(spec.children):
-            return False
-        if manifest is None and (equal := self._store.equal(self._store.inputs_key(spec))):
-            self._store.link(spec, equal, "same fields and same input contents")
-            self.linked.append(spec)
-            return self._demand(spec, files)
-        if self.all(self._reads(spec), files=True):
-            self.ready[spec.digest] = spec
-        return False
-
-    def _search(self, spec: Spec, step: tuple[Spec, ...] | Choice | None, files: bool) -> bool:
-        """Follow a dynamic spec from round to round, as far as its results are there."""
-        results: dict[str, dict[str, Any]] = {}
-        while isinstance(step, tuple):
-            if not self.all(step):
-                return False
-            results |= {one.digest: manifest.facts for one in step if (manifest := self._store.manifest(one))}
-            try:
-                step = spec.next(results)
-            except MicotaError as error:
-                self.refused[spec.digest] = error
-                return False
-        assert isinstance(step, Choice), f"{spec.kind} ends without a choice"
-        if not (self.all(spec.children) and self.satisfied(step.spec, files)):
-            return False
-        chosen = self._store.manifest(step.spec)
-        assert chosen is not None
-        self._store.link(spec, chosen, step.why, step.facts)
-        return True
-
-    def _reads(self, spec: Spec) -> tuple[Spec, ...]:
-        return requests.reads(spec, self._store) if isinstance(spec, Generate) else spec.children
-
-
 def heights(targets: Iterable[Spec]) -> defaultdict[str, int]:
     """How many stages come after each spec at most: what the longest chain waits for is made first.
 
@@ -111,7 +40,7 @@ def heights(targets: Iterable[Spec]) -> defaultdict[str, int]:
 
 @dataclass(frozen=True)
 class State:
-    """How far one spec is: done, light (done, files removed), partial, new, or unresolved (a Hub id without commit)."""
+    """How far one spec is: done, pruned (done, files removed), partial, new, or unresolved (a Hub id without commit)."""
 
     spec: Spec
     word: str
@@ -128,7 +57,7 @@ def _state(store: Store, spec: Spec) -> State:
         return State(spec, "done" if spec.revision else "unresolved", spec.ref)
     manifest = store.manifest(spec)
     if manifest:
-        word = "done" if store.whole(manifest) else "light"
+        word = "done" if store.whole(manifest) else "pruned"
         return State(spec, word, f"same as {manifest.same_as}" if manifest.same_as else "")
     if isinstance(spec, Generate) and (counts := requests.pooled(spec, store)) and counts[1]:
         return State(spec, "partial", f"{counts[1]} answers are there")

@@ -107,7 +107,7 @@ class Store:
         return manifest.content if manifest else None
 
     def whole(self, manifest: Manifest) -> bool:
-        """Whether the files are there; an artifact whose bytes were removed is light, and still done."""
+        """Whether the files are there; an artifact whose bytes were removed is pruned, and still done."""
         files = self.files(manifest)
         sizes = ((files / name, info["size"]) for name, info in manifest.files.items())
         return all(_size(path) == size for path, size in sizes) and all(
