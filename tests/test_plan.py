@@ -15,7 +15,6 @@ from micota.run.execution import Run
 from micota.run.missing import look_ahead
 from micota.run.plan import survey, why
 from micota.specs import Choice, Merge, Select, Spec, Verify
-from micota.store.artifacts import artifact_id
 
 
 def words(world: World, *sets: str, only: str | None = None) -> dict[str, str]:
@@ -55,7 +54,7 @@ def test_what_is_missing_is_what_a_run_then_makes_or_links_and_looking_writes_no
     for sets in ([], ["let.ta-mid.merge.weight=0.6"], []):
         targets = world.load(*sets).targets
         before = sorted(world.store.root.rglob("*"))
-        missing = {artifact_id(spec) for spec in look_ahead(world.fresh(), targets).missing.values()}
+        missing = {spec.id for spec in look_ahead(world.fresh(), targets).missing.values()}
         assert sorted(world.store.root.rglob("*")) == before
         outcome = world.run(*sets)
         assert missing == {*outcome.executed, *outcome.linked}

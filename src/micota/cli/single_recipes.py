@@ -17,7 +17,7 @@ from micota.cli.generate_rows import problem_set, word, write_beside
 from micota.errors import MicotaError
 from micota.export.folder import RECORD
 from micota.specs import Spec
-from micota.store.artifacts import Manifest, Store, artifact_id
+from micota.store.artifacts import Manifest, Store
 
 TRAINED = "trained"
 DISTILLED = "distilled"
@@ -70,7 +70,7 @@ def check_place(out: Path, spec: Spec) -> None:
     """Before hours are spent: `out` is free, or holds what the same command made."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if read_json(out / RECORD).get("artifact") != artifact_id(spec):
+    if read_json(out / RECORD).get("artifact") != spec.id:
         why = "what it holds would be lost: it was not made by this command with these settings"
         raise MicotaError(f"{out} is there already", why=why, fix="name another folder")
 

@@ -18,7 +18,7 @@ from micota.housekeeping.holdings import Held, Pooled, Work, age, artifacts, gon
 from micota.recipe.reader import Recipe
 from micota.run.missing import artifacts_to_keep
 from micota.specs import Source, Spec, walk
-from micota.store.artifacts import Manifest, Store, artifact_id
+from micota.store.artifacts import Manifest, Store
 from micota.store.locks import holder, locked
 
 
@@ -45,7 +45,7 @@ def removable(
     with, only what is `hours` old.
     """
     made = _unneeded(store, recipes, everything) if recipes else _nameless(store, hours)
-    mine = {artifact_id(spec) for recipe in recipes for spec in _all(recipe)}
+    mine = {spec.id for recipe in recipes for spec in _all(recipe)}
     left = [_given_up(one) for one in works(store) if _is_given_up(one, hours) and (not recipes or one.id in mine)]
     unused = [one for one in pools(store) if not one.used and age(store.pool_folder(one.id)) > hours * 3600]
     paid = [_unused(store, one) for one in unused]

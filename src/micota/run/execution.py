@@ -25,7 +25,7 @@ from micota.run.child import Child, stage
 from micota.run.missing import Pull
 from micota.run.plan import heights
 from micota.specs import Source, Spec
-from micota.store.artifacts import Result, Store, artifact_id
+from micota.store.artifacts import Result, Store
 from micota.store.locks import holder
 from micota.store.task import ERROR, STOP, Input, Progress, Task
 
@@ -109,7 +109,7 @@ class Run:
             return []
         pull = Pull(self.store, self.outcome.failed)
         pull.all(targets, self._files)
-        self.outcome.linked += [artifact_id(spec) for spec in pull.linked]
+        self.outcome.linked += [spec.id for spec in pull.linked]
         self.outcome.failed |= {digest: str(error) for digest, error in pull.refused.items()}
         elsewhere = []
         running = {task.spec.digest for task, _ in self._running.values()}
@@ -191,7 +191,7 @@ class Run:
             seconds = time.monotonic() - started
             try:
                 result = future.result()
-                self.outcome.executed.append(artifact_id(task.spec))
+                self.outcome.executed.append(task.spec.id)
                 self.watcher.finished(task.spec, seconds, result.facts)
             except Stopped:
                 pass
@@ -203,7 +203,7 @@ class Run:
 
     def _note_failure(self, task: Task, error: Exception) -> None:
         """Keep the whole story in the log, and for the user what matters of it."""
-        name = artifact_id(task.spec)
+        name = task.spec.id
         if not isinstance(error, MicotaError | StageFailed):
             with open(task.work / "log.txt", "a", encoding="utf-8") as log:
                 log.writelines(traceback.format_exception(error))

@@ -9,7 +9,7 @@ from typing import Any
 
 from micota.generation import requests
 from micota.specs import Generate, Source, Spec, walk
-from micota.store.artifacts import Manifest, Store, artifact_id, child_name
+from micota.store.artifacts import Manifest, Store, child_name
 
 STAGES = {
     "problems": "micota.stages.problems",
@@ -40,7 +40,7 @@ def heights(targets: Iterable[Spec]) -> defaultdict[str, int]:
 
 @dataclass(frozen=True)
 class State:
-    """How far one spec is: done, pruned (done, files removed), partial, new, or unresolved (a Hub id without commit)."""
+    """How far one spec is: done, pruned (done, files removed), partial, new, or unresolved (a Hub id)."""
 
     spec: Spec
     word: str
@@ -69,7 +69,7 @@ def why(store: Store, spec: Spec) -> list[str]:
     if isinstance(spec, Source):
         return [f"{spec.ref} is made elsewhere; revision {spec.revision or 'unresolved'}"]
     if store.manifest(spec):
-        return [f"{artifact_id(spec)} is done"]
+        return [f"{spec.id} is done"]
     others = [manifest for manifest in store.all() if manifest.kind == spec.kind]
     if not others:
         return [f"new: there is no {spec.kind} in this store yet"]

@@ -69,13 +69,9 @@ class Result:
     pools: list[str] = field(default_factory=list)
 
 
-def artifact_id(spec: Spec) -> str:
-    return f"{spec.kind}-{spec.digest}"
-
-
 def child_name(spec: Spec) -> str:
     """What a manifest calls an input: an artifact's id, or the reference of a source."""
-    return spec.ref if isinstance(spec, Source) else artifact_id(spec)
+    return spec.ref if isinstance(spec, Source) else spec.id
 
 
 class Store:
@@ -87,7 +83,7 @@ class Store:
         self._manifests: dict[str, Manifest] = {}
 
     def manifest(self, spec: Spec) -> Manifest | None:
-        return self.manifest_of(artifact_id(spec))
+        return self.manifest_of(spec.id)
 
     def manifest_of(self, artifact: str) -> Manifest | None:
         """The manifest of a finished artifact; None where it is not done."""
@@ -124,7 +120,7 @@ class Store:
         return Pool(self.pool_folder(pool))
 
     def work(self, spec: Spec) -> Path:
-        return self.root / "making" / artifact_id(spec)
+        return self.root / "making" / spec.id
 
     def claim(self, name: str) -> Path:
         return self.root / "claims" / f"{name}.json"
@@ -149,7 +145,7 @@ class Store:
 
     def finish(self, spec: Spec, result: Result, made: dict[str, Any]) -> Manifest:
         """Move a stage's output into its place and write the manifest, last and by rename."""
-        folder, work = self.root / "artifacts" / artifact_id(spec), self.work(spec)
+        folder, work = self.root / "artifacts" / spec.id, self.work(spec)
         files = {path.relative_to(work / "out").as_posix(): _facts(path) for path in _walk(work / "out")}
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(folder / "files", ignore_errors=True)
@@ -167,7 +163,7 @@ class Store:
 
     def recover(self, spec: Spec) -> Path:
         """The spec's work folder, ready to go on in; output that was moved but never signed comes back to it."""
-        work, files = self.work(spec), self.root / "artifacts" / artifact_id(spec) / "files"
+        work, files = self.work(spec), self.root / "artifacts" / spec.id / "files"
         (work / "scratch").mkdir(parents=True, exist_ok=True)
         if files.is_dir() and self.manifest(spec) is None and not (work / "out").exists():
             os.replace(files, work / "out")
