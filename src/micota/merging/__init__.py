@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from micota.errors import MicotaError
 from micota.merging.buffers import Bytes, name_of, raw
 from micota.merging.masks import blocks, mask
-from micota.merging.settings import METHODS, RESCALES, Method, Rescale, Settings, check, check_labels
+from micota.merging.settings import METHODS, RESCALES, Method, Rescale, Settings, check, check_labels, settings_of
 from micota.merging.tally import Tally
 from micota.merging.tensor import FLOATS, TensorMerge, single_threaded
 
@@ -35,6 +35,7 @@ __all__ = [
     "check_labels",
     "mask",
     "merge_tensor",
+    "settings_of",
 ]
 
 

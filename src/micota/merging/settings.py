@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from micota.errors import MicotaError
 from micota.merging.masks import LEVELS
@@ -62,6 +62,13 @@ class Settings:
     def drops(self, model: int) -> bool:
         """Whether any entry of a model's task vector can be dropped."""
         return self.method in THINNING and self.densities[model] < 1
+
+
+def settings_of(merge: Any) -> Settings:
+    """The settings of a recipe's merge, the spec `Merge`, for all tensors; its `rescale` is None where none is used."""
+    return Settings(
+        merge.method, merge.weights, merge.density, merge.lambda_, merge.rescale or "none", merge.normalize, merge.seed
+    )
 
 
 def check(settings: Settings, models: int | None = None) -> list[str]:

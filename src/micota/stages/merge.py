@@ -9,28 +9,17 @@ from micota.store.task import Task
 
 def run(task: Task) -> Result:
     """Write a model folder; the facts are the norms of the task vectors and what the settings did."""
-    from micota.merging import Settings
+    from micota.merging import settings_of
     from micota.merging.folders import merge_folders
 
     spec = task.spec
     assert isinstance(spec, Merge)
-    settings = Settings(
-        method=spec.method,
-        weights=spec.weights,
-        density=spec.density,
-        lambda_=spec.lambda_,
-        rescale=spec.rescale or "none",
-        normalize=spec.normalize,
-        seed=spec.seed,
-    )
-    models = [task.model(model) for model in spec.models]
-    labels = [str(i) for i in range(len(models))]
     facts = merge_folders(
         task.out,
         task.model(spec.base),
-        models,
-        labels,
-        settings,
+        [task.model(model) for model in spec.models],
+        [str(i) for i in range(len(spec.models))],
+        settings_of(spec),
         threads=task.machine.threads,
         record_in=task.scratch,
         progress=lambda done, total: task.progress(done, total, "bytes"),
