@@ -1,70 +1,31 @@
-"""A recipe: YAML that names models, data and arms as expressions, and says what to evaluate and to measure.
+"""From YAML to a recipe; every mistake is one error that names its line.
 
 `for` makes a matrix: what mentions a variable is made for each of its values, what mentions none is one artifact, made
-once. Every mistake is one error that names its line.
+once. The forms are the constructors; this reader adds names, variables and line numbers.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import micota
 from micota import yaml_tree
 from micota.errors import MicotaError, suggestion
-from micota.recipe.forms import FORMS, evaluation
+from micota.recipe.constructors import FORMS, evaluation, measure
+from micota.recipe.recipe import EVALUATE, Evaluation, Recipe, folder_name
 from micota.recipe.scope import Scope
 from micota.recipe.variables import Values, Variables
-from micota.specs import GRADERS, Bpc, Problems, Source, Spec, Verify, walk
-from micota.store import resolution as sources
+from micota.recipe.words import HERE, as_source
+from micota.specs import GRADERS, Bpc, Data, Model, Problems, Source, Spec
+from micota.store.resolution import Lock, What
 
+__all__ = ["Evaluation", "Recipe", "find", "load", "resolved", "shipped"]
 SHIPPED = Path(micota.__file__).parent / "recipes"
 SECTIONS = ("name", "for", "let", "defaults", "arms", "evaluate", "measure")
-EVALUATE = ("models", "data", "prompt", "sampling", "n", "precision", "trust_remote_code", "by")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One cell of the tables: a model, in its role, on one problem set, under one scorer.
-
-    `role` and `data_word` are the recipe's words; `model` and `data` the same with the variables they depend on.
-    """
-
-    role: str
-    model: str
-    data_word: str
-    data: str
-    variables: Mapping[str, Any]
-    spec: Verify
-
-
-@dataclass
-class Recipe:
-    """A recipe read and understood. `names` maps every label to its spec; labels carry the variables they depend on."""
-
-    name: str
-    names: dict[str, Spec]
-    evaluations: list[Evaluation]
-    measures: dict[str, Bpc]
-    lock: sources.Lock
-    arms: dict[str, str] = field(default_factory=dict)
-    """The words for the arms, each with the name that is printed for it, "" for that of its role."""
-
-    @property
-    def targets(self) -> list[Spec]:
-        """What a run is for: evaluations, measures and arms; of a recipe without arms, all its names."""
-        wanted: list[Spec] = [*(one.spec for one in self.evaluations), *self.measures.values()]
-        return wanted or [spec for spec in self.names.values() if not isinstance(spec, Source)]
-
-    def named(self, name: str) -> Spec:
-        cells: dict[str, Spec] = {f"{e.model}@{e.data}": e.spec for e in reversed(self.evaluations)}
-        labels = {**self.names, **cells, **self.measures}
-        if name not in labels:
-            raise MicotaError(f"the recipe '{self.name}' has no '{name}'", fix=suggestion(name, labels))
-        return labels[name]
+MEASURE = ("models", "data", "precision")
 
 
 def shipped() -> dict[str, Path]:
@@ -83,7 +44,7 @@ def find(name: str) -> Path:
     return path
 
 
-def load(name: str, overrides: Iterable[str] = (), lock: sources.Lock | None = None) -> Recipe:
+def load(name: str, overrides: Iterable[str] = (), lock: Lock | None = None) -> Recipe:
     """Read a recipe; Hub ids have the revisions of its lock file. Raises MicotaError for every mistake."""
     path = find(name)
     tree = yaml_tree.read(path.read_text(encoding="utf-8"), path.name)
@@ -92,28 +53,25 @@ def load(name: str, overrides: Iterable[str] = (), lock: sources.Lock | None = N
     for override in overrides:
         yaml_tree.override(tree.value, override)
     beside = Path.cwd() if path.is_relative_to(SHIPPED) else path.absolute().parent
-    return _Reader(tree, path, beside, lock or sources.Lock(beside / f"{path.stem}.lock")).read()
+    return _Reader(tree, path, beside, lock or Lock(beside / f"{path.stem}.lock")).read()
 
 
-def resolved(recipe: Recipe, name: str, overrides: Iterable[str], targets: Iterable[Spec]) -> Recipe:
+def resolved(recipe: Recipe, targets: Iterable[Spec]) -> Recipe:
     """The recipe with the Hub ids that its targets need resolved; those that nothing needs stay as they are."""
-    missing = {spec.ref for spec in walk(*targets) if isinstance(spec, Source) and spec.revision is None}
-    if not missing:
-        return recipe
-    recipe.lock.resolve(sorted(missing))
-    return load(name, overrides, recipe.lock)
+    assert recipe.lock is not None
+    return recipe.resolved(targets, recipe.lock)
 
 
 class _Reader:
     """Turns the tree of a recipe into specs, one combination of variables after the other."""
 
-    def __init__(self, tree: yaml_tree.Tree, path: Path, beside: Path, lock: sources.Lock) -> None:
+    def __init__(self, tree: yaml_tree.Tree, path: Path, beside: Path, lock: Lock) -> None:
         self._tree, self._beside, self._lock = tree, beside, lock
         self._top: dict[str, Any] = tree.value
         self._stem = path.stem
         self._sections()
         self._matrix = Variables(tree)
-        self._printed: dict[str, str] = {}
+        self._titles: dict[str, str] = {}
         self._definitions = {**self._top.get("let", {}), **self._arms()}
         self._depends = {name: self._variables(name) for name in self._definitions}
         self._made: dict[tuple[Any, ...], Spec] = {}
@@ -133,18 +91,24 @@ class _Reader:
             for one in self._evaluations(scope):
                 evaluations[one.model, one.data, one.spec.digest] = one
             measures |= self._measures(scope)
-        name = str(self._top.get("name", self._stem))
-        if name.startswith(".") or "/" in name:
-            raise self._wrong(f"'{name}' is no name for a folder", ("name",), "leave out the slash and the leading dot")
-        return Recipe(name, names, list(evaluations.values()), measures, self._lock, self._printed)
+        try:
+            name = folder_name(str(self._top.get("name", self._stem)))
+        except MicotaError as error:
+            raise self._wrong(error.what, ("name",), error.fix) from None
+        return Recipe.assembled(
+            name=name,
+            names=names,
+            evaluations=list(evaluations.values()),
+            measures=measures,
+            lock=self._lock,
+            titles=self._titles,
+        )
 
     def _wrong(self, what: str, path: yaml_tree.Path, fix: str | None = None) -> MicotaError:
         return MicotaError(what, where=self._tree.where(path), fix=fix)
 
     def _sections(self) -> None:
-        for key in self._top:
-            if key not in SECTIONS:
-                raise self._wrong(f"unknown key '{key}'", (key,), suggestion(key, SECTIONS))
+        self._check_keys(self._top, SECTIONS, ())
         for key in ("for", "let", "defaults", "arms", "evaluate", "measure"):
             several = key == "evaluate" and isinstance(self._top.get(key), list)
             if not (isinstance(self._top.get(key, {}), dict) or several):
@@ -154,14 +118,15 @@ class _Reader:
                 raise self._wrong(f"unknown kind '{kind}'", ("defaults", kind), suggestion(kind, FORMS))
         both = self._top.get("let", {}).keys() & self._top.get("arms", {}).keys()
         if both:
-            raise self._wrong(f"'{min(both)}' stands in let and in arms", ("arms", min(both)), "rename one of the two")
+            what = f"'{min(both)}' is defined in both `let` and `arms`"
+            raise self._wrong(what, ("arms", min(both)), "rename one of the two")
 
     def _arms(self) -> dict[str, Any]:
         """The arms without the `name` that only changes what is printed."""
         arms = {}
         for role, value in self._top.get("arms", {}).items():
             named = isinstance(value, dict) and len(value) == 2 and "name" in value
-            self._printed[role] = str(value["name"]) if named else ""
+            self._titles[role] = str(value["name"]) if named else ""
             arms[role] = {key: item for key, item in value.items() if key != "name"} if named else value
         return arms
 
@@ -200,7 +165,7 @@ class _Reader:
 
     def _scope(self) -> Scope:
         defaults = self._expand(self._top.get("defaults", {}), ("defaults",))
-        return Scope(self._definitions, self._lookup, self._literal, self._tree.where, FORMS, defaults)
+        return Scope(self._definitions, self._lookup, self._literal, self._tree.where, defaults)
 
     def _lookup(self, name: str, path: yaml_tree.Path) -> Spec:
         """The spec of a name in the current combination; made once for equal values of what it depends on."""
@@ -217,18 +182,18 @@ class _Reader:
     def _define(self, expression: Any, place: yaml_tree.Path) -> Spec:
         """A form is what it says; a bare word in a definition is a model."""
         if isinstance(expression, dict) and len(expression) == 1:
-            return self._scope().form(expression, place)
-        return self._scope().spec(expression, "model", place)
+            return self._scope().form(expression, place)  # type: ignore[no-any-return]
+        return self._scope().spec(expression, Model, place)  # type: ignore[no-any-return]
 
     def _expand(self, value: Any, place: yaml_tree.Path) -> Any:
         return self._matrix.expand(value, self._env, place)
 
-    def _literal(self, word: str, what: sources.What, path: yaml_tree.Path) -> Source:
+    def _literal(self, word: str, what: What, path: yaml_tree.Path) -> Source:
         key = (word, what)
         if key not in self._literals:
+            local = what == "grader" or word.startswith(HERE)
             try:
-                here = what == "grader" or word.startswith(("./", "../", "/", "~", "lab:", sources.ENDPOINT))
-                made = sources.local(word, what, self._beside) if here else self._lock.source(word, what)
+                made = as_source(word, what, self._beside) if local else self._lock.source(word, what)
             except MicotaError as error:
                 raise MicotaError(error.what, where=self._tree.where(path), why=error.why, fix=error.fix) from None
             self._literals[key] = made
@@ -242,44 +207,42 @@ class _Reader:
         return [one for i, section in enumerate(sections) for one in self._section(scope, section, ("evaluate", i))]
 
     def _section(self, scope: Scope, section: dict[str, Any], path: yaml_tree.Path) -> list[Evaluation]:
-        for key in section:
-            if key not in EVALUATE:
-                raise self._wrong(f"unknown key '{key}'", (*path, key), suggestion(key, EVALUATE))
+        self._check_keys(section, EVALUATE, path)
         models, data = self._listed(section, "models", path), self._listed(section, "data", path)
         arms = list(self._top.get("arms", {}))
         wanted = dict.fromkeys(one for word in models for one in (arms if word == "arms" else [word]))
         graders = section.get("by", list(GRADERS))
+        settings = {key: value for key, value in section.items() if key not in ("models", "data", "by")}
         made = []
         for word, name in itertools.product(wanted, data):
-            model = scope.spec(word, "model", (*path, "models"))
-            problems = scope.spec(name, "problems", (*path, "data"))
-            assert isinstance(problems, Problems)
+            model = scope.spec(word, Model, (*path, "models"))
+            problems = scope.spec(name, Problems, (*path, "data"))
             used = {v: self._env[v] for w in (word, name) for v in self._depends.get(w, ())}
             for by in graders if isinstance(graders, list) else [graders]:
-                spec = evaluation(scope, model, problems, {**section, "by": by}, path)
+                spec = scope.call(evaluation, {**settings, "model": model, "problems": problems, "by": by}, path)
                 made.append(Evaluation(word, self._label(word), name, self._label(name), used, spec))
         return made
 
     def _measures(self, scope: Scope) -> dict[str, Bpc]:
         section = self._expand(self._top.get("measure", {}), ("measure",))
-        for key in section:
-            if key != "bpc":
-                raise self._wrong(f"unknown key '{key}'", ("measure", key), suggestion(key, ["bpc"]))
-        fields = section.get("bpc", {})
-        for key in fields:
-            if key not in ("models", "data", "precision"):
-                fix = suggestion(key, ("models", "data", "precision"))
-                raise self._wrong(f"unknown key '{key}'", ("measure", "bpc", key), fix)
-        precision = {"precision": fields["precision"]} if "precision" in fields else {}
+        self._check_keys(section, ("bpc",), ("measure",))
+        several = section.get("bpc", {})
         made = {}
-        for word in fields.get("models", []):
-            for name in fields.get("data", []):
-                model = scope.spec(word, "model", ("measure", "bpc", "models"))
-                data = scope.spec(name, "data", ("measure", "bpc", "data"))
-                made[f"bpc:{self._label(name)}@{self._label(word)}"] = scope.build(
-                    Bpc, {"model": model, "data": data, **precision}, Bpc.model_fields, ("measure", "bpc")
-                )
+        for fields in several if isinstance(several, list) else [several]:
+            path = ("measure", "bpc")
+            self._check_keys(fields, MEASURE, path)
+            settings = {key: value for key, value in fields.items() if key == "precision"}
+            for word, name in itertools.product(fields.get("models", []), fields.get("data", [])):
+                model = scope.spec(word, Model, (*path, "models"))
+                data = scope.spec(name, Data, (*path, "data"))
+                label = f"bpc:{self._label(name)}@{self._label(word)}"
+                made[label] = scope.call(measure, {"model": model, "data": data, **settings}, path)
         return made
+
+    def _check_keys(self, section: dict[str, Any], known: tuple[str, ...], path: yaml_tree.Path) -> None:
+        for key in section:
+            if key not in known:
+                raise self._wrong(f"unknown key '{key}'", (*path, key), suggestion(key, known))
 
     def _listed(self, section: dict[str, Any], key: str, path: yaml_tree.Path) -> list[str]:
         values = section.get(key)

@@ -1,39 +1,29 @@
-"""What the words of an expression mean, and how a spec is built so that every mistake names its place."""
+"""What the words of an expression mean, and how a spec is built so that every mistake names its line.
+
+An expression is a name of the recipe, a literal (a Hub id, a path, `lab:NAME`), or a form `{KIND: {...}}`. A form is a
+call of a constructor; which of its fields hold expressions is known from the types of the specs.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
-
-from pydantic import ValidationError
+from typing import Any
 
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError, suggestion
-from micota.specs import (
-    LengthDial,
-    Merge,
-    Mix,
-    Pretrain,
-    Problems,
-    RejectionSampling,
-    Select,
-    SftData,
-    Source,
-    Spec,
-    Train,
-)
+from micota.recipe.constructors import ALIASES, FORMS
+from micota.recipe.signature import SORTS, FieldError, describe, field_type
+from micota.recipe.words import benchmark_problems
+from micota.specs import Data, FrozenModel, Model, Problems, ProblemSet, SftData, Source, Spec
 from micota.store.resolution import What, is_literal
 from micota.yaml_tree import Path
 
-T = TypeVar("T")
-Want = Literal["model", "data", "problems"]
-TYPES: dict[Want, tuple[type[Spec], ...]] = {
-    "model": (Source, Pretrain, Train, Merge, LengthDial),
-    "data": (Select, Mix, RejectionSampling, SftData),
-    "problems": (Problems,),
+EXAMPLES = {
+    "distill": "distill: {from: MODEL, data: PROBLEMS}",
+    "mix": "mix: [{data: NAME, share: 0.2}, ...]",
 }
-SOURCES: dict[Want, What] = {"model": "model", "data": "dataset", "problems": "dataset"}
 
 
 @dataclass
@@ -47,7 +37,6 @@ class Scope:
     lookup: Callable[[str, Path], Spec]
     literal: Callable[[str, What, Path], Source]
     where: Callable[[Path], str]
-    forms: Mapping[str, Callable[[Scope, dict[str, Any], Path], Spec]]
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     _inherited: dict[Path, Path] = field(default_factory=dict)
 
@@ -59,38 +48,40 @@ class Scope:
                 break
         return MicotaError(what, where=self.where(path), fix=fix, why=why)
 
-    def spec(self, expression: Any, want: Want, path: Path) -> Spec:
-        """The spec of an expression, which must be of the wanted sort."""
-        made = self._any(expression, want, path)
-        if not isinstance(made, TYPES[want]):
-            said = f"'{expression}'" if isinstance(expression, str) else "this"
-            raise self.wrong(f"{said} is a {made.kind}; {_article(want)} is wanted here", path)
+    def spec(self, expression: Any, wanted: type[Spec], path: Path) -> Any:
+        """The spec of an expression, which must be of the wanted class."""
+        if isinstance(expression, str):
+            made = self._word(expression, wanted, path)
+        elif isinstance(expression, dict) and len(expression) == 1:
+            made = self.form(expression, path)
+        else:
+            what = f"{expression!r} is no expression"
+            raise self.wrong(what, path, "write a name, a literal, or {KIND: {...}}")
+        if not isinstance(made, wanted):
+            subject = f"'{expression}'" if isinstance(expression, str) else "this"
+            sort = next((word for cls, word in SORTS.items() if issubclass(wanted, cls)), f"a {wanted.kind}")
+            raise self.wrong(f"{subject} is {describe(made)}; {sort} is expected here", path)
         return made
 
-    def _any(self, expression: Any, want: Want, path: Path) -> Spec:
-        if isinstance(expression, str):
-            return self._word(expression, want, path)
-        if isinstance(expression, dict) and len(expression) == 1:
-            return self.form(expression, path)
-        raise self.wrong(f"{expression!r} is no expression", path, "write a name, a literal, or {KIND: {...}}")
-
-    def _word(self, word: str, want: Want, path: Path) -> Spec:
+    def _word(self, word: str, wanted: type[Spec], path: Path) -> Spec:
         if word in self.names:
             return self.lookup(word, path)
-        if want == "problems" and word in BENCHMARKS:
-            return self.benchmark(word, path)
-        if is_literal(word):
-            source = self.literal(word, SOURCES[want], path)
-            given: dict[Want, type[Problems | SftData]] = {"problems": Problems, "data": SftData}
-            return given[want](source=source) if want in given else source
-        known = [*self.names, *(BENCHMARKS if want == "problems" else ())]
-        raise self.wrong(f"unknown name '{word}'", path, suggestion(word, known))
+        problems = issubclass(wanted, ProblemSet)
+        if problems and word in BENCHMARKS:
+            return benchmark_problems(word, self.literal(BENCHMARKS[word].source, "dataset", path))
+        if not is_literal(word):
+            known = [*self.names, *(BENCHMARKS if problems else ())]
+            raise self.wrong(f"unknown name '{word}'", path, suggestion(word, known))
+        source = self.literal(word, "model" if wanted is Model else "dataset", path)
+        if problems:
+            return Problems(source=source)
+        return SftData(source=source) if issubclass(wanted, Data) else source
 
-    def form(self, expression: dict[str, Any], path: Path) -> Spec:
+    def form(self, expression: dict[str, Any], path: Path) -> Any:
         """`{KIND: {...}}`: the fields of the kind, with the recipe's defaults below them."""
         ((kind, fields),) = expression.items()
-        if kind not in self.forms:
-            raise self.wrong(f"unknown kind '{kind}'", (*path, kind), suggestion(kind, self.forms))
+        if kind not in FORMS:
+            raise self.wrong(f"unknown kind '{kind}'", (*path, kind), suggestion(kind, FORMS))
         here = (*path, kind)
         if kind == "mix" and isinstance(fields, list):
             fields = {"parts": fields}
@@ -98,31 +89,61 @@ class Scope:
             raise self.wrong(f"'{kind}' has no fields", here, f"write {{{kind}: {{...}}}}")
         defaults = self.defaults.get(kind, {})
         self._inherited |= {(*here, name): ("defaults", kind, name) for name in defaults if name not in fields}
-        return self.forms[kind](self, {**defaults, **fields}, here)
+        return self.call(FORMS[kind], {**defaults, **fields}, here, ALIASES.get(kind, {}))
 
-    def benchmark(self, name: str, path: Path) -> Problems:
-        b = BENCHMARKS[name]
-        source = self.literal(b.source, "dataset", path)
-        return Problems(
-            source=source, config=b.config, split=b.split, problem=b.problem, answer=b.answer, benchmark=name
-        )
-
-    def build(self, make: Callable[..., T], fields: dict[str, Any], known: Mapping[str, Any], path: Path) -> T:
-        """Make a spec; unknown fields and wrong values become errors that name their place."""
+    def call(
+        self, make: Callable[..., Any], fields: dict[str, Any], path: Path, aliases: Mapping[str, str] | None = None
+    ) -> Any:
+        """Call a constructor with the fields of a mapping; a mistake becomes an error that names its line."""
+        aliases = aliases or {}
+        back = {name: alias for alias, name in aliases.items()}
+        parameters = {back.get(name, name): one for name, one in inspect.signature(make).parameters.items()}
+        kind = str(path[-1])
+        extra: tuple[str, ...] = getattr(make, "extra", ())
         for name in fields:
-            if name not in known:
-                raise self.wrong(f"unknown key '{name}'", (*path, name), suggestion(name, known))
+            if name not in parameters and name not in extra:
+                raise self.wrong(f"unknown key '{name}'", (*path, name), suggestion(name, [*parameters, *extra]))
+        for name, parameter in parameters.items():
+            required = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
+            if required and name not in fields:
+                    raise self.wrong(f"'{kind}' lacks '{name}'", path, EXAMPLES.get(kind))
+        types: Mapping[str, type[FrozenModel] | None] = getattr(make, "types", {})
+        values = {
+            aliases.get(name, name): self._value(types.get(aliases.get(name, name)), value, (*path, name))
+            for name, value in fields.items()
+        }
+        values |= self._grader(fields, path)
+        values |= self._benchmarks(values, path)
         try:
-            return make(**fields)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = (*path, *(part for part in first["loc"] if isinstance(part, str)))
-            if first["type"] == "missing":
-                raise self.wrong(f"'{path[-1]}' lacks '{first['loc'][-1]}'", path) from None
-            shown = "" if isinstance(first["input"], dict) else f": {first['input']!r}"
-            message = first["msg"].removeprefix("Value error, ")
-            raise self.wrong(f"{place[-1]}{shown}: {message}", place) from None
+            return make(**values)
+        except FieldError as error:
+            place = tuple(back.get(part, part) if isinstance(part, str) else part for part in error.loc)
+            raise self.wrong(str(error.what), (*path, *place), error.fix) from None
 
+    def _value(self, wanted: type[FrozenModel] | None, value: Any, path: Path) -> Any:
+        """A field's value, with the expressions in it turned into specs."""
+        if wanted is None or value is None or isinstance(value, FrozenModel):
+            return value
+        if isinstance(value, list):
+            return [self._value(wanted, item, (*path, i)) for i, item in enumerate(value)]
+        if issubclass(wanted, Spec):
+            return self.spec(value, wanted, path)
+        if not isinstance(value, dict):
+            return value
+        known = wanted.model_fields
+        return {
+            name: self._value(field_type(known[name]) if name in known else None, item, (*path, name))
+            for name, item in value.items()
+        }
 
-def _article(want: Want) -> str:
-    return {"model": "a model", "data": "training data", "problems": "a problem set"}[want]
+    def _grader(self, fields: Mapping[str, Any], path: Path) -> dict[str, Any]:
+        """A grader of the user's own stands beside the recipe, or wherever Python finds its module."""
+        by = fields.get("by")
+        if not (isinstance(by, str) and ":" in by):
+            return {}
+        return {"by": self.literal(by, "grader", (*path, "by"))}
+
+    def _benchmarks(self, values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+        if values.get("decontaminate") and "against" not in values:
+            return {"against": [self._word(name, Problems, (*path, "against")) for name in BENCHMARKS]}
+        return {}

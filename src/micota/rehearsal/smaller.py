@@ -43,8 +43,7 @@ class Smaller:
     def recipe(self, made: Recipe) -> Recipe:
         """The recipe with small specs under its own names."""
         needed = {spec.digest for spec in walk(*made.targets)}
-        return dataclasses.replace(
-            made,
+        return made.with_specs(
             names={name: self.spec(spec) for name, spec in made.names.items() if spec.digest in needed},
             evaluations=[dataclasses.replace(one, spec=self.spec(one.spec)) for one in made.evaluations],
             measures={name: self.spec(one) for name, one in made.measures.items()},

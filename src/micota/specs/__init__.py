@@ -14,7 +14,7 @@ from micota.specs.sampling import DEFAULT_PROMPT, Prompt, Sampling
 from micota.specs.sources import Problems, SftData, Source, Subset
 from micota.specs.spec import Choice, Data, FrozenModel, Model, ProblemSet, Spec, sha
 from micota.specs.table import KINDS
-from micota.specs.tree import from_json, to_json, walk
+from micota.specs.tree import from_json, replace, to_json, walk
 
 __all__ = [
     "DEFAULT_PROMPT",
@@ -51,6 +51,7 @@ __all__ = [
     "Train",
     "Verify",
     "from_json",
+    "replace",
     "sha",
     "to_json",
     "walk",

@@ -36,6 +36,7 @@ class Problems(ProblemSet):
     """A set of problems with their gold answers; exact duplicates are dropped and counted."""
 
     kind: ClassVar[str] = "problems"
+    source_type: ClassVar[Literal["model", "dataset"]] = "dataset"
     source: Source
     config: str | None = None
     split: str | None = None
@@ -73,6 +74,7 @@ class SftData(Data):
     """
 
     kind: ClassVar[str] = "rows"
+    source_type: ClassVar[Literal["model", "dataset"]] = "dataset"
     source: Source
     config: str | None = None
     split: str | None = None

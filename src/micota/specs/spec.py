@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,6 +20,12 @@ class FrozenModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
 
+    @property
+    def stated(self) -> dict[str, Any]:
+        """The fields that are required or differ from their defaults, with their values."""
+        fields = type(self).model_fields.items()
+        return {n: getattr(self, n) for n, info in fields if info.is_required() or getattr(self, n) != info.default}
+
     def changed(self, **fields: Any) -> Self:
         """The same with some fields changed, checked as if it were made anew."""
         return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **fields})
@@ -30,6 +36,8 @@ class Spec(FrozenModel):
 
     kind: ClassVar[str]
     VERSION: ClassVar[int] = 1
+    source_type: ClassVar[Literal["model", "dataset"]] = "model"
+    """What a source among the children is."""
 
     @property
     def version(self) -> str:
@@ -81,12 +89,7 @@ class Spec(FrozenModel):
     @property
     def own_fields(self) -> dict[str, Any]:
         """The fields that differ from their defaults; children stand as {"$": digest}."""
-        fields = {}
-        for name, info in type(self).model_fields.items():
-            value = getattr(self, name)
-            if info.is_required() or value != info.default:
-                fields[name] = plain(value, name)
-        return fields
+        return {name: plain(value, name) for name, value in self.stated.items()}
 
     def next(self, results: Mapping[str, Mapping[str, Any]]) -> tuple[Spec, ...] | Choice | None:
         """The one dynamic rule: the specs to make next, or the choice among them; None for a spec that is a stage.
@@ -171,9 +174,7 @@ def plain(value: Any, name: str) -> Any:
     if isinstance(value, Spec):
         return {"$": value.digest}
     if isinstance(value, FrozenModel):
-        fields = type(value).model_fields.items()
-        shown = {n: getattr(value, n) for n, i in fields if i.is_required() or getattr(value, n) != i.default}
-        return {n: plain(v, f"{name}.{n}") for n, v in shown.items()}
+        return {n: plain(v, f"{name}.{n}") for n, v in value.stated.items()}
     if isinstance(value, tuple):
         return [plain(item, name) for item in value]
     if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):

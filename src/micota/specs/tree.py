@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from micota.specs.spec import Spec, plain
+from micota.specs.spec import FrozenModel, Spec, plain
 from micota.specs.table import KINDS
 
 
@@ -49,3 +49,28 @@ def from_json(data: Mapping[str, Any]) -> Spec:
     for node in data["specs"]:
         built[node["digest"]] = KINDS[node["kind"]](**build(node["fields"]))
     return built[data["specs"][-1]["digest"]]
+
+
+def replace(roots: Iterable[Spec], new: Mapping[str, Spec]) -> dict[str, Spec]:
+    """Every spec below the roots, by its digest, with those that `new` names by their digests in their places."""
+    built: dict[str, Spec] = {}
+    for spec in walk(*roots):
+        if spec.digest in new:
+            built[spec.digest] = new[spec.digest]
+        elif all(built[child.digest] is child for child in spec.children):
+            built[spec.digest] = spec
+        else:
+            built[spec.digest] = spec.changed(**{name: _put(getattr(spec, name), built) for name in _fields(spec)})
+    return built
+
+
+def _fields(value: FrozenModel) -> Iterable[str]:
+    return type(value).model_fields
+
+
+def _put(value: Any, built: Mapping[str, Spec]) -> Any:
+    if isinstance(value, Spec):
+        return built[value.digest]
+    if isinstance(value, FrozenModel):
+        return value.changed(**{name: _put(getattr(value, name), built) for name in _fields(value)})
+    return tuple(_put(item, built) for item in value) if isinstance(value, tuple) else value

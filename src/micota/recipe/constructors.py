@@ -1,0 +1,228 @@
+"""The calls that build specs: `train(base, data, lr=1e-5)`. Recipes are another spelling of the same calls.
+
+Models and data may be given as specs or as words: a Hub id, a path, `lab:NAME`, a benchmark's name. Every mistake is a
+MicotaError that names the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from micota.benchmarks import BENCHMARKS
+from micota.errors import suggestion
+from micota.lab import designs
+from micota.recipe.signature import FieldError, build, constructor
+from micota.recipe.words import as_data, as_grader, as_model, as_problems, as_source, benchmark_problems
+from micota.specs import (
+    Bpc,
+    Data,
+    Generate,
+    LengthDial,
+    Merge,
+    Mix,
+    MixtureComponent,
+    Model,
+    Pretrain,
+    Probe,
+    Problems,
+    RejectionSampling,
+    Select,
+    SftData,
+    Source,
+    Subset,
+    Target,
+    Train,
+    Verify,
+)
+
+ModelLike = Model | str | Path
+DataLike = Data | str | Path
+ProblemsLike = Problems | Subset | str | Path
+Grader = str | Source | Callable[..., Any]
+
+
+@constructor(Problems)
+def problems(source: Source | str | Path, **fields: Any) -> Problems:
+    """A problem set with reference answers, from a Hub id, a JSONL, CSV or Parquet file, or `lab:arithmetic`.
+
+    `benchmark` names the benchmark whose columns and rules of extraction hold. With `decontaminate` and no `against`,
+    the set is compared with all benchmarks.
+
+    >>> math = problems("hiyouga/math12k", split="train")
+    """
+    if (name := fields.get("benchmark")) is not None:
+        if name not in BENCHMARKS:
+            raise FieldError(f"unknown benchmark '{name}'", ("benchmark",), suggestion(str(name), BENCHMARKS))
+        fields = {"problem": BENCHMARKS[name].problem, "answer": BENCHMARKS[name].answer, **fields}
+    if fields.get("decontaminate") and "against" not in fields:
+        fields["against"] = [benchmark_problems(name) for name in BENCHMARKS]
+    elif "against" in fields:
+        fields["against"] = [as_problems(one) for one in fields["against"]]
+    return build(Problems, source=as_source(source, "dataset"), **fields)
+
+
+@constructor(SftData)
+def rows(source: Source | str | Path, **fields: Any) -> SftData:
+    """Training data made elsewhere: chats, prompts and responses, or instructions, one in each row.
+
+    >>> mine = rows("./mine.jsonl", prompt="question", response="solution")
+    """
+    return build(SftData, source=as_source(source, "dataset"), **fields)
+
+
+@constructor(Generate, hidden=("unless",))
+def generate(model: ModelLike, problems: ProblemsLike, **fields: Any) -> Generate:
+    """A model's answers to problems."""
+    return build(Generate, model=as_model(model), problems=as_problems(problems), **fields)
+
+
+@constructor(Verify, hidden=("problems", "grader"))
+def verify(completions: Generate, by: Grader = "semantic") -> Verify:
+    """A verdict on each answer: correct, wrong, no_answer or unverifiable.
+
+    `by` is exact_match, semantic, or a grader of your own: `package.module:function`, or the function itself.
+    """
+    problems = getattr(completions, "problems", None)
+    return build(Verify, completions=completions, problems=problems, **as_grader(by))
+
+
+@constructor(Generate, Select, RejectionSampling, hidden=("unless", "completions", "verdicts", "grader", "at_most"))
+def distill(
+    model: ModelLike,
+    problems: ProblemsLike,
+    by: Grader = "semantic",
+    until: Literal["verified"] | None = None,
+    at_most: int | None = None,
+    **fields: Any,
+) -> Select | RejectionSampling:
+    """A model's verified answers to problems, as training data: select(verify(generate)).
+
+    With `until="verified", at_most=4` each problem is sampled again until an answer is verified, at most four times.
+
+    >>> long = distill("deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", math, sampling={"max_tokens": 16_000})
+    """
+    sampled = {name: value for name, value in fields.items() if name in Generate.model_fields}
+    selected = {name: value for name, value in fields.items() if name not in sampled}
+    answers = generate(model, problems, **sampled)
+    if until is None and at_most is None:
+        return build(Select, completions=answers, verdicts=verify(answers, by), **selected)
+    if until != "verified" or at_most is None:
+        raise FieldError("rejection sampling needs both fields", ("until",), "until: verified, at_most: 4")
+    for name in ("n", "keep", "max_tokens"):
+        if name in fields:
+            raise FieldError(f"'{name}' does not go with until: verified", (name,), f"leave {name} out")
+    return build(RejectionSampling, completions=answers, at_most=at_most, **as_grader(by), **selected)
+
+
+@constructor(Mix)
+def mix(*parts: MixtureComponent | Mapping[str, Any] | tuple[DataLike, float], **fields: Any) -> Mix:
+    """Data sets mixed by share of examples; the shares make 1.
+
+    >>> mix_long = mix((long, 0.2), (short, 0.8))
+    """
+    given: Sequence[Any] = parts or fields.pop("parts", ())
+    return build(Mix, parts=[_component(part) for part in given], **fields)
+
+
+def _component(part: Any) -> Any:
+    if isinstance(part, tuple) and len(part) == 2:
+        part = {"data": part[0], "share": part[1]}
+    return {**part, "data": as_data(part["data"])} if isinstance(part, dict) and "data" in part else part
+
+
+@constructor(Pretrain)
+def pretrain(like: str | None = None, **fields: Any) -> Pretrain:
+    """A model of the lab from fresh weights; `like` names a design (teacher, ta, student, ...) to begin with.
+
+    >>> student = pretrain("student", seed=3)
+    """
+    if "base" in fields:
+        fields["base"] = as_model(fields["base"])
+    if like is not None:
+        if like not in designs.DESIGNS:
+            raise FieldError(f"the lab has no design '{like}'", ("like",), suggestion(str(like), designs.DESIGNS))
+        fields = designs.fields(like, **fields)
+    return build(Pretrain, **fields)
+
+
+@constructor(Train)
+def train(base: ModelLike, data: DataLike, **fields: Any) -> Train:
+    """A model fine-tuned on the responses of a data set: plain SFT, of all parameters or of adapters (`lora`).
+
+    >>> strong = train("Qwen/Qwen2.5-1.5B-Instruct", long, epochs=3, lr=2e-5)
+    """
+    return build(Train, base=as_model(base), data=as_data(data), **fields)
+
+
+@constructor(Merge, hidden=("lambda_",), extra=("weight", "lambda"))
+def merge(base: ModelLike, models: Sequence[ModelLike], **fields: Any) -> Merge:
+    """A weighted merge of fine-tuned models with their pre-fine-tuning checkpoint.
+
+    >>> mid = merge(ta, [ta_long], method="dare_ties", density=0.7, rescale="inverse_density", weight=0.6)
+    """
+    return build(Merge, base=as_model(base), models=[as_model(model) for model in models], **fields)
+
+
+@constructor(LengthDial, hidden=("lambda_",), extra=("lambda",))
+def dial(
+    base: ModelLike, models: Sequence[ModelLike], target: Target, probe: Probe | ProblemsLike, **fields: Any
+) -> LengthDial:
+    """The merge whose responses have the wanted length, searched on probe problems.
+
+    `weight`, `density` and `lambda` are values, or ranges `(low, high)` to search.
+
+    >>> mid = dial(ta, [ta_long], method="dare_ties", density=0.7, rescale="inverse_density", weight=(0.3, 0.9),
+    ...            target=length(0.5, of=ta_long), probe=math.take(200))
+    """
+    made = probe if isinstance(probe, Probe | Subset | Mapping) else as_problems(probe)
+    models = [as_model(model) for model in models]
+    return build(LengthDial, base=as_model(base), models=models, target=target, probe=made, **fields)
+
+
+def length(share: float, of: ModelLike) -> Target:
+    """The target of a dial: a share of another model's mean response length."""
+    return build(Target, length=share, of=as_model(of))
+
+
+def tokens(mean: float, of: ModelLike) -> Target:
+    """The target of a dial: mean tokens of a response; `of` is whose accuracy may fall by at most `max_loss`."""
+    return build(Target, tokens=mean, of=as_model(of))
+
+
+@constructor(Bpc)
+def measure(model: ModelLike, data: DataLike, **fields: Any) -> Bpc:
+    """Bits per character of a data set's responses under a model (Eq. 3 of the paper)."""
+    return build(Bpc, model=as_model(model), data=as_data(data), **fields)
+
+
+@constructor(Generate, hidden=("unless",))
+def evaluation(model: ModelLike, problems: ProblemsLike, by: Grader = "semantic", **fields: Any) -> Verify:
+    """A model's answers to a problem set, verified. A benchmark brings its prompt, stop strings and limit."""
+    asked = as_problems(problems)
+    if (b := BENCHMARKS.get(asked.benchmark or "")) is not None:
+        usual = {"stop": list(b.stop), "max_tokens": b.max_tokens}
+        sampling = fields.get("sampling", {})
+        if isinstance(sampling, Mapping):
+            sampling = {**usual, **sampling}
+        fields = {"prompt": b.prompt, **fields, "sampling": sampling}
+    return verify(generate(model, asked, **fields), by)
+
+
+FORMS: dict[str, Callable[..., Any]] = {
+    "problems": problems,
+    "rows": rows,
+    "generate": generate,
+    "verify": verify,
+    "distill": distill,
+    "distil": distill,
+    "pretrain": pretrain,
+    "train": train,
+    "merge": merge,
+    "mix": mix,
+    "dial": dial,
+}
+"""The forms of a recipe, `{KIND: {...}}`, with the calls that they spell; `distil` is an older spelling."""
+ALIASES = {"distill": {"from": "model", "data": "problems"}, "distil": {"from": "model", "data": "problems"}}
+"""What recipes call a parameter, where that differs."""

@@ -1,0 +1,94 @@
+"""From words to specs: a Hub id, a path, `lab:NAME`, a benchmark's name, and graders of a user's own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from micota.benchmarks import BENCHMARKS
+from micota.errors import MicotaError, suggestion
+from micota.recipe.signature import describe
+from micota.specs import Data, Model, Problems, SftData, Source, Subset
+from micota.store.resolution import ENDPOINT, What, local
+
+HERE = ("./", "../", "/", "~", "lab:", ENDPOINT)
+
+
+def as_source(word: Source | str | Path, what: What, beside: Path | None = None) -> Source:
+    """The source of a word; relative paths start at `beside`, else at the working directory.
+
+    A Hub id has no revision yet: the workspace asks for its commit when something needs it.
+    """
+    if isinstance(word, Source):
+        return word
+    beside = beside or Path.cwd()
+    if isinstance(word, Path):
+        word = str(word if word.is_absolute() else f"./{word}")
+    if not isinstance(word, str):
+        raise MicotaError(f"{describe(word)} is no {what}", fix="give a Hub id, a path or lab:NAME")
+    if word.startswith(HERE) or what == "grader":
+        return local(word, what, beside)
+    if "/" not in word or (beside / word).exists():
+        if not (beside / word).exists():
+            raise MicotaError(
+                f"there is no {what} '{word}'", fix="give a Hub id (ORGANISATION/NAME), a path or lab:NAME"
+            )
+        return local(f"./{word}", what, beside)
+    return Source(ref=word)
+
+
+def as_model(value: Model | str | Path) -> Model:
+    """A model: a spec as it is, a word as the model made elsewhere that it names."""
+    return value if isinstance(value, Model) or not isinstance(value, str | Path) else as_source(value, "model")
+
+
+def as_data(value: Data | str | Path) -> Data:
+    """Training data: a spec as it is, a word as rows made elsewhere."""
+    if isinstance(value, str | Path):
+        return SftData(source=as_source(value, "dataset"))
+    return value
+
+
+def as_problems(value: Problems | Subset | str | Path) -> Problems:
+    """A problem set: a benchmark by its name, a word as the data set that it names."""
+    if isinstance(value, Subset):
+        return value.problems
+    if isinstance(value, str) and value in BENCHMARKS:
+        return benchmark_problems(value)
+    if isinstance(value, str) and "/" not in value and not Path(value).exists():
+        raise MicotaError(f"unknown problem set '{value}'", fix=suggestion(value, BENCHMARKS))
+    return Problems(source=as_source(value, "dataset")) if isinstance(value, str | Path) else value
+
+
+def benchmark_problems(name: str, source: Source | None = None) -> Problems:
+    """The problem set of a benchmark, from the Hub or from another source with the same columns."""
+    b = BENCHMARKS[name]
+    return Problems(
+        source=source or Source(ref=b.source),
+        config=b.config,
+        split=b.split,
+        problem=b.problem,
+        answer=b.answer,
+        benchmark=name,
+    )
+
+
+def as_grader(by: str | Source | Callable[..., Any]) -> dict[str, Any]:
+    """The fields `by` and `grader` of a spec: of a grader of your own also the file, whose content is identity."""
+    if isinstance(by, Source):
+        return {"by": by.ref, "grader": by}
+    if callable(by):
+        file = inspect.getsourcefile(by)
+        if by.__module__ == "__main__" or file is None or not Path(file).is_file():
+            raise MicotaError(
+                f"the grader '{by.__name__}' is in no file",
+                why="its file's content is a part of what a verdict is",
+                fix=f"write it into mygrader.py and give by='mygrader:{by.__name__}'",
+            )
+        word = f"{by.__module__}:{by.__name__}"
+        return {"by": word, "grader": local(word, "grader", Path(file).parent)}
+    if isinstance(by, str) and ":" in by:
+        return {"by": by, "grader": local(by, "grader", Path.cwd())}
+    return {"by": by}

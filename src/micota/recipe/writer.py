@@ -1,0 +1,160 @@
+"""From a recipe to YAML that reads back with equal digests: shared specs stand in `let`, the rest where it is used."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from micota.benchmarks import BENCHMARKS
+from micota.errors import MicotaError
+from micota.recipe.words import benchmark_problems
+from micota.specs import FrozenModel, Generate, Problems, RejectionSampling, Select, Source, Spec, Verify, walk
+
+if TYPE_CHECKING:
+    from micota.recipe.recipe import Evaluation, Recipe
+
+SETTINGS = ("prompt", "sampling", "n", "precision", "trust_remote_code")
+
+
+def yaml_text(recipe: Recipe, beside: Path) -> str:
+    """The recipe as YAML for a file in the folder `beside`; a recipe with variables comes out expanded.
+
+    Raises MicotaError for what YAML cannot say: a `$` in a prompt, which would read as a variable.
+    """
+    import yaml
+
+    writer = _Writer(recipe, beside)
+    document = writer.document()
+    if any("$" in text for text in _texts(document)):
+        why = "in YAML it stands for a variable of `for`"
+        raise MicotaError(f"the recipe '{recipe.name}' cannot be saved: a text has a $", why=why, fix="reword it")
+    dumped: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
+    return dumped
+
+
+class _Writer:
+    def __init__(self, recipe: Recipe, beside: Path) -> None:
+        self._recipe, self._beside = recipe, beside
+        self._specs = {spec.digest: spec for spec in walk(*recipe.targets, *recipe.names.values())}
+        self._words = {spec.digest: word for word, spec in reversed(recipe.names.items())}
+        for one in recipe.evaluations:
+            if _benchmark(one.spec.problems) is None:
+                self._words.setdefault(one.spec.problems.digest, one.data)
+        uses = Counter(child.digest for spec in self._specs.values() for child in spec.children)
+        for spec in self._specs.values():
+            if isinstance(spec, Problems) and uses[spec.digest] > 1 and _benchmark(spec) is None:
+                self._words.setdefault(spec.digest, f"problems-{spec.digest[:6]}")
+
+    def document(self) -> dict[str, Any]:
+        """The sections of the file, in the order in which they are read."""
+        recipe = self._recipe
+        arms = {word: self._body(spec) for word, spec in recipe.arms.items()}
+        for word, title in recipe.titles.items():
+            if title and isinstance(arms.get(word), dict):
+                arms[word] = {"name": title, **arms[word]}
+        let = {word: self._body(self._specs[digest]) for digest, word in self._words.items() if word not in recipe.names}
+        let |= {word: self._body(spec) for word, spec in recipe.names.items() if word not in arms}
+        document: dict[str, Any] = {"name": recipe.name}
+        if let:
+            document["let"] = let
+        document["arms"] = arms
+        if recipe.evaluations:
+            document["evaluate"] = self._evaluate(recipe.evaluations)
+        if recipe.measures:
+            document["measure"] = {"bpc": [self._measure(label) for label in recipe.measures]}
+        return document
+
+    def _body(self, spec: Spec) -> Any:
+        """What a name stands for."""
+        return self._source(spec) if isinstance(spec, Source) else self._form(spec)
+
+    def _expression(self, spec: Spec) -> Any:
+        if (word := self._words.get(spec.digest)) is not None:
+            return word
+        if isinstance(spec, Source):
+            return self._source(spec)
+        if isinstance(spec, Problems) and (name := _benchmark(spec)):
+            return name
+        return self._form(spec)
+
+    def _source(self, spec: Source) -> str:
+        """The word of a source: a path stands relative to the file's folder where it lies below it."""
+        if spec.path is None or spec.ref.startswith("lab:"):
+            return spec.ref
+        path = Path(spec.path)
+        return f"./{path.relative_to(self._beside)}" if path.is_relative_to(self._beside) else str(path)
+
+    def _form(self, spec: Spec) -> Any:
+        if isinstance(spec, Select | RejectionSampling):
+            return {"distill": self._distillation(spec)}
+        if isinstance(spec, Verify):
+            return {"verify": {"completions": self._form(spec.completions), "by": spec.by}}
+        if isinstance(spec, Problems) and (name := _benchmark(spec)):
+            benchmark = {"source": self._source(spec.source), "benchmark": name}
+            return {"problems": {**self._fields(spec), **benchmark}}
+        return {spec.kind: self._fields(spec)}
+
+    def _distillation(self, spec: Select | RejectionSampling) -> dict[str, Any]:
+        answers = spec.completions
+        graded = spec.verdicts if isinstance(spec, Select) else spec
+        fields = {"from": self._expression(answers.model), "data": self._expression(answers.problems)}
+        fields |= self._settings(answers) | {"by": graded.by}
+        rest = self._fields(spec)
+        names = ("keep", "max_tokens", "duplicates", "at_most")
+        fields |= {name: rest[name] for name in names if name in rest}
+        return fields | ({"until": "verified"} if isinstance(spec, RejectionSampling) else {})
+
+    def _settings(self, answers: Generate) -> dict[str, Any]:
+        fields = self._fields(answers)
+        return {name: fields[name] for name in SETTINGS if name in fields}
+
+    def _fields(self, value: FrozenModel) -> dict[str, Any]:
+        return {name.removesuffix("_"): self._plain(item) for name, item in value.stated.items()}
+
+    def _plain(self, value: Any) -> Any:
+        if isinstance(value, Spec):
+            return self._expression(value)
+        if isinstance(value, FrozenModel):
+            return self._fields(value)
+        return [self._plain(item) for item in value] if isinstance(value, tuple) else value
+
+    def _evaluate(self, evaluations: list[Evaluation]) -> list[dict[str, Any]]:
+        """A section for every set of settings; within it the models that stand with every problem set."""
+        cells: dict[tuple[str, str], list[Evaluation]] = {}
+        for one in evaluations:
+            cells.setdefault((one.model, one.data), []).append(one)
+        sections: dict[str, tuple[dict[str, Any], list[str]]] = {}
+        for (model, _), ones in cells.items():
+            answers = ones[0].spec.completions
+            settings = {"prompt": self._fields(answers.prompt), "sampling": self._sampling(answers)}
+            settings |= {k: v for k, v in self._settings(answers).items() if k not in settings}
+            section = {"data": [self._expression(answers.problems)], **settings, "by": [one.spec.by for one in ones]}
+            sections.setdefault(repr(section), (section, []))[1].append(model)
+        return [{"models": models, **section} for section, models in sections.values()]
+
+    def _sampling(self, answers: Generate) -> dict[str, Any]:
+        """All of it, written out: a benchmark would fill in its own limit and stop strings."""
+        sampling = answers.sampling
+        return {**self._fields(sampling), "max_tokens": sampling.max_tokens, "stop": list(sampling.stop)}
+
+    def _measure(self, label: str) -> dict[str, Any]:
+        data, _, model = label.removeprefix("bpc:").rpartition("@")
+        return {"models": [model], "data": [data], "precision": self._recipe.measures[label].precision}
+
+
+def _benchmark(spec: Problems) -> str | None:
+    """The name of the benchmark that a problem set is, whole and from its usual source."""
+    name = spec.benchmark
+    if name not in BENCHMARKS:
+        return None
+    return name if spec.changed(source=Source(ref=spec.source.ref)) == benchmark_problems(name) else None
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in _texts(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    return [value] if isinstance(value, str) else []
+
