@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from micota.machine import GenerateConfig, MachineProfile
-from micota.recipe import reader as recipes
+from micota.recipe import recipe as recipes
 from micota.run.execution import Outcome, Run
 from micota.specs import Spec
 from micota.store.artifacts import Store

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from micota.recipe.labels import everything
-from micota.recipe.reader import Recipe
+from micota.recipe.recipe import Recipe
 from micota.specs import (  # fmt: skip
     Bpc,
     Choice,

@@ -24,7 +24,7 @@ from micota import arithmetic
 from micota.errors import MicotaError
 from micota.generation.engine import Engine, open_engine
 from micota.machine import GenerateConfig, MachineProfile
-from micota.recipe import reader as recipes
+from micota.recipe import recipe as recipes
 from micota.run.execution import Run
 from micota.specs import Generate, Problems, Prompt, Sampling, Source
 from micota.store.artifacts import Store

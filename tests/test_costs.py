@@ -20,7 +20,7 @@ from micota.costs import assumptions
 from micota.costs.estimates import Costs, Estimate
 from micota.costs.spans import Span, known
 from micota.machine import BpcConfig, EngineConfig, GenerateConfig, MachineProfile, ServerConfig, TrainConfig
-from micota.recipe import reader as recipes
+from micota.recipe import recipe as recipes
 from micota.specs import Generate, LengthDial, MergeSearch, Train
 from micota.store.artifacts import Store
 from micota.store.pool import Writer

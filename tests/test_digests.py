@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from micota.recipe import reader as recipes
+from micota.recipe import recipe as recipes
 
 FROZEN = json.loads((Path(__file__).parent / "data" / "recipe_digests.json").read_text(encoding="utf-8"))
 

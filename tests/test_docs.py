@@ -12,7 +12,7 @@ from typer.main import get_command
 from micota import machine
 from micota.cli import main as cli
 from micota.merging import mergekit
-from micota.recipe import reader as recipes
+from micota.recipe import recipe as recipes
 from micota.run.plan import survey
 from micota.store.artifacts import Store
 

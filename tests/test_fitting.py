@@ -20,7 +20,7 @@ from micota.costs.accelerators import ACCELERATORS, find
 from micota.costs.estimates import Costs
 from micota.errors import MicotaError
 from micota.machine import MachineProfile, TrainConfig
-from micota.recipe import reader as recipes
+from micota.recipe import recipe as recipes
 from micota.store.artifacts import Store
 
 

@@ -19,7 +19,8 @@ from micota import checks as lint
 from micota.checks import recipe_check as checks
 from micota.cli import main as cli
 from micota.errors import MicotaError, StageFailed
-from micota.recipe.reader import SHIPPED, load
+from micota.recipe.reader import SHIPPED
+from micota.recipe.recipe import load
 
 
 def change(path: Path, **values: object) -> None:

@@ -8,8 +8,8 @@ import pytest
 from conftest import RECIPE, World
 
 from micota.errors import MicotaError
-from micota.recipe import reader as recipes
-from micota.recipe.reader import Recipe
+from micota.recipe import recipe as recipes
+from micota.recipe.recipe import Recipe
 from micota.report import distillation_gains as pivotal
 from micota.report import table_list as tables
 from micota.report.results import Results
@@ -40,13 +40,13 @@ def training(recipe: Recipe, name: str) -> Train:
 @pytest.mark.parametrize(("name", "student"), SETTINGS)
 def test_each_student_is_trained_with_the_settings_of_the_paper(name: str, student: str) -> None:
     recipe = recipes.load(name)
-    for arm in {"strong", "half", "micota"} & set(recipe.arms):
+    for arm in {"strong", "half", "micota"} & set(recipe.titles):
         spec = training(recipe, f"{arm}[student={student}]")
         assert (spec.batch, spec.lr, spec.epochs) == SETTINGS[name, student]
         assert (spec.schedule, spec.weight_decay, spec.cutoff) == ("cosine", 0.01, 16_384)
     assistants = [spec for label, spec in recipe.names.items() if label.startswith("ta-long")]
     assert {(one.batch, one.lr, one.epochs) for one in assistants if isinstance(one, Train)} == {(32, 1e-5, 2)}
-    if "mix_long" in recipe.arms:
+    if "mix_long" in recipe.titles:
         mixed, spec = recipe.named("mixed"), training(recipe, f"mix_long[student={student}]")
         assert isinstance(mixed, Mix)
         assert [part.share for part in mixed.parts] == [0.2, 0.8]

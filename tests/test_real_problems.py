@@ -8,7 +8,7 @@ from conftest import Quiet, kinds
 
 from micota.benchmarks import BENCHMARKS
 from micota.machine import GenerateConfig, MachineProfile
-from micota.recipe import reader as recipes
+from micota.recipe import recipe as recipes
 from micota.report.files import write
 from micota.run.execution import Run
 from micota.specs import Verify

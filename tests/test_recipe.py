@@ -13,7 +13,7 @@ from conftest import RECIPE, World
 from micota import yaml_tree
 from micota.cli import main as cli
 from micota.errors import MicotaError
-from micota.recipe import reader as recipes
+from micota.recipe import recipe as recipes
 from micota.run.plan import survey
 from micota.specs import Train, walk
 from micota.store.artifacts import Store
@@ -120,7 +120,7 @@ def test_names_relative_to_the_recipe_and_the_printed_name_change_no_digest(worl
     )
     world.recipe_file.write_text(renamed)
     recipe = world.load()
-    assert recipe.arms["strong"] == "Long" and set(recipe.arms.values()) == {"Long", ""}
+    assert recipe.titles["strong"] == "Long" and set(recipe.titles.values()) == {"Long", ""}
     assert recipe.named("micota").digest == digest
 
 
@@ -142,7 +142,7 @@ def test_every_shipped_recipe_plans_offline(name: str, tmp_path: Path) -> None:
 def test_a_hub_id_is_resolved_only_if_a_target_needs_it(world: World) -> None:
     world.recipe_file.write_text(RECIPE.replace("data: [test-set]", "data: [test-set, aime24]"))
     recipe = world.load()
-    unchanged = recipes.resolved(recipe, str(world.recipe_file), (), [recipe.named("long-cot")])
+    unchanged = recipe.resolved([recipe.named("long-cot")], recipe.lock)
     assert unchanged is recipe  # nothing was asked: no network is there in the tests
     recipe.lock.revisions["dataset:HuggingFaceH4/aime_2024"] = "abc"
     again = recipes.load(str(world.recipe_file), (), recipe.lock)

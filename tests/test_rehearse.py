@@ -13,7 +13,7 @@ from rich.console import Console
 from micota.cli import rehearse as command
 from micota.errors import MicotaError
 from micota.merging.compatibility import compare
-from micota.recipe import reader as recipes
+from micota.recipe import recipe as recipes
 from micota.rehearsal import Rehearsal, data, rehearse
 from micota.rehearsal import stand_in_templates as templates
 from micota.rehearsal import stand_in_tokenizer as bytewise

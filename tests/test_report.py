@@ -17,7 +17,7 @@ from conftest import World, problem, script
 from fabricated import Fabricated
 from test_recipe import command
 
-from micota.recipe import reader as recipes
+from micota.recipe import recipe as recipes
 from micota.report import case, drawing, html, render
 from micota.report.escape import PLAIN, fence, marked, visible
 from micota.report.files import folder, page, piece, publish, write

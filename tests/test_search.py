@@ -20,7 +20,7 @@ from micota.machine import EngineConfig, GenerateConfig, MachineProfile
 from micota.merging import Settings
 from micota.merging.folders import Checkpoint, merge_folders
 from micota.merging.in_memory import InMemoryMerge
-from micota.recipe import reader as recipes
+from micota.recipe import recipe as recipes
 from micota.run.execution import Run
 from micota.specs import Generate, LengthDial
 from micota.specs import dial_policy as choosing

@@ -19,7 +19,7 @@ from micota.errors import MicotaError, StageFailed, Stopped
 from micota.generation.engine import open_engine
 from micota.generation.fake_server import FAULTS, FakeServer
 from micota.machine import MachineProfile, ServerConfig
-from micota.recipe import reader as recipes
+from micota.recipe import recipe as recipes
 from micota.run.execution import Outcome, Run
 from micota.specs import Generate, Problems, Prompt, Sampling, Source
 from micota.store.artifacts import Store

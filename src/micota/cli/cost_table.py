@@ -20,7 +20,7 @@ from micota.costs.spans import Span, total
 from micota.errors import MicotaError
 from micota.machine import MachineProfile
 from micota.recipe.labels import labels, name
-from micota.recipe.reader import Recipe
+from micota.recipe.recipe import Recipe
 from micota.specs import Bpc, Generate, Spec, walk
 from micota.store.artifacts import Store
 
@@ -92,7 +92,7 @@ def _uses(recipe: Recipe, targets: Sequence[Spec]) -> Counter[str]:
     for one in recipe.evaluations:
         roots[one.model].append(one.spec)
     for label, spec in recipe.names.items():
-        if label.partition("[")[0] in recipe.arms:
+        if label.partition("[")[0] in recipe.titles:
             roots[label].append(spec)
     found: Counter[str] = Counter()
     for specs in roots.values():

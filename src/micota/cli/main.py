@@ -9,25 +9,20 @@ from typing import Annotated
 
 import typer
 
-from micota.cli import session as terminal
-from micota.cli import single_stage as alone
-from micota.cli import store_commands as commands
-from micota.cli.single_stage import STORE, MachineName, RecipeName, StoreDir
+from micota.cli import console as terminal
+from micota.cli import single_stage, store_commands
+from micota.cli.options import STORE, DataDir, MachineName, Only, RecipeName, Sets, StoreDir
 
 app = typer.Typer(
-    help="Distil long chain-of-thought reasoning into small language models, at the length they can learn.",
+    help="Distill long chain-of-thought reasoning into small language models, at the length they can learn.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 lab = typer.Typer(help="The lab: real models, small enough for a laptop.", no_args_is_help=True)
 app.add_typer(lab, name="lab")
-app.add_typer(alone.app)
-app.add_typer(commands.app)
-
-Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a value: --set let.ta-long.train.lr=2e-5")]
-Only = Annotated[str | None, typer.Option(help="One name of the recipe, with what it needs.")]
-DataDir = Annotated[Path | None, typer.Option(help="A folder with the benchmarks as NAME.jsonl; else the Hub.")]
+app.add_typer(single_stage.app)
+app.add_typer(store_commands.app)
 
 
 def main() -> None:
@@ -59,10 +54,10 @@ def run(
 ) -> None:
     """Make what a recipe needs and is not there yet, then show its table."""
     from micota.cli.tables import results
+    from micota.workspace.workspace import targets
 
-    terminal.carry_out(
-        recipe, machine, set_ or (), store, lambda made: terminal.targets(made, only), results, bool(only)
-    )
+    ws = terminal.workspace(store, machine)
+    terminal.run_recipe(recipe, set_ or (), ws, targets(only), results, bool(only))
 
 
 @app.command()
@@ -77,24 +72,19 @@ def plan(
 ) -> None:
     """Show what a run would find done, partial or new, or what it will cost; makes nothing."""
     from micota.cli.tables import plan_table
-    from micota.recipe import reader as recipes
+    from micota.recipe import recipe as reader
     from micota.recipe.labels import labels
-    from micota.run import plan as plans
-    from micota.store.artifacts import Store
 
-    made = recipes.load(recipe, set_ or ())
-    place = Store(store)
+    ws, made = terminal.workspace(store, machine), reader.load(recipe, set_ or ())
+    found = ws.plan(made, only)
     if why:
-        print("\n".join([why, *plans.why(place, made.named(why))]))
-        return
-    targets = terminal.targets(made, only)
-    if cost:
-        from micota import machine as machines
-        from micota.cli import cost_table as bill
+        print("\n".join([why, *found.why(why)]))
+    elif cost:
+        from micota.cli import cost_table
 
-        bill.show(terminal.console(), made, place, machines.load(machine), targets)
-        return
-    plan_table(terminal.console(), plans.survey(place, targets), labels(made))
+        cost_table.show(ws.console, made, ws.store, ws.machine, found.targets)
+    else:
+        plan_table(ws.console, list(found.states), labels(made))
 
 
 @app.command()
@@ -113,10 +103,10 @@ def show(
 def report(recipe: RecipeName, set_: Sets = None, store: StoreDir = STORE) -> None:
     """Write the tables of a recipe from the artifacts that are there."""
     from micota.cli.tables import results
-    from micota.recipe import reader as recipes
+    from micota.recipe import recipe as recipes
     from micota.store.artifacts import Store
 
-    terminal.report(terminal.console(), recipes.load(recipe, set_ or ()), Store(store), results)
+    terminal.write_report(terminal.console(), recipes.load(recipe, set_ or ()), Store(store), results)
 
 
 @app.command()
@@ -134,7 +124,7 @@ def check(
     from micota.checks import recipe_models as models
     from micota.cli.tables import findings
     from micota.errors import MicotaError
-    from micota.recipe import reader as recipes
+    from micota.recipe import recipe as recipes
 
     if benchmarks:
         from micota.cli.tables import failing_golds
@@ -158,9 +148,9 @@ def rehearse(
     set_: Sets = None,
 ) -> None:
     """Run a recipe from end to end on eight problems with tiny models: what would fail later, fails now."""
-    from micota.cli.rehearse import carry_out
+    from micota.cli.rehearse import show_rehearsal
 
-    carry_out(terminal.console(), recipe, set_ or (), keep)
+    show_rehearsal(terminal.console(), recipe, set_ or (), keep)
 
 
 @app.command()

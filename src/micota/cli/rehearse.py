@@ -13,11 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from micota.errors import MicotaError
-from micota.recipe import reader as recipes
+from micota.recipe import recipe as recipes
 from micota.rehearsal import Rehearsal, rehearse
 
 
-def carry_out(here: Console, name: str, sets: Sequence[str], keep: Path | None) -> None:
+def show_rehearsal(here: Console, name: str, sets: Sequence[str], keep: Path | None) -> None:
     """Rehearse a recipe and say what was found. Raises MicotaError if anything was that would spoil the run."""
     made = recipes.load(name, sets)
     if keep and keep.exists() and any(keep.iterdir()):

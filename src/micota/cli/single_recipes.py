@@ -1,4 +1,4 @@
-"""`micota distil`, `train` and `measure`: one step on a model and anybody's data, as a recipe that is written beside.
+"""The recipes of `micota generate`, `distill`, `train` and `measure`: one step, written beside what it makes.
 
 The same command goes on after an interruption and executes nothing once it is done; the recipe is one to grow from.
 """
@@ -6,64 +6,71 @@ The same command goes on after an interruption and executes nothing once it is d
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from micota import yaml_tree
-from micota.atomic import atomic, read_json
-from micota.cli.generate_rows import problem_set, word, write_beside
+from micota.atomic import read_json, write_text
+from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError
 from micota.export.folder import RECORD
 from micota.specs import Spec
-from micota.store.artifacts import Manifest, Store
+from micota.store.resolution import is_literal
 
-TRAINED = "trained"
-DISTILLED = "distilled"
-MEASURED = "bpc:data@model"
+HEAD = "# Written by a command of micota, which writes it anew: copy it to change it.\n"
+NAMES = {"generate": "answers", "distill": "distilled", "train": "trained"}
+"""What the one expression of each kind is called."""
 
 
-def training(path: Path, name: str, model: str, data: dict[str, Any], sets: Iterable[str]) -> Path:
-    """Write the recipe of a training; `sets` are those of its fields, `data.rows.prompt=question` included."""
-    fields = {"base": word(model), "data": _rows(data)}
+def single(path: Path, name: str, kind: str, fields: Mapping[str, Any], sets: Iterable[str]) -> str:
+    """Write the recipe of one form to a file; returns the name of what it makes. Empty fields are left out.
+
+    `sets` override fields: `lr=2e-5`, `data.rows.prompt=question`.
+    """
+    tree = {key: value for key, value in fields.items() if value is not None}
     for one in sets:
-        yaml_tree.override(fields, one)
-    return _write(path, {"name": name, "let": {TRAINED: {"train": fields}}})
+        yaml_tree.override(tree, one)
+    tree = {key: value for key, value in tree.items() if value != {}}
+    if kind == "measure":
+        let = {"model": tree.pop("model"), "data": tree.pop("data")}
+        measured = {"models": ["model"], "data": ["data"], **tree}
+        _write(path, {"name": name, "let": let, "measure": {"bpc": measured}})
+        return "bpc:data@model"
+    _write(path, {"name": name, "let": {NAMES[kind]: {kind: tree}}})
+    return NAMES[kind]
 
 
-def measurement(path: Path, name: str, model: str, data: dict[str, Any], sets: Iterable[str]) -> Path:
-    """Write the recipe of the bits per character of data under a model."""
-    fields: dict[str, Any] = {"model": word(model), "data": _rows(data)}
-    for one in sets:
-        yaml_tree.override(fields, one)
-    let = {"model": fields.pop("model"), "data": fields.pop("data")}
-    return _write(
-        path, {"name": name, "let": let, "measure": {"bpc": {"models": ["model"], "data": ["data"], **fields}}}
-    )
+def problem_set(given: str, split: str | None, limit: int | None) -> Any:
+    """The expression of problems: their word alone, or with the part that was chosen of them."""
+    part = {name: value for name, value in (("split", split), ("n", limit)) if value is not None}
+    if not part:
+        return word(given)
+    if given in BENCHMARKS:
+        b = BENCHMARKS[given]
+        own = {"source": b.source, "benchmark": given, "config": b.config, "split": b.split}
+        return {"problems": {name: value for name, value in {**own, **part}.items() if value is not None}}
+    return {"problems": {"source": word(given), **part}}
 
 
-def distillation(
-    path: Path, name: str, model: str, problems: str, asked: dict[str, Any], part: dict[str, Any], sets: Iterable[str]
-) -> Path:
-    """Write the recipe of a model's verified answers to problems; `part` says which of the problems."""
-    said = {key: value for key, value in part.items() if value is not None}
-    drawn = {key: value for key, value in asked.items() if value not in (None, {})}
-    fields = {"from": word(model), "data": problem_set(problems, said), "prompt": {}, "sampling": {}, **drawn}
-    for one in sets:
-        yaml_tree.override(fields, one)
-    distil = {key: value for key, value in fields.items() if value != {}}
-    return _write(path, {"name": name, "let": {DISTILLED: {"distil": distil}}})
+def rows(source: str, split: str | None, system: str | None) -> dict[str, Any]:
+    """The expression of training data made elsewhere."""
+    fields = {"source": word(source), "split": split, "system": system}
+    return {"rows": {name: value for name, value in fields.items() if value is not None}}
 
 
-def _rows(data: dict[str, Any]) -> dict[str, Any]:
-    said = {key: value for key, value in data.items() if value is not None}
-    return {"rows": {**said, "source": word(str(data["source"]))}}
+def sampling(temperature: float | None, max_tokens: int | None) -> dict[str, float]:
+    """The sampling's fields that were given."""
+    fields = {"temperature": temperature, "max_tokens": max_tokens}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
-def _write(path: Path, recipe: dict[str, Any]) -> Path:
-    """A recipe whose sections stand on a line each."""
-    return write_beside(path, "".join(f"{key}: {json.dumps(value)}\n" for key, value in recipe.items()))
+def word(given: str) -> str:
+    """A path as one that means the same in the recipe's folder; any other word as it is."""
+    path = Path(given).expanduser()
+    there = path.exists() or (is_literal(given) and given.startswith((".", "/", "~")))
+    return os.path.abspath(path) if there else given
 
 
 def check_place(out: Path, spec: Spec) -> None:
@@ -75,9 +82,9 @@ def check_place(out: Path, spec: Spec) -> None:
         raise MicotaError(f"{out} is there already", why=why, fix="name another folder")
 
 
-def write_measures(store: Store, manifest: Manifest, out: Path) -> None:
-    """The rows of a measurement, written aside and renamed; only over rows of a measurement."""
-    if out.exists() and b'"nats":' not in out.read_bytes()[:1000]:
-        raise MicotaError(f"{out} is a file of your own", why="it would be overwritten", fix="give --out another name")
-    with atomic(out) as temporary:
-        shutil.copyfile(store.files(manifest) / "rows.jsonl", temporary)
+def _write(path: Path, recipe: dict[str, Any]) -> None:
+    """A recipe whose sections stand on a line each; a recipe of the user's own is never overwritten."""
+    if path.exists() and not path.read_text(encoding="utf-8").startswith(HEAD):
+        fix = "give --out another name, or rename that file"
+        raise MicotaError(f"{path} is a file of your own", why="this command writes its recipe there", fix=fix)
+    write_text(path, HEAD + "".join(f"{key}: {json.dumps(value)}\n" for key, value in recipe.items()))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from micota.cli.single_stage import STORE, StoreDir
+from micota.cli.options import STORE, StoreDir
 
 if TYPE_CHECKING:
     from micota.store.artifacts import Store
@@ -23,7 +23,7 @@ def export(
     store: StoreDir = STORE,
 ) -> None:
     """Write a model as a folder that serves, or training data as rows, with a card that tells where it comes from."""
-    from micota.cli import session as terminal
+    from micota.cli import console as terminal
     from micota.export import folder as exports
     from micota.export import hub
     from micota.export.lineage import DATA
@@ -41,7 +41,7 @@ def export(
 @app.command()
 def du(store: StoreDir = STORE) -> None:
     """Show what a store holds and how large it is: artifacts, completions, unfinished work."""
-    from micota.cli import session as terminal
+    from micota.cli import console as terminal
     from micota.cli.tables import holdings as shown
     from micota.housekeeping import holdings
 
@@ -62,10 +62,10 @@ def gc(
     store: StoreDir = STORE,
 ) -> None:
     """Show what can go from a store, and with --yes remove it: what is done stays done, and is made again if needed."""
-    from micota.cli import session as terminal
+    from micota.cli import console as terminal
     from micota.cli.tables import removals
     from micota.housekeeping import removal
-    from micota.recipe import reader as loading
+    from micota.recipe import recipe as loading
 
     place, console = _there(store), terminal.console()
     made = [loading.load(name, set_ or ()) for name in recipes or ()]
@@ -81,7 +81,7 @@ def gc(
 @app.command()
 def status(store: StoreDir = STORE) -> None:
     """Show what is being made in a store now, how far it is, and what was left unfinished."""
-    from micota.cli import session as terminal
+    from micota.cli import console as terminal
     from micota.cli.tables import activities as shown
     from micota.housekeeping.activity import activities
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from micota.atomic import read_json
 from micota.export.lineage import MODELS
 from micota.housekeeping.holdings import Held, Pooled, Work, age, artifacts, gone, pools, size_of, works
-from micota.recipe.reader import Recipe
+from micota.recipe.recipe import Recipe
 from micota.run.missing import artifacts_to_keep
 from micota.specs import Source, Spec, walk
 from micota.store.artifacts import Manifest, Store
@@ -118,7 +118,7 @@ def _unneeded(store: Store, recipes: Sequence[Recipe], everything: bool) -> list
 
 def _finals(store: Store, recipe: Recipe) -> set[str]:
     """What a recipe is for: its arms, or all its targets where it has none."""
-    named = [spec for label, spec in recipe.names.items() if label.partition("[")[0] in recipe.arms]
+    named = [spec for label, spec in recipe.names.items() if label.partition("[")[0] in recipe.titles]
     found = (store.manifest(spec) for spec in (named or recipe.targets) if not isinstance(spec, Source))
     return {manifest.holder for manifest in found if manifest}
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from micota.recipe.reader import Recipe
+from micota.recipe.contents import Contents
 from micota.specs import Data, LengthDial, Pretrain, Source, Spec, Train, walk
 
 
-def everything(recipe: Recipe) -> list[Spec]:
+def everything(recipe: Contents) -> list[Spec]:
     """Every spec that the targets need, also those that a search asks for, in the order of making."""
     return list(walk(*recipe.targets, asked=True))
 
 
-def labels(recipe: Recipe) -> dict[str, str]:
+def labels(recipe: Contents) -> dict[str, str]:
     """A name for each spec by its digest: its own, the first that it has, or that of the nearest one above it."""
     known = list(_known(recipe))
     found: dict[str, str] = {}
@@ -24,7 +24,7 @@ def labels(recipe: Recipe) -> dict[str, str]:
     return found
 
 
-def _known(recipe: Recipe) -> Iterator[tuple[str, Spec]]:
+def _known(recipe: Contents) -> Iterator[tuple[str, Spec]]:
     """What the recipe names, asks, measures and searches, with names for it."""
     yield from recipe.names.items()
     for one in recipe.evaluations:

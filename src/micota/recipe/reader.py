@@ -15,14 +15,13 @@ import micota
 from micota import yaml_tree
 from micota.errors import MicotaError, suggestion
 from micota.recipe.constructors import FORMS, evaluation, measure
-from micota.recipe.recipe import EVALUATE, Evaluation, Recipe, folder_name
+from micota.recipe.contents import EVALUATE, Contents, Evaluation, folder_name
 from micota.recipe.scope import Scope
 from micota.recipe.variables import Values, Variables
 from micota.recipe.words import HERE, as_source
 from micota.specs import GRADERS, Bpc, Data, Model, Problems, Source, Spec
 from micota.store.resolution import Lock, What
 
-__all__ = ["Evaluation", "Recipe", "find", "load", "resolved", "shipped"]
 SHIPPED = Path(micota.__file__).parent / "recipes"
 SECTIONS = ("name", "for", "let", "defaults", "arms", "evaluate", "measure")
 MEASURE = ("models", "data", "precision")
@@ -44,8 +43,8 @@ def find(name: str) -> Path:
     return path
 
 
-def load(name: str, overrides: Iterable[str] = (), lock: Lock | None = None) -> Recipe:
-    """Read a recipe; Hub ids have the revisions of its lock file. Raises MicotaError for every mistake."""
+def read(name: str, overrides: Iterable[str] = (), lock: Lock | None = None) -> Contents:
+    """Read a recipe; Hub ids have the commits of its lock file. Raises MicotaError for every mistake."""
     path = find(name)
     tree = yaml_tree.read(path.read_text(encoding="utf-8"), path.name)
     if not isinstance(tree.value, dict):
@@ -54,12 +53,6 @@ def load(name: str, overrides: Iterable[str] = (), lock: Lock | None = None) -> 
         yaml_tree.override(tree.value, override)
     beside = Path.cwd() if path.is_relative_to(SHIPPED) else path.absolute().parent
     return _Reader(tree, path, beside, lock or Lock(beside / f"{path.stem}.lock")).read()
-
-
-def resolved(recipe: Recipe, targets: Iterable[Spec]) -> Recipe:
-    """The recipe with the Hub ids that its targets need resolved; those that nothing needs stay as they are."""
-    assert recipe.lock is not None
-    return recipe.resolved(targets, recipe.lock)
 
 
 class _Reader:
@@ -79,7 +72,7 @@ class _Reader:
         self._opening: list[str] = []
         self._env: Values = {}
 
-    def read(self) -> Recipe:
+    def read(self) -> Contents:
         names: dict[str, Spec] = {}
         evaluations: dict[tuple[str, str, str], Evaluation] = {}
         measures: dict[str, Bpc] = {}
@@ -95,7 +88,7 @@ class _Reader:
             name = folder_name(str(self._top.get("name", self._stem)))
         except MicotaError as error:
             raise self._wrong(error.what, ("name",), error.fix) from None
-        return Recipe.assembled(
+        return Contents(
             name=name,
             names=names,
             evaluations=list(evaluations.values()),

@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from micota.errors import MicotaError, suggestion
 from micota.recipe.constructors import ModelLike, evaluation, measure
+from micota.recipe.contents import EVALUATE, Contents, Evaluation, folder_name
+from micota.recipe.reader import find, read, shipped
 from micota.recipe.signature import FieldError
 from micota.recipe.words import as_model, as_problems
+from micota.recipe.writer import yaml_text
 from micota.specs import GRADERS, Bpc, Data, Model, Problems, Source, Spec, Verify, replace, walk
 from micota.store.resolution import Lock, What
 
-EVALUATE = ("models", "data", "prompt", "sampling", "n", "precision", "trust_remote_code", "by")
 Section = Mapping[str, Any]
+__all__ = ["Evaluation", "Recipe", "find", "load", "shipped"]
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """One cell of the tables: a model, in its role, on one problem set, under one scorer.
-
-    `role` and `data_word` are the recipe's words; `model` and `data` the same with the variables they depend on.
-    """
-
-    role: str
-    model: str
-    data_word: str
-    data: str
-    variables: Mapping[str, Any]
-    spec: Verify
-
-
-class Recipe:
+class Recipe(Contents):
     """What is compared, on what, and what all of it is made of.
 
     >>> Recipe(arms={"instruct": student, "micota": mc.train(student, mid)}, evaluate={"data": ["math500"]})
@@ -69,58 +56,39 @@ class Recipe:
             self.measures |= {f"bpc:{word}@{model}": self._measure(word, model) for model in models}
 
     @classmethod
-    def assembled(cls, **attributes: Any) -> Recipe:
-        """A recipe of attributes that were read elsewhere, such as from YAML."""
+    def load(cls, path: str | Path, overrides: Iterable[str] = (), lock: Lock | None = None) -> Recipe:
+        """Read a recipe: a shipped one by its name, or a YAML file; overrides are as in `--set a.b=c`.
+
+        Hub ids have the commits of its lock file, RECIPE.lock beside it. Raises MicotaError for every mistake.
+        """
+        return cls._of(vars(read(str(path), overrides, lock)))
+
+    @classmethod
+    def _of(cls, attributes: Mapping[str, Any]) -> Recipe:
         recipe = cls.__new__(cls)
         recipe.__dict__.update(attributes)
         return recipe
 
-    @staticmethod
-    def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
-        """Read a recipe: a shipped one by its name, or a YAML file; overrides are as in `--set a.b=c`."""
-        from micota.recipe import reader
-
-        return reader.load(str(path), overrides)
-
     def save(self, path: str | Path) -> Path:
         """Write the recipe as YAML that reads back with equal digests; returns the path."""
-        from micota.recipe.writer import yaml_text
-
         path = Path(path)
         path.write_text(yaml_text(self, path.absolute().parent), encoding="utf-8")
         return path
 
-    @property
-    def arms(self) -> dict[str, Model]:
-        """The arms by their labels: the words, with the variables that they depend on."""
-        found = {label: spec for label, spec in self.names.items() if label.partition("[")[0] in self.titles}
-        return {label: spec for label, spec in found.items() if isinstance(spec, Model)}
+    def resolved(self, targets: Iterable[Spec], lock: Lock, ask: bool = True) -> Recipe:
+        """The recipe with the commits of those Hub ids that the targets need.
 
-    @property
-    def targets(self) -> list[Spec]:
-        """What a run is for: evaluations and measures; of a recipe without them, all its names."""
-        wanted: list[Spec] = [*(one.spec for one in self.evaluations), *self.measures.values()]
-        return wanted or [spec for spec in self.names.values() if not isinstance(spec, Source)]
-
-    def named(self, name: str) -> Spec:
-        """The spec of a label, of an evaluation (MODEL@DATA), or of a measure (bpc:DATA@MODEL)."""
-        cells: dict[str, Spec] = {f"{e.model}@{e.data}": e.spec for e in reversed(self.evaluations)}
-        labels = {**self.names, **cells, **self.measures}
-        if name not in labels:
-            raise MicotaError(f"the recipe '{self.name}' has no '{name}'", fix=suggestion(name, labels))
-        return labels[name]
-
-    def resolved(self, targets: Iterable[Spec], lock: Lock) -> Recipe:
-        """The recipe with the commits of those Hub ids that the targets need, from the lock or asked of the Hub."""
+        They come from the lock, else from the Hub, or, without `ask`, stay open.
+        """
         wanted = unresolved(targets)
         if not wanted:
             return self
-        for ref, what in wanted.items():
-            lock.source(ref, what)
-        lock.resolve(sorted(wanted))
+        if ask:
+            lock.resolve(sorted(ref for ref, what in wanted.items() if lock.source(ref, what).revision is None))
         commits = {Source(ref=ref).digest: lock.source(ref, what) for ref, what in wanted.items()}
         specs = replace([*self.names.values(), *self.targets, *(e.spec for e in self.evaluations)], commits)
         return self.with_specs(
+            lock=lock,
             names={label: specs[spec.digest] for label, spec in self.names.items()},
             evaluations=[_moved(one, specs) for one in self.evaluations],
             measures={label: specs[spec.digest] for label, spec in self.measures.items()},
@@ -128,7 +96,7 @@ class Recipe:
 
     def with_specs(self, **attributes: Any) -> Recipe:
         """The recipe with other `names`, `evaluations` and `measures`."""
-        return Recipe.assembled(**{**self.__dict__, **attributes})
+        return Recipe._of({**vars(self), **attributes})
 
     def _section(self, section: Section) -> list[Evaluation]:
         for key in section:
@@ -163,6 +131,11 @@ class Recipe:
         return spec
 
 
+def load(name: str | Path, overrides: Iterable[str] = (), lock: Lock | None = None) -> Recipe:
+    """Read a recipe: a shipped one by its name, or a YAML file (`Recipe.load`)."""
+    return Recipe.load(name, overrides, lock)
+
+
 def unresolved(targets: Iterable[Spec]) -> dict[str, What]:
     """The Hub ids below the targets that have no commit yet, each with what it is."""
     targets = list(targets)
@@ -175,13 +148,6 @@ def unresolved(targets: Iterable[Spec]) -> dict[str, What]:
                 what = f"'{child.ref}' is used as a model and as a data set"
                 raise MicotaError(what, fix="give one of them as a local folder (./NAME)")
     return found
-
-
-def folder_name(name: str) -> str:
-    """The name of a recipe, which must do for a folder; else a MicotaError."""
-    if name.startswith(".") or "/" in name:
-        raise MicotaError(f"'{name}' is no name for a folder", fix="leave out the slash and the leading dot")
-    return name
 
 
 def _moved(one: Evaluation, specs: Mapping[str, Spec]) -> Evaluation:

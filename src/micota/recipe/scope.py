@@ -6,7 +6,6 @@ call of a constructor; which of its fields hold expressions is known from the ty
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,7 +58,7 @@ class Scope:
             raise self.wrong(what, path, "write a name, a literal, or {KIND: {...}}")
         if not isinstance(made, wanted):
             subject = f"'{expression}'" if isinstance(expression, str) else "this"
-            sort = next((word for cls, word in SORTS.items() if issubclass(wanted, cls)), f"a {wanted.kind}")
+            sort = next((word for cls, word in SORTS.items() if issubclass(wanted, cls)), wanted.__name__)
             raise self.wrong(f"{subject} is {describe(made)}; {sort} is expected here", path)
         return made
 
@@ -97,16 +96,16 @@ class Scope:
         """Call a constructor with the fields of a mapping; a mistake becomes an error that names its line."""
         aliases = aliases or {}
         back = {name: alias for alias, name in aliases.items()}
-        parameters = {back.get(name, name): one for name, one in inspect.signature(make).parameters.items()}
+        parameters = {back.get(name, name): one for name, one in getattr(make, "parameters", {}).items()}
         kind = str(path[-1])
         extra: tuple[str, ...] = getattr(make, "extra", ())
         for name in fields:
             if name not in parameters and name not in extra:
                 raise self.wrong(f"unknown key '{name}'", (*path, name), suggestion(name, [*parameters, *extra]))
         for name, parameter in parameters.items():
-            required = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
+            required = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
             if required and name not in fields:
-                    raise self.wrong(f"'{kind}' lacks '{name}'", path, EXAMPLES.get(kind))
+                raise self.wrong(f"'{kind}' lacks '{name}'", path, EXAMPLES.get(kind))
         types: Mapping[str, type[FrozenModel] | None] = getattr(make, "types", {})
         values = {
             aliases.get(name, name): self._value(types.get(aliases.get(name, name)), value, (*path, name))

@@ -47,10 +47,10 @@ def constructor(
         open_ended = any(one.kind is one.VAR_KEYWORD for one in own.values())
         parameters = [one for one in own.values() if one.kind is not one.VAR_KEYWORD]
         parameters += [_keyword(name, info) for name, info in fields.items()] if open_ended else []
+        known = {*(one.name for one in parameters), *extra}
 
         @functools.wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
-            known = [*(one.name for one in parameters), *extra]
             for name in kwargs:
                 if name not in known:
                     raise FieldError(f"{function.__name__}: unknown field '{name}'", (name,), suggestion(name, known))
@@ -59,6 +59,7 @@ def constructor(
         checked.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         checked.types = {name: field_type(info) for cls in made for name, info in cls.model_fields.items()}  # type: ignore[attr-defined]
         checked.extra = extra  # type: ignore[attr-defined]
+        checked.parameters = {one.name: one for one in parameters}  # type: ignore[attr-defined]
         checked.__doc__ = _help(inspect.getdoc(function) or "", fields if open_ended else {})
         return checked  # type: ignore[return-value]
 

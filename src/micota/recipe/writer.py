@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError
+from micota.recipe.contents import Contents, Evaluation
 from micota.recipe.words import benchmark_problems
 from micota.specs import FrozenModel, Generate, Problems, RejectionSampling, Select, Source, Spec, Verify, walk
-
-if TYPE_CHECKING:
-    from micota.recipe.recipe import Evaluation, Recipe
 
 SETTINGS = ("prompt", "sampling", "n", "precision", "trust_remote_code")
 
 
-def yaml_text(recipe: Recipe, beside: Path) -> str:
+def yaml_text(recipe: Contents, beside: Path) -> str:
     """The recipe as YAML for a file in the folder `beside`; a recipe with variables comes out expanded.
 
     Raises MicotaError for what YAML cannot say: a `$` in a prompt, which would read as a variable.
@@ -34,7 +32,7 @@ def yaml_text(recipe: Recipe, beside: Path) -> str:
 
 
 class _Writer:
-    def __init__(self, recipe: Recipe, beside: Path) -> None:
+    def __init__(self, recipe: Contents, beside: Path) -> None:
         self._recipe, self._beside = recipe, beside
         self._specs = {spec.digest: spec for spec in walk(*recipe.targets, *recipe.names.values())}
         self._words = {spec.digest: word for word, spec in reversed(recipe.names.items())}
@@ -53,7 +51,9 @@ class _Writer:
         for word, title in recipe.titles.items():
             if title and isinstance(arms.get(word), dict):
                 arms[word] = {"name": title, **arms[word]}
-        let = {word: self._body(self._specs[digest]) for digest, word in self._words.items() if word not in recipe.names}
+        let = {
+            word: self._body(self._specs[digest]) for digest, word in self._words.items() if word not in recipe.names
+        }
         let |= {word: self._body(spec) for word, spec in recipe.names.items() if word not in arms}
         document: dict[str, Any] = {"name": recipe.name}
         if let:
@@ -157,4 +157,3 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, list):
         return [text for item in value for text in _texts(item)]
     return [value] if isinstance(value, str) else []
-

@@ -18,12 +18,11 @@ from rich.console import Console
 
 from micota.checks import recipe_check as check
 from micota.checks import recipe_models as inspected
-from micota.cli import session as terminal
 from micota.errors import MicotaError, StageFailed
 from micota.grading.semantic import gold_text
 from micota.machine import BpcConfig, EngineConfig, GenerateConfig, MachineProfile, TrainConfig
 from micota.recipe.labels import labels
-from micota.recipe.reader import Recipe
+from micota.recipe.recipe import Recipe
 from micota.rehearsal import data
 from micota.rehearsal import stand_in_templates as templates
 from micota.rehearsal import stand_ins as models
@@ -33,6 +32,7 @@ from micota.rehearsal.stand_in_templates import Finding
 from micota.report import files
 from micota.specs import Generate, Problems, SftData, Spec, Train, walk
 from micota.store.artifacts import Store
+from micota.workspace import Workspace
 from micota.workspace.progress import Bars
 
 
@@ -178,7 +178,7 @@ class _Watching(Bars):
 def _run(small: Recipe, store: Store, machine: MachineProfile, here: Console, done: Rehearsal) -> None:
     bars = _Watching(here, labels(small), done)
     try:
-        terminal.execute(here, store, machine, small, small.targets, shown=bars)
+        Workspace(store.root, machine, here).execute(small, small.targets, bars=bars)
     except StageFailed as error:
         if not done.faults:
             done.findings.append(Finding(True, str(error)))

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from micota.recipe.reader import Recipe
+from micota.recipe.recipe import Recipe
 from micota.rehearsal.data import Few
 from micota.rehearsal.stand_ins import Actor
 from micota.specs import (

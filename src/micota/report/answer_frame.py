@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from micota.errors import MicotaError, suggestion
-from micota.recipe.reader import Evaluation
+from micota.recipe.recipe import Evaluation
 from micota.stats import interval
 from micota.store.artifacts import Manifest
 

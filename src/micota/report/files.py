@@ -13,7 +13,7 @@ from pathlib import Path
 
 import micota
 from micota.recipe.labels import everything
-from micota.recipe.reader import Recipe
+from micota.recipe.recipe import Recipe
 from micota.report import case, drawn, figures, html, render
 from micota.report import merge_figures as dialled
 from micota.report import table_list as tables

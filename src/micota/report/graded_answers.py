@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from micota.recipe.labels import learnt_from
-from micota.recipe.reader import Evaluation, Recipe
+from micota.recipe.recipe import Evaluation, Recipe
 from micota.report.answer_frame import (
     TEXTS,
     GradedRows,
@@ -232,7 +232,7 @@ class GradedAnswers:
         rest = {name: str(value) for name, value in first.variables.items() if name != "seed"}
         return Answers(
             role=role,
-            title=self.recipe.arms.get(word) or ROLES.get(role, word),
+            title=self.recipe.titles.get(word) or ROLES.get(role, word),
             matched="tokens" if arm != word else "steps",
             data=first.data_word,
             group=", ".join(rest.values()),
@@ -242,7 +242,7 @@ class GradedAnswers:
             graded={one.spec.by: tuple(_graded(row) for row in self.rows(one.spec)) for one in ones},
             word=word,
             variables=rest,
-            arm=word in self.recipe.arms,
+            arm=word in self.recipe.titles,
         )
 
 

@@ -187,6 +187,16 @@ class Store:
         found = (path for path in sorted((self.root / "names").glob("*/*")) if path.is_symlink())
         return {f"{path.parent.name}/{path.name}": path.readlink().name for path in found}
 
+    def remove(self, manifest: Manifest) -> None:
+        """Remove a finished artifact, its manifest first: from then on it is not done."""
+        folder = self.root / "artifacts" / manifest.id
+        (folder / "manifest.json").unlink(missing_ok=True)
+        key = self.root / "inputs" / manifest.inputs_key
+        if key.is_file() and key.read_text().strip() == manifest.id:
+            key.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
+        self._manifests.pop(manifest.id, None)
+
     def find(self, name: str) -> Manifest:
         """By the artifact's id, by RECIPE/NAME, or by NAME where only one recipe has it."""
         if ID.fullmatch(name) and (manifest := self.manifest_of(name)):

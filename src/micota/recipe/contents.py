@@ -1,0 +1,72 @@
+"""What a recipe contains, once it is understood: names, evaluations, measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from micota.errors import MicotaError, suggestion
+from micota.specs import Bpc, Model, Source, Spec, Verify
+from micota.store.resolution import Lock
+
+EVALUATE = ("models", "data", "prompt", "sampling", "n", "precision", "trust_remote_code", "by")
+"""The keys of a section `evaluate`."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One cell of the tables: a model, in its role, on one problem set, under one scorer.
+
+    `role` and `data_word` are the recipe's words; `model` and `data` the same with the variables they depend on.
+    """
+
+    role: str
+    model: str
+    data_word: str
+    data: str
+    variables: Mapping[str, Any]
+    spec: Verify
+
+
+@dataclass
+class Contents:
+    """A recipe understood.
+
+    `names` has every label with its spec; labels carry the variables that they depend on. `titles` has the words of the
+    arms with the names that are printed for them, "" for that of the role; `lock` the commits of Hub ids.
+    """
+
+    name: str
+    names: dict[str, Spec]
+    evaluations: list[Evaluation]
+    measures: dict[str, Bpc]
+    titles: dict[str, str] = field(default_factory=dict)
+    lock: Lock | None = None
+
+    @property
+    def arms(self) -> dict[str, Model]:
+        """The arms by their labels: the words, with the variables that they depend on."""
+        found = {label: spec for label, spec in self.names.items() if label.partition("[")[0] in self.titles}
+        return {label: spec for label, spec in found.items() if isinstance(spec, Model)}
+
+    @property
+    def targets(self) -> list[Spec]:
+        """What a run is for: evaluations and measures; of a recipe without them, all its names."""
+        wanted: list[Spec] = [*(one.spec for one in self.evaluations), *self.measures.values()]
+        return wanted or [spec for spec in self.names.values() if not isinstance(spec, Source)]
+
+    def named(self, name: str) -> Spec:
+        """The spec of a label, of an evaluation (MODEL@DATA), or of a measure (bpc:DATA@MODEL)."""
+        cells: dict[str, Spec] = {f"{e.model}@{e.data}": e.spec for e in reversed(self.evaluations)}
+        labels = {**self.names, **cells, **self.measures}
+        if name not in labels:
+            raise MicotaError(f"the recipe '{self.name}' has no '{name}'", fix=suggestion(name, labels))
+        return labels[name]
+
+
+def folder_name(name: str) -> str:
+    """The name of a recipe, which must do for a folder; else a MicotaError."""
+    if name.startswith(".") or "/" in name:
+        raise MicotaError(f"'{name}' is no name for a folder", fix="leave out the slash and the leading dot")
+    return name

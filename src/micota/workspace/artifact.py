@@ -1,0 +1,123 @@
+"""A finished artifact, as Python and notebooks see it: its files, its facts, its rows with their texts, its lineage."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from micota.errors import MicotaError
+from micota.export import folder as exports
+from micota.export.lineage import DATA, ancestors
+from micota.generation.repetition import loops
+from micota.store.artifacts import Manifest, Store
+from micota.store.pool import find
+from micota.store.records import read_rows
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a spec came to. Of a model, `path` is an ordinary Hugging Face folder.
+
+    >>> model = ws.make(mc.train(student, long))  # doctest: +SKIP
+    >>> transformers.AutoModelForCausalLM.from_pretrained(model.path)  # doctest: +SKIP
+    """
+
+    store: Store
+    manifest: Manifest
+
+    @property
+    def id(self) -> str:
+        """KIND-DIGEST, by which `micota show` knows it too."""
+        return self.manifest.id
+
+    @property
+    def path(self) -> Path:
+        """The folder of its files; raises MicotaError if they were removed."""
+        if not self.store.whole(self.manifest):
+            raise MicotaError(f"the files of {self.id} were removed", fix="Workspace.make(spec) makes them again")
+        return self.store.files(self.manifest)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Counts and figures of the stage, such as rows, tokens, losses."""
+        return dict(self.manifest.facts)
+
+    @property
+    def lineage(self) -> list[str]:
+        """The ids of all artifacts that it was made of, each before what was made of it, itself last."""
+        return [one.id for one in ancestors(self.store, self.manifest)]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Its rows: problems, answers, verdicts, or training data; of those that refer to the pool with their texts.
+
+        Answers and verdicts have `problem`, `gold`, `prompt` and `response`; training data `prompt` and `response`.
+        """
+        file = self.path / "rows.jsonl"
+        if not file.is_file():
+            raise MicotaError(f"{self.id} has no rows", fix=f"its files are in {self.path}")
+        rows = read_rows(file)
+        if self.manifest.kind in ("generate", "verify"):
+            yield from self._answers(rows)
+        elif self.manifest.kind in DATA:
+            pools = [self.store.pool(pool) for pool in self.manifest.pools]
+            for row, answer in zip(rows, find(pools, rows), strict=True):
+                yield {**row, "prompt": answer.prompt, "response": answer.target}
+        else:
+            yield from rows
+
+    def frame(self) -> DataFrame:
+        """Its rows as a pandas frame."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows()))
+
+    def export(self, folder: str | Path) -> Path:
+        """Copy it into a folder of its own with a card: a model as one that serves, training data as rows."""
+        out = Path(folder)
+        exports.export(self.store, self.manifest, self.id, out, str(out), lambda done, total: None)
+        return out
+
+    def _answers(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Rows of answers, or of verdicts on them, with the problem, the response and what generated it."""
+        inputs = [self.store.manifest_of(name) for name in self.manifest.children.values()]
+        manifests = {one.kind: one for one in (*inputs, self.manifest) if one is not None}
+        asked = {row["key"]: row for row in self._rows_of(manifests.get("problems"))}
+        pools = [self.store.pool(pool) for pool in manifests["generate"].pools]
+        wanted = rows if self.manifest.kind == "generate" else self._rows_of(manifests["generate"])
+        found = {(one.key, one.sample): one for one in find(pools, wanted)}
+        for row in rows:
+            answer, problem = found[row["key"], row["sample"]], asked.get(row["key"], {})
+            texts = {"problem": problem.get("problem"), "gold": problem.get("answer"), "prompt": answer.prompt}
+            yield {
+                **row,
+                **texts,
+                "response": answer.target,
+                "finish_reason": answer.finish_reason,
+                "repetitive": loops(answer.text),
+                "prompt_tokens": answer.prompt_tokens,
+                "completion_tokens": answer.completion_tokens,
+                "engine": answer.engine,
+            }
+
+    def _rows_of(self, manifest: Manifest | None) -> list[dict[str, Any]]:
+        """The rows of another artifact; none where its files were removed."""
+        if manifest is None or not self.store.whole(manifest):
+            return []
+        return read_rows(self.store.files(manifest) / "rows.jsonl")
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{k} {v}" for k, v in self.facts.items() if isinstance(v, int | float))
+        return f"<Artifact {self.id}: {facts}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(str(v)[:200])}</td></tr>"
+            for k, v in self.facts.items()
+        )
+        return f"<p><b>{html.escape(self.id)}</b></p><table>{rows}</table>"

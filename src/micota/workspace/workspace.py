@@ -1,0 +1,236 @@
+"""The front door: a store and a machine profile, joined. It plans what is missing, makes it, and hands back results.
+
+The commands, the rehearsal and notebooks go through it: load, resolve, check, execute is written here, once.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from micota import checks as lint
+from micota import machine as machines
+from micota.checks.recipe_check import inspect
+from micota.errors import MicotaError
+from micota.machine import MachineProfile
+from micota.recipe.constructors import ModelLike, ProblemsLike
+from micota.recipe.labels import labels
+from micota.recipe.recipe import Recipe
+from micota.recipe.words import as_model
+from micota.specs import Spec, walk
+from micota.store.artifacts import Store
+from micota.store.resolution import Lock
+from micota.workspace.artifact import Artifact
+from micota.workspace.planning import Plan
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from micota.report.results import Comparison, Results
+    from micota.run.execution import Outcome
+    from micota.workspace.progress import Bars
+
+SAMPLING = ("temperature", "top_p", "top_k", "max_tokens", "stop")
+Data = Sequence[ProblemsLike] | Mapping[str, ProblemsLike]
+Targets = Callable[[Recipe], list[Spec]]
+
+
+class Workspace:
+    """Where artifacts are kept, and the machine that makes them.
+
+    >>> ws = Workspace("runs", machine="one-gpu")  # doctest: +SKIP
+    >>> ws.plan(arms)  # nothing is made  # doctest: +SKIP
+    >>> results = ws.evaluate(arms, ["math500", "gsm8k"], max_tokens=16_000)  # doctest: +SKIP
+
+    `store` is a folder, made when the first artifact is; `machine` a shipped profile by its name, a YAML file, or a
+    MachineProfile; `console` a rich Console, else one of this terminal or notebook. Ctrl-C stops at the next
+    checkpoint, and the same call goes on from there. Several workspaces may live in one process.
+    """
+
+    def __init__(
+        self,
+        store: str | Path = "micota-store",
+        machine: str | MachineProfile = "laptop",
+        console: Console | None = None,
+    ) -> None:
+        self.store = Store(Path(store).expanduser())
+        self.machine = machine if isinstance(machine, MachineProfile) else machines.load(machine)
+        self._console = console
+
+    @property
+    def console(self) -> Console:
+        """Where bars and lines go."""
+        from rich.console import Console
+
+        return self._console or Console()
+
+    def plan(self, what: Recipe | Spec | Mapping[str, ModelLike], only: str | None = None) -> Plan:
+        """What a run would find done, partial or new, with its cost; makes nothing and asks no network."""
+        recipe = self._recipe(what)
+        return Plan.of(recipe, self.store, self.machine, targets(only)(recipe))
+
+    @overload
+    def make(self, what: Spec) -> Artifact: ...
+    @overload
+    def make(self, what: Mapping[str, ModelLike]) -> dict[str, Artifact]: ...
+    def make(self, what: Spec | Mapping[str, ModelLike]) -> Artifact | dict[str, Artifact]:
+        """Make a spec, or several by their names, with what they need; files that were removed are made again."""
+        recipe = self._recipe(what)
+        recipe, _ = self.run(recipe, lambda one: [*one.names.values()], files=True)
+        made = {name: self._artifact(spec) for name, spec in recipe.names.items()}
+        return next(iter(made.values())) if isinstance(what, Spec) else made
+
+    def evaluate(
+        self,
+        arms: Mapping[str, ModelLike] | Recipe,
+        data: Data | None = None,
+        *,
+        name: str = "python",
+        **settings: Any,
+    ) -> Results:
+        """Make the arms, let them answer the problem sets, grade the answers; plans, runs, resumes.
+
+        `data` names benchmarks, files, or problem sets (a mapping gives them names); a Recipe has its own. `settings`
+        are those of `evaluate` in a recipe (prompt, sampling, n, precision, by), or of sampling (max_tokens,
+        temperature, top_p, top_k, stop). `name` is the one that the store and the report use.
+        """
+        recipe = self._evaluation(arms, data, name, settings)
+        recipe, _ = self.run(recipe)
+        return self._results(recipe)
+
+    def results(
+        self, arms: Mapping[str, ModelLike] | Recipe, data: Data | None = None, *, name: str = "python", **settings: Any
+    ) -> Results:
+        """The same table of what is there already; makes nothing."""
+        recipe = self._evaluation(arms, data, name, settings)
+        return self._results(self._locked(recipe))
+
+    def compare(self, a: ModelLike, b: ModelLike, data: Data, scorer: str | None = None, **settings: Any) -> Comparison:
+        """Evaluate two models and compare them, paired by problem: a minus b, with 95 % intervals."""
+        return self.evaluate({"a": a, "b": b}, data, **settings).compare("a", "b", scorer)
+
+    def artifact(self, what: Spec | str) -> Artifact:
+        """A finished artifact: of a spec, by its id, or by the name that a recipe gave it (`lab/ta-long`)."""
+        if isinstance(what, Spec):
+            return self._artifact(self._resolved_spec(what))
+        manifest = self.store.find(what)
+        return Artifact(self.store, manifest)
+
+    def forget(self, *what: Spec | str, answers: bool = False) -> list[str]:
+        """Remove finished artifacts from the store, with those that were linked to them; returns the ids of what went.
+
+        With `answers`, the completions that they refer to go too, and are paid for again when they are needed.
+        """
+        from micota.housekeeping.forgetting import forget
+
+        return forget(self.store, [self.artifact(one).manifest for one in what], answers)
+
+    def run(
+        self, recipe: Recipe, wanted: Targets | None = None, files: bool = False, bars: Bars | None = None
+    ) -> tuple[Recipe, Outcome]:
+        """Make what is `wanted` of a recipe (its targets) and is not there; returns the recipe with its commits.
+
+        With `files`, what is wanted is made again where its files were removed. Raises MicotaError before anything is
+        made for what the checks find, Stopped after a request to stop, StageFailed after failures.
+        """
+        wanted = wanted or (lambda one: one.targets)
+        recipe = self._locked(recipe, wanted(recipe))
+        specs = wanted(recipe)
+        findings = inspect(specs, self.store)[1]
+        lint.raise_first(findings)
+        for finding in findings:
+            self.console.print(f"{finding.severity}: {finding.error()}", markup=False, highlight=False, soft_wrap=True)
+        if recipe.lock is not None:
+            recipe.lock.save()
+        return recipe, self.execute(recipe, specs, files, bars)
+
+    def execute(self, recipe: Recipe, specs: list[Spec], files: bool = False, bars: Bars | None = None) -> Outcome:
+        """Run the stages with a bar for each; the recipe's names lead to what is done, also after a failure."""
+        from micota.run.execution import Run
+        from micota.workspace.progress import Bars
+
+        self.machine.check(spec for spec in walk(*specs) if not self.store.manifest(spec))
+        names = labels(recipe)
+        with bars or Bars(self.console, names) as shown:
+            running = Run(self.store, self.machine, shown, {k: f"{recipe.name}/{name}" for k, name in names.items()})
+            with _signals(running.stop):
+                try:
+                    return running.go(specs, files)
+                finally:
+                    for name, spec in recipe.names.items():
+                        self.store.name(recipe.name, name, spec)
+
+    def _recipe(self, what: Recipe | Spec | Mapping[str, ModelLike]) -> Recipe:
+        if isinstance(what, Recipe):
+            return what
+        if isinstance(what, Spec):
+            return Recipe({}, let={"it": what}, name="python")
+        specs = {name: as_model(value) for name, value in what.items()}
+        return Recipe({}, let=specs, name="python")
+
+    def _evaluation(
+        self, arms: Mapping[str, ModelLike] | Recipe, data: Data | None, name: str, settings: Any
+    ) -> Recipe:
+        if isinstance(arms, Recipe):
+            return arms
+        if not data:
+            raise MicotaError("evaluate needs problem sets", fix='ws.evaluate(arms, ["math500", "gsm8k"])')
+        sampling = {key: settings.pop(key) for key in SAMPLING if key in settings}
+        if sampling:
+            settings["sampling"] = {**dict(settings.get("sampling", {})), **sampling}
+        return Recipe(arms, evaluate={"data": data, **settings}, name=name)
+
+    def _results(self, recipe: Recipe) -> Results:
+        from micota.report.results import Results
+
+        return Results(recipe, self.store)
+
+    def _locked(self, recipe: Recipe, targets: list[Spec] | None = None) -> Recipe:
+        """The recipe with the commits of Hub ids: those of its own lock, else of the store's `hub.lock`.
+
+        Without targets nothing is asked of the Hub: what the lock does not know stays as it is.
+        """
+        lock = recipe.lock or Lock(self.store.root / "hub.lock")
+        return recipe.resolved(recipe.targets if targets is None else targets, lock, ask=targets is not None)
+
+    def _resolved_spec(self, spec: Spec) -> Spec:
+        return next(iter(self._locked(self._recipe(spec)).names.values()))
+
+    def _artifact(self, spec: Spec) -> Artifact:
+        manifest = self.store.manifest(spec)
+        if manifest is None:
+            raise MicotaError(f"{spec.id} is not made yet", fix="Workspace.make(spec) makes it")
+        return Artifact(self.store, manifest)
+
+
+def targets(only: str | None) -> Targets:
+    """What the recipe wants, or one name of it."""
+    return lambda recipe: [recipe.named(only)] if only else recipe.targets
+
+
+@contextmanager
+def _signals(stop: Callable[[bool], None]) -> Iterator[None]:
+    """The first SIGTERM or Ctrl-C asks the stages to stop, the second kills them; SIGUSR1, a warning, only asks.
+
+    In a thread other than the main one, where no signal arrives, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        stop(bool(asked) and number != signal.SIGUSR1)
+        asked.append(number)
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
