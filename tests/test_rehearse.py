@@ -175,14 +175,14 @@ def test_a_wrong_column_is_found_the_rest_is_rehearsed_and_the_command_says_what
     world.recipe_file.write_text(RECIPE.replace("./test.jsonl", "./test.jsonl, answer: solution"))
     kept = world.folder / "kept"
     with pytest.raises(MicotaError, match="found 1 in a rehearsal of small") as caught:
-        command.carry_out(Console(width=120), str(world.recipe_file), (), kept)
+        command.show_rehearsal(Console(width=120), str(world.recipe_file), (), kept)
     assert str(caught.value).count("has no column 'solution'; it has problem, answer") == 1
     assert "kept/store/making" in str(caught.value)
     said = capsys.readouterr().out
     assert "./models/teacher  its own weights  real" in said
     assert len(list((kept / "store" / "artifacts").glob("train-*"))) == 3  # what needs no test set was tried
     with pytest.raises(MicotaError, match="is not empty"):
-        command.carry_out(Console(width=120), str(world.recipe_file), (), kept)
+        command.show_rehearsal(Console(width=120), str(world.recipe_file), (), kept)
 
 
 def test_the_first_rows_of_a_data_set_of_the_hub_are_taken_where_it_answers(tmp_path: Path) -> None:

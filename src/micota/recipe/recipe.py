@@ -9,7 +9,7 @@ from typing import Any
 from micota.errors import MicotaError, suggestion
 from micota.recipe.constructors import ModelLike, evaluation, measure
 from micota.recipe.contents import EVALUATE, Contents, Evaluation, folder_name
-from micota.recipe.reader import find, read, shipped
+from micota.recipe.reader import SHIPPED, find, read, shipped
 from micota.recipe.signature import FieldError
 from micota.recipe.words import as_model, as_problems
 from micota.recipe.writer import yaml_text
@@ -17,7 +17,7 @@ from micota.specs import GRADERS, Bpc, Data, Model, Problems, Source, Spec, Veri
 from micota.store.resolution import Lock, What
 
 Section = Mapping[str, Any]
-__all__ = ["Evaluation", "Recipe", "find", "load", "shipped"]
+__all__ = ["SHIPPED", "Evaluation", "Recipe", "find", "load", "shipped"]
 
 
 class Recipe(Contents):
