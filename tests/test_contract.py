@@ -270,6 +270,7 @@ def test_the_machine_alone_moves_a_recipe(name: str, request: pytest.FixtureRequ
     assert one.content == two.content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "n"), [("transformers", 48), pytest.param("vllm", 160, marks=vllm_only)])
 def test_killed_at_random_moments_every_key_is_there_once(name: str, n: int, tmp_path: Path) -> None:
     killed = Killed(tmp_path / "killed", f"{{engine: {name}, batch: 4}}", n=n)

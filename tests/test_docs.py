@@ -17,7 +17,7 @@ from micota.run.plan import survey
 from micota.store.artifacts import Store
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [(path.name, text) for path in DOCUMENTS for text in re.findall(r"```yaml\n(.*?)```", path.read_text(), re.S)]
 
 
@@ -51,3 +51,9 @@ def test_every_file_that_the_documents_link_to_is_there() -> None:
 def test_every_shipped_machine_profile_loads() -> None:
     for path in machine.PROFILES.glob("*.yaml"):
         assert machine.load(path.stem).name == path.stem
+
+
+def test_the_site_lists_every_page() -> None:
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    listed = [page for section in nav for pages in section.values() for page in pages]
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))

@@ -128,6 +128,9 @@ class Place:
         return found
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = Place(tmp_path_factory.mktemp("undisturbed"))

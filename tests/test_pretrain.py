@@ -271,6 +271,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any
     return Runs(tmp_path_factory.mktemp("undisturbed"), "inside").finish()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES)
 def test_killed_it_goes_on_to_the_same_bits_and_facts(
     profile: str, undisturbed: tuple[dict[str, Any], bytes], tmp_path: Path
@@ -281,6 +282,7 @@ def test_killed_it_goes_on_to_the_same_bits_and_facts(
     assert place.finish() == undisturbed
 
 
+@pytest.mark.slow
 def test_a_request_to_stop_is_heard_at_the_next_step(undisturbed: tuple[dict[str, Any], bytes], tmp_path: Path) -> None:
     place = Runs(tmp_path, "behind")
     assert place.interrupt(lambda: place.checkpoint() is not None, signal.SIGTERM) == 143

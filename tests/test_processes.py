@@ -102,6 +102,7 @@ def interrupted(world: World, kind: str, step: int, number: int) -> int:
     return run.returncode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
 def test_two_processes_interrupted_end_with_the_same_weights(world: World, kind: str) -> None:
     alone, _ = trained(world, "one", "defaults.train.max_steps=12", micro_batch=2)
@@ -118,6 +119,7 @@ def test_two_processes_interrupted_end_with_the_same_weights(world: World, kind:
     assert facts["steps"] == 12 and facts["distributed"].startswith("2 processes")
 
 
+@pytest.mark.slow
 def test_what_two_processes_began_one_ends_with_the_same_weights(world: World) -> None:
     alone, _ = trained(world, "one", "defaults.train.max_steps=12", micro_batch=2)
     (world.folder / "store").rename(world.folder / "before")

@@ -312,6 +312,7 @@ def test_a_full_disk_is_said_and_loses_nothing_that_was_written(tmp_path: Path) 
     assert len(Pool(file.parent)) == 60
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_every_key_is_there_once_and_little_is_paid_for_twice(tmp_path: Path) -> None:
     with FakeServer(said, latency_s=0.05) as server:
         killed = Killed(tmp_path, f"{{engine: openai, url: '{server.url}', batch: 4}}", 60, "endpoint:fake")

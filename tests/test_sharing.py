@@ -92,6 +92,7 @@ def test_what_one_has_failed_with_is_said_and_what_all_have_answered_is_kept(wor
     assert len(rows(world)) == 20
 
 
+@pytest.mark.slow
 def test_killed_and_ended_by_another_number_of_processes(world: World) -> None:
     spec = generation(world)
     path = script(world, range(20))
