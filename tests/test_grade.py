@@ -147,7 +147,7 @@ def test_a_benchmark_brings_its_prompt_stops_and_limit_and_both_scorers(world: W
     assert (asked.sampling.stop, asked.sampling.max_tokens, asked.precision) == (("Problem:",), 16_000, "bfloat16")
     world.run()
     (model,) = models(Results(recipe, world.store))
-    assert [model.accuracy(["aime"], by).value for by in ("semantic", "exact_match")] == [1.0, 0.5]
+    assert [model.estimate(["aime"], "correct", by).value for by in ("semantic", "exact_match")] == [1.0, 0.5]
 
 
 def test_sections_of_evaluate_have_prompts_of_their_own(world: World) -> None:
@@ -157,7 +157,9 @@ def test_sections_of_evaluate_have_prompts_of_their_own(world: World) -> None:
     world.recipe_file.write_text(text[: text.index("evaluate:")] + f"evaluate: [{first}, {second}]\n")
     templates = {one.role: one.spec.completions.prompt.template for one in world.load().evaluations}
     assert templates["teacher"] == "Q {problem}"
-    scorers = {model.word: list(model.answers[0].graded) for model in models(Results(world.load(), world.store))}
+    scorers = {
+        model.word: [one.spec.by for one, _ in model.cells] for model in models(Results(world.load(), world.store))
+    }
     assert scorers["micota"] == ["semantic"]
     assert scorers["teacher"] == ["semantic", "exact_match"]
     assert templates["micota"].endswith("\\boxed{}.")

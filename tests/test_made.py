@@ -6,9 +6,9 @@ from conftest import World
 
 from micota.recipe.labels import everything, labels, learnt_from
 from micota.report import funnel
-from micota.report.bits_per_character import taught
 from micota.report.model_rows import models
 from micota.report.results import Results
+from micota.report.roles import procedure_roles, taught_roles
 from micota.specs import Select
 
 MORE = "phases: [{style: terse, steps: 3, lr: 1e-3}, {style: long, steps: 2, lr: 1e-3}]"
@@ -49,8 +49,8 @@ def test_an_arm_that_is_pre_trained_is_an_arm_and_its_training_is_shown(world: W
     ]  # fmt: skip
     assert learnt_from(recipe.named("strong")) == recipe.named("long-cot")
     assert learnt_from(recipe.named("drill")) is None
-    assert taught(results)[recipe.named("long-cot").digest] == "strong"
-    assert results.procedure[recipe.named("teacher").digest] == "teacher"
+    assert taught_roles(recipe)[recipe.named("long-cot").digest] == "strong"
+    assert procedure_roles(recipe)[recipe.named("teacher").digest] == "teacher"
     rows = {row[0].text: [cell.text for cell in row[1:3]] for row in funnel.trainings(results)[0].rows}
     assert rows["drill"] == ["student", "terse, long"]
     assert rows["ta-long"] == ["ta", "long-cot"]

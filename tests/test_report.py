@@ -18,12 +18,14 @@ from fabricated import Fabricated
 from test_recipe import command
 
 from micota.recipe import recipe as recipes
-from micota.report import case, drawing, html, render
+from micota.report import drawing, figures, render
+from micota.report.case import case
 from micota.report.escape import PLAIN, fence, marked, visible
 from micota.report.files import folder, page, piece, publish, write
 from micota.report.page import MISSING, Case, Cell, Figure, Page, Response, Section, Table
 from micota.report.reflection import places
 from micota.report.results import Results
+from micota.stats import Estimate
 from micota.store.artifacts import Store
 
 EVIL = "</script><img src=x onerror=alert(1)>"
@@ -72,6 +74,9 @@ ALLOWED = {
 }
 
 
+VOID = ("meta", "img", "source")
+
+
 class Strict(HTMLParser):
     """Collects what is in a page, and refuses what is not allowed in it."""
 
@@ -85,7 +90,7 @@ class Strict(HTMLParser):
         assert tag in ALLOWED, tag
         assert {name for name, _ in attrs} <= ALLOWED[tag], (tag, attrs)
         self.elements.append((tag, dict(attrs)))
-        if tag not in html.VOID:
+        if tag not in VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -220,7 +225,7 @@ def test_a_table_as_latex_is_balanced_and_quotes_every_special() -> None:
 
 def test_a_table_as_html_and_as_markdown() -> None:
     one = Page("T", ("a note",), (Section("S", "Text with `code`.\n\n1. <b>", (TABLE,)),))
-    found = parsed(html.whole(one, {}))
+    found = parsed(render.html(one, {}))
     assert [tag for tag, _ in found.elements].count("tr") == 5
     assert ("th", {"colspan": "3", "scope": "colgroup"}) in found.elements
     markdown = render.markdown(one)
@@ -239,7 +244,7 @@ def test_what_cannot_be_seen_is_written_as_an_escape() -> None:
 def test_a_response_is_cut_where_it_is_long_and_its_words_are_marked_and_counted() -> None:
     text = "Wait. " * 2_000
     one = Case("c", "T", "p", "7", (Response("A", "wrong", 9, text, places(text)),))
-    found = parsed(html.whole(Page("T", (), (Section("S", "", (one,)),)), {}))
+    found = parsed(render.html(Page("T", (), (Section("S", "", (one,)),)), {}))
     said = "".join(found.text)
     assert "2,000 reflection words" in said and f"{12_000 - PLAIN:,} more characters are left out." in said
     assert [tag for tag, _ in found.elements].count("mark") == -(-PLAIN // 6)
@@ -278,8 +283,9 @@ arms:
 evaluate: {models: [arms, teacher, ta, ta-long, ta-mid], data: [set-a, set-b], prompt: "{problem}", precision: float32}
 measure: {bpc: {models: [student], data: [long-cot, mid-cot], precision: float32}}
 """
-ALL = {"learned1", "learned2", "learned_tokens1", "learned_tokens2", "figure2", "figure3", "dial", "task_vectors",
-       "bpc", "lengths", "loss1", "loss2", "loss_tokens1", "loss_tokens2"}  # fmt: skip
+DOTS = {f"accuracy_by_length{matched}{group}" for matched in ("", "_tokens") for group in (1, 2)}
+LOSSES = {f"loss{matched}{group}" for matched in ("", "_tokens") for group in (1, 2)}
+ALL = DOTS | LOSSES | {"figure2", "figure3", "dial", "task_vectors", "bpc", "lengths"}
 
 
 def fabricated(tmp_path: Path, without: tuple[str, ...] = ()) -> tuple[recipes.Recipe, Store]:
@@ -309,15 +315,15 @@ def test_every_figure_is_drawn_beside_its_table_and_the_same_each_time(rich: tup
     alts = [attributes.get("alt") or "" for tag, attributes in found.elements if tag == "img"]
     assert len(alts) == len(ALL) and all(len(alt) > 30 for alt in alts)
     again = page(recipe, Store(store.root))
-    figures = drawn(again)
-    assert drawing.picture(figures["learned1"]).png == there["learned1.png"]
-    once, twice = drawing.picture(figures["dial"]), drawing.picture(figures["dial"])
+    shown = drawn(again)
+    assert drawing.picture(shown["accuracy_by_length1"]).png == there["accuracy_by_length1.png"]
+    once, twice = drawing.picture(shown["dial"]), drawing.picture(shown["dial"])
     assert once == twice
     assert once.dark != once.light and b"#15181d" in once.dark and b"#fffffe" not in once.dark
     first = again.sections[0]
     assert [type(item).__name__ for item in first.items][:3] == ["Figure", "Figure", "Table"]
-    assert "24 problems of set-a, set-b; 2 seeds" in figures["learned1"].caption
-    assert "0.5" in figures["dial"].alt or "weight" in figures["dial"].alt
+    assert "24 problems of set-a, set-b; 2 seeds" in shown["accuracy_by_length1"].caption
+    assert "0.5" in shown["dial"].alt or "weight" in shown["dial"].alt
     assert "× after" not in path.read_text(), "the share stands in the picture"
     extra = path.parent / "figures" / "old.png"
     extra.write_bytes(b"")
@@ -329,14 +335,14 @@ def test_every_figure_is_drawn_beside_its_table_and_the_same_each_time(rich: tup
 @pytest.mark.parametrize(
     ("without", "gone", "says"),
     [
-        (("train",), {"loss1", "loss_tokens2"}, "Training loss of the arms (small) is left out"),
-        (("bpc",), {"bpc"}, "none is measured yet"),
+        (("train",), {"loss1", "loss_tokens2"}, "Training loss of the arms (small): left out"),
+        (("bpc",), {"bpc"}, "Bits per character of each data set under each model: left out"),
         (
             ("verify",),
-            ALL - {"bpc", "lengths", "dial", "task_vectors", "loss1", "loss2", "loss_tokens1", "loss_tokens2"},
-            "is left out",
+            DOTS | {"figure2", "figure3"},
+            ": left out",
         ),
-        (("generate", "verify", "select", "mix", "train", "bpc", "merge", "problems", "search"), ALL, "is left out"),
+        (("generate", "verify", "select", "mix", "train", "bpc", "merge", "problems", "search"), ALL, ": left out"),
     ],
 )
 def test_what_is_missing_leaves_a_line_and_the_command(
@@ -348,7 +354,7 @@ def test_what_is_missing_leaves_a_line_and_the_command(
     text = "\n".join(section.text for section in one.sections)
     assert says in text and "`micota run` makes" in text
     notes = " ".join(one.notes)
-    assert ("evaluations are not there" in notes) == ("verify" in without)
+    assert ("evaluations are missing" in notes) == ("verify" in without)
     assert re.search(r"\d+ of \d+ stages are done", notes)
     if len(drawn(one)) < 8:
         assert parsed(publish(one, folder(recipe, store)).read_text())
@@ -357,22 +363,30 @@ def test_what_is_missing_leaves_a_line_and_the_command(
 def test_the_case_is_chosen_by_a_rule_that_counts_both_ways(rich: tuple[recipes.Recipe, Store]) -> None:
     recipe, store = rich
     results = Results(recipe, store)
-    found = case.case(results)
+    found = case(results)
     assert isinstance(found, Case)
-    graded = {
-        one.role: {row.key: row.correct for row in one.graded["exact_match"]}
-        for one in reversed(results.answers)
-        if one.role in ("half", "micota")
-        and (one.matched, one.data, one.seed, one.group) == ("steps", "set-a", 1, "small")
-    }
-    half, micota = graded["half"], graded["micota"]
+    rows = results.frame.query("scorer == 'exact_match' and benchmark == 'set-a' and seed == 1 and size == 'small'")
+    half, micota = (
+        dict(zip(part.problem, part.verdict == "correct", strict=True))
+        for part in (rows[rows.arm == arm] for arm in ("half", "micota"))
+    )
     won = sorted(key for key in micota if micota[key] and not half[key])
     lost = [key for key in micota if half[key] and not micota[key]]
     assert f"there are {len(won)} such, and {len(lost)} the other way round" in found.caption
-    rows = {row["key"]: row["problem"] for row in results.rows(results.answers[0].completions.problems)}
-    assert found.problem == rows[won[0]]
+    texts = {row["key"]: row["problem"] for row in results.rows(recipe.evaluations[0].spec.problems)}
+    assert found.problem == texts[won[0]]
     assert [(one.title, one.verdict) for one in found.responses] == [("Half-size CoT", "wrong"), ("MiCoTA", "correct")]
     assert all(one.reflections == places(one.text) for one in found.responses)
+
+
+def test_no_seed_lies_outside_the_figure_of_accuracy_and_length() -> None:
+    from matplotlib.figure import Figure as Sheet
+
+    axes = Sheet(layout="constrained").subplots()
+    seeds = ((200.0, 8.0), (205.0, 75.0))
+    figures.draw_dots(axes, [figures.Dot("_Half", "half", Estimate(204.0), Estimate(40.0, 1.0, 38.0, 42.0), seeds)])
+    low, high = axes.get_ylim()
+    assert low < 8 and high > 75
 
 
 @pytest.mark.parametrize("name", ["../../etc", "/etc/passwd", "a/b", "..", "", "\x00", "x" * 300, "Ü ber", EVIL])

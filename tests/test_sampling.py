@@ -16,7 +16,7 @@ from micota.generation.repetition import loops
 from micota.report.files import write
 from micota.report.page import Table
 from micota.report.results import Results
-from micota.report.samples import table
+from micota.report.samples import samples
 from micota.report.table_list import sections
 from micota.specs import Generate, RejectionSampling, Select
 from micota.stats import mean, pass_at
@@ -113,8 +113,8 @@ def test_avg_and_pass_stand_in_a_table(world: World) -> None:
     answered(world, {50: 2, 51: 9, 52: 1})  # of four problems the correct of four samples are 2, 0, 3, 4
     warm = ["evaluate.n=4", "evaluate.sampling={max_tokens: 12, temperature: 1.0}", "evaluate.models=[instruct]"]
     world.run(*warm, only="instruct@test-set")
-    (shown,) = table(Results(world.load(*warm), world.store))
-    assert shown.head == ("Model", "Problems", "Samples", "avg@n", "pass@2", "pass@4", "Truncated", "Looped")
+    (shown,) = samples(Results(world.load(*warm), world.store))
+    assert shown.head == ("Model", "Problems", "Samples", "avg@n", "pass@2", "pass@4", "Truncated", "Repetitive")
     row = [cell.value for cell in shown.rows[0]][2:]
     two = [1 - math.comb(4 - c, 2) / math.comb(4, 2) for c in (2, 0, 3, 4)]
     assert row == [4, *(pytest.approx(100 * mean(one)) for one in ([0.5, 0, 0.75, 1], two, [1, 0, 1, 1])), 0, 0]
@@ -149,5 +149,5 @@ def test_loops_are_counted_beside_what_is_truncated_and_stand_beside_every_score
     assert (manifest.facts["truncated"], manifest.facts["looped"]) == (3, 3)
     tables = [item for one in sections(Results(world.load(only), world.store)) for item in one.items]
     shown = next(item for item in tables if isinstance(item, Table) and item.key == "table2")
-    places = [shown.head.index(name) for name in ("Truncated", "Looped")]
+    places = [shown.head.index(name) for name in ("Truncated", "Repetitive")]
     assert [shown.rows[0][i].text for i in places] == ["75.0", "75.0"]

@@ -25,7 +25,7 @@ from micota.stats import accuracy
 from micota.store.artifacts import Store
 
 WIDE = 10  # of a table with more columns only the averages are printed
-KEPT = ("Average", "Seeds", "Truncated", "Looped")
+KEPT = ("Average", "Seeds", "Truncated", "Repetitive")
 LONG = 60  # a longer plan is counted by kind, and only what is not done is listed
 COLOURS = {"done": "green", "pruned": "green", "partial": "yellow", "new": "cyan", "unresolved": "red"}
 
@@ -49,7 +49,7 @@ def plan_table(console: Console, states: list[State], names: dict[str, str]) -> 
 def results(console: Console, report: page.Page) -> None:
     """Table 2 without what is not there, and below it what holds."""
     found = {section.title: section for section in report.sections}
-    for title in (tables.MAIN, tables.HOLDS):
+    for title in (tables.MAIN, tables.CLAIMS):
         items = found[title].items if title in found else ()
         first = next((item for item in items if isinstance(item, page.Table)), None)
         if first:
@@ -59,7 +59,7 @@ def results(console: Console, report: page.Page) -> None:
 def dials(console: Console, report: page.Page) -> None:
     """What the dials tried and chose."""
     for section in report.sections:
-        for item in section.items if section.title == tables.DIAL else ():
+        for item in section.items if section.title == tables.MERGING else ():
             if isinstance(item, page.Table) and item.key.startswith("dial"):
                 console.print(_printed(item))
 
@@ -96,7 +96,7 @@ def grades(
     console: Console, totals: dict[str, Counter[str]], parted: list[tuple[str, str, str, int, str, str]]
 ) -> None:
     """Accuracy under both scorers, and where and why they part."""
-    table = Table("benchmark", "n", "exact_match", "semantic", "truncated", "looped", "no answer", "unverifiable")
+    table = Table("benchmark", "n", "exact_match", "semantic", "truncated", "repetitive", "no answer", "unverifiable")
     for name, count in totals.items():
         table.add_row(
             name,

@@ -5,88 +5,87 @@ The problem is chosen by a rule, and the caption says how often the rule would h
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from micota.report.graded_answers import Answers, Graded, GradedAnswers
-from micota.report.model_rows import models, scorers
+from micota.recipe.recipe import Evaluation
+from micota.report.graded_answers import GradedAnswers
+from micota.report.model_rows import Model, models, scorer_title, scorers
 from micota.report.page import Case, Response
 from micota.report.reflection import places
+from micota.report.texts import text
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 RIVALS = ("half", "strong")  # the paper's is the first; a recipe without it shows the second
-MAKES = "`micota run` makes what is missing."
+LOST = "(the text was removed from the store)"
+
+
+class Side(NamedTuple):
+    """One of two models with one of its evaluations and the first sample of each problem there."""
+
+    model: Model
+    evaluation: Evaluation
+    rows: DataFrame
 
 
 def case(results: GradedAnswers) -> Case | str | None:
     """The case, a line that says why there is none, or None where a recipe has nothing to compare."""
     pairs = list(_pairs(results))
-    if not pairs:
-        return None
     for rival, ours in pairs:
-        if all(one.done and results.manifest(one.completions) for one in (rival, ours)):
+        if not (rival.rows.empty or ours.rows.empty):
             return _case(results, rival, ours)
-    return (
-        f"The case study is left out: the answers of {pairs[0][0].title} and {pairs[0][1].title} are missing. {MAKES}"
+    return text("figure4", "missing", a=pairs[0][0].model.title, b=pairs[0][1].model.title) if pairs else None
+
+
+def _pairs(results: GradedAnswers) -> Iterator[tuple[Side, Side]]:
+    """Answers of the rival and of MiCoTA to the same problems under the same scorer, in the recipe's order."""
+    every = [one for one in models(results) if one.matched == "steps"]
+    role = next((role for role in RIVALS if any(one.role == role for one in every)), None)
+    ours = [side for one in every if one.role == "micota" for side in _sides(one)]
+    rivals = [side for one in every if one.role == role for side in _sides(one)]
+    for by in scorers(results):
+        for side in ours:
+            yield from ((other, side) for other in rivals if _where(other) == _where(side) and side[1].spec.by == by)
+
+
+def _sides(model: Model) -> list[Side]:
+    ordered = [(one, rows.sort_values(["problem", "sample"])) for one, rows in model.cells]
+    return [Side(model, one, rows.drop_duplicates("problem").set_index("problem")) for one, rows in ordered]
+
+
+def _where(side: Side) -> tuple[Any, ...]:
+    one = side.evaluation
+    return one.data_word, side.model.group, one.variables.get("seed"), one.spec.by
+
+
+def _case(results: GradedAnswers, rival: Side, ours: Side) -> Case:
+    keys = ours.rows.index.intersection(rival.rows.index).sort_values()
+    own, theirs = (side.rows.loc[keys, "verdict"] == "correct" for side in (ours, rival))
+    won, lost = keys[own & ~theirs], keys[theirs & ~own]
+    key = (won if len(won) else keys)[0]
+    data, student, seed, by = _where(ours)
+    where = [f"Problem set {data}", f"student {student}" if student else "", f"seed {seed}" if seed is not None else ""]
+    caption = text(
+        "figure4",
+        rule=text("figure4", "rule", a=ours.model.title, b=rival.model.title) if len(won) else text("figure4", "first"),
+        problems=f"{len(keys):,}",
+        won=f"{len(won):,}",
+        lost=f"{len(lost):,}",
+        where=", ".join(filter(None, where)),
+        scorer=scorer_title(by),
     )
+    rows = [results.responses(side.evaluation.model, data, scorer=by, problem=key).iloc[0] for side in (rival, ours)]
+    sides = tuple(_response(side.model.title, row) for side, row in zip((rival, ours), rows, strict=True))
+    problem, gold = (_there(rows[1][name]) for name in ("problem_text", "gold"))
+    return Case("figure4", text("figure4", "title"), problem, gold, sides, caption)
 
 
-def _pairs(results: GradedAnswers) -> Iterator[tuple[Answers, Answers]]:
-    """Answers of the rival and of MiCoTA to the same problems, in the recipe's order."""
-    arms = [one for model in models(results) if model.matched == "steps" for one in model.answers]
-    role = next((role for role in RIVALS if any(one.role == role for one in arms)), None)
-    for ours in (one for one in arms if one.role == "micota"):
-        for rival in (one for one in arms if one.role == role):
-            same = (rival.data, rival.group, rival.seed) == (ours.data, ours.group, ours.seed)
-            if same and rival.graded.keys() & ours.graded.keys():
-                yield rival, ours
+def _response(title: str, row: Any) -> Response:
+    response = _there(row["response"])
+    return Response(title, row["verdict"].replace("_", " "), int(row["tokens"]), response, places(response))
 
 
-def _case(results: GradedAnswers, rival: Answers, ours: Answers) -> Case:
-    by = next(by for by in (*scorers(results), *ours.graded) if by in ours.graded and by in rival.graded)
-    theirs, own = _first(rival, by), _first(ours, by)
-    keys = sorted(theirs.keys() & own.keys())
-    won = [key for key in keys if own[key].correct and not theirs[key].correct]
-    lost = [key for key in keys if theirs[key].correct and not own[key].correct]
-    key = (won or keys)[0]
-    problem, gold = _problem(results, ours, key)
-    rule = "which comes first by the hash of its text"
-    if won:
-        rule = f"the first, by the hash of its text, that {ours.title} answers correctly and {rival.title} does not"
-    where = ", ".join(f"{word} {value}" for word, value in _where(ours))
-    caption = (
-        f"Chosen by rule: {rule}. Of {len(keys):,} problems there are {len(won):,} such, and {len(lost):,} the other "
-        f"way round. {where}; verdicts by {by.replace('_', ' ')}; reflection words are marked."
-    )
-    sides = tuple(_response(results, one, found[key]) for one, found in ((rival, theirs), (ours, own)))
-    return Case("figure4", "Figure 4: one problem, two students", problem, gold, sides, caption)
-
-
-def _where(one: Answers) -> list[tuple[str, str]]:
-    found = [("Problem set", one.data)]
-    found += [("student", one.group)] if one.group else []
-    return found + ([("seed", str(one.seed))] if one.seed is not None else [])
-
-
-def _first(one: Answers, by: str) -> dict[str, Graded]:
-    """The verdict on the first sample of each problem."""
-    found: dict[str, Graded] = {}
-    for row in one.graded[by]:
-        if row.key not in found or row.sample < found[row.key].sample:
-            found[row.key] = row
-    return found
-
-
-def _problem(results: GradedAnswers, one: Answers, key: str) -> tuple[str, str]:
-    row = next((row for row in results.rows(one.completions.problems) if row["key"] == key), None)
-    if row is None:
-        return "(the problem's text was removed from the store)", "–"
-    gold = row["answer"]
-    return str(row["problem"]), gold if isinstance(gold, str) else json.dumps(gold)
-
-
-def _response(results: GradedAnswers, one: Answers, graded: Graded) -> Response:
-    manifest = results.manifest(one.completions)
-    assert manifest is not None
-    pool, key = results.store.pool(manifest.pools[0]), (graded.key, graded.sample)
-    text = next(pool.read([key])).text if key in pool else "(the response was removed from its pool)"
-    return Response(one.title, graded.verdict.replace("_", " "), graded.tokens, text, places(text))
+def _there(value: Any) -> str:
+    return value if isinstance(value, str) else LOST

@@ -1,14 +1,17 @@
-"""Cells of tables: how shares, differences, intervals and counts are printed. What is nan is missing and shown as –."""
+"""Cells, columns and tables: how shares, differences, intervals and counts are printed. What is nan is shown as –."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
-from micota.report.page import MISSING, Cell
+from micota.report.page import MISSING, Cell, Table
+from micota.report.texts import text
 from micota.stats import Estimate
 
+T = TypeVar("T")
 Row = tuple[Cell, ...]
 
 
@@ -28,6 +31,7 @@ def points(value: float) -> Cell:
 
 
 def count(value: float | None) -> Cell:
+    """A whole number; None and nan are missing."""
     return MISSING if value is None or math.isnan(value) else Cell(f"{value:,.0f}", value)
 
 
@@ -44,6 +48,48 @@ def between(low: float, high: float, unit: float = 100, form: str = "+.1f") -> C
     return MISSING if math.isnan(low) or math.isnan(high) else Cell(f"[{unit * low:{form}}, {unit * high:{form}}]")
 
 
+@dataclass(frozen=True)
+class Column(Generic[T]):
+    """A column of a table of things: its head, and the cell of each; `ranked` marks the two highest values."""
+
+    head: str
+    cell: Callable[[T], Cell]
+    ranked: bool = False
+
+
+def words(head: str, text: Callable[[T], str]) -> Column[T]:
+    """A column of words."""
+    return Column(head, lambda one: Cell(text(one)))
+
+
+def table(
+    key: str,
+    columns: Sequence[Column[T]],
+    items: Iterable[T],
+    *,
+    file: str | None = None,
+    group: Callable[[T], str] = lambda one: "",
+    competes: Callable[[T], bool] = lambda one: True,
+    word_columns: int = 1,
+    **values: Any,
+) -> tuple[Table, ...]:
+    """A table with a row for each thing, below the heading of its group; of no things none.
+
+    Title and caption are the texts of `key`; `file` names its files where one key has several tables.
+    """
+    headed: list[tuple[str, Sequence[Row]]] = []
+    every = list(items)
+    for heading in in_order(map(group, every)):
+        inside = [one for one in every if group(one) == heading]
+        rows = [tuple(column.cell(one) for column in columns) for one in inside]
+        for i, column in enumerate(columns):
+            rows = ranked(rows, i, [competes(one) for one in inside]) if column.ranked else rows
+        headed.append((heading, rows))
+    head = tuple(column.head for column in columns)
+    title, caption = (text(key, name, **values) for name in ("title", "caption"))
+    return (Table(file or key, title, head, grouped(headed), caption, word_columns),) if every else ()
+
+
 def ranked(rows: Sequence[Row], column: int, competing: Sequence[bool]) -> list[Row]:
     """The rows with the highest value of a column bold and the second highest underlined; equal values share a place.
 
@@ -51,11 +97,9 @@ def ranked(rows: Sequence[Row], column: int, competing: Sequence[bool]) -> list[
     """
     values = [_rounded(row[column]) if take else None for row, take in zip(rows, competing, strict=True)]
     order = sorted({value for value in values if value is not None}, reverse=True)
-    if len(order) < 2:
-        return list(rows)
     return [
         (*row[:column], replace(row[column], bold=value == order[0], underline=value == order[1]), *row[column + 1 :])
-        if value is not None
+        if value is not None and len(order) > 1
         else row
         for row, value in zip(rows, values, strict=True)
     ]

@@ -3,82 +3,92 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from micota.recipe.labels import everything, labels, name
-from micota.report.cells import Row, count, number
+from micota.report.cells import Column, count, number, table, words
 from micota.report.graded_answers import GradedAnswers
 from micota.report.page import Cell, Table
-from micota.specs import Generate, Pretrain, Source, Spec, Train
+from micota.specs import Generate, Source, Spec
+from micota.store.artifacts import Manifest
+
+LEARNT = {"train": "learnt_tokens", "pretrain": "tokens"}
+STATES = {"Executed": "executed", "Linked": "linked", "Missing": "missing"}
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One stage of the recipe: seconds are nan where it was not run, tokens where it has none."""
+class Spent(NamedTuple):
+    """What one stage cost: seconds are nan where it was not run, tokens where it has none."""
 
-    spec: Spec
     label: str
-    word: str
-    seconds: float
-    tokens: float
-    note: str
+    kind: str
+    state: str
+    seconds: float = math.nan
+    tokens: float = math.nan
+    note: str = ""
 
 
-def tables(results: GradedAnswers) -> tuple[Table, ...]:
+class Total(NamedTuple):
+    """All stages of a kind; of all kinds with `kind` ""."""
+
+    kind: str
+    stages: list[Spent]
+
+
+def costs(results: GradedAnswers) -> tuple[Table, ...]:
     """The totals by kind of stage, and each stage by itself."""
     names = labels(results.recipe)
-    found = [_stage(results, names, spec) for spec in everything(results.recipe) if not isinstance(spec, Source)]
-    if not any(one.word != "missing" for one in found):
+    found = [
+        _spent(results, name(names, one), one) for one in everything(results.recipe) if not isinstance(one, Source)
+    ]
+    if all(one.state == "missing" for one in found):
         return ()
-    totals = tuple(_total(kind, found) for kind in dict.fromkeys(one.spec.kind for one in found))
-    head = ("Kind", "Stages", "Made", "Linked", "Missing", "Seconds", "Tokens")
-    caption = (
-        "Seconds of the stages' own runs, on whatever machine each had; of a run that was interrupted, since it was "
-        "taken up again. Tokens: of generate those written for this recipe's stages (in proportion where a part of "
-        "the answers was reused), of train the target tokens learnt from, of pretrain the tokens seen."
-    )
-    first = Table("cost", "Totals by kind of stage", head, (*totals, _total(None, found)), caption)
-    rows = tuple(_row(one) for one in found)
-    return first, Table("stages", "Stages", ("Name", "Kind", "Seconds", "Tokens", "Note"), rows, words=2)
+    kinds = [*dict.fromkeys(one.kind for one in found), ""]
+    totals = [Total(kind, [one for one in found if kind in ("", one.kind)]) for kind in kinds]
+    heads: list[Column[Total]] = [
+        Column("Kind", lambda one: Cell(one.kind or "all", bold=not one.kind)),
+        Column("Stages", lambda one: count(len(one.stages))),
+        *(_state(head, state) for head, state in STATES.items()),
+        Column("Seconds", lambda one: number(_sum([0.0, *(each.seconds for each in one.stages)]), ",.1f")),
+        Column("Tokens", lambda one: count(_sum(each.tokens for each in one.stages) if one.kind else None)),
+    ]
+    columns: list[Column[Spent]] = [
+        words("Name", lambda one: one.label),
+        words("Kind", lambda one: one.kind),
+        Column("Seconds", lambda one: number(one.seconds, ",.1f")),
+        Column("Tokens", lambda one: count(one.tokens)),
+        words("Note", lambda one: one.note),
+    ]
+    return table("cost", heads, totals) + table("stages", columns, found, word_columns=2)
 
 
-def _stage(results: GradedAnswers, names: dict[str, str], spec: Spec) -> Stage:
+def _state(head: str, state: str) -> Column[Total]:
+    return Column(head, lambda one: count(sum(each.state == state for each in one.stages)))
+
+
+def _sum(values: Iterable[float]) -> float:
+    """The sum of what is known; nan where nothing is."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) if known else math.nan
+
+
+def _spent(results: GradedAnswers, label: str, spec: Spec) -> Spent:
     manifest = results.store.manifest(spec)
-    label = name(names, spec)
     if manifest is None:
-        return Stage(spec, label, "missing", math.nan, math.nan, "missing")
+        return Spent(label, spec.kind, "missing", note="missing")
     notes = [] if results.store.whole(manifest) else ["files removed"]
     if manifest.same_as:
-        notes.insert(0, f"linked to {manifest.same_as}: {manifest.made.get('linked', '')}".rstrip(": "))
-        return Stage(spec, label, "linked", math.nan, math.nan, "; ".join(notes))
-    facts = manifest.facts
-    if facts.get("reused"):
-        notes.insert(0, f"{facts['reused']} of {facts['rows']} answers reused")
+        why = f"linked to {manifest.same_as}: {manifest.made.get('linked', '')}".rstrip(": ")
+        return Spent(label, spec.kind, "linked", note="; ".join([why, *notes]))
+    if manifest.facts.get("reused"):
+        notes.insert(0, f"{manifest.facts['reused']} of {manifest.facts['rows']} answers reused")
     seconds = manifest.made.get("seconds", math.nan)
-    return Stage(spec, label, "made", seconds, _tokens(spec, facts), "; ".join(notes))
+    return Spent(label, spec.kind, "executed", seconds, _tokens(spec, manifest), "; ".join(notes))
 
 
-def _tokens(spec: Spec, facts: dict[str, float]) -> float:
+def _tokens(spec: Spec, manifest: Manifest) -> float:
     """Tokens that a stage wrote or learnt from."""
+    facts = manifest.facts
     if isinstance(spec, Generate):
-        return facts["tokens"] * facts["generated"] / facts["rows"] if facts["rows"] else 0.0
-    names = {Train: "learnt_tokens", Pretrain: "tokens"}
-    return facts.get(names.get(type(spec), ""), math.nan)
-
-
-def _total(kind: str | None, found: list[Stage]) -> Row:
-    """The row of one kind; of all kinds without their tokens, which are not of one sort."""
-    inside = [one for one in found if kind in (None, one.spec.kind)]
-    tokens = [one.tokens for one in inside if not math.isnan(one.tokens)]
-    words = [one.word for one in inside]
-    return (
-        Cell(kind or "all", bold=kind is None),
-        count(len(inside)),
-        *(count(words.count(word)) for word in ("made", "linked", "missing")),
-        number(sum(one.seconds for one in inside if not math.isnan(one.seconds)), ",.1f"),
-        count(sum(tokens) if tokens and kind else None),
-    )
-
-
-def _row(one: Stage) -> Row:
-    return Cell(one.label), Cell(one.spec.kind), number(one.seconds, ",.1f"), count(one.tokens), Cell(one.note)
+        return float(facts["tokens"] * facts["generated"] / facts["rows"]) if facts["rows"] else 0.0
+    return float(facts.get(LEARNT.get(spec.kind, ""), math.nan))

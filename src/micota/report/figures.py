@@ -1,242 +1,158 @@
-"""The figures of what models answered: Figures 2 and 3 of the paper, and accuracy against length.
+"""The figures of what models answered: Figures 2 and 3 of the paper, and accuracy against response length.
 
-A figure is left out where what it shows is missing; a line then says so. What a recipe does not ask for has no line.
+A figure is left out where all that it shows is missing; a line then says so, if the recipe asks for it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from micota.report.drawing import MARKS, Bar, Block, above, bars, colour, counted, soft, tall
+from micota.report.drawing import MARKS, SOFT, Bar, Block, above, bars, colour, counted, described, legend, tall
+from micota.report.escape import short
 from micota.report.graded_answers import GradedAnswers
-from micota.report.label_placement import beside_dots
-from micota.report.model_rows import PROCEDURE, SCORERS, Model, by_problem, each_seed, groups, models, scorers
+from micota.report.model_rows import Model, by_problem, models, scorer_title, scorers, sets_of, within
 from micota.report.page import Figure
-from micota.stats import Estimate, interval
+from micota.report.roles import PROCEDURE
+from micota.report.texts import figure, left_out
+from micota.stats import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Shown = list[Figure | str]
-Piece = tuple[tuple[float, float], tuple[float, float]]
-"""A straight line from (x, y) to (x, y), in the units of the axes."""
-TOKENS = "Mean length of a response, tokens"
-MAKES = "`micota run` makes what is missing."
+LENGTH = "Mean length of a response, tokens"
+ALIKE = {"steps": "", "tokens": ", arms matched in target tokens"}
 
 
-def name(model: Model) -> str:
-    return f"{model.title}, tokens matched" if model.matched == "tokens" else model.title
-
-
-def within(found: Iterable[Model]) -> list[tuple[str, list[Model]]]:
-    """The models of each combination of variables, those that depend on none of them included, with its name."""
-    every = list(found)
-    return [
-        (", ".join(group.values()), [one for one in every if one.variables.items() <= group.items()])
-        for group in groups(every)
-    ]
-
-
-def length(model: Model, sets: Sequence[str]) -> Estimate:
-    """Mean tokens over problems, then over sets; nan where a set is missing."""
-    return interval(*(by_problem(model.tokens(data)) for data in sets))
-
-
-def _lengths(model: Model, sets: Sequence[str]) -> tuple[float, ...]:
-    return tuple(each_seed([model.tokens(data) for data in sets]).values())
-
-
-def lacking(names: Iterable[str]) -> str:
-    """A sentence for the caption about what is not there yet, "" if nothing."""
-    wanted = list(dict.fromkeys(names))
-    return f" Missing: {', '.join(wanted)}; {MAKES}" if wanted else ""
-
-
-def sizes(found: Sequence[Model], sets: Sequence[str]) -> str:
-    """`200 problems of test-set; 3 seeds`: what the dots of a figure stand on."""
-    problems = sum(max((len(by_problem(one.tokens(data))) for one in found), default=0) for data in sets)
-    seeds = max((len({answers.seed for answers in one.answers if answers.done}) for one in found), default=1)
-    several = f"{seeds} seeds" if seeds > 1 else "1 seed"
-    return f"{problems:,} problems of {', '.join(sets)}; {several}"
+def sizes(found: Sequence[Model]) -> str:
+    """`200 problems of test-set; 3 seeds`: what a figure's values are means of."""
+    sets = sets_of(found)
+    problems = sum(max((len(by_problem(one.observed(data, "tokens"))) for one in found), default=0) for data in sets)
+    seeds = max(
+        (len({cell.variables.get("seed") for cell, rows in one.cells if len(rows)}) for one in found), default=1
+    )
+    return f"{problems:,} problems of {', '.join(sets)}; {f'{seeds} seeds' if seeds > 1 else '1 seed'}"
 
 
 def assistant(results: GradedAnswers) -> Shown:
     """Figure 2: how long the teacher and the assistant answer, the latter before and after fine-tuning, and merged."""
-    found = [one for one in models(results) if one.role in PROCEDURE]
-    if not {"ta_long", "ta_mid"} <= {one.role for one in found}:
-        return []
-    blocks: list[Block] = []
-    gone = []
-    asked = list(dict.fromkeys(data for one in found for data in one.sets))
-    for group, inside in within(found):
-        for data in asked:
-            order = sorted((one for one in inside if data in one.sets), key=lambda one: PROCEDURE.index(one.role))
-            there = {one.role: length(one, [data]).value for one in order}
-            share = there.get("ta_mid", math.nan) / there.get("ta_long", math.nan)
-            note = f"{share:.2f} × after fine-tuning" if math.isfinite(share) else ""
-            block = [_bar(one, [data], note if one.role == "ta_mid" else "") for one in order]
-            gone += [f"{one.title} on {data}" for one, bar in zip(order, block, strict=True) if bar is None]
-            drawn = [bar for bar in block if bar]
-            heading = ", ".join(part for part in (group, data if len(asked) > 1 else "") if part)
-            blocks += [(heading, drawn)] if drawn else []
-    title = "Figure 2: the assistant, before and after fine-tuning, and merged"
-    if not blocks:
-        return [f"{title} is left out: no answer of the procedure's models is there. {MAKES}"]
-    caption = f"Mean tokens of a response with 95 % intervals over problems; {sizes(found, asked)}." + lacking(gone)
-    alt = "Bars of mean response length. " + _said(blocks)
-    return [Figure("figure2", title, _bars(blocks), alt, caption)]
+    found = sorted((one for one in models(results) if one.role in PROCEDURE), key=lambda one: PROCEDURE.index(one.role))
+    sets = sets_of(found)
+    blocks = [
+        (", ".join(filter(None, (group, data if len(sets) > 1 else ""))), _bars(inside, [data]))
+        for group, inside in within(found)
+        for data in sets
+    ]
+    return _length_bars("figure2", blocks, found) if {"ta_long", "ta_mid"} <= {one.role for one in found} else []
 
 
 def students(results: GradedAnswers) -> Shown:
     """Figure 3: how long each student answers after learning from each arm's data."""
     found = [one for one in models(results) if one.arm]
-    if not found:
-        return []
-    asked = list(dict.fromkeys(data for one in found for data in one.sets))
-    blocks: list[Block] = []
-    gone: list[str] = []
-    for group, inside in within(found):
-        block = [(one, _bar(one, one.sets)) for one in inside]
-        gone += [of(name(one), group) for one, bar in block if bar is None]
-        drawn = [bar for _, bar in block if bar]
-        blocks += [(group, drawn)] if drawn else []
-    title = "Figure 3: how long the students answer"
-    if not blocks:
-        return [f"{title} is left out: no answer of an arm is there. {MAKES}"]
-    several = " Problem sets count equally." if len(asked) > 1 else ""
-    caption = f"Mean tokens of a response with 95 % intervals over problems; {sizes(found, asked)}.{several}"
-    alt = "Bars of mean response length. " + _said(blocks)
-    return [Figure("figure3", title, _bars(blocks), alt, caption + lacking(gone))]
+    blocks = [(group, _bars(inside)) for group, inside in within(found)]
+    return _length_bars("figure3", blocks, found) if found else []
 
 
-def _bar(model: Model, sets: Sequence[str], note: str = "") -> Bar | None:
-    found = length(model, sets)
-    if not math.isfinite(found.value):
-        return None
-    light = model.matched == "tokens"
-    seeds = _lengths(model, sets)
-    return Bar(name(model), found.value, colour(model.role), found.low, found.high, seeds, note, light)
+def _length_bars(key: str, blocks: Sequence[Block], found: Sequence[Model]) -> Shown:
+    there = [(heading, block) for heading, block in blocks if block]
+    if not there:
+        return [left_out(key)]
+    about = {"sizes": sizes(found), "bars": described(there, ",.0f")}
+    return [figure(key, lambda axes: bars(axes[0], there, LENGTH, ",.0f"), about)]
 
 
-def _bars(blocks: Sequence[Block]) -> Callable[[Sequence[Axes]], None]:
-    return lambda axes: bars(axes[0], blocks, TOKENS, lambda value: f"{value:,.0f}")
-
-
-def _said(blocks: Sequence[Block]) -> str:
-    return "; ".join(
-        (f"{heading}: " if heading else "") + ", ".join(f"{bar.name} {bar.value:,.0f}" for bar in block)
-        for heading, block in blocks
-    )
-
-
-def of(one: str, group: str) -> str:
-    return f"{one} ({group})" if group else one
+def _bars(found: Sequence[Model], sets: Sequence[str] | None = None) -> list[Bar]:
+    """A bar for each model that has answered; that of the merged assistant says its share of the length before."""
+    lengths = {one: one.estimate(sets or one.sets, "tokens") for one in found if set(sets or ()) <= set(one.sets)}
+    before = next((length.value for one, length in lengths.items() if one.role == "ta_long"), math.nan)
+    return [
+        Bar(
+            one.title + (", tokens matched" if one.matched == "tokens" else ""),
+            *(length.value, colour(one.role), length.low, length.high),
+            seeds=tuple(one.over_seeds(sets or one.sets, "tokens").values()),
+            note=f"{length.value / before:.2f} × after fine-tuning" if one.role == "ta_mid" and before > 0 else "",
+            light=one.matched == "tokens",
+        )
+        for one, length in lengths.items()
+        if math.isfinite(length.value)
+    ]
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A model by its length and accuracy, with each seed's."""
+    """A model by its length and accuracy (in percent), with each seed's."""
 
     name: str
     role: str
-    light: bool
     tokens: Estimate
     accuracy: Estimate
     seeds: tuple[tuple[float, float], ...]
 
+    def __str__(self) -> str:
+        return f"{self.accuracy.value:.1f} %, {self.tokens.value:,.0f} tokens"
 
-def learned(results: GradedAnswers, matched: str) -> Shown:
-    """Who learned, who was overwhelmed: accuracy against length, a dot for each arm that is matched so.
 
-    One figure for each group. Instruct learns nothing and stands in all of them.
+def accuracy_by_length(results: GradedAnswers, matched: str) -> Shown:
+    """Accuracy against response length: a dot for each arm that is matched so, a figure for each group.
+
+    Instruct learns nothing and is in all of them.
     """
     found = [one for one in models(results) if one.arm and (one.matched == matched or one.role == "instruct")]
-    if all(one.role == "instruct" for one in found):
-        return []
-    title, key = "Who learned, who was overwhelmed", "learned"
-    if matched == "tokens":
-        title, key = f"{title}: the arms matched in target tokens", f"{key}_tokens"
-    several = within(found)
-    return [
-        _learned(results, of(title, group), inside, f"{key}{i}" if len(several) > 1 else key)
-        for i, (group, inside) in enumerate(several, 1)
-    ]
+    several = within(found) if any(one.role != "instruct" for one in found) else []
+    shown: Shown = []
+    for i, (group, inside) in enumerate(several, 1):
+        by = next(by for by in scorers(results) if any(cell.spec.by == by for one in inside for cell, _ in one.cells))
+        dots = [dot for one in inside if (dot := _dot(one, by))]
+        about = {"matched": ALIKE[matched], "group": f" ({group})" if group else ""}
+        about |= {
+            "scorer": scorer_title(by),
+            "sizes": sizes(inside),
+            "dots": "; ".join(f"{dot.name} {dot}" for dot in dots),
+        }
+        file = "accuracy_by_length" + ("_tokens" if matched == "tokens" else "") + (str(i) if len(several) > 1 else "")
+        shown.append(_figure(dots, file, about) if dots else left_out("accuracy_by_length", **about))
+    return shown
 
 
-def _learned(results: GradedAnswers, title: str, inside: Sequence[Model], key: str) -> Figure | str:
-    by = next(by for by in scorers(results) if any(by in answers.graded for one in inside for answers in one.answers))
-    dots = [(one, _dot(one, by)) for one in inside]
-    there = [dot for _, dot in dots if dot]
-    if not there:
-        return f"{title} is left out: no answer of an arm is there. {MAKES}"
-    sets = list(dict.fromkeys(data for one in inside for data in one.sets))
-    caption = (
-        f"Accuracy by {SCORERS.get(by, by).lower()} against mean tokens of a response, with 95 % intervals over "
-        f"problems; {sizes(inside, sets)}{', each a small dot' if any(len(dot.seeds) > 1 for dot in there) else ''}."
-    )
-    caption += " Below the dashed line a student answers worse than before it was taught." if _base(there) else ""
-    said = (f"{dot.name} {100 * dot.accuracy.value:.1f} % at {dot.tokens.value:,.0f} tokens" for dot in there)
-    gone = lacking(one.title for one, dot in dots if dot is None)
-    alt = "Dots of accuracy against response length: " + ", ".join(said)
-    return Figure(key, title, lambda axes: _draw(axes[0], there), alt, caption + gone)
+def _figure(dots: Sequence[Dot], file: str, about: dict[str, Any]) -> Figure:
+    return figure("accuracy_by_length", lambda axes: draw_dots(axes[0], dots), about, file)
 
 
 def _dot(model: Model, by: str) -> Dot | None:
-    reached, long = model.accuracy(model.sets, by), length(model, model.sets)
-    if not (math.isfinite(reached.value) and math.isfinite(long.value)):
+    reached, length = (model.estimate(model.sets, measure, who) for measure, who in (("correct", by), ("tokens", None)))
+    if not (math.isfinite(reached.value) and math.isfinite(length.value)):
         return None
-    right = model.over_seeds(model.sets, by)
-    tokens = each_seed([model.tokens(data) for data in model.sets])
-    seeds = tuple((tokens[seed], right[seed]) for seed in right if seed in tokens)
-    return Dot(model.title, model.role, model.matched == "tokens", long, reached, seeds)
+    right, tokens = model.over_seeds(model.sets, "correct", by), model.over_seeds(model.sets, "tokens")
+    seeds = tuple((tokens[seed], 100 * right[seed]) for seed in right if seed in tokens)
+    percent = {name: 100 * getattr(reached, name) for name in ("value", "error", "low", "high")}
+    return Dot(model.title, model.role, length, Estimate(**percent, n=reached.n), seeds)
 
 
-def _base(dots: Sequence[Dot]) -> Dot | None:
-    return next((dot for dot in dots if dot.role == "instruct"), None)
-
-
-def _draw(axes: Axes, dots: Sequence[Dot]) -> None:
-    right = max(max(dot.tokens.value, *(x for x, _ in dot.seeds)) for dot in dots)
-    means = [y for dot in dots for y in (dot.accuracy.value, dot.accuracy.low, dot.accuracy.high) if y == y]
-    ends = [100 * y for y in (*means, *(y for dot in dots for _, y in dot.seeds))]
-    spread = max(max(ends) - min(ends), 5.0)
-    axes.set(xlim=(0, 1.13 * right), ylim=(max(0, min(ends) - 0.12 * spread), min(100, max(ends) + 0.12 * spread)))
+def draw_dots(axes: Axes, dots: Sequence[Dot]) -> None:
+    """Each dot with its two intervals and its seeds, the line of the student before training, and a legend."""
     tall(axes, 4.4)
+    ordered = sorted(dots, key=lambda dot: -dot.accuracy.value)
+    legend(axes, {f"{short(dot.name)}\n{dot}": _draw(axes, dot) for dot in ordered})
+    axes.set_xlim(0)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0), min(high, 101))
+    for dot in dots:
+        if dot.role == "instruct":
+            axes.axhline(dot.accuracy.value, color=SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+            axes.axhspan(axes.get_ylim()[0], dot.accuracy.value, color=SOFT, alpha=0.07, linewidth=0, zorder=0)
     axes.grid(axis="y")
     above(axes, "Accuracy, %")
-    counted(axes, TOKENS, "right")
-    taken = [piece for dot in dots for piece in _cross(axes, dot)]
-    if base := _base(dots):
-        taken.append(_reference(axes, 100 * base.accuracy.value))
-    places = [(dot.tokens.value, 100 * dot.accuracy.value) for dot in dots]
-    said = [f"{y:.1f} %, {x:,.0f} tokens" for x, y in places]
-    beside_dots(axes, [(x, y, dot.name, line) for (x, y), dot, line in zip(places, dots, said, strict=True)], taken)
+    counted(axes, LENGTH, "right")
 
 
-def _cross(axes: Axes, dot: Dot) -> list[Piece]:
-    """Draw a dot with its two intervals and its seeds; returns the line pieces."""
-    x, y, of = dot.tokens.value, 100 * dot.accuracy.value, colour(dot.role)
-    for one, other in dot.seeds if len(dot.seeds) > 1 else ():
-        axes.plot(one, 100 * other, "o", color=of, alpha=0.35, markersize=4, markeredgewidth=0)
-    up = ((x, 100 * dot.accuracy.low), (x, 100 * dot.accuracy.high))
-    across = ((dot.tokens.low, y), (dot.tokens.high, y))
-    pieces = [piece for piece in (up, across) if all(map(math.isfinite, (*piece[0], *piece[1])))]
-    for piece in pieces:
-        axes.plot(*zip(*piece, strict=True), color=of, linewidth=1.6, alpha=0.65, solid_capstyle="butt")
-    filled = axes.get_facecolor() if dot.light else of
-    axes.plot(x, y, MARKS.get(dot.role, "P"), color=of, markerfacecolor=filled, markersize=9.5, markeredgewidth=1.8,
-              zorder=4)  # fmt: skip
-    return pieces
-
-
-def _reference(axes: Axes, y: float) -> Piece:
-    """Draw the line of the untaught student, and say what lies above and below it; returns the line."""
-    axes.axhline(y, color=soft(), linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    axes.axhspan(axes.get_ylim()[0], y, color=soft(), alpha=0.07, linewidth=0, zorder=0)
-    for text, up, va in (("↑ learned", 4, "bottom"), ("↓ overwhelmed", -4, "top")):
-        axes.annotate(text, (1, y), (5, up), xycoords=("axes fraction", "data"), textcoords="offset points", va=va,
-                      fontsize=9, color=soft(), annotation_clip=False)  # fmt: skip
-    return (0, y), (axes.get_xlim()[1], y)
+def _draw(axes: Axes, dot: Dot) -> Any:
+    x, y, of = dot.tokens, dot.accuracy, colour(dot.role)
+    for seed in dot.seeds if len(dot.seeds) > 1 else ():
+        axes.plot(*seed, "o", color=of, alpha=0.35, ms=4, mew=0)
+    for ends in (((x.value, x.value), (y.low, y.high)), ((x.low, x.high), (y.value, y.value))):
+        axes.plot(*ends, color=of, linewidth=1.6, alpha=0.65, solid_capstyle="butt")
+    (mark,) = axes.plot(x.value, y.value, MARKS.get(dot.role, "P"), color=of, ms=9, linestyle="none", zorder=4)
+    return mark

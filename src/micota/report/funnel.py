@@ -1,135 +1,144 @@
-"""From problems to training: what was asked, answered, dropped and why, kept, mixed, and learnt from."""
+"""From problems to training: what was asked, answered, dropped and why, selected, mixed, and learnt from."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from micota.recipe.labels import everything, labels, name
-from micota.report.cells import Row, count, number, percent
+from micota.report.cells import Column, count, number, percent, table, words
 from micota.report.graded_answers import GradedAnswers
 from micota.report.page import MISSING, Cell, Table
-from micota.specs import Mix, Pretrain, Problems, RejectionSampling, Select, SftData, Train
+from micota.specs import Mix, MixtureComponent, Pretrain, Problems, RejectionSampling, Select, SftData, Spec, Train
 
 REASONS = ("truncated", "filtered", "too_long", "wrong", "no_answer", "unverifiable", "empty", "duplicate")
 OVERLAPS = ("duplicates", "conflicting", "in_other_sets")
 
 
+class Stage(NamedTuple):
+    """A stage of the recipe with its names; `facts` are empty where it is missing."""
+
+    spec: Any
+    names: Mapping[str, str]
+    facts: Mapping[str, Any]
+
+    def named(self, spec: Spec) -> str:
+        """The name that the recipe's author knows a spec by."""
+        return name(dict(self.names), spec)
+
+
+def stages(results: GradedAnswers, *kinds: type[Spec]) -> list[Stage]:
+    """The stages of some kinds, in the order of making."""
+    names = labels(results.recipe)
+    found = [spec for spec in everything(results.recipe) if isinstance(spec, kinds)]
+    return [Stage(spec, names, results.facts(spec)) for spec in found]
+
+
+def known(head: str, cell: Callable[[Stage], Cell]) -> Column[Stage]:
+    """A column of what only a finished stage can say."""
+    return Column(head, lambda one: cell(one) if one.facts else MISSING)
+
+
+def counted(head: str, fact: str) -> Column[Stage]:
+    """A column of a fact that is a number."""
+    return Column(head, lambda one: count(one.facts.get(fact)))
+
+
 def problems(results: GradedAnswers) -> tuple[Table, ...]:
     """The problem sets: how many, and what was dropped or found elsewhere."""
-    names = labels(results.recipe)
-    found = [spec for spec in everything(results.recipe) if isinstance(spec, Problems)]
-    rows = []
-    for spec in found:
-        facts = results.facts(spec)
-        source = f"{spec.source.ref}{f', {spec.split}' if spec.split else ''}"
-        counts = [count(facts.get(one)) for one in ("problems", *OVERLAPS)]
-        rows.append((Cell(name(names, spec)), Cell(source), *counts))
-    head = ("Problems", "Source", "Kept", "Duplicates", "Conflicting", "In other sets")
-    caption = (
-        "Duplicates have the same text as an earlier problem, conflicting ones another answer as well; both are "
-        "dropped. In other sets: problems that also stand in a set that was named (– where none was); the recipe says "
-        "whether they are dropped."
-    )
-    return (Table("problems", "Problem sets", head, tuple(rows), caption, words=2),) if rows else ()
+    columns = [
+        words("Problems", lambda one: one.named(one.spec)),
+        words("Source", lambda one: ", ".join(filter(None, (one.spec.source.ref, one.spec.split)))),
+        counted("Kept", "problems"),
+        *(counted(fact.replace("_", " ").capitalize(), fact) for fact in OVERLAPS),
+    ]
+    return table("problems", columns, stages(results, Problems), word_columns=2)
 
 
 def data(results: GradedAnswers) -> tuple[Table, ...]:
-    """The funnel of each data set: problems asked, answers, every reason of a drop, what was kept."""
-    names = labels(results.recipe)
-    found = [spec for spec in everything(results.recipe) if isinstance(spec, Select | RejectionSampling | SftData)]
-    if not found:
-        return ()
-    dropped = [results.facts(spec).get("dropped", {}) for spec in found]
-    reasons = [one for one in REASONS if any(one in each for each in dropped)]
-    reasons += sorted({one for each in dropped for one in each} - set(REASONS))
-    rows = tuple(_funnel(results, names, spec, reasons) for spec in found)
-    words = [reason.replace("_", " ") for reason in reasons]
-    head = ("Data", "Written by", "Problems", "Answers", *words, "Kept", "Yield", "Mean tokens kept")
-    caption = (
-        "An answer is dropped for the first reason that holds, in the order of the columns. Yield: kept, in percent of "
-        "the answers; lengths in tokens of the model that wrote them."
+    """The funnel of each data set: problems, answers, every reason of a drop, what was selected."""
+    found = stages(results, Select, RejectionSampling, SftData)
+    dropped = {reason for one in found for reason in one.facts.get("dropped", {})}
+    reasons = [one for one in REASONS if one in dropped] + sorted(dropped - set(REASONS))
+    columns = [
+        words("Data", lambda one: one.named(one.spec)),
+        words("Written by", _writer),
+        Column("Problems", lambda one: count(_below(results, one, "problems"))),
+        Column("Answers", lambda one: count(_below(results, one, "answers"))),
+        *(known(reason.replace("_", " "), _dropped(reason)) for reason in reasons),
+        counted("Kept", "kept"),
+        known("Yield", lambda one: percent(one.facts["kept"] / one.facts["answers"])),
+        known("Mean tokens kept", lambda one: number(one.facts.get("mean_tokens", math.nan))),
+    ]
+    return table("funnel", columns, found, word_columns=2)
+
+
+def _writer(one: Stage) -> str:
+    return "made elsewhere" if isinstance(one.spec, SftData) else one.named(one.spec.completions.model)
+
+
+def _below(results: GradedAnswers, one: Stage, fact: str) -> int | None:
+    """How many problems or answers a data set began with; also of one that is missing, where they are there."""
+    if fact in one.facts or isinstance(one.spec, SftData):
+        return one.facts.get(fact)
+    completions = one.spec.completions
+    return results.facts(completions.problems if fact == "problems" else completions).get(
+        "problems" if fact == "problems" else "rows"
     )
-    return (Table("funnel", "Data sets", head, rows, caption, words=2),)
+
+
+def _dropped(reason: str) -> Callable[[Stage], Cell]:
+    return lambda one: count(one.facts["dropped"].get(reason, 0))
+
+
+class Component(NamedTuple):
+    """One part of a mixture: how many examples it gave; nan where the mixture is missing."""
+
+    mixture: Stage
+    part: MixtureComponent
+    examples: float
 
 
 def mixtures(results: GradedAnswers) -> tuple[Table, ...]:
     """The mixtures: how many examples of each part."""
-    names = labels(results.recipe)
-    rows: list[Row] = []
-    for spec in everything(results.recipe):
-        if isinstance(spec, Mix):
-            facts = results.facts(spec)
-            counts = facts.get("parts", [math.nan] * len(spec.parts))
-            for part, n in zip(spec.parts, counts, strict=True):
-                cells = Cell(name(names, spec)), Cell(name(names, part.data)), count(n), percent(part.share)
-                rows.append((*cells, count(facts.get("rows"))))
-    head = ("Mixture", "Part", "Examples", "Share", "Of")
-    caption = "Share: the wanted share of the mixture's examples, in percent."
-    return (Table("mixtures", "Mixtures", head, tuple(rows), caption, words=2),) if rows else ()
+    found = [
+        Component(one, part, n)
+        for one in stages(results, Mix)
+        for part, n in zip(one.spec.parts, one.facts.get("parts", [math.nan] * len(one.spec.parts)), strict=True)
+    ]
+    columns: list[Column[Component]] = [
+        words("Mixture", lambda one: one.mixture.named(one.mixture.spec)),
+        words("Part", lambda one: one.mixture.named(one.part.data)),
+        Column("Examples", lambda one: count(one.examples)),
+        Column("Share", lambda one: percent(one.part.share)),
+        Column("Of", lambda one: count(one.mixture.facts.get("rows"))),
+    ]
+    return table("mixtures", columns, found, word_columns=2)
 
 
 def trainings(results: GradedAnswers) -> tuple[Table, ...]:
     """The trainings: examples, steps, and how many target tokens were learnt from."""
-    names = labels(results.recipe)
-    rows = tuple(
-        _training(results, names, spec) if isinstance(spec, Train) else _pretraining(results, names, spec)
-        for spec in everything(results.recipe)
-        if isinstance(spec, Train | Pretrain)
-    )
-    head = ("Model", "Base", "Data", "Examples", "Too long", "Steps", "Batch", "Target tokens", "Learnt", "Last loss")
-    caption = (
-        "Target tokens: of the responses and their ends, in one epoch, by the student's tokenizer. Learnt: target "
-        "tokens over all steps. Too long: examples beyond the cutoff, which are dropped. The last loss is that of the "
-        "last step's batch, in nats a token: losses on different data do not compare. What is pre-trained learns "
-        "documents that a program writes, in the styles that stand under the data, as many as it has steps for."
-    )
-    return (Table("trainings", "Trainings", head, rows, caption, words=3),) if rows else ()
+    columns = [
+        words("Model", lambda one: one.named(one.spec)),
+        words("Base", lambda one: one.named(one.spec.base) if one.spec.base else MISSING.text),
+        words("Data", _learnt),
+        counted("Examples", "examples"),
+        known("Too long", lambda one: count(one.facts.get("dropped", {"too_long": None}).get("too_long", 0))),
+        counted("Steps", "steps"),
+        known("Batch", lambda one: count(one.spec.batch) if isinstance(one.spec, Train) else MISSING),
+        counted("Target tokens", "target_tokens"),
+        counted("Learnt", "learnt_tokens"),
+        known("Last loss", lambda one: number(_last(one), ".3f")),
+    ]
+    return table("trainings", columns, stages(results, Train, Pretrain), word_columns=3)
 
 
-def _funnel(
-    results: GradedAnswers, names: dict[str, str], spec: Select | RejectionSampling | SftData, reasons: Sequence[str]
-) -> Row:
-    facts = results.facts(spec)
-    asked, answers, writer = None, None, "made elsewhere"
-    if not isinstance(spec, SftData):
-        asked = results.facts(spec.completions.problems).get("problems")
-        answers = results.facts(spec.completions).get("rows")
-        writer = name(names, spec.completions.model)
-    about = Cell(name(names, spec)), Cell(writer)
-    if not facts:
-        return (*about, count(asked), count(answers), *[MISSING] * (len(reasons) + 3))
-    return (
-        *about,
-        count(asked),
-        count(facts["answers"]),
-        *(count(facts["dropped"].get(reason, 0)) for reason in reasons),
-        count(facts["kept"]),
-        percent(facts["kept"] / facts["answers"]),
-        number(facts.get("mean_tokens", math.nan)),
-    )
+def _learnt(one: Stage) -> str:
+    if isinstance(one.spec, Pretrain):
+        return ", ".join(dict.fromkeys(phase.style for phase in one.spec.phases))
+    return one.named(one.spec.data)
 
 
-def _training(results: GradedAnswers, names: dict[str, str], spec: Train) -> Row:
-    facts = results.facts(spec)
-    about = tuple(Cell(name(names, one)) for one in (spec, spec.base, spec.data))
-    if not facts:
-        return (*about, *[MISSING] * 7)
-    return (
-        *about,
-        count(facts["examples"]),
-        count(facts["dropped"].get("too_long", 0)),
-        count(facts["steps"]),
-        count(spec.batch),
-        count(facts["target_tokens"]),
-        count(facts.get("learnt_tokens")),
-        number(facts["final_loss"], ".3f"),
-    )
-
-
-def _pretraining(results: GradedAnswers, names: dict[str, str], spec: Pretrain) -> Row:
-    facts = results.facts(spec)
-    styles = ", ".join(dict.fromkeys(phase.style for phase in spec.phases))
-    base = Cell(name(names, spec.base)) if spec.base else MISSING
-    known = (count(facts["steps"]), MISSING, MISSING, MISSING, number(facts["loss"], ".3f")) if facts else [MISSING] * 5
-    return Cell(name(names, spec)), base, Cell(styles), MISSING, MISSING, *known
+def _last(one: Stage) -> float:
+    return float(one.facts["loss"] if isinstance(one.spec, Pretrain) else one.facts["final_loss"])

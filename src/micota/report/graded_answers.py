@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from micota.recipe.labels import learnt_from
 from micota.recipe.recipe import Evaluation, Recipe
 from micota.report.answer_frame import (
     TEXTS,
@@ -21,72 +18,13 @@ from micota.report.answer_frame import (
     rows_where,
     text_column,
 )
-from micota.specs import Data, Generate, LengthDial, RejectionSampling, Select, Source, Spec, Train
+from micota.specs import Generate, Source, Spec
 from micota.store.artifacts import Manifest, Store
+from micota.store.pool import Pool
 from micota.store.records import read_rows
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-ROLES = {
-    "teacher": "Teacher",
-    "ta": "Assistant before fine-tuning",
-    "ta_long": "Assistant after fine-tuning",
-    "ta_mid": "Assistant, merged",
-    "instruct": "Instruct",
-    "short": "Short SFT",
-    "strong": "Strong Teacher CoT",
-    "half": "Half-size CoT",
-    "mix_long": "Mix-Long",
-    "micota": "MiCoTA",
-}
-"""What each role is called; the first four belong to the procedure, the others are arms."""
-
-TOKENS = "_tokens"  # an arm `strong_tokens` is the arm `strong`, matched in target tokens instead of steps
-
-
-@dataclass(frozen=True)
-class Graded:
-    """The verdict on one answer."""
-
-    key: str
-    sample: int
-    verdict: str
-    tokens: int
-    truncated: bool
-    looped: bool = False
-
-    @property
-    def correct(self) -> bool:
-        return self.verdict == "correct"
-
-
-@dataclass(frozen=True)
-class Answers:
-    """One model's answers to one problem set, in one combination of variables.
-
-    `role` is one of ROLES, or the recipe's word; `title` what is printed. `data` is the recipe's word for the problem
-    set. `variables` are all that the model or the problem set depends on but the seed, `group` their values as text
-    ("" without). `graded` has one tuple of verdicts for each scorer, in the recipe's order; it is empty where the
-    evaluation is missing. `word` is the recipe's word for the model.
-    """
-
-    role: str
-    title: str
-    matched: str
-    data: str
-    group: str
-    seed: Any
-    model: Spec
-    completions: Generate
-    graded: Mapping[str, tuple[Graded, ...]]
-    word: str = ""
-    variables: Mapping[str, str] = field(default_factory=dict)
-    arm: bool = False
-
-    @property
-    def done(self) -> bool:
-        return all(self.graded.values())
 
 
 class GradedAnswers:
@@ -159,8 +97,7 @@ class GradedAnswers:
             return []
         completions = self.recipe.evaluations[i].spec.completions
         problems = {row["key"]: row for row in self.rows(completions.problems)}
-        manifest = self.store.manifest(completions)
-        pool = self.store.pool(manifest.pools[0]) if manifest and manifest.pools else None
+        pool = self.pool(completions)
         found: list[tuple[str | None, ...]] = []
         for key in zip(rows["problem"], map(int, rows["sample"]), strict=True):
             problem = problems.get(key[0], {})
@@ -178,35 +115,6 @@ class GradedAnswers:
         holder = self.store.manifest_of(manifest.holder) if manifest else None
         return GradedRows(one, self.rows(one.spec), generator(holder or manifest))
 
-    @cached_property
-    def answers(self) -> list[Answers]:
-        """One for each model, problem set and combination of variables, in the recipe's order."""
-        cells: dict[tuple[str, ...], list[Evaluation]] = {}
-        for one in self.recipe.evaluations:
-            cells.setdefault((one.model, one.data, *map(str, one.variables.values())), []).append(one)
-        return [self._answers(ones) for ones in cells.values()]
-
-    @cached_property
-    def procedure(self) -> dict[str, str]:
-        """The roles of the procedure by the digests of their models, read off what the arms learn from."""
-        found: dict[str, str] = {}
-        for label, spec in self.recipe.names.items():
-            arm = label.partition("[")[0]
-            source = _writer(learnt_from(spec))
-            if source is None:
-                continue
-            if arm == "strong":
-                found.setdefault(source.digest, "teacher")
-            elif arm == "half":
-                found |= _assistant(source)
-            elif arm == "micota" and not isinstance(source, Source | Train):
-                found |= {source.digest: "ta_mid"}
-                if isinstance(source, LengthDial):
-                    found |= _assistant(source.target.of)
-                elif hasattr(source, "models"):
-                    found |= _assistant(source.models[0])
-        return found
-
     def manifest(self, spec: Spec) -> Manifest | None:
         """The manifest of a spec that is done and whose files are there."""
         manifest = None if isinstance(spec, Source) else self.store.manifest(spec)
@@ -222,40 +130,7 @@ class GradedAnswers:
         manifest = self.manifest(spec)
         return read_rows(self.store.files(manifest) / "rows.jsonl") if manifest else []
 
-    def _answers(self, ones: list[Evaluation]) -> Answers:
-        first = ones[0]
-        spec = first.spec.completions
-        word = first.role
-        base, tokens, _ = word.partition(TOKENS)
-        arm = base if tokens and base in ROLES else word
-        role = arm if arm in ROLES else self.procedure.get(spec.model.digest, word)
-        rest = {name: str(value) for name, value in first.variables.items() if name != "seed"}
-        return Answers(
-            role=role,
-            title=self.recipe.titles.get(word) or ROLES.get(role, word),
-            matched="tokens" if arm != word else "steps",
-            data=first.data_word,
-            group=", ".join(rest.values()),
-            seed=first.variables.get("seed"),
-            model=spec.model,
-            completions=spec,
-            graded={one.spec.by: tuple(_graded(row) for row in self.rows(one.spec)) for one in ones},
-            word=word,
-            variables=rest,
-            arm=word in self.recipe.titles,
-        )
-
-
-def _graded(row: dict[str, Any]) -> Graded:
-    return Graded(row["key"], row["sample"], row["verdict"], row["tokens"], row["truncated"], row.get("looped", False))
-
-
-def _writer(learnt: Data | None) -> Spec | None:
-    """The model that wrote what an arm learns; of a mixture none."""
-    return learnt.completions.model if isinstance(learnt, Select | RejectionSampling) else None
-
-
-def _assistant(long: Spec) -> dict[str, str]:
-    """The assistant after fine-tuning, and before it."""
-    before = {long.base.digest: "ta"} if isinstance(long, Train) else {}
-    return before | {long.digest: "ta_long"}
+    def pool(self, spec: Generate) -> Pool | None:
+        """The pool that has the texts of a finished generation; None of a missing one."""
+        manifest = self.store.manifest(spec)
+        return self.store.pool(manifest.pools[0]) if manifest and manifest.pools else None

@@ -1,19 +1,21 @@
-"""How the assistant was merged: what the dial tried and chose, the settings of merges, and what merging saw."""
+"""How the assistant was merged: the candidates of the length dial, the settings of merges, and merge statistics."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from micota.recipe.labels import everything, labels, name
-from micota.report.cells import Row, between, number, percent, points
+from micota.report.cells import Column, between, number, percent, points, table, words
 from micota.report.graded_answers import GradedAnswers
-from micota.report.model_rows import RUNAWAYS
 from micota.report.page import MISSING, Cell, Table
+from micota.report.texts import text
 from micota.specs import LengthDial, Merge
-from micota.specs import dial_policy as choosing
+from micota.specs.dial_policy import SETTINGS
+
+Facts = Mapping[str, Any]
 
 
 def dials(results: GradedAnswers) -> tuple[Table, ...]:
@@ -21,104 +23,143 @@ def dials(results: GradedAnswers) -> tuple[Table, ...]:
     names = labels(results.recipe)
     found = [spec for spec in everything(results.recipe) if isinstance(spec, LengthDial)]
     return tuple(
-        _dial(results, spec, name(names, spec), f"dial{i or ''}")
+        one
         for i, spec in enumerate(found)
         if results.facts(spec.search)
+        for one in _dial(results, spec, name(names, spec), f"dial{i or ''}")
     )
+
+
+def _dial(results: GradedAnswers, spec: LengthDial, label: str, file: str) -> tuple[Table, ...]:
+    search, facts = results.facts(spec.search), results.facts(spec)
+    varied = [one for one in SETTINGS if isinstance(spec.ranges[one], tuple)]
+    columns: list[Column[Facts]] = [
+        *(Column(one.capitalize(), _setting(one)) for one in varied),
+        Column("Mean tokens", lambda row: number(row["tokens"])),
+        Column("Share of length", lambda row: percent(row["share"])),
+        Column("95 % of share", lambda row: between(*_ends(row, "share"), form=".1f")),
+        Column("Accuracy", lambda row: percent(row["accuracy"])),
+        Column("Loss", lambda row: points(row["loss"])),
+        Column("95 % of loss", lambda row: between(*_ends(row, "loss"))),
+        Column("Truncated", lambda row: percent(row.get("truncated", math.nan))),
+        Column("Repetitive", lambda row: percent(row.get("looped", math.nan))),
+        words("Choice", lambda row: _choice(row, facts)),
+    ]
+    ordered = sorted(search["dial"], key=lambda row: [row[one] for one in SETTINGS])
+    bold = [Column(one.head, _bold(one.cell, facts)) for one in columns]
+    return table("dial", bold, ordered, file=file, label=label, **_settings(spec, search, facts))
+
+
+def _setting(key: str) -> Callable[[Facts], Cell]:
+    return lambda row: number(row[key], "g")
+
+
+def _ends(row: Facts, measure: str) -> tuple[float, float]:
+    return row.get(f"{measure}_low", math.nan), row.get(f"{measure}_high", math.nan)
+
+
+def is_chosen(row: Facts, facts: Facts) -> bool:
+    """Whether a candidate is the one that the dial chose."""
+    return all(row[one] == facts.get("chosen", {}).get(one) for one in SETTINGS)
+
+
+def _choice(row: Facts, facts: Facts) -> str:
+    word = "chosen (fallback)" if facts.get("fallback") else "chosen"
+    return word if is_chosen(row, facts) else ""
+
+
+def _bold(cell: Callable[[Facts], Cell], facts: Facts) -> Callable[[Facts], Cell]:
+    return lambda row: replace(cell(row), bold=True) if is_chosen(row, facts) else cell(row)
+
+
+def _settings(spec: LengthDial, search: Facts, facts: Facts) -> dict[str, Any]:
+    """What the caption of a dial says."""
+    reference, ranges = search["reference"], spec.ranges
+    fixed = [f"{one} {ranges[one]:g}" for one in ("density", "lambda") if isinstance(ranges[one], float)]
+    tokens = spec.target.tokens
+    state = "chosen_fallback" if facts.get("fallback") else "" if facts else "chosen_nothing"
+    return {
+        "settings": ", ".join([spec.method, *(one for one in fixed if not one.endswith(" 1"))]),
+        "wanted": f"{tokens:g} tokens" if tokens else f"{search['target']:g} of the reference's length",
+        "max_loss": 100 * spec.max_loss,
+        "probe": f"{spec.probe.n} probe problems ({spec.probe.by})",
+        "accuracy": 100 * reference["accuracy"],
+        "tokens": reference["tokens"],
+        "runaways": text("runaways"),
+        "state": text(state),
+    }
 
 
 def merges(results: GradedAnswers) -> tuple[Table, ...]:
-    """The settings of the merges that the recipe gives by itself, and what all its merges saw."""
+    """The settings of the merges that the recipe gives by itself, and the statistics of all its merges."""
     names = labels(results.recipe)
-    found = [spec for spec in everything(results.recipe) if isinstance(spec, Merge)]
-    rows = tuple(_merge(names, spec) for spec in found)
-    head = ("Merge", "Method", "Base", "Models", "Weights", "Density", "Lambda", "Rescale", "Seed")
-    caption = "A weight multiplies the difference of a model to the base; the density is the share of it that is kept."
-    tables = (Table("merges", "Merges", head, rows, caption, words=4),) if rows else ()
-    return tables + _seen(results, names)
+    every = everything(results.recipe)
+    columns: list[Column[Merge]] = [
+        words("Merge", lambda one: name(names, one)),
+        words("Method", lambda one: one.method),
+        words("Base", lambda one: name(names, one.base)),
+        words("Models", lambda one: ", ".join(name(names, model) for model in one.models)),
+        Column("Weights", lambda one: Cell(", ".join(f"{weight:g}" for weight in one.weights), _only(one.weights))),
+        Column("Density", lambda one: number(one.density, "g")),
+        Column("Lambda", lambda one: number(one.lambda_, "g")),
+        words("Rescale", lambda one: f"{one.rescale or 'none'}{DIVIDED[one.normalize]}"),
+        Column("Seed", lambda one: number(one.seed, "g")),
+    ]
+    found = table("merges", columns, [one for one in every if isinstance(one, Merge)], word_columns=4)
+    return found + _statistics(results, names)
 
 
-def _dial(results: GradedAnswers, spec: LengthDial, label: str, key: str) -> Table:
-    search, facts = results.facts(spec.search), results.facts(spec)
-    open_ = [one for one in choosing.SETTINGS if isinstance(spec.ranges[one], tuple)]
-    head = (*(one.capitalize() for one in open_), "Mean tokens", "Share of length", "95 %", "Accuracy", "Loss", "95 %",
-            "Truncated", "Looped", "Choice")  # fmt: skip
-    ordered = sorted(search["dial"], key=lambda row: [row[one] for one in choosing.SETTINGS])
-    rows = tuple(_candidate(row, open_, facts) for row in ordered)
-    return Table(key, f"Dial of {label}", head, rows, _caption(spec, search, facts))
+DIVIDED = {None: "", True: ", normalised", False: ", not normalised"}
 
 
-def _candidate(row: Mapping[str, float], open_: Sequence[str], facts: Mapping[str, Any]) -> Row:
-    chosen = all(row[one] == facts.get("chosen", {}).get(one) for one in choosing.SETTINGS)
-    word = ("chosen (fallback)" if facts.get("fallback") else "chosen") if chosen else ""
-    low, high = ({one: row.get(f"{one}_{end}", math.nan) for one in ("share", "loss")} for end in ("low", "high"))
-    cells = (
-        *(number(row[one], "g") for one in open_),
-        number(row["tokens"]),
-        percent(row["share"]),
-        between(low["share"], high["share"], form=".1f"),
-        percent(row["accuracy"]),
-        points(row["loss"]),
-        between(low["loss"], high["loss"]),
-        *(percent(row.get(one, math.nan)) for one in ("truncated", "looped")),
-        Cell(word),
-    )
-    return tuple(replace(cell, bold=True) for cell in cells) if chosen else cells
+def _only(weights: tuple[float, ...]) -> float | None:
+    return weights[0] if len(weights) == 1 else None
 
 
-def _caption(spec: LengthDial, search: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    reference, fixed = search["reference"], [one for one in ("density", "lambda") if spec.ranges[one] != 1.0]
-    settings = [f"{one} {spec.ranges[one]:g}" for one in fixed if not isinstance(spec.ranges[one], tuple)]
-    wanted = (
-        f"{spec.target.tokens:g} tokens" if spec.target.tokens else f"{search['target']:g} of the reference's length"
-    )
-    said = (
-        f"{', '.join([spec.method, *settings])}; wanted: {wanted} at a loss of at most {100 * spec.max_loss:g} points, "
-        f"on {spec.probe.n} probe problems ({spec.probe.by}). The reference has {100 * reference['accuracy']:.1f} % at "
-        f"{reference['tokens']:.1f} tokens. Chosen is, among those that lose no more than that, the one nearest to the "
-        "wanted length. Shares and accuracy in percent; the loss is the reference's accuracy minus the candidate's, in "
-        f"points; intervals are paired by problem. {RUNAWAYS} The choice was made on these figures, so they favour it."
-    )
-    if not facts:
-        said += " Nothing is chosen yet."
-    elif facts.get("fallback"):
-        said += " No candidate kept within the loss: the nearest length was taken all the same."
-    return said
+class Vector(NamedTuple):
+    """The statistics of one task vector: of which merge, of which model, and the merge's facts."""
+
+    merge: str
+    model: str
+    i: int
+    facts: Facts
+
+    @property
+    def own(self) -> Facts:
+        """What is known of this vector alone."""
+        return dict(self.facts["models"][str(self.i)])
 
 
-def _merge(names: dict[str, str], spec: Merge) -> Row:
-    weights = ", ".join(f"{weight:g}" for weight in spec.weights)
-    models = ", ".join(name(names, model) for model in spec.models)
-    divided = {None: "", True: ", normalised", False: ", not normalised"}[spec.normalize]
-    return (
-        *(Cell(text) for text in (name(names, spec), spec.method, name(names, spec.base), models)),
-        Cell(weights, spec.weights[0] if len(spec.weights) == 1 else None),
-        number(spec.density, "g"),
-        number(spec.lambda_, "g"),
-        Cell(f"{spec.rescale or 'none'}{divided}"),
-        number(spec.seed, "g"),
-    )
+def vectors(results: GradedAnswers) -> list[Vector]:
+    """The task vectors of all merges and dials that have statistics."""
+    names = labels(results.recipe)
+    found = [one for one in everything(results.recipe) if isinstance(one, Merge | LengthDial)]
+    return [
+        Vector(name(names, one), name(names, model), i, results.facts(one))
+        for one in found
+        for i, model in enumerate(one.models)
+        if str(i) in results.facts(one).get("models", {})
+    ]
 
 
-def _seen(results: GradedAnswers, names: dict[str, str]) -> tuple[Table, ...]:
-    """What merging saw of each task vector: its size, what was kept, and how it agrees with the others."""
-    rows: list[Row] = []
-    for spec in everything(results.recipe):
-        facts = results.facts(spec) if isinstance(spec, Merge | LengthDial) else {}
-        for i, model in enumerate(spec.models if isinstance(spec, Merge | LengthDial) else ()):
-            if one := facts.get("models", {}).get(str(i)):
-                cosine = next((c["cosine"] for c in facts["cosines"] if c["models"] == ["0", str(i)]), None)
-                conflicts = facts["sign_conflicts"]
-                rows.append((
-                    Cell(name(names, spec)), Cell(name(names, model)), number(one["norm"], ".4g"), percent(one["kept"]),
-                    MISSING if conflicts is None else percent(conflicts),
-                    MISSING if cosine is None else number(cosine, ".3f"),
-                ))  # fmt: skip
-    if not rows:
-        return ()
-    head = ("Merge", "Model", "Norm of its task vector", "Share kept", "Signs disagree", "Cosine with the first")
-    caption = (
-        "A task vector is what a model has that the base has not; its norm is over all parameters. Shares in percent: "
-        "of its entries that were kept, and of all entries where kept parts of two task vectors have opposite signs."
-    )
-    return (Table("task_vectors", "What merging saw", head, tuple(rows), caption, words=2),)
+def _statistics(results: GradedAnswers, names: dict[str, str]) -> tuple[Table, ...]:
+    """Of each task vector its size, what was kept, and how it agrees with the others."""
+    columns: list[Column[Vector]] = [
+        words("Merge", lambda one: one.merge),
+        words("Model", lambda one: one.model),
+        Column("Norm of its task vector", lambda one: number(one.own["norm"], ".4g")),
+        Column("Share kept", lambda one: percent(one.own["kept"])),
+        Column("Signs disagree", _conflicts),
+        Column("Cosine with the first", _cosine),
+    ]
+    return table("task_vectors", columns, vectors(results), word_columns=2)
+
+
+def _conflicts(one: Vector) -> Cell:
+    share = one.facts["sign_conflicts"]
+    return MISSING if share is None else percent(share)
+
+
+def _cosine(one: Vector) -> Cell:
+    found = [each["cosine"] for each in one.facts["cosines"] if each["models"] == ["0", str(one.i)]]
+    return number(found[0], ".3f") if found and found[0] is not None else MISSING

@@ -1,10 +1,10 @@
-"""What a report is made of: sections that hold text, tables, figures and cases. The renderers know nothing else."""
+"""What a report is made of: sections of text, tables, figures and cases. The renderers know nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +30,7 @@ class Table:
     A row of one cell is a heading over the rows below it.
     """
 
+    form: ClassVar[str] = "table"
     key: str
     title: str
     head: tuple[str, ...]
@@ -42,6 +43,7 @@ class Table:
 class Figure:
     """A figure that `draw` draws on axes side by side, `panels` of them; `alt` says in words what can be seen."""
 
+    form: ClassVar[str] = "figure"
     key: str
     title: str
     draw: Callable[[Sequence[Axes]], None]
@@ -60,11 +62,18 @@ class Response:
     text: str
     reflections: tuple[tuple[int, int], ...]
 
+    @property
+    def counts(self) -> str:
+        """What a line says of the text."""
+        n = len(self.reflections)
+        return f"{self.tokens:,} tokens, {n:,} reflection {'word' if n == 1 else 'words'}"
+
 
 @dataclass(frozen=True)
 class Case:
     """One problem, answered by several models side by side. The texts are hostile: they are shown, never run."""
 
+    form: ClassVar[str] = "case"
     key: str
     title: str
     problem: str

@@ -1,21 +1,21 @@
-"""What holds: each claim of the paper with its figure, its intervals and a word that is computed from them alone."""
+"""The paper's claims, each with its figure, its intervals and a word that is computed from them alone."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from micota.report import verdicts
 from micota.report.bits_per_character import Measure, bits_per_character, measures, sums_by_problem
-from micota.report.cells import Row, between, count, grouped, in_order, number
-from micota.report.distillation_gains import heading, matches
+from micota.report.cells import Column, between, count, number, table, words
 from micota.report.graded_answers import GradedAnswers
-from micota.report.model_rows import Model, groups, models, pair, scorers, spread, title
+from micota.report.model_rows import Model, groups, matches, models, pair, scorer_title, scorers, spread
 from micota.report.page import MISSING, Cell, Table
+from micota.report.texts import text
 from micota.report.verdicts import Evidence
-from micota.stats import Observed, paired, pooled_difference, ratio
+from micota.stats import Estimate, Observed, paired, pooled_difference, ratio
 
 ORDER = (
     ("Strong Teacher CoT is worse than Instruct", "instruct", "strong"),
@@ -28,12 +28,10 @@ ORDER = (
 )
 """A claim in words, the role that is said to be the better one, and the other."""
 HALF = (0.4, 0.6)
-DENSITIES = (
+BITS = (
     ("Strong Teacher CoT has more bits per character than Half-size CoT", "strong", "half"),
     ("Half-size CoT has more bits per character than MiCoTA", "half", "micota"),
 )
-MATCHED = "Arms learn from equally many target tokens; Instruct learns from none."
-HEAD = ("Claim", "Figure", "95 %, over problems", "95 %, over seeds", "Seeds right", "n", "Sets", "Verdict")
 
 
 @dataclass(frozen=True)
@@ -49,132 +47,107 @@ class Claim:
     form: str
     sets: str = ""
 
-    @property
-    def cells(self) -> Row:
-        over, seeds, k = self.evidence.over_problems, self.evidence.over_seeds, len(self.evidence.by_seed)
-        figure = number(over.value, self.form, self.scale)
-        return (
-            Cell(self.words),
-            figure if figure is MISSING else Cell(f"{figure.text} {self.unit}", figure.value),
-            between(over.low, over.high, self.scale, self.form),
-            between(seeds.low, seeds.high, self.scale, self.form),
-            Cell(f"{self.evidence.seeds_right} of {k}", self.evidence.seeds_right) if k else MISSING,
-            count(over.n or None),
-            Cell(self.sets),
-            Cell(self.verdict, bold=self.verdict != verdicts.MISSING),
-        )
-
 
 def claims(results: GradedAnswers, matched: str = "steps") -> list[Claim]:
     """Every claim whose models the recipe evaluates; of arms matched in tokens only what concerns arms."""
-    by = next(iter(scorers(results)), "")
-    found = models(results)
-    made = [
-        _better(words, one, two, over, by) for words, a, b in ORDER for one, two, over in _both(found, a, b, matched)
+    by, found = next(iter(scorers(results)), ""), models(results)
+    pairs = [(said, *both) for said, a, b in ORDER for both in matches(found, a, b, matched)]
+    better = [
+        _better(said, one, two, over, by) for said, one, two, over in pairs if matched in (one.matched, two.matched)
     ]
-    if matched == "steps":
-        for one, two, over in matches(found, "ta_mid", "ta_long"):
-            made += [_half(one, two, over), _loss(one, two, over, by)]
-        made += _densities(results)
-    return made
+    if matched != "steps":
+        return better
+    merged = matches(found, "ta_mid", "ta_long")
+    return better + [claim for both in merged for claim in (_half(*both), _loss(*both, by))] + _bits(results)
 
 
-def table(results: GradedAnswers, matched: str = "steps") -> tuple[Table, ...]:
+def claim_tables(results: GradedAnswers, matched: str = "steps") -> tuple[Table, ...]:
     """The claims as a table, one heading for each student."""
-    made = claims(results, matched)
-    if not made:
-        return ()
-    headed: dict[str, list[Row]] = {}
-    for one in made:
-        headed.setdefault(one.group, []).append(one.cells)
-    rows = grouped((group, headed[group]) for group in in_order(headed))
-    by = title(next(iter(scorers(results)), ""))
-    if matched == "steps":
-        return (Table("claims", "The paper's claims", HEAD, rows, _caption(by)),)
-    name = "The paper's claims, arms matched in target tokens"
-    return (Table("claims_tokens", name, HEAD, rows, f"Read as the table above; accuracy by {by}. {MATCHED}"),)
+    columns: list[Column[Claim]] = [
+        words("Claim", lambda one: one.words),
+        Column("Figure", _figure),
+        Column("95 %, over problems", _interval(lambda one: one.over_problems)),
+        Column("95 %, over seeds", _interval(lambda one: one.over_seeds)),
+        Column("Seeds right", lambda one: _seeds(one.evidence)),
+        Column("n", lambda one: count(one.evidence.over_problems.n or None)),
+        words("Sets", lambda one: one.sets),
+        Column("Verdict", lambda one: Cell(one.verdict, bold=one.verdict != verdicts.MISSING)),
+    ]
+    key, by = "claims" if matched == "steps" else "claims_tokens", scorer_title(next(iter(scorers(results)), ""))
+    return table(key, columns, claims(results, matched), group=lambda one: one.group, scorer=by)
 
 
 def summary(results: GradedAnswers) -> str:
     """How many claims came to which verdict, in one sentence; "" without claims."""
-    said = []
-    for matched, about in (("steps", "Of {} claims"), ("tokens", "With arms matched in target tokens, of {} claims")):
-        made = claims(results, matched)
-        counts = Counter(one.verdict for one in made)
-        words = ", ".join(f"{n} “{word}”" for word, n in counts.items())
-        said += [f"{about.format(len(made))}: {words}."] if made else []
-    return " ".join(said)
+    sentences = []
+    for matched in ("steps", "tokens"):
+        counts = Counter(one.verdict for one in claims(results, matched))
+        verdict_counts = ", ".join(f"{n} “{word}”" for word, n in counts.items())
+        if counts:
+            sentences.append(text("claims", matched, n=counts.total(), verdicts=verdict_counts))
+    return " ".join(sentences)
 
 
-def _both(found: list[Model], a: str, b: str, matched: str) -> Iterable[tuple[Model, Model, str]]:
-    """The pairs of two roles; among arms matched in tokens only those in which one is so trained."""
-    pairs = matches(found, a, b, matched)
-    return [one for one in pairs if matched == "steps" or "tokens" in (one[0].matched, one[1].matched)]
+def _figure(one: Claim) -> Cell:
+    figure = number(one.evidence.over_problems.value, one.form, one.scale)
+    return figure if figure is MISSING else Cell(f"{figure.text} {one.unit}", figure.value)
 
 
-def _better(words: str, one: Model, two: Model, over: str, by: str) -> Claim:
+def _interval(of: Callable[[Evidence], Estimate]) -> Callable[[Claim], Cell]:
+    return lambda one: between(of(one.evidence).low, of(one.evidence).high, one.scale, one.form)
+
+
+def _seeds(one: Evidence) -> Cell:
+    n = len(one.by_seed)
+    return Cell(f"{one.seeds_right} of {n}", one.seeds_right) if n else MISSING
+
+
+def _better(said: str, one: Model, two: Model, over: str, by: str) -> Claim:
     """That one model is more accurate than another: the paired difference, in points."""
-    both = pair(one, two, lambda model, data: model.correct(data, by))
+    both = pair(one, two, "correct", by)
     evidence = Evidence(paired(*both.observed), [a - b for a, b in both.each_seed()])
-    return Claim(words, over, evidence, verdicts.word(evidence), "points", 100, "+.1f", both.coverage)
+    return Claim(said, over, evidence, verdicts.word(evidence), "points", 100, "+.1f", both.coverage)
 
 
 def _half(one: Model, two: Model, over: str) -> Claim:
     """That the merged assistant's responses are about half as long as before the merge."""
-    both = pair(one, two, lambda model, data: model.tokens(data))
-    low, high = HALF
-    evidence = Evidence(ratio(*both.observed), [a / b for a, b in both.each_seed() if b], low, high)
-    words = f"The merged assistant's responses have {low:g} to {high:g} of the length before merging"
-    return Claim(words, over, evidence, verdicts.word(evidence), "of the length", 1, ".2f", both.coverage)
+    both = pair(one, two, "tokens")
+    evidence = Evidence(ratio(*both.observed), [a / b for a, b in both.each_seed() if b], *HALF)
+    said = text("claims", "half", low=HALF[0], high=HALF[1])
+    return Claim(said, over, evidence, verdicts.word(evidence), "of the length", 1, ".2f", both.coverage)
 
 
 def _loss(one: Model, two: Model, over: str, by: str) -> Claim:
     """What the merged assistant loses in accuracy against the assistant before the merge, in points."""
-    both = pair(two, one, lambda model, data: model.correct(data, by))
+    both = pair(two, one, "correct", by)
     evidence = Evidence(paired(*both.observed), [a - b for a, b in both.each_seed()], -math.inf, 0)
-    words = "Merging costs the assistant no accuracy (the figure is the loss)"
-    return Claim(words, over, evidence, verdicts.loss_word(evidence), "points", 100, "+.1f", both.coverage)
+    verdict = verdicts.loss_word(evidence)
+    return Claim(text("claims", "loss"), over, evidence, verdict, "points", 100, "+.1f", both.coverage)
 
 
-def _densities(results: GradedAnswers) -> list[Claim]:
-    """That the data of one arm is more foreign to the student than that of another: bits per character, pooled."""
+def _bits(results: GradedAnswers) -> list[Claim]:
+    """That the data of one arm has more bits per character under the student than that of another, pooled."""
     students = {spec.digest for label, spec in results.recipe.names.items() if label.partition("[")[0] == "instruct"}
     found = [one for one in measures(results) if one.spec.model.digest in students]
-    made = []
+    claims: list[Claim] = []
     for student in dict.fromkeys(one.model for one in found):
         under = [one for one in found if one.model == student]
         for group in groups(under):
             inside = [one for one in under if one.variables.items() <= group.items()]
-            made += [one for words, a, b in DENSITIES for one in _denser(results, words, inside, a, b, heading(group))]
-    return made
+            for said, *roles in BITS:
+                one, two = ([each for each in inside if each.role == role] for role in roles)
+                claims += [_more_bits(results, said, one, two, ", ".join(group.values()))] if one and two else []
+    return claims
 
 
-def _denser(results: GradedAnswers, words: str, found: list[Measure], a: str, b: str, group: str) -> list[Claim]:
-    one, two = ([each for each in found if each.role == role] for role in (a, b))
-    if not (one and two):
-        return []
+def _more_bits(results: GradedAnswers, said: str, one: list[Measure], two: list[Measure], group: str) -> Claim:
     over = pooled_difference(*(sums_by_problem(results, side) for side in (one, two)))
     first, second = spread(_of_seeds(one), _of_seeds(two)), spread(_of_seeds(two), _of_seeds(one))
     seeds = [first[key] - second[key] for key in first if key in second and key[0] is not None]
     evidence = Evidence(over, seeds)
-    return [Claim(words, group, evidence, verdicts.word(evidence), "bits", 1, "+.3f")]
+    return Claim(said, group, evidence, verdicts.word(evidence), "bits", 1, "+.3f")
 
 
 def _of_seeds(found: list[Measure]) -> Observed:
     """The bits per character of each seed, in the form of one problem's figures."""
     return {(one.seed, ""): bits_per_character([one]) for one in found if one.facts}
-
-
-def _caption(by: str) -> str:
-    return (
-        f"Accuracy by {by}, paired by problem; unweighted mean over the problem sets that both models answered. Over "
-        "problems: the interval for these trained models on other problems of their kind. Over seeds: t interval over "
-        "whole repetitions, from two seeds on. “holds”: both intervals lie on the claim's side. “holds in this run”: "
-        "that over problems does, and there is one seed. “holds for these models”: only that over problems does. "
-        "“reversed” or, of a range, “outside”: that over problems lies wholly elsewhere. “not shown”: none of these. "
-        "“no loss shown” says only that the interval of the loss does not lie above zero: that is not equality, "
-        "and any loss inside the interval fits the data. Where all differences are equal there is no interval (–). "
-        "Bits per character are those of the data under the student before training; their interval is the delta "
-        "method's, over the problems of either data set, paired where both have one. No interval is corrected for the "
-        "number of claims."
-    )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from itertools import islice
 
-from micota.report.cells import grouped, in_order, with_error
-from micota.report.graded_answers import Answers, GradedAnswers
+from micota.report.cells import Column, table, with_error, words
+from micota.report.graded_answers import GradedAnswers
 from micota.report.model_rows import Model, by_problem, models, sets_of
 from micota.report.page import Cell, Table
 from micota.stats import interval, mean
@@ -30,41 +31,34 @@ def places(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(match.span() for match in _PLACE.finditer(text))
 
 
-def table(results: GradedAnswers) -> tuple[Table, ...]:
+def reflections(results: GradedAnswers) -> tuple[Table, ...]:
     """Mean number of reflection words in a response, for each model and problem set."""
     found = models(results)
-    sets = sets_of(found)
-    rows = []
-    for model in found:
-        name = f"{model.title} (tokens matched)" if model.matched == "tokens" else model.title
-        cells = [_reflection(results, model, data) for data in sets]
-        rows.append((model.group, (Cell(name), *cells)))
-    if not any(cell.value is not None for _, row in rows for cell in row):
+    columns: list[Column[Model]] = [
+        words("Model", lambda one: f"{one.title} (tokens matched)" if one.matched == "tokens" else one.title),
+        *(Column(data, _counted(results, data)) for data in sets_of(found)),
+    ]
+    if results.frame.empty:
         return ()
-    headed = [(group, [row for of, row in rows if of == group]) for group in in_order(of for of, _ in rows)]
-    caption = (
-        f"Occurrences of {', '.join(WORDS)}, whole words in any case, in a response: mean ± standard error over "
-        f"problems, of at most {RESPONSES} responses of each seed, the first by the hash of their problems."
+    return table(
+        "reflections", columns, found, group=lambda one: one.group, words=", ".join(WORDS), responses=RESPONSES
     )
-    title = "Reflection words in a response"
-    return (Table("reflections", title, ("Model", *sets), grouped(headed), caption),)
 
 
-def _reflection(results: GradedAnswers, model: Model, data: str) -> Cell:
+def _counted(results: GradedAnswers, data: str) -> Callable[[Model], Cell]:
+    return lambda one: with_error(interval(by_problem(_by_seed(results, one, data))), unit=1, form=".2f")
+
+
+def _by_seed(results: GradedAnswers, model: Model, data: str) -> dict[tuple[Hashable, str], float]:
+    """Reflection words by (seed, problem), the mean over its samples, read from the pool one text after the other."""
     found: dict[tuple[Hashable, str], float] = {}
-    for one in model.of(data):
-        found |= {(one.seed, key): value for key, value in _words(results, one).items()}
-    return with_error(interval(by_problem(found)), unit=1, form=".2f")
-
-
-def _words(results: GradedAnswers, one: Answers) -> dict[str, float]:
-    """Reflection words by problem, the mean over its samples; the texts are read from the pool one after the other."""
-    manifest = results.manifest(one.completions)
-    graded = next(filter(None, one.graded.values()), ())
-    keys = sorted((row.key, row.sample) for row in graded)[:RESPONSES]
-    if manifest is None or not keys:
-        return {}
-    counted: dict[str, list[float]] = {}
-    for answer in results.store.pool(manifest.pools[0]).read(keys):
-        counted.setdefault(answer.key, []).append(len(places(answer.text)))
-    return {key: mean(values) for key, values in counted.items()}
+    for one, rows in model.of(data):
+        seed, pool = one.variables.get("seed"), results.pool(one.spec.completions)
+        if rows.empty or pool is None or any(known == seed for known, _ in found):
+            continue
+        counts: dict[str, list[float]] = {}
+        keys = (key for key in sorted(zip(rows["problem"], rows["sample"], strict=True)) if key in pool)
+        for answer in pool.read(islice(keys, RESPONSES)):
+            counts.setdefault(answer.key, []).append(len(places(answer.text)))
+        found |= {(seed, key): mean(values) for key, values in counts.items()}
+    return found

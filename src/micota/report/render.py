@@ -1,16 +1,27 @@
-"""A page as Markdown; a table as LaTeX (booktabs) and as CSV. Every text is data: no markup of its own survives."""
+"""The page as HTML and Markdown, a table as LaTeX (booktabs) and CSV, by the templates beside this file.
+
+Every text is data: each format quotes whatever a template prints unless it is quoted already, and no markup survives.
+"""
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import math
 import re
+from collections.abc import Callable, Mapping
+from functools import cache
 
-from micota.report.escape import PLAIN, clipped, coded, fence, long, paragraphs, short, visible
-from micota.report.page import MISSING, Case, Cell, Figure, Page, Response, Section, Table
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-FIGURES = "figures"  # the folder of the pictures, beside the page
+from micota.report.drawing import Picture
+from micota.report.escape import PLAIN, clipped, coded, fence, long, marked, paragraphs, short, visible
+from micota.report.page import MISSING, Cell, Page, Table
+from micota.report.texts import TEMPLATES, text
+
+DELIMITERS = ("block_start_string", "block_end_string", "variable_start_string", "variable_end_string")
 MARKUP = re.compile(r"([\\`*_\[\]|~$@]|:(?=//))")
 START = re.compile(r"^(\s*\d*)(?=[#+\-=.)])")
 FORMULA = re.compile(r"^[\s]*[=+\-@\t\r]")
@@ -46,79 +57,54 @@ SPECIAL = {
 } | {char: "\\" + char for char in "#$%&_{}"}
 
 
+@cache
+def _environment(quote: Callable[[str], str], **settings: str) -> Environment:
+    """Jinja with what the templates use; everything that a template prints and that is no Markup yet is quoted."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=lambda value: value if isinstance(value, Markup) else Markup(quote(visible(str(value)))),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        **settings,  # type: ignore[arg-type]
+    )
+    made.filters |= {"short": short, "coded": coded, "marked": marked, "paragraphs": paragraphs, "data": _data}
+    made.filters |= {"clip": lambda text: clipped(text, PLAIN), "long": long, "inline": _inline, "fenced": _fenced}
+    return made
+
+
+def html(page: Page, pictures: Mapping[str, Picture]) -> str:
+    """The page as one HTML file that needs nothing else: no scripts, nothing from outside."""
+    template = _environment(escape).get_template("report.html")
+    return template.render(page=page, pictures=pictures, footer=text("page", "footer")).lstrip() + "\n"
+
+
 def markdown(page: Page) -> str:
-    """The page as GitHub's Markdown; its figures lie beside it."""
-    lines = [f"# {_quoted(short(page.title))}", "", *(f"- {_inline(note)}" for note in page.notes), ""]
-    for section in page.sections:
-        lines += _section(section)
-    return "\n".join(lines).rstrip() + "\n"
+    """The page as GitHub's Markdown; its figures are beside it."""
+    return _environment(_line).get_template("report.md").render(page=page).strip() + "\n"
 
 
-def _section(section: Section) -> list[str]:
-    lines = [f"## {_quoted(short(section.title))}", ""]
-    for paragraph in paragraphs(section.text):
-        lines += [_inline(paragraph), ""]
-    for item in section.items:
-        if isinstance(item, Table):
-            lines += _table(item)
-        elif isinstance(item, Figure):
-            picture = f"![{_quoted(short(item.alt))}]({FIGURES}/{item.key}.png)"
-            lines += _framed(item.title, item.caption, [picture])
-        else:
-            lines += _case(item)
-    return lines
+def latex(table: Table) -> str:
+    """A floating table for booktabs: `\\usepackage{booktabs}` and `\\usepackage[T1]{fontenc}` is all it needs."""
+    marks = dict(zip(DELIMITERS, ("<%", "%>", "<<", ">>"), strict=True))
+    return _environment(_tex, **marks).get_template("table.tex").render(table=table).lstrip() + "\n"
 
 
-def _framed(title: str, caption: str, inside: list[str]) -> list[str]:
-    """What a figure or a table shows, its title above it and its caption below."""
-    return [f"**{_quoted(short(title))}**", "", *inside, "", *([_inline(caption), ""] if caption else [])]
+def _data(svg: bytes) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
 
 
-def _table(table: Table) -> list[str]:
-    rule = "|" + "|".join(["---"] * table.words + ["---:"] * (len(table.head) - table.words)) + "|"
-    lines = [_line([_quoted(short(name)) for name in table.head]), rule]
-    for row in table.rows:
-        cells = [_marked(cell) for cell in row]
-        heading = len(row) == 1 < len(table.head)
-        lines.append(_line([f"**{_quoted(short(row[0].text))}**", *[""] * (len(table.head) - 1)] if heading else cells))
-    return _framed(table.title, table.caption, lines)
+def _inline(paragraph: str) -> Markup:
+    """A paragraph of Markdown; what is between backticks stays code."""
+    flat = long(paragraph).replace("\n", " ")
+    pieces = "".join(f"`{piece}`" if code else _quoted(piece) for piece, code in coded(flat))
+    return Markup(START.sub(r"\1\\", pieces))
 
 
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _marked(cell: Cell) -> str:
-    text = _quoted(short(cell.text))
-    return f"**{text}**" if cell.bold else f"*{text}*" if cell.underline else text
-
-
-def _case(case: Case) -> list[str]:
-    lines = ["Problem:", "", *_fenced(case.problem)]
-    lines += [f"Gold answer: {_quoted(short(case.gold))}", ""]
-    for response in case.responses:
-        lines += [f"**{_quoted(short(response.title))}**: {_inline(facts(response))}", "", *_fenced(response.text)]
-    return _framed(case.title, case.caption, lines)
-
-
-def facts(response: Response) -> str:
-    """What a line says of a response."""
-    words = len(response.reflections)
-    return f"{response.verdict}, {response.tokens:,} tokens, {words:,} reflection {'word' if words == 1 else 'words'}"
-
-
-def _fenced(text: str) -> list[str]:
-    shown, left_out = clipped(text, PLAIN)
-    shown = visible(shown)
-    lines = [f"{fence(shown)}text", shown, fence(shown), ""]
-    return [*lines, f"({left_out:,} more characters are left out.)", ""] if left_out else lines
-
-
-def _inline(text: str) -> str:
-    """A paragraph; what stands between backticks stays code."""
-    flat = long(text).replace("\n", " ")
-    made = "".join(f"`{piece}`" if code else _quoted(piece) for piece, code in coded(flat))
-    return START.sub(r"\1\\", made)
+def _fenced(text: str) -> Markup:
+    shown = visible(clipped(text, PLAIN)[0])
+    return Markup(f"{fence(shown)}text\n{shown}\n{fence(shown)}")
 
 
 def _quoted(text: str) -> str:
@@ -127,38 +113,13 @@ def _quoted(text: str) -> str:
     return MARKUP.sub(r"\\\1", plain)
 
 
-def latex(table: Table) -> str:
-    """A floating table for booktabs: `\\usepackage{booktabs}` and `\\usepackage[T1]{fontenc}` is all it needs."""
-    width = len(table.head)
-    columns = "l" * table.words + "r" * (width - table.words)
-    lines = [r"\begin{table}[htbp]", r"\centering", rf"\caption{{{_caption(table)}}}", rf"\label{{tab:{table.key}}}"]
-    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _row([_tex(short(name)) for name in table.head])]
-    lines.append(r"\midrule")
-    for i, row in enumerate(table.rows):
-        if len(row) == 1 < width:
-            lines += [r"\addlinespace"] if i else []
-            lines.append(rf"\multicolumn{{{width}}}{{l}}{{\textit{{{_tex(short(row[0].text))}}}}} \\")
-        else:
-            lines.append(_row([_styled(cell) for cell in row]))
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
-
-
-def _caption(table: Table) -> str:
-    return " ".join(_tex(part).replace("\n", " ") for part in (short(table.title), long(table.caption)) if part)
-
-
-def _row(cells: list[str]) -> str:
-    return "{}" + " & ".join(cells) + r" \\"  # the braces keep a `[` or `*` from being read by the `\\` before them
-
-
-def _styled(cell: Cell) -> str:
-    text = _tex(short(cell.text))
-    return rf"\textbf{{{text}}}" if cell.bold else rf"\underline{{{text}}}" if cell.underline else text
+def _line(text: str) -> str:
+    return _quoted(short(text))
 
 
 def _tex(text: str) -> str:
     """Text for a plain article: all of TeX's specials quoted, what its fonts lack written as an escape."""
-    return "".join(SPECIAL.get(char) or _letter(char) for char in text)
+    return "".join(SPECIAL.get(char) or _letter(char) for char in text.replace("\n", " "))
 
 
 def _letter(char: str) -> str:

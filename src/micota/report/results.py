@@ -85,7 +85,7 @@ class Results(GradedAnswers):
     def report(self, dir: str | Path | None = None) -> Path:
         """Write the report (HTML, Markdown, CSV, LaTeX, PNG) into a folder (default: the store's); returns its page."""
         folder = Path(dir) if dir is not None else files.folder(self.recipe, self.store)
-        return files.publish(files.page(self.recipe, self.store), folder)
+        return files.publish(files.page_of(self), folder)
 
     def __repr__(self) -> str:
         names = ", ".join(map(str, self.frame["benchmark"].cat.categories))

@@ -3,59 +3,69 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import NamedTuple
 
-from micota.report.cells import Row, count, grouped, in_order, percent, with_error
+from micota.report.accuracy import RUNAWAYS, accuracy
+from micota.report.cells import Column, count, percent, table, with_error, words
 from micota.report.graded_answers import GradedAnswers
-from micota.report.model_rows import RUNAWAYS, Model, models, of, scorers, share
+from micota.report.model_rows import Model, models, scored, scorers
 from micota.report.page import Cell, Table
+from micota.report.texts import text
 from micota.stats import Estimate, interval, mean, pass_at
 
-CAPTION = (
-    "From n samples of each problem, c of them correct: avg@n is their mean accuracy; pass@k is the unbiased estimate "
-    f"1 - C(n-c, k) / C(n, k). In percent, ± standard error over the problems. {RUNAWAYS}"
-)
+
+class Sampled(NamedTuple):
+    """A model and a problem set of which it answered each problem `n` times."""
+
+    model: Model
+    data: str
+    n: int
 
 
-def table(results: GradedAnswers) -> tuple[Table, ...]:
+def samples(results: GradedAnswers) -> tuple[Table, ...]:
     """A row for each model and problem set that was answered more than once; none without such."""
-    found = [(model, data) for model in models(results) for data in model.sets if _samples(model, data) > 1]
-    if not found:
-        return ()
-    by = scorers(results)
-    most = max(_samples(model, data) for model, data in found)
-    sizes = [k for k in (2**i for i in range(1, 20)) if k < most]
-    head = ["Model", "Problems", "Samples", *(of("avg@n", one, by) for one in by)]
-    head += [of(f"pass@{k}", one, by) for k in (*sizes, most) for one in by]
-    head += ["Truncated", "Looped"]
-    headed: list[tuple[str, Sequence[Row]]] = []
-    for group in in_order(model.group for model, _ in found):
-        inside = [_row(model, data, by, [*sizes, most]) for model, data in found if model.group == group]
-        headed.append((group, inside))
-    title = "Several samples: avg@n and pass@k"
-    return (Table("samples", title, tuple(head), grouped(headed), CAPTION, words=2),)
+    every = [Sampled(one, data, _samples(one, data)) for one in models(results) for data in one.sets]
+    found = [one for one in every if one.n > 1]
+    by, most = scorers(results), max((one.n for one in found), default=0)
+    sizes = [*(2**i for i in range(1, 20) if 2**i < most), most]
+    columns: list[Column[Sampled]] = [
+        words("Model", lambda one: one.model.title),
+        words("Problems", lambda one: one.data),
+        Column("Samples", lambda one: count(one.n)),
+        *(Column(scored("avg@n", each, by), _mean(each)) for each in by),
+        *(Column(scored(f"pass@{k}", each, by), _pass(each, k)) for k in sizes for each in by),
+        *(Column(head, _share(measure)) for head, measure in RUNAWAYS),
+    ]
+    return table(
+        "samples", columns, found, group=lambda one: one.model.group, word_columns=2, runaways=text("runaways")
+    )
 
 
-def _row(model: Model, data: str, by: Sequence[str], sizes: Sequence[int]) -> Row:
-    cells = [with_error(model.accuracy([data], one)) for one in by]
-    cells += [with_error(pass_of(model, data, one, k)) for k in sizes for one in by]
-    cells += [percent(share(one, [data])) for one in (model.truncated, model.looped)]
-    return (Cell(model.title), Cell(data), count(_samples(model, data)), *cells)
+def _mean(by: str) -> Callable[[Sampled], Cell]:
+    return lambda one: accuracy([one.data], by)(one.model)
+
+
+def _pass(by: str, k: int) -> Callable[[Sampled], Cell]:
+    return lambda one: with_error(pass_of(one.model, one.data, by, k))
+
+
+def _share(measure: str) -> Callable[[Sampled], Cell]:
+    return lambda one: percent(one.model.estimate([one.data], measure).value)
 
 
 def pass_of(model: Model, data: str, by: str, k: int) -> Estimate:
     """pass@k over the problems, each the mean over its seeds; nan where a problem has fewer than k samples."""
     counts: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
-    for one in model.of(data):
-        tries: defaultdict[str, list[bool]] = defaultdict(list)
-        for row in one.graded.get(by, ()):
-            tries[row.key].append(row.correct)
-        for key, correct in tries.items():
-            counts[key].append((len(correct), sum(correct)))
+    for one, rows in model.of(data):
+        if one.spec.by == by:
+            right = (rows["verdict"] == "correct").groupby(rows["problem"], sort=False)
+            for key, n, correct in zip(right.groups, right.size(), right.sum(), strict=True):
+                counts[str(key)].append((int(n), int(correct)))
     if not counts or any(n < k for each in counts.values() for n, _ in each):
         return Estimate()
     return interval([mean([pass_at(k, n, correct) for n, correct in each]) for each in counts.values()])
 
 
 def _samples(model: Model, data: str) -> int:
-    return max((one.completions.n for one in model.of(data)), default=0)
+    return max((one.spec.completions.n for one, _ in model.of(data)), default=0)
