@@ -64,29 +64,27 @@ def make(folder: Path, of: str, seed: int) -> Path:
     import torch
 
     from micota.merging.buffers import raw
-    from micota.merging.folders import Writer
     from micota.merging.safetensor_files import Entry
+    from micota.merging.shards import ShardFile, lay_out, write_index
 
     if (folder / "config.json").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     s, entries = SHAPES[of], [Entry(name, "BF16", shape) for name, shape in shapes(of).items()]
-    writer = Writer(folder, entries, shard_bytes=SHARD)
-    for shard in writer.shards:
+    shards = lay_out(folder, entries, SHARD)
+    for shard in shards:
         if of == "7b":
             shard.file.write_bytes(shard.header)
             os.truncate(shard.file, shard.nbytes)
             continue
         generator = torch.Generator().manual_seed(7)
         own = torch.Generator().manual_seed(seed)
-
-        def fill(put, shard=shard, generator=generator, own=own):  # type: ignore[no-untyped-def]
-            for entry in shard.entries:
-                base = 0.02 * torch.randn(entry.numel, generator=generator)
-                put(entry, 0, raw((base + 0.001 * seed * torch.randn(entry.numel, generator=own)).bfloat16()))
-
-        writer.write(shard, fill).close()
-    writer.finish()
+        file = ShardFile(shard)
+        for entry in shard.entries:
+            base = 0.02 * torch.randn(entry.numel, generator=generator)
+            file.put(entry, 0, raw((base + 0.001 * seed * torch.randn(entry.numel, generator=own)).bfloat16()))
+        file.finish()
+    write_index(folder, shards)
     config = {
         "architectures": ["Qwen2ForCausalLM"],
         "model_type": "qwen2",

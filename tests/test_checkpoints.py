@@ -21,10 +21,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qw
 from micota.errors import MicotaError
 from micota.merging import Settings, merge_tensor
 from micota.merging.buffers import Bytes, raw, typed
-from micota.merging.folders import Checkpoint, Writer, compare, merge_folders
+from micota.merging.compatibility import compare
+from micota.merging.folders import merge_folders
 from micota.merging.masks import BLOCK
-from micota.merging.safetensor_files import INDEX, SINGLE
-from micota.merging.shards import Put
+from micota.merging.safetensor_files import INDEX, SINGLE, Checkpoint
+from micota.merging.shards import ShardFile, lay_out
 from micota.merging.streaming import merge_entries
 
 SIZES: dict[str, Any] = {
@@ -415,16 +416,14 @@ def test_the_writer_writes_what_safetensors_reads(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / SINGLE)
     entries = list(Checkpoint(tmp_path).entries.values())
     (tmp_path / "out").mkdir()
-    writer = Writer(tmp_path / "out", entries)
-    (shard,) = writer.shards
-
-    def fill(put: Put) -> None:
-        for entry in reversed(entries):
-            flat = tensors[entry.name].reshape(-1)
-            put(entry, flat.numel() // 2, raw(flat[flat.numel() // 2 :]))
-            put(entry, 0, raw(flat[: flat.numel() // 2]))
-
-    writer.write(shard, fill).close()
+    (shard,) = lay_out(tmp_path / "out", entries)
+    file = ShardFile(shard)
+    for entry in reversed(entries):
+        flat = tensors[entry.name].reshape(-1)
+        file.put(entry, flat.numel() // 2, raw(flat[flat.numel() // 2 :]))
+        file.put(entry, 0, raw(flat[: flat.numel() // 2]))
+    assert not shard.is_finished()
+    file.finish()
     assert shard.is_finished() and same(load_file(shard.file), tensors)
 
 

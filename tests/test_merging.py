@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from micota.errors import MicotaError
-from micota.merging import Settings, Tally, check, mask, merge_tensor
-from micota.merging.masks import BLOCK
+from micota.merging import Settings, Tally, check, merge_tensor
+from micota.merging.masks import BLOCK, as_bools, blocks, mask_bits
 
 FIRST, LONG = "01011111110111111110111111101111", "08af61c7af52b8e0"
 ODD = BLOCK + 12_345  # two blocks, the second short
@@ -24,6 +24,13 @@ def pair(numel: int, dtype: torch.dtype, models: int = 1) -> tuple[torch.Tensor,
     base = torch.randn(numel, generator=generator)
     tuned = [base + 0.1 * torch.randn(numel, generator=generator) for _ in range(models)]
     return base.to(dtype), [model.to(dtype) for model in tuned]
+
+
+def mask(seed: int, model: str, tensor: str, numel: int, density: float) -> torch.Tensor:
+    """Which entries of a whole tensor survive: bool [numel]."""
+    sizes = [(block, stop - start) for block, start, stop in blocks(numel)]
+    parts = [as_bools(mask_bits(seed, model, tensor, b, size, density)[0], size) for b, size in sizes]
+    return torch.from_numpy(np.concatenate(parts))
 
 
 def bits(tensor: torch.Tensor) -> bytes:

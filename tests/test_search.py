@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import pytest
 from conftest import RECIPE, Quiet, World
@@ -18,7 +18,7 @@ from micota.errors import MicotaError, StageFailed
 from micota.generation.transformers import Transformers
 from micota.machine import EngineConfig, GenerateConfig, MachineProfile
 from micota.merging import Settings
-from micota.merging.folders import Checkpoint, merge_folders
+from micota.merging.folders import merge_folders
 from micota.merging.in_memory import InMemoryMerge
 from micota.recipe import recipe as recipes
 from micota.run.execution import Run
@@ -41,27 +41,16 @@ def world(world: World) -> World:
     return world
 
 
-def read_bytes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Counts what is read of each tensor of each model."""
-    seen: Counter[str] = Counter()
-    real = Checkpoint.block
-
-    def block(self: Checkpoint, name: str, start: int, stop: int, into: Any = None) -> Any:
-        seen[f"{self.folder.name} {name}"] += stop - start
-        return real(self, name, start, stop, into)
-
-    monkeypatch.setattr(Checkpoint, "block", block)
-    return seen
-
-
-def test_eight_candidates_read_the_inputs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eight_candidates_read_the_inputs_once(tmp_path: Path) -> None:
     base, tuned = build(tmp_path / "base"), build(tmp_path / "tuned", seed=1)
-    seen = read_bytes(monkeypatch)
-    trial = InMemoryMerge(base, [tuned], ["0"], threads=2)
+    merges = InMemoryMerge(base, [tuned], ["0"], threads=2)
+    for folder in (base, tuned):
+        shutil.rmtree(folder)
+    sizes: Counter[str] = Counter()
     for i in range(8):
-        trial.merge(Settings("dare_ties", (0.1 * i,), 0.7, rescale="l1"), lambda entry, start, elements: None)
-    wanted = {f"{folder} {entry.name}": entry.numel for folder in ("base", "tuned") for entry in trial.entries}
-    assert seen == wanted
+        settings = Settings("dare_ties", (0.1 * i,), 0.7, rescale="l1")
+        merges.merge(settings, lambda entry, start, elements: sizes.update({entry.name: len(elements)}))
+    assert sizes == {entry.name: 8 * entry.nbytes for entry in merges.entries}
 
 
 def test_a_candidate_in_memory_answers_as_the_written_one(world: World) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from micota import yaml_tree
 from micota.errors import MicotaError
-from micota.merging.compatibility import read_json
-from micota.merging.folders import RECORD, merge_folders
+from micota.merging.folders import Progress, merge_folders
+from micota.merging.merge_record import RECORD
 from micota.merging.mergekit import Config, read
-from micota.merging.shards import SHARD_BYTES, sha256, write_json
+from micota.merging.model_files import read_object, write_object
+from micota.merging.shards import SHARD_BYTES, sha256
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +25,7 @@ def merge_config(
     seed: int = 0,
     threads: int = 1,
     shard_bytes: int = SHARD_BYTES,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Merge what a configuration file names into the folder `out`, and return the facts of the merge.
 
@@ -50,11 +51,11 @@ def merge_config(
         shard_bytes=shard_bytes,
         checksums=True,
     )
-    record = read_json(out / RECORD)
+    record = read_object(out / RECORD)
     if "files" not in record:
         named = {"base": config.base, "models": list(config.models)}
         files = _checksums(out, record.pop("sums", {}))
-        write_json(out / RECORD, record | {"config": text, **named, "files": files})
+        write_object(out / RECORD, record | {"config": text, **named, "files": files})
     return facts
 
 
@@ -82,7 +83,7 @@ def merged(console: Console, facts: dict[str, Any]) -> None:
 
 
 def _layers(config: Config, base: Path) -> int:
-    layers = int(read_json(base / "config.json").get("num_hidden_layers", 1))
+    layers = int(read_object(base / "config.json").get("num_hidden_layers", 1))
     if config.layers not in (None, layers):
         what = f"the slice takes layers 0 to {config.layers}, the model has {layers}"
         raise MicotaError(what, where=config.where, why="a slice that leaves out layers is not supported")

@@ -22,8 +22,7 @@ from micota.atomic import atomic, write_json
 from micota.errors import MicotaError
 from micota.export import card
 from micota.export.lineage import DATA, MODELS
-from micota.merging.companions import CONFIG, GENERATION
-from micota.merging.compatibility import read_json
+from micota.merging.model_files import CONFIG, GENERATION, read_object
 from micota.merging.safetensor_files import DTYPES, Checkpoint
 from micota.recipe.reader import SHIPPED
 from micota.store.artifacts import Manifest, Store
@@ -70,7 +69,7 @@ def record(manifest: Manifest) -> dict[str, Any]:
 
 def is_there(out: Path, manifest: Manifest) -> bool:
     """Whether a folder is an export of the same content."""
-    return read_json(out / RECORD).get("content") == manifest.content
+    return read_object(out / RECORD).get("content") == manifest.content
 
 
 def make_it_serve(folder: Path, trust: bool = False) -> dict[str, Any]:
@@ -78,8 +77,8 @@ def make_it_serve(folder: Path, trust: bool = False) -> dict[str, Any]:
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
-    config = read_json(folder / CONFIG)
-    made = read_json(folder / GENERATION) if (folder / GENERATION).is_file() else {}
+    config = read_object(folder / CONFIG)
+    made = read_object(folder / GENERATION) if (folder / GENERATION).is_file() else {}
     made.pop("_from_model_config", None)
     named = made.get("eos_token_id", config.get("eos_token_id"))
     eos = prompts.eos_ids(SimpleNamespace(eos_token_id=named), tokenizer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from micota.chat import opened_thought, prompt_ids, render
+from micota.chat import eos_ids, opened_thought, prompt_ids, render
 from micota.errors import MicotaError
 from micota.specs import Generate
 from micota.store.records import Request
@@ -52,6 +52,18 @@ def context_of(config: Any) -> int | None:
     """The positions that a model's configuration has."""
     found = getattr(config, "max_position_embeddings", None)
     return int(found) if found else None
+
+
+def end_tokens(folder: Path, tokenizer: Any, trust_remote_code: bool = False) -> list[int]:
+    """The tokens that end a response of the model in a folder, as `from_pretrained` would find them."""
+    import transformers
+
+    try:
+        config = transformers.GenerationConfig.from_pretrained(folder)
+    except OSError:  # a model need not have one
+        read = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        config = transformers.GenerationConfig.from_model_config(read)
+    return eos_ids(config, tokenizer)
 
 
 def read_folder(spec: Generate, model: Path) -> PromptEncoder:

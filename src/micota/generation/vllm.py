@@ -17,9 +17,8 @@ from typing import Any
 
 from micota.errors import MicotaError
 from micota.generation.concurrency import answered
-from micota.generation.prompt_encoder import read_folder
+from micota.generation.prompt_encoder import end_tokens, read_folder
 from micota.machine import EngineConfig
-from micota.merging.folders import end_tokens
 from micota.specs import Generate
 from micota.store.records import Completion, Request
 

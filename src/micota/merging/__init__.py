@@ -10,33 +10,21 @@ No file is touched here: `micota.merging.folders` brings the tensors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from micota.errors import MicotaError
-from micota.merging.buffers import Bytes, name_of, raw
-from micota.merging.masks import blocks, mask
+from micota.merging.buffers import FLOATS, name_of, raw
+from micota.merging.masks import blocks
+from micota.merging.safetensor_files import NAMES, Entry
 from micota.merging.settings import METHODS, RESCALES, Method, Rescale, Settings, check, check_labels, settings_of
 from micota.merging.tally import Tally
-from micota.merging.tensor import FLOATS, TensorMerge, single_threaded
+from micota.merging.tensor import TensorMerge, single_threaded
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "METHODS",
-    "RESCALES",
-    "Method",
-    "Rescale",
-    "Settings",
-    "Tally",
-    "TensorMerge",
-    "check",
-    "check_labels",
-    "mask",
-    "merge_tensor",
-    "settings_of",
-]
+__all__ = ["METHODS", "RESCALES", "Method", "Rescale", "Settings", "Tally", "check", "merge_tensor", "settings_of"]
 
 
 def merge_tensor(
@@ -63,23 +51,18 @@ def merge_tensor(
             shapes = f"{list(model.shape)} against {list(base.shape)}"
             raise MicotaError(f"tensor {name} has another shape than in the base: {shapes}", where=label)
     merged = torch.empty(base.shape, dtype=dtype if dtype and name_of(base.dtype) in FLOATS else base.dtype)
-    dtypes = [name_of(tensor.dtype) for tensor in (base, *models)]
-    merge = TensorMerge(name, base.numel(), labels, settings, dtypes, name_of(merged.dtype))
-    pieces = list(_pieces([base, *models, merged]))
+    entry = Entry(name, NAMES[name_of(merged.dtype)], tuple(base.shape))
+    merge = TensorMerge(entry, labels, settings, [name_of(tensor.dtype) for tensor in (base, *models)])
+    flat = [(raw(tensor), tensor.itemsize) for tensor in (base, *models, merged)]
+    pieces = [
+        (block, stop - start, [bits[start * size : stop * size] for bits, size in flat])
+        for block, start, stop in blocks(entry.numel)
+    ]
     with single_threaded():
-        for look in merge.looks:
-            for block, size, (*inputs, _) in pieces:
-                look.learn(merge.see(look, block, size, inputs))
-            look.done()
+        for single in merge.passes if pieces else ():
+            single.conclude(merge.see(single, block, size, inputs) for block, size, (*inputs, _) in pieces)
         for block, _, (*inputs, into) in pieces:
             seen = merge.block(block, inputs, into)
             if tally is not None:
                 tally.add(seen)
     return merged
-
-
-def _pieces(tensors: Sequence[torch.Tensor]) -> Iterator[tuple[int, int, list[Bytes]]]:
-    """The blocks of tensors of one shape, in their memory: number, elements, bytes of each."""
-    flat = [(raw(tensor), tensor.itemsize) for tensor in tensors]
-    for block, start, stop in blocks(tensors[0].numel()):
-        yield block, stop - start, [bits[start * size : stop * size] for bits, size in flat]

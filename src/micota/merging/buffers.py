@@ -1,5 +1,7 @@
-"""Blocks of tensors as bytes and as torch sees them, and memory that a thread keeps from block to block. Fresh memory
-for each would cost more than all arithmetic: the system has to clear it first, and takes it back when it is freed.
+"""Blocks of tensors as bytes and as torch sees them, and memory that a thread keeps from block to block.
+
+Fresh memory for each block would cost more than all arithmetic: the system clears it first, and takes it back when it
+is freed.
 """
 
 from __future__ import annotations
@@ -13,17 +15,19 @@ if TYPE_CHECKING:
 
 Bytes: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
 """Elements as they stand in a file: flat, uint8."""
-_DESK = threading.local()
+FLOATS = ("float32", "float16", "bfloat16")
+"""The dtypes that are merged, by torch's names."""
+_BUFFERS = threading.local()
 
 
 def own(name: str, size: int) -> Bytes:
     """`size` bytes in this thread's memory of that name, which the next call overwrites."""
     import numpy as np
 
-    desk: dict[str, Bytes] = _DESK.__dict__
-    if name not in desk or len(desk[name]) < size:
-        desk[name] = np.empty(size, dtype=np.uint8)
-    return desk[name][:size]
+    buffers: dict[str, Bytes] = _BUFFERS.__dict__
+    if name not in buffers or len(buffers[name]) < size:
+        buffers[name] = np.empty(size, dtype=np.uint8)
+    return buffers[name][:size]
 
 
 def fp32(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -35,8 +39,7 @@ def typed(elements: Bytes, dtype: str) -> torch.Tensor:
     """Bytes as a flat tensor of a dtype (torch's name), in the same memory."""
     import torch
 
-    found: torch.dtype = getattr(torch, dtype)
-    return torch.from_numpy(elements).view(found)
+    return torch.from_numpy(elements).view(getattr(torch, dtype))
 
 
 def raw(tensor: torch.Tensor) -> Bytes:

@@ -1,18 +1,19 @@
 """May these models be merged? What differs between their folders, before a byte of weights is read.
 
-A difference that would make the sum meaningless (architecture, tensor shapes, rotary settings, tied
-embeddings, a vocabulary in another order) stops the merge. One that only needs a choice (end-of-sequence ids,
-chat template, stored dtype) is returned as text.
+A difference that would make the sum meaningless (architecture, tensor shapes, rotary settings, tied embeddings, a
+vocabulary in another order) stops the merge. One that only needs a choice (end-of-sequence ids, chat template, stored
+dtype) is returned as text.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from micota.errors import MicotaError
+from micota.merging.model_files import CONFIG, GENERATION, read_object
 from micota.merging.safetensor_files import Checkpoint, Entry
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -26,41 +27,96 @@ _PASSING = (
 )
 
 
+class ModelFolder:
+    """What the files of a model folder say; each is read once, and only when it is needed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json; one that is missing is a `MicotaError`."""
+        config = read_object(self.path / CONFIG)
+        if not config:
+            raise MicotaError("no config.json: the architecture is unknown", where=str(self.path))
+        return config
+
+    @cached_property
+    def generation(self) -> dict[str, Any]:
+        """generation_config.json, which a folder need not have."""
+        return read_object(self.path / GENERATION)
+
+    @cached_property
+    def tokenizer(self) -> dict[str, Any]:
+        """tokenizer.json, which a folder need not have."""
+        return read_object(self.path / "tokenizer.json")
+
+    @property
+    def template(self) -> Any:
+        """The chat template; None if there is none."""
+        file = self.path / "chat_template.jinja"
+        if file.is_file():
+            return file.read_text(encoding="utf-8")
+        return read_object(self.path / "tokenizer_config.json").get("chat_template")
+
+    def token(self, key: str) -> Any:
+        """A special token's id or ids, by its key in the configurations."""
+        return self.generation.get(key, read_object(self.path / CONFIG).get(key))
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The weights, a tied model's stored copy of its head among them."""
+        return Checkpoint(self.path)
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether the embedding is also the head."""
+        flag = read_object(self.path / CONFIG).get("tie_word_embeddings")
+        return bool(flag) if flag is not None else HEAD not in self.checkpoint.entries
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        """The tensors that count: a tied model's stored copy of its head, which must be one, does not."""
+        entries = dict(self.checkpoint.entries)
+        if HEAD in entries and EMBEDDING in entries and self.is_tied:
+            _check_copy(self.checkpoint)
+            del entries[HEAD]
+        return entries
+
+
 def compare(base: Path, models: Sequence[Path]) -> list[str]:
     """Sentences about differences from the base that do no harm; one that does is a `MicotaError`."""
-    findings: list[str] = []
-    for model in models:
-        found = _compare_configs(base, model) + _compare_weights(base, model)
-        found += _compare_tokenizers(base, model) + _compare_text_settings(base, model)
-        findings += [f"{model.name}: {finding}" for finding in found]
+    reference, findings = ModelFolder(base), []
+    for path in models:
+        model = ModelFolder(path)
+        for check in (_compare_configs, _compare_weights, _compare_tokenizers, _compare_text_settings):
+            findings += [f"{path.name}: {finding}" for finding in check(reference, model)]
+        findings += [f"{path.name}: {finding}" for finding in _padding(model)]
     return findings
 
 
-def weights(folder: Path) -> tuple[Checkpoint, dict[str, Entry]]:
-    """A folder's checkpoint, and the tensors in it that count: a tied model's stored copy of its head does
-    not."""
-    checkpoint = Checkpoint(folder)
-    entries = dict(checkpoint.entries)
-    if HEAD in entries and EMBEDDING in entries and _is_tied(folder, checkpoint):
-        _check_copy(checkpoint)
-        del entries[HEAD]
-    return checkpoint, entries
+def check_ends(like: Sequence[tuple[str, Path]], inputs: Sequence[Path]) -> None:
+    """A merged model must stop where its models stop: refuses to take the end token from the one that differs.
+
+    `like` are the folders that the files are taken from, `inputs` the base and the models.
+    """
+    base, *models = inputs
+    if like[0][1] != base:
+        return
+    taken = ModelFolder(base).token("eos_token_id")
+    for model in models:
+        end = ModelFolder(model).token("eos_token_id")
+        if end is not None and not _as_set(end) <= _as_set(taken):
+            raise MicotaError(
+                f"the merged model would stop at {taken}, as its base does; {model.name} stops at {end}: it never ends",
+                where=str(base),
+                why="config, tokenizer and generation config would be the base's",
+                fix=f"tokenizer_source: {model}",
+            )
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object; {} if the file is not there."""
-    if not file.is_file():
-        return {}
-    try:
-        value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return dict(value)
-    except (ValueError, TypeError) as error:
-        raise MicotaError(f"{file.name} is not a JSON object", where=str(file), why=str(error)) from error
-
-
-def _is_tied(folder: Path, checkpoint: Checkpoint) -> bool:
-    flag = read_json(folder / "config.json").get("tie_word_embeddings")
-    return bool(flag) if flag is not None else HEAD not in checkpoint.entries
+def _as_set(ids: Any) -> set[Any]:
+    return set(ids) if isinstance(ids, list) else {ids}
 
 
 def _check_copy(checkpoint: Checkpoint) -> None:
@@ -77,16 +133,16 @@ def _check_copy(checkpoint: Checkpoint) -> None:
         raise MicotaError(f"tensor {HEAD} contradicts config.json", where=str(checkpoint.folder), why=why)
 
 
-def _compare_weights(base: Path, model: Path) -> list[str]:
-    (reference, expected), (other, found) = weights(base), weights(model)
-    if _is_tied(base, reference) != _is_tied(model, other):
-        tied = base if _is_tied(base, reference) else model
-        raise MicotaError("one model ties its embeddings, the other has a head of its own", where=f"tied: {tied}")
+def _compare_weights(base: ModelFolder, model: ModelFolder) -> list[str]:
+    expected, found = base.entries, model.entries
+    if base.is_tied != model.is_tied:
+        tied = base if base.is_tied else model
+        raise MicotaError("one model ties its embeddings, the other has a head of its own", where=f"tied: {tied.path}")
     for name in sorted(expected.keys() | found.keys()):
         if name not in found or name not in expected:
             here, there = (model, base) if name in expected else (base, model)
-            raise MicotaError(f"tensor {name} is missing", where=str(here), why=f"{there} has it")
-        _compare_shapes(name, expected[name].shape, found[name].shape, model)
+            raise MicotaError(f"tensor {name} is missing", where=str(here.path), why=f"{there.path} has it")
+        _compare_shapes(name, expected[name].shape, found[name].shape, model.path)
     pairs = sorted({(found[name].dtype, entry.dtype) for name, entry in expected.items()})
     return [f"stored as {its} where the base has {ours}, which is kept" for its, ours in pairs if its != ours]
 
@@ -101,22 +157,16 @@ def _compare_shapes(name: str, expected: tuple[int, ...], found: tuple[int, ...]
     raise MicotaError(shapes, where=str(model), why="only models of one shape can be added up", fix=fix)
 
 
-def _compare_configs(base: Path, model: Path) -> list[str]:
-    ours, theirs = (read_json(folder / "config.json") for folder in (base, model))
-    for folder, config in ((base, ours), (model, theirs)):
-        if not config:
-            raise MicotaError("no config.json: the architecture is unknown", where=str(folder))
+def _compare_configs(base: ModelFolder, model: ModelFolder) -> list[str]:
+    ours, theirs = base.config, model.config
     shared = ours.keys() & theirs.keys()
-    for key in _SHAPING:
-        if key in shared and ours[key] != theirs[key]:
-            what = f"{key} is {theirs[key]}, in the base {ours[key]}"
-            raise MicotaError(what, where=str(model), why="the same numbers mean another function there")
-    rope, other_rope = _rope(ours), _rope(theirs)
-    if rope != other_rope:
-        what = f"rotary positions are {other_rope}, in the base {rope}"
-        raise MicotaError(what, where=str(model), why="the same numbers mean another function there")
-    plain = sorted(shared - {*_SHAPING, *_PASSING})
-    return [f"{key} is {theirs[key]}, in the base {ours[key]}" for key in plain if ours[key] != theirs[key]]
+    shaping = [(f"{key} is", theirs[key], ours[key]) for key in _SHAPING if key in shared]
+    for what, found, expected in (*shaping, ("rotary positions are", _rope(theirs), _rope(ours))):
+        if found != expected:
+            why = "the same numbers mean another function there"
+            raise MicotaError(f"{what} {found}, in the base {expected}", where=str(model.path), why=why)
+    plain = shared - {*_SHAPING, *_PASSING}
+    return _differences({key: ours[key] for key in plain}, {key: theirs[key] for key in plain})
 
 
 def _rope(config: dict[str, Any]) -> dict[str, Any]:
@@ -127,83 +177,51 @@ def _rope(config: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _compare_tokenizers(base: Path, model: Path) -> list[str]:
+def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    keys = sorted(ours.keys() | theirs.keys())
+    return [f"{k} is {theirs.get(k)}, in the base {ours.get(k)}" for k in keys if ours.get(k) != theirs.get(k)]
+
+
+def _compare_tokenizers(base: ModelFolder, model: ModelFolder) -> list[str]:
     """Ordinary tokens must keep their ids; a renamed special token is a finding."""
-    files = [folder / "tokenizer.json" for folder in (base, model)]
+    files = [folder.path / "tokenizer.json" for folder in (base, model)]
     if not all(file.is_file() for file in files):
         return ["tokenizers not compared: not both folders have a tokenizer.json"]
     if files[0].read_bytes() == files[1].read_bytes():
         return []
-    ours, theirs = (read_json(file) for file in files)
-    expected, found = (tokenizer.get("model", {}).get("vocab", {}) for tokenizer in (ours, theirs))
-    if expected != found:
-        raise MicotaError("its tokens have other ids than the base's", where=str(files[1]),
-                          why="embedding rows of different tokens would be added up")  # fmt: skip
-    special, other = ({t["id"]: t["content"] for t in x.get("added_tokens", [])} for x in (ours, theirs))
+    if _vocabulary(base) != _vocabulary(model):
+        why = "embedding rows of different tokens would be added up"
+        raise MicotaError("its tokens have other ids than the base's", where=str(files[1]), why=why)
+    special, other = ({t["id"]: t["content"] for t in x.tokenizer.get("added_tokens", [])} for x in (base, model))
     changed = [i for i in sorted(special.keys() | other.keys()) if special.get(i) != other.get(i)]
     return [f"special token {i} is {other.get(i)!r}, in the base {special.get(i)!r}" for i in changed]
 
 
-def check_ends(like: Sequence[tuple[str, Path]], inputs: Sequence[Path]) -> None:
-    """A merged model must stop where its models stop: refuses to take the end token from the one that differs.
-
-    `like` are the folders that the files are taken from, `inputs` the base and the models.
-    """
-    base, *models = inputs
-    if like[0][1] != base:
-        return
-    taken = _id(base, "eos_token_id")
-    for model in models:
-        end = _id(model, "eos_token_id")
-        if end is not None and not _as_set(end) <= _as_set(taken):
-            raise MicotaError(
-                f"the merged model would stop at {taken}, as its base does; {model.name} stops at {end}: it never ends",
-                where=str(base),
-                why="config, tokenizer and generation config would be the base's",
-                fix=f"tokenizer_source: {model}",
-            )
+def _vocabulary(folder: ModelFolder) -> Any:
+    """A dict token -> id, or a list of tokens."""
+    return folder.tokenizer.get("model", {}).get("vocab", {})
 
 
-def _as_set(ids: Any) -> set[Any]:
-    return set(ids) if isinstance(ids, list) else {ids}
-
-
-def _compare_text_settings(base: Path, model: Path) -> list[str]:
-    findings = []
-    for key in ("eos_token_id", "pad_token_id"):
-        ours, theirs = _id(base, key), _id(model, key)
-        if ours != theirs:
-            findings.append(f"{key} is {theirs}, in the base {ours}")
-    if _template(base) != _template(model):
+def _compare_text_settings(base: ModelFolder, model: ModelFolder) -> list[str]:
+    tokens = ("eos_token_id", "pad_token_id")
+    findings = _differences({key: base.token(key) for key in tokens}, {key: model.token(key) for key in tokens})
+    if base.template != model.template:
         findings.append("the chat template is not the base's")
-    ours, theirs = (read_json(folder / "generation_config.json") for folder in (base, model))
-    for key in sorted((ours.keys() | theirs.keys()) - {*_PASSING, "_from_model_config"}):
-        if ours.get(key) != theirs.get(key):
-            findings.append(f"generation config: {key} is {theirs.get(key)}, in the base {ours.get(key)}")
-    return findings + _padding(model)
+    settings = [
+        {key: value for key, value in folder.generation.items() if key not in (*_PASSING, "_from_model_config")}
+        for folder in (base, model)
+    ]
+    return findings + [f"generation config: {difference}" for difference in _differences(*settings)]
 
 
-def _padding(folder: Path) -> list[str]:
+def _padding(model: ModelFolder) -> list[str]:
     """Rows of the embedding that no token has are padding, and are kept; a token without a row is an error."""
-    tokenizer, embedding = read_json(folder / "tokenizer.json"), Checkpoint(folder).entries.get(EMBEDDING)
-    vocabulary = tokenizer.get("model", {}).get("vocab", {})
+    vocabulary, embedding = _vocabulary(model), model.checkpoint.entries.get(EMBEDDING)
     ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
-    ids += [token["id"] for token in tokenizer.get("added_tokens", [])]
+    ids += [token["id"] for token in model.tokenizer.get("added_tokens", [])]
     if not ids or embedding is None:
         return []
     if (unused := embedding.shape[0] - max(ids) - 1) < 0:
         what = f"its tokenizer has ids up to {max(ids)}, its embedding {embedding.shape[0]} rows"
-        raise MicotaError(what, where=str(folder), why="tokens without a row cannot be read")
+        raise MicotaError(what, where=str(model.path), why="tokens without a row cannot be read")
     return [f"{unused} rows of its embedding have no token: padding, which is kept"] if unused else []
-
-
-def _id(folder: Path, key: str) -> Any:
-    generation, config = (read_json(folder / name) for name in ("generation_config.json", "config.json"))
-    return generation.get(key, config.get(key))
-
-
-def _template(folder: Path) -> Any:
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    return read_json(folder / "tokenizer_config.json").get("chat_template")

@@ -2,34 +2,32 @@
 
     facts = merge_folders(out, base, [tuned], ["tuned"], Settings("dare_ties", (0.6,), density=0.7))
 
-Memory holds a few blocks of each input, whatever the model's size. A merge that was killed goes on at the shard it was
-writing, and the bytes come out the same. The last file is config.json: without it nothing loads the folder.
-`merge.json` says what was merged and how, and lets a merge recognise its own unfinished work.
+Memory holds a few blocks of each input, whatever the model's size. A merge that was killed continues at the shard that
+it was writing, and the bytes come out the same. The last file is config.json: without it nothing loads the folder.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from micota.errors import MicotaError
-from micota.merging import Settings, check, check_labels
-from micota.merging.companions import CONFIG, copy_companions, end_tokens, write_companions
-from micota.merging.compatibility import check_ends, compare, read_json, weights
-from micota.merging.job import Job
-from micota.merging.safetensor_files import DTYPES, FLOATS, INDEX, Checkpoint, Entry
-from micota.merging.shards import SHARD_BYTES, Shard, Writer, write_json
-from micota.merging.tally import Tally, facts
+from micota.merging.buffers import FLOATS, Bytes
+from micota.merging.compatibility import ModelFolder, check_ends, compare
+from micota.merging.merge_record import RECORD, MergeRecord, identity
+from micota.merging.model_files import write_model_files
+from micota.merging.safetensor_files import NAMES, Checkpoint, Entry
+from micota.merging.settings import Settings, check, check_labels
+from micota.merging.shards import SHARD_BYTES, Shard, ShardFile, lay_out, write_index
+from micota.merging.streaming import merge_entries
+from micota.merging.tally import facts
 
-__all__ = ["RECORD", "Checkpoint", "Writer", "compare", "copy_companions", "end_tokens", "merge_folders"]
-
-RECORD = "merge.json"
+Progress = Callable[[int, int], None]
 
 
 def merge_folders(
@@ -42,7 +40,7 @@ def merge_folders(
     like: Sequence[tuple[str, Path]] = (),
     dtype: str | None = None,
     threads: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = lambda done, total: None,
     shard_bytes: int = SHARD_BYTES,
     record_in: Path | None = None,
     checksums: bool = False,
@@ -50,42 +48,89 @@ def merge_folders(
     """Merge `models` into `base` and write the model folder `out`; returns facts of the merge, JSON-safe.
 
     Weights have the base's names and shapes, padded vocabulary rows included, and its dtypes unless `dtype` (torch's
-    name) is given. `settings` are one for all tensors, or a function of the tensor's name. Everything else comes from
-    the first folder of `like` that has it, a list of (label, folder): by default the first model, the fine-tuned one,
-    because the merged model is asked with its template and has to stop at its end token; then the base. It is
-    config.json (its `dtype` set to the weights'), generation_config.json, and the tokenizer with its chat templates,
-    as a whole.
+    name) is given. `settings` are one for all tensors, or a function of the tensor's name. A label names a model in the
+    facts and seeds its masks. Everything else comes from the first folder of `like`, (label, folder), that has it: by
+    default the first model, the fine-tuned one, because the merged model is asked with its template and has to stop at
+    its end token; then the base.
 
     The record of the work lies in `out`, or in the folder `record_in`; with `checksums` it has the SHA-256 of each
-    shard. `progress(done, total)` counts bytes of weights.
-    A label names a model in the facts and seeds its masks. Facts: `models` (label -> L2 `norm` of the task vector, the
+    shard. `progress(done, total)` counts bytes of weights. Facts: `models` (label -> L2 `norm` of the task vector, the
     same per `layers`, share `kept`), `sign_conflicts` (share of entries where surviving, weighted task vectors
     disagree; None for one model), `cosines` between task vectors, `parameters`, `seed`, `remarks` of `check`,
     `findings` of `compare`, `sources` of files.
     """
     like = like or [(labels[0], models[0]), ("base", base)]
-    record_file = (record_in or out) / RECORD
     check_labels(labels, len(models))
     findings = compare(base, models)
     check_ends(like, (base, *models))
-    checkpoint, found = weights(base)
-    entries = [_stored_as(entry, dtype) for entry in sorted(found.values(), key=_natural)]
+    reference = ModelFolder(base)
+    entries = [_stored_as(entry, dtype) for entry in sorted(reference.entries.values(), key=_natural)]
     each = {entry.name: settings if isinstance(settings, Settings) else settings(entry.name) for entry in entries}
     remarks = _remarks(each, len(models))
-    inputs = [checkpoint, *(Checkpoint(model) for model in models)]
-    writer = Writer(out, entries, shard_bytes=shard_bytes)
-    record = _open_record(out, record_file, _identity(inputs, labels, each, shard_bytes, dtype), writer.shards)
-    if "facts" in record:
-        return dict(record["facts"])
-    _check_room(out, writer.shards)
-    Job(writer, record_file, record, inputs, labels, each, threads, checksums, progress).run()
-    sources = write_companions(out, like, entries)
-    tallies = {name: Tally(**tally) for name, tally in record["tensors"].items()}
-    seen = facts(tallies, labels if any(tally.kept for tally in tallies.values()) else [])
-    said = {"seed": each[entries[0].name].seed, "remarks": remarks, "findings": findings, "sources": sources}
-    record = {"merge": record["merge"], "facts": seen | said, "sums": record.get("sums", {})}
-    write_json(record_file, record)
-    return dict(record["facts"])
+    inputs = [reference.checkpoint, *(Checkpoint(model) for model in models)]
+    shards = lay_out(out, entries, shard_bytes)
+    out.mkdir(parents=True, exist_ok=True)
+    record = MergeRecord((record_in or out) / RECORD, identity(inputs, labels, each, shard_bytes, dtype), out, shards)
+    if record.facts is not None:
+        return record.facts
+    _check_room(out, shards)
+    _Weights(shards, record, inputs, labels, each, threads, checksums, progress).write()
+    write_index(out, shards)
+    about = {"seed": each[entries[0].name].seed, "remarks": remarks, "findings": findings}
+    return record.finish(facts(record.tallies, labels) | about | {"sources": write_model_files(out, like, entries)})
+
+
+@dataclass
+class _Weights:
+    """The weights of one merge, shard by shard: while the disk is busy with one shard the next is merged."""
+
+    shards: Sequence[Shard]
+    record: MergeRecord
+    inputs: Sequence[Checkpoint]
+    labels: Sequence[str]
+    settings: Mapping[str, Settings]
+    threads: int
+    checksums: bool
+    progress: Progress
+    _done: int = 0
+
+    def write(self) -> None:
+        """Merge every tensor of every unfinished shard."""
+        with ThreadPoolExecutor(1, "close") as closer:
+            closing: Future[None] | None = None
+            for shard in self.shards:
+                if self.record.has(shard):
+                    self._step(shard.nbytes)
+                    continue
+                file, note = self._merge(shard)
+                if closing is not None:
+                    closing.result()
+                closing = closer.submit(file.finish, note)
+            if closing is not None:
+                closing.result()
+
+    def _merge(self, shard: Shard) -> tuple[ShardFile, Callable[[], None]]:
+        """The shard's file, and what notes it in the record: before the shard can be seen."""
+        digest = hashlib.sha256(shard.header)
+        file = ShardFile(shard)
+
+        def after(merged: Bytes) -> None:
+            if self.checksums:
+                digest.update(merged.data)  # while it is in the processor's cache: in the file it would be read again
+            self._step(merged.nbytes)
+
+        try:
+            settings = self.settings
+            tallies = merge_entries(shard.entries, self.inputs, self.labels, settings, self.threads, file.put, after)
+        except BaseException:
+            file.close()
+            raise
+        self._step(len(shard.header))
+        return file, lambda: self.record.add(shard, tallies, digest.hexdigest() if self.checksums else "")
+
+    def _step(self, size: int) -> None:
+        self._done += size
+        self.progress(self._done, sum(shard.nbytes for shard in self.shards))
 
 
 def _natural(entry: Entry) -> list[tuple[int, str]]:
@@ -95,46 +140,13 @@ def _natural(entry: Entry) -> list[tuple[int, str]]:
 
 def _stored_as(entry: Entry, dtype: str | None) -> Entry:
     """A tensor as it will be written: numbers that are merged may get another dtype, others keep theirs."""
-    if dtype is None or entry.dtype not in FLOATS:
-        return entry
-    return replace(entry, dtype=next(name for name in FLOATS if DTYPES[name][0] == dtype))
+    return replace(entry, dtype=NAMES[dtype]) if dtype and entry.torch_dtype in FLOATS else entry
 
 
 def _remarks(settings: Mapping[str, Settings], models: int) -> list[str]:
     """What holds for every tensor's settings; of one tensor's alone it would say too much."""
-    different = list(dict.fromkeys(settings.values()))
-    said = [check(one, models) for one in different]
-    return [remark for remark in said[0] if all(remark in others for others in said)] if said else []
-
-
-def _identity(
-    inputs: Sequence[Checkpoint],
-    labels: Sequence[str],
-    settings: Mapping[str, Settings],
-    shard_bytes: int,
-    dtype: str | None,
-) -> dict[str, Any]:
-    """What makes an unfinished folder the work of this very merge."""
-    prints = [checkpoint.fingerprint() for checkpoint in inputs]
-    plain = {name: dataclasses.asdict(one) for name, one in settings.items()}
-    how = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-    return {"inputs": prints, "labels": list(labels), "settings": how, "shard_bytes": shard_bytes, "dtype": dtype}
-
-
-def _open_record(out: Path, record_file: Path, identity: dict[str, Any], shards: Sequence[Shard]) -> dict[str, Any]:
-    """The record to go on with; what another, unfinished merge left behind is removed."""
-    out.mkdir(parents=True, exist_ok=True)
-    record = read_json(record_file)
-    whole = all(shard.is_finished() for shard in shards)
-    if record.get("merge") == identity and ("tensors" in record or whole):
-        return record
-    leftovers = [file for file in (*out.glob("model*.safetensors"), out / INDEX, out / CONFIG) if file.exists()]
-    if leftovers and (not record or ("facts" in record and record["merge"] != identity)):
-        fix = "choose another folder, or delete this one"
-        raise MicotaError("the folder already holds another model", where=str(out), fix=fix)
-    for file in (*leftovers, *out.glob("model*.partial")):
-        file.unlink()
-    return {"merge": identity, "tensors": {}}
+    remarks = [check(each, models) for each in dict.fromkeys(settings.values())]
+    return [remark for remark in remarks[0] if all(remark in others for others in remarks)] if remarks else []
 
 
 def _check_room(out: Path, shards: Sequence[Shard]) -> None:

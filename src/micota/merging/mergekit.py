@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from micota.errors import MicotaError, suggestion
+from micota.merging.buffers import FLOATS
 from micota.merging.settings import METHODS, RESCALES, Method, Rescale, Settings
 
 Scalar = bool | int | float | str
@@ -22,7 +23,6 @@ TOP = ("merge_method", "base_model", "models", "slices", "parameters", "dtype", 
        "tokenizer", "name")  # fmt: skip
 SHARED = ("normalize", "rescale", "lambda", "int8_mask", "t")
 OWN = ("weight", "density")
-DTYPES = ("float32", "float16", "bfloat16")
 _LAYER = re.compile(r"\.(\d+)\.")
 
 
@@ -158,8 +158,8 @@ def _tokenizer(value: Mapping[str, Any], base: str, models: Sequence[str], where
 
 def _dtype(value: Mapping[str, Any], where: str) -> str | None:
     for key in ("out_dtype", "dtype"):
-        if value.get(key) is not None and value[key] not in DTYPES:
-            raise MicotaError(f"{key} {value[key]} is not supported", where=where, fix=suggestion(value[key], DTYPES))
+        if value.get(key) is not None and value[key] not in FLOATS:
+            raise MicotaError(f"{key} {value[key]} is not supported", where=where, fix=suggestion(value[key], FLOATS))
     return value.get("out_dtype") or value.get("dtype")
 
 

@@ -1,8 +1,8 @@
 """The weights in a model folder: what is in its safetensors files, and any piece of it on demand.
 
-`Checkpoint` knows every tensor's name, shape, dtype and place from the files' headers, and reads a tensor, or
-a piece of one, only when asked. Torch is not needed before that. `micota.merging.shards` writes such folders. The
-format: https://huggingface.co/docs/safetensors; shards and index as transformers writes them.
+`Checkpoint` knows every tensor's name, shape, dtype and place from the files' headers, and reads a tensor or a piece
+only when asked, without torch. The format is https://huggingface.co/docs/safetensors, in shards with an index as
+transformers writes them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,8 @@ DTYPES = {
     **{"I64": ("int64", 8), "I32": ("int32", 4), "I16": ("int16", 2), "I8": ("int8", 1), "U8": ("uint8", 1)},
 }
 """Safetensors' name for a dtype -> (torch's name, bytes per element)."""
-FLOATS = ("F32", "F16", "BF16")
-"""The dtypes that are merged."""
+NAMES = {torch_dtype: name for name, (torch_dtype, _) in DTYPES.items()}
+"""Torch's name for a dtype -> safetensors'."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Entry:
 
     @property
     def numel(self) -> int:
+        """How many elements it has."""
         return math.prod(self.shape)
 
     @property
@@ -55,10 +57,12 @@ class Entry:
 
     @property
     def itemsize(self) -> int:
+        """Bytes of an element."""
         return DTYPES[self.dtype][1]
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the whole tensor."""
         return self.numel * self.itemsize
 
 
@@ -72,6 +76,7 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.entries: dict[str, Entry] = {}
+        self._memory: dict[str, Bytes] = {}
         for file in _weight_files(self.folder):
             for entry in read_header(file):
                 if entry.name in self.entries:
@@ -90,10 +95,15 @@ class Checkpoint:
         return typed(self.block(name, 0, entry.numel), entry.torch_dtype).reshape(entry.shape)
 
     def block(self, name: str, start: int, stop: int, into: Bytes | None = None) -> Bytes:
-        """Elements [start, stop) of a tensor, as bytes; in the memory `into` if it is given and large enough."""
+        """Elements [start, stop) of a tensor, as bytes; they may lie in `into`, if that is large enough."""
         entry = self[name]
         assert 0 <= start <= stop <= entry.numel, f"{name}: [{start}, {stop}) of {entry.numel}"
-        return self._bytes(entry, start * entry.itemsize, stop * entry.itemsize, into)
+        place = slice(start * entry.itemsize, stop * entry.itemsize)
+        return self._memory[name][place] if name in self._memory else self._bytes(entry, place.start, place.stop, into)
+
+    def load(self, names: Iterable[str]) -> None:
+        """Read whole tensors into memory: `block` then takes them from there."""
+        self._memory |= {name: self.block(name, 0, self[name].numel) for name in names}
 
     def fingerprint(self) -> str:
         """Hex digest of all names, shapes and dtypes, and of both ends (4 KiB) of every tensor's bytes.
@@ -122,9 +132,8 @@ class Checkpoint:
                         raise MicotaError(f"the file ends inside tensor {entry.name}", where=str(entry.file))
                     done += count
         except OSError as error:
-            raise MicotaError(
-                f"reading failed at tensor {entry.name}", where=str(entry.file), why=error.strerror
-            ) from error
+            what = f"reading failed at tensor {entry.name}"
+            raise MicotaError(what, where=str(entry.file), why=error.strerror) from error
         return data
 
 

@@ -1,8 +1,8 @@
 """Writing the weights of a model folder as a stream, in shards, so that a kill loses one shard at most.
 
-The whole layout is known before the first byte: a shard's header is written, then the tensors' bytes as they
-come, under another name, and the shard is renamed when it is complete and on the disk. So memory never holds
-more than the piece in hand, and a shard under its final name is whole.
+The whole layout is known before the first byte: a shard's header is written, then the tensors' bytes as they come,
+under another name, and the shard is renamed when it is complete and on the disk. So memory never holds more than the
+piece in hand, and a shard under its final name is whole.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from micota.errors import MicotaError
 from micota.merging.buffers import Bytes
+from micota.merging.model_files import write_object
 from micota.merging.safetensor_files import INDEX, SINGLE, Entry
 
 Put = Callable[[Entry, int, Bytes], None]
@@ -41,14 +43,13 @@ class Shard:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the file."""
         return len(self.header) + sum(entry.nbytes for entry in self.entries)
 
-    def places(self) -> Iterator[tuple[Entry, int]]:
-        """Each tensor with the position of its first byte in the file."""
-        start = len(self.header)
-        for entry in self.entries:
-            yield entry, start
-            start += entry.nbytes
+    @property
+    def partial(self) -> Path:
+        """The file's name while it is not whole."""
+        return self.file.with_name(self.file.name + ".partial")
 
     def is_finished(self) -> bool:
         """Whether the file stands under its final name with this header and size."""
@@ -58,158 +59,23 @@ class Shard:
             return stream.read(len(self.header)) == self.header
 
 
-class Writer:
-    """Writes tensors, as their bytes arrive, into shards of at most `shard_bytes` (a larger tensor: alone).
+def lay_out(folder: Path, entries: Sequence[Entry], shard_bytes: int = SHARD_BYTES) -> tuple[Shard, ...]:
+    """Tensors in shards of at most `shard_bytes` (a larger tensor: alone), in the order in which they are given.
 
-    Call `write` for the shards that are not finished, then `finish`. Tensors keep the order they are given
-    in, except that within a shard wider dtypes come first, so that every tensor is aligned.
+    Within a shard wider dtypes come first, so that every tensor is aligned.
     """
-
-    def __init__(self, folder: Path, entries: Sequence[Entry], *, shard_bytes: int = SHARD_BYTES) -> None:
-        self.folder = Path(folder)
-        groups = _group(entries, shard_bytes)
-        names = [f"model-{i + 1:05}-of-{len(groups):05}.safetensors" for i in range(len(groups))]
-        names = [SINGLE] if len(groups) == 1 else names
-        self.shards = tuple(_shard(self.folder / name, group) for name, group in zip(names, groups, strict=True))
-
-    def write(self, shard: Shard, fill: Callable[[Put], None]) -> Written:
-        """Write one shard: `fill(put)` hands its tensors' elements to `put(entry, start, elements)`, in any order and
-        from any thread. The shard is on the disk, and to be seen, when what is returned is closed.
-        """
-        places = {entry.name: start for entry, start in shard.places()}
-
-        def put(entry: Entry, start: int, elements: Bytes) -> None:
-            try:
-                stream.write(elements.data, places[entry.name] + start * entry.itemsize)
-            except OSError as error:
-                raise _failed(shard, f"writing failed at tensor {entry.name}", error) from error
-
-        try:
-            stream = _Stream(partial(shard.file), shard.nbytes)
-            try:
-                stream.write(memoryview(shard.header), 0)
-                fill(put)
-            except BaseException:
-                stream.close()
-                raise
-        except OSError as error:
-            raise _failed(shard, "cannot write weights", error) from error
-        return Written(shard, stream)
-
-    def finish(self) -> None:
-        """Write the index, if there is more than one shard: the folder now holds a whole set of weights."""
-        if len(self.shards) == 1:
-            return
-        entries = [(entry, shard.file.name) for shard in self.shards for entry in shard.entries]
-        index = {
-            "metadata": {"total_size": sum(entry.nbytes for entry, _ in entries)},
-            "weight_map": {entry.name: file for entry, file in entries},
-        }
-        write_json(self.folder / INDEX, index)
-
-
-class Written:
-    """A shard whose bytes have been handed to the system, and are not yet all on the disk."""
-
-    def __init__(self, shard: Shard, stream: _Stream) -> None:
-        self._shard, self._stream = shard, stream
-
-    def close(self, before_rename: Callable[[], None] = lambda: None) -> None:
-        """Wait until the shard is on the disk, and rename it; `before_rename` is called just before that."""
-        file = self._shard.file
-        try:
-            self._stream.settle()
-            before_rename()
-            os.replace(partial(file), file)
-        except OSError as error:
-            raise _failed(self._shard, "cannot write weights", error) from error
-        finally:
-            self._stream.close()
-        written, size = self._stream.written, self._shard.nbytes
-        assert written == size, f"{file}: {written} bytes instead of {size}"
-
-
-def partial(file: Path) -> Path:
-    """The name of a shard that is not whole yet."""
-    return file.with_name(file.name + ".partial")
-
-
-def sha256(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def write_json(file: Path, value: object) -> None:
-    """Write a JSON file whole or not at all."""
-    aside = partial(file)
-    with aside.open("w", encoding="utf-8") as stream:
-        stream.write(json.dumps(value, indent=2) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(aside, file)
-
-
-def _failed(shard: Shard, what: str, error: OSError) -> MicotaError:
-    fix = "the same command goes on at this shard, once there is room" if error.errno == errno.ENOSPC else None
-    return MicotaError(what, where=str(shard.file), why=error.strerror, fix=fix)
-
-
-class _Stream:
-    """A file that several threads write into, at positions; what is written goes to the disk meanwhile."""
-
-    FLUSH = 2**28
-
-    def __init__(self, file: Path, size: int) -> None:
-        self.written = 0
-        self._flushed = 0
-        self._lock = threading.Lock()
-        self._flusher = ThreadPoolExecutor(1, "flush")
-        self._flushing: Future[None] | None = None
-
-        self._descriptor = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
-        _reserve(self._descriptor, size)
-
-    def close(self) -> None:
-        self._flusher.shutdown()
-        os.close(self._descriptor)
-
-    def write(self, data: memoryview, position: int) -> None:
-        done = 0
-        while done < len(data):
-            done += os.pwrite(self._descriptor, data[done:], position + done)
-        with self._lock:
-            self.written += done
-            if self.written - self._flushed >= self.FLUSH and (self._flushing is None or self._flushing.done()):
-                self._flushed = self.written
-                self._flushing = self._flusher.submit(os.fdatasync, self._descriptor)
-
-    def settle(self) -> None:
-        """Returns when every byte is on the disk."""
-        if self._flushing is not None:
-            self._flushing.result()
-        os.fsync(self._descriptor)
-
-
-def _reserve(descriptor: int, size: int) -> None:
-    """Take a file's room on the disk at once, where that can be done: the system then writes it in half the time.
-
-    Where it cannot, nothing happens; `os.posix_fallocate` would write into every block.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).fallocate(descriptor, 0, ctypes.c_int64(0), ctypes.c_int64(size))
-
-
-def _group(entries: Sequence[Entry], shard_bytes: int) -> list[list[Entry]]:
     groups: list[list[Entry]] = [[]]
     for entry in entries:
-        if groups[-1] and sum(e.nbytes for e in groups[-1]) + entry.nbytes > shard_bytes:
+        if groups[-1] and sum(other.nbytes for other in groups[-1]) + entry.nbytes > shard_bytes:
             groups.append([])
         groups[-1].append(entry)
-    return [sorted(group, key=lambda entry: -entry.itemsize) for group in groups]
+    names = [f"model-{i + 1:05}-of-{len(groups):05}.safetensors" for i in range(len(groups))]
+    names = [SINGLE] if len(groups) == 1 else names
+    return tuple(_shard(folder / name, group) for name, group in zip(names, groups, strict=True))
 
 
 def _shard(file: Path, entries: Sequence[Entry]) -> Shard:
+    entries = sorted(entries, key=lambda entry: -entry.itemsize)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     start = 0
     for entry in entries:
@@ -219,3 +85,98 @@ def _shard(file: Path, entries: Sequence[Entry]) -> Shard:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return Shard(file, len(text).to_bytes(8, "little") + text, tuple(entries))
+
+
+def write_index(folder: Path, shards: Sequence[Shard]) -> None:
+    """Write the index, if there is more than one shard: the folder now holds a whole set of weights."""
+    if len(shards) == 1:
+        return
+    size = sum(entry.nbytes for shard in shards for entry in shard.entries)
+    places = {entry.name: shard.file.name for shard in shards for entry in shard.entries}
+    write_object(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": places})
+
+
+class ShardFile:
+    """A shard that is being written: several threads `put` elements, what is written goes to the disk meanwhile.
+
+    It is on the disk and has its name once `finish` returns. `close` gives up what is not finished.
+    """
+
+    FLUSH = 2**28
+    """Bytes after which the system is asked to write."""
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        self._starts, start = {}, len(shard.header)
+        for entry in shard.entries:
+            self._starts[entry.name] = start
+            start += entry.nbytes
+        self._written = self._flushed = 0
+        self._lock = threading.Lock()
+        self._flusher = ThreadPoolExecutor(1, "flush")
+        self._flushing: Future[None] | None = None
+        with self._named("cannot write weights"):
+            self._descriptor: int | None = os.open(shard.partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
+            _reserve(self._descriptor, shard.nbytes)
+            self._write(memoryview(shard.header), 0)
+
+    def put(self, entry: Entry, start: int, elements: Bytes) -> None:
+        """Write elements of a tensor, from element `start` on, in any order and from any thread."""
+        with self._named(f"writing failed at tensor {entry.name}"):
+            self._write(elements.data, self._starts[entry.name] + start * entry.itemsize)
+
+    def finish(self, before_rename: Callable[[], None] = lambda: None) -> None:
+        """Wait until the shard is on the disk, and rename it; `before_rename` is called just before that."""
+        assert self._descriptor is not None
+        try:
+            with self._named("cannot write weights"):
+                if self._flushing is not None:
+                    self._flushing.result()
+                os.fsync(self._descriptor)
+                before_rename()
+                os.replace(self.shard.partial, self.shard.file)
+        finally:
+            self.close()
+        assert self._written == self.shard.nbytes, f"{self._written} bytes instead of {self.shard.nbytes}"
+
+    def close(self) -> None:
+        """Give the file back to the system; the second time nothing happens."""
+        self._flusher.shutdown()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _write(self, data: memoryview, position: int) -> None:
+        assert self._descriptor is not None
+        done = 0
+        while done < len(data):
+            done += os.pwrite(self._descriptor, data[done:], position + done)
+        with self._lock:
+            self._written += done
+            if self._written - self._flushed >= self.FLUSH and (self._flushing is None or self._flushing.done()):
+                self._flushed = self._written
+                self._flushing = self._flusher.submit(os.fdatasync, self._descriptor)
+
+    @contextmanager
+    def _named(self, what: str) -> Iterator[None]:
+        """An error of the system says what failed and in which file."""
+        try:
+            yield
+        except OSError as error:
+            fix = "make room; the same command continues at this shard" if error.errno == errno.ENOSPC else None
+            raise MicotaError(what, where=str(self.shard.file), why=error.strerror, fix=fix) from error
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Take a file's room on the disk at once, where that can be done: the system then writes it in half the time.
+
+    Where it cannot, nothing happens; `os.posix_fallocate` would write into every block.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).fallocate(descriptor, 0, ctypes.c_int64(0), ctypes.c_int64(size))

@@ -10,40 +10,31 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from itertools import cycle
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from itertools import cycle, groupby
+from operator import itemgetter
+from typing import Any, TypeVar
 
 from micota.errors import MicotaError
-from micota.merging import Settings, TensorMerge
 from micota.merging.buffers import Bytes, own
 from micota.merging.masks import BLOCK, blocks
-from micota.merging.safetensor_files import DTYPES, Entry
+from micota.merging.passes import Pass
+from micota.merging.safetensor_files import DTYPES, Checkpoint, Entry
+from micota.merging.settings import Settings
 from micota.merging.shards import Put
 from micota.merging.tally import Tally
-from micota.merging.tensor import single_threaded
+from micota.merging.tensor import TensorMerge, single_threaded
 
 GROUP = 2**27  # elements
 WIDEST = max(size for _, size in DTYPES.values())  # bytes of an element
 AHEAD = 4  # blocks under way for each thread: fewer, and the threads wait for the one that takes the results
 Item = TypeVar("Item")
-Done = TypeVar("Done")
-
-
-class Weights(Protocol):
-    """Where an input's tensors come from: `Checkpoint` reads files, `Held` has them in memory."""
-
-    def __getitem__(self, name: str) -> Entry:
-        """Its shape and dtype."""
-        ...
-
-    def block(self, name: str, start: int, stop: int, into: Bytes | None = None) -> Bytes:
-        """Elements [start, stop) of a tensor, as bytes; they may lie in `into`, which is large enough."""
-        ...
+Result = TypeVar("Result")
 
 
 def merge_entries(
     entries: Sequence[Entry],
-    inputs: Sequence[Weights],
+    inputs: Sequence[Checkpoint],
     labels: Sequence[str],
     settings: Mapping[str, Settings],
     threads: int,
@@ -53,86 +44,79 @@ def merge_entries(
     """Merge the tensors `entries` (name, shape, dtype of the result); returns what was seen of each.
 
     `inputs` are the base and the models; `settings` has those of every tensor. `put` takes each merged block on the
-    thread that made it; `after` then sees the same blocks on the caller's thread, in the order of `entries`.
+    thread that merged it; `after` then sees the same blocks on the caller's thread, in the order of `entries`.
     """
     import numpy as np
 
+    dtypes = {entry.name: [source[entry.name].torch_dtype for source in inputs] for entry in entries}
+    merges = [TensorMerge(entry, labels, settings[entry.name], dtypes[entry.name]) for entry in entries]
     tallies = {entry.name: Tally() for entry in entries}
-    memory = [np.empty(WIDEST * BLOCK, dtype=np.uint8) for _ in range(AHEAD * threads)]
-    merges = [(entry, _tensor(entry, inputs, labels, settings[entry.name])) for entry in entries]
+    memory = cycle([np.empty(WIDEST * BLOCK, dtype=np.uint8) for _ in range(AHEAD * threads)])
 
-    def merge(item: tuple[Entry, TensorMerge, int, int, int, Bytes]) -> tuple[Entry, Bytes, Tally]:
-        entry, one, block, start, stop, out = item
+    def merge_block(item: tuple[TensorMerge, int, int, int, Bytes]) -> tuple[str, Bytes, Tally]:
+        tensor, block, start, stop, out = item
+        entry = tensor.entry
         merged = out[: (stop - start) * entry.itemsize]
-        seen = one.block(block, _read(inputs, entry.name, start, stop), merged)
+        tally = tensor.block(block, _read(inputs, entry.name, start, stop), merged)
         put(entry, start, merged)
-        return entry, merged, seen
+        return entry.name, merged, tally
 
     with (
-        single_threaded() if any(one.needs_torch for _, one in merges) else nullcontext(),
+        single_threaded() if any(tensor.needs_torch for tensor in merges) else nullcontext(),
         ThreadPoolExecutor(threads, "merge") as pool,
-        ThreadPoolExecutor(1, "look") as ahead,
+        ThreadPoolExecutor(1, "passes") as ahead,
     ):
-        groups = list(_groups(merges))
-        looked = [ahead.submit(_look, pool, threads, group, inputs) for group in groups[:1]]
-        for group, following in zip(groups, [*groups[1:], []], strict=True):
-            looked.pop().result()
-            looked.append(ahead.submit(_look, pool, threads, following, inputs))  # while this group is merged
-            places = ((entry, one, *place) for entry, one in group for place in blocks(entry.numel))
-            items = ((*place, out) for place, out in zip(places, cycle(memory), strict=False))
-            for entry, merged, seen in in_order(pool, merge, items, AHEAD * threads):
-                tallies[entry.name].add(seen)
+        run_passes = partial(_run_passes, pool, AHEAD * threads, inputs)
+        for group in in_order(ahead, run_passes, _groups(merges), 2):  # the next group's, while this one is merged
+            places = ((tensor, *place) for tensor in group for place in blocks(tensor.entry.numel))
+            items = ((*place, out) for place, out in zip(places, memory, strict=False))
+            for name, merged, tally in in_order(pool, merge_block, items, AHEAD * threads):
+                tallies[name].add(tally)
                 after(merged)
     return tallies
 
 
-def _groups(merges: Sequence[tuple[Entry, TensorMerge]]) -> Iterator[list[tuple[Entry, TensorMerge]]]:
-    """Tensors that are looked at, and then merged, together: what a look keeps, and the file's pages, stay few."""
-    group: list[tuple[Entry, TensorMerge]] = []
-    for entry, merge in merges:
-        if group and sum(one.numel for one, _ in group) + entry.numel > GROUP:
+def _groups(merges: Iterable[TensorMerge]) -> Iterator[list[TensorMerge]]:
+    """Tensors that are passed over, and then merged, together: what a pass stores, and the file's pages, stay few."""
+    group: list[TensorMerge] = []
+    for tensor in merges:
+        if group and sum(each.entry.numel for each in group) + tensor.entry.numel > GROUP:
             yield group
             group = []
-        group.append((entry, merge))
+        group.append(tensor)
     if group:
         yield group
 
 
-def _tensor(entry: Entry, inputs: Sequence[Weights], labels: Sequence[str], settings: Settings) -> TensorMerge:
-    dtypes = [source[entry.name].torch_dtype for source in inputs]
-    return TensorMerge(entry.name, entry.numel, labels, settings, dtypes, entry.torch_dtype)
+def _run_passes(
+    pool: ThreadPoolExecutor, window: int, inputs: Sequence[Checkpoint], group: list[TensorMerge]
+) -> list[TensorMerge]:
+    """Let every tensor of a group see what it has to know of itself before its first block."""
+
+    def see(item: tuple[TensorMerge, Pass, int, int, int]) -> tuple[Pass, Any]:
+        tensor, single, block, start, stop = item
+        read = _read(inputs, tensor.entry.name, start, stop) if single.reads else []
+        return single, tensor.see(single, block, stop - start, read)
+
+    for turn in range(max((len(tensor.passes) for tensor in group), default=0)):
+        turns = [(tensor, tensor.passes[turn]) for tensor in group if len(tensor.passes) > turn]
+        items = ((*pair, *place) for pair in turns for place in blocks(pair[0].entry.numel))
+        for single, seen in groupby(in_order(pool, see, items, window), key=itemgetter(0)):
+            single.conclude(what for _, what in seen)
+    return group
 
 
-def _look(
-    pool: ThreadPoolExecutor, threads: int, merges: Sequence[tuple[Entry, TensorMerge]], inputs: Sequence[Weights]
-) -> None:
-    """Let every tensor see what it has to know of itself before its first block."""
-
-    def see(item: tuple[Entry, TensorMerge, Any, int, int, int]) -> tuple[Any, Any]:
-        entry, one, look, block, start, stop = item
-        read = _read(inputs, entry.name, start, stop) if look.reads else []
-        return look, one.see(look, block, stop - start, read)
-
-    for turn in range(max((len(one.looks) for _, one in merges), default=0)):
-        looking = [(entry, one, one.looks[turn]) for entry, one in merges if len(one.looks) > turn]
-        items = ((*three, *place) for three in looking for place in blocks(three[0].numel))
-        for look, seen in in_order(pool, see, items, AHEAD * threads):
-            look.learn(seen)
-        for _, _, look in looking:
-            look.done()
-
-
-def _read(inputs: Sequence[Weights], name: str, start: int, stop: int) -> list[Bytes]:
+def _read(inputs: Sequence[Checkpoint], name: str, start: int, stop: int) -> list[Bytes]:
     """The same block of every input, in this thread's memory, which the next call overwrites."""
     memory = [own(f"input {i}", WIDEST * BLOCK) for i in range(len(inputs))]
     return [source.block(name, start, stop, into) for source, into in zip(inputs, memory, strict=True)]
 
 
 def in_order(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Done], items: Iterable[Item], window: int
-) -> Iterator[Done]:
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], window: int
+) -> Iterator[Result]:
     """`map` over threads: results in the order of the items, never more than `window` of them under way."""
-    waiting: deque[Future[Done]] = deque()
+    waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
             waiting.append(pool.submit(function, item))

@@ -66,8 +66,7 @@ def dot(a: torch.Tensor, b: torch.Tensor) -> float:
 def facts(tallies: Mapping[str, Tally], labels: Sequence[str]) -> dict[str, Any]:
     """Facts of a merge from the tallies of its tensors (name -> tally), JSON-safe, six significant digits."""
     whole, layers = _sum_up(tallies)
-    if not whole.kept:
-        whole.add(Tally(0, [0] * len(labels), [[0.0] * (i + 1) for i in range(len(labels))]))
+    labels = labels if whole.kept else []  # a method without task vectors, or nothing but tensors that are copied
     pairs = [(i, j) for i in range(len(labels)) for j in range(i)]
     return {
         "parameters": whole.elements,

@@ -8,17 +8,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from micota.errors import MicotaError
-from micota.merging import kernels as compiled
-from micota.merging.buffers import Bytes, fp32, typed
-from micota.merging.passes import Learnt, Look, Rescales, looks
+from micota.merging import kernels
+from micota.merging.buffers import FLOATS, Bytes, fp32, typed
+from micota.merging.passes import Pass, Rescales, Selection, masked, passes
+from micota.merging.safetensor_files import Entry
 from micota.merging.settings import AVERAGING, ELECTING, UNSEEN, Settings
 from micota.merging.tally import Tally, dot
 
 if TYPE_CHECKING:
     import torch
-
-FLOATS = frozenset(("float32", "float16", "bfloat16"))
-"""The dtypes that are merged, by torch's names."""
 
 
 @contextmanager
@@ -41,79 +39,76 @@ def task_vectors(inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[tor
 
 
 class TensorMerge:
-    """Merges a tensor block by block: first every look sees all blocks, then each block can be merged.
+    """Merges a tensor block by block: first every pass sees all blocks, then each block can be merged.
 
-    Blocks are flat, as bytes; `inputs` are the base's, then one for each model. `dtypes` say what these hold, `dtype`
-    what the result holds (torch's names). Each label seeds its model's masks. A tensor that is not fp32, fp16 or bf16
-    is copied if all inputs agree on it, and an error if not. NaN or infinity, in an input or in the result, is a
-    `MicotaError` that names the tensor. `see` and `block` may run on any thread.
+    `entry` is the tensor of the result, `dtypes` are those of the inputs (torch's names). Blocks are flat, as bytes;
+    `inputs` are the base's, then one for each model. Each label seeds its model's masks. A tensor that is not fp32,
+    fp16 or bf16 is copied if all inputs agree on it, and an error if not. NaN or infinity, in an input or in the
+    result, is a `MicotaError` that names the tensor. `see` and `block` may run on any thread.
     """
 
-    def __init__(
-        self, name: str, numel: int, labels: Sequence[str], settings: Settings, dtypes: Sequence[str], dtype: str
-    ) -> None:
-        self.name, self.labels, self.settings, self.dtype, self._dtypes = name, labels, settings, dtype, dtypes
-        self._learnt = Learnt(settings, labels, name)
-        self._numbers = set(dtypes) <= FLOATS
-        self.looks: list[Look] = looks(self._learnt, numel) if self._numbers else []
+    def __init__(self, entry: Entry, labels: Sequence[str], settings: Settings, dtypes: Sequence[str]) -> None:
+        self.entry, self.labels, self.settings, self._dtypes = entry, labels, settings, dtypes
+        self._selection = Selection(settings, labels, entry.name)
+        self._is_float = set(dtypes) <= set(FLOATS)
+        self.passes: list[Pass] = passes(self._selection, entry.numel) if self._is_float else []
         plain = settings.method in UNSEEN and not settings.normalizes and self._copied() is None
-        self._lean = plain and len(labels) == 1 and {dtype, *dtypes} == {"bfloat16"}
+        self._compiled = plain and len(labels) == 1 and {entry.torch_dtype, *dtypes} == {"bfloat16"}
 
     @property
     def needs_torch(self) -> bool:
-        """False for the commonest merge, which is done without."""
-        return self._numbers and not self._lean
+        """False for the commonest merge, of one task vector in bf16, which is compiled."""
+        return self._is_float and not self._compiled
 
-    def see(self, look: Look, block: int, size: int, inputs: Sequence[Bytes]) -> Any:
-        """What a look sees in a block of `size` elements; one that does not read needs no inputs."""
-        if not look.reads:
-            return look.see(block, size, [])
-        if self._lean and isinstance(look, Rescales):
-            return look.see_lean(block, inputs[0], inputs[1])
+    def see(self, single: Pass, block: int, size: int, inputs: Sequence[Bytes]) -> Any:
+        """What a pass sees in a block of `size` elements; one that does not read needs no inputs."""
+        if not single.reads:
+            return single.see(block, size, [])
+        if self._compiled and isinstance(single, Rescales):
+            return single.see_compiled(block, inputs[0], inputs[1])
         tensors = self._tensors(inputs)
-        if self.settings.method == "slerp":
-            return look.see(block, size, [tensor.float() for tensor in tensors])
-        return look.see(block, size, task_vectors(tensors)[1])
+        slerp = self.settings.method == "slerp"
+        return single.see(block, size, [tensor.float() for tensor in tensors] if slerp else task_vectors(tensors)[1])
 
     def block(self, block: int, inputs: Sequence[Bytes], into: Bytes) -> Tally:
         """Put the merged block into `into`, of its size; returns what was seen of its task vectors."""
-        if not self._numbers:
+        if not self._is_float:
             self._refuse_different(inputs)
             into[:] = inputs[0]
             return Tally()
-        if self._lean:
-            seen, whole = self._merge_lean(block, inputs, into)
+        if self._compiled:
+            tally, finite = self._merge_compiled(block, inputs, into)
         else:
-            seen, whole = self._merge(block, self._tensors(inputs), typed(into, self.dtype))
-        if not whole:
+            tally, finite = self._merge(block, self._tensors(inputs), typed(into, self.entry.torch_dtype))
+        if not finite:
             self._refuse_not_finite(self._tensors(inputs))
-        return seen
+        return tally
 
     def _tensors(self, inputs: Sequence[Bytes]) -> list[torch.Tensor]:
-        return [typed(one, dtype) for one, dtype in zip(inputs, self._dtypes, strict=True)]
+        return [typed(elements, dtype) for elements, dtype in zip(inputs, self._dtypes, strict=True)]
 
-    def _merge_lean(self, block: int, inputs: Sequence[Bytes], merged: Bytes) -> tuple[Tally, bool]:
+    def _merge_compiled(self, block: int, inputs: Sequence[Bytes], merged: Bytes) -> tuple[Tally, bool]:
         """Also whether all is finite."""
         size = len(merged) // 2
-        kept = self._learnt.drawn(0, block, size)[0] if self.settings.drops(0) else None
-        factor = self._learnt.rescale[0] * self.settings.weights[0] * self.settings.lambda_
-        seen = compiled.merge(inputs[0], inputs[1], kept, factor, merged)
+        kept = self._selection.random(0, block, size)[0] if self.settings.drops(0) else None
+        factor = self._selection.rescale[0] * self.settings.weights[0] * self.settings.lambda_
+        seen = kernels.merge(inputs[0], inputs[1], kept, factor, merged)
         return Tally(size, [seen.kept], [[seen.square]]), seen.finite
 
     def _merge(self, block: int, inputs: Sequence[torch.Tensor], merged: torch.Tensor) -> tuple[Tally, bool]:
         if self.settings.method in AVERAGING:
-            mixed, seen, whole = self._average(inputs), Tally(), True
+            mixed, tally, finite = self._average(inputs), Tally(), True
         else:
-            mixed, seen = self._add_vectors(block, inputs)
-            whole = all(math.isfinite(row[-1]) for row in seen.products)
-        return seen, whole and _is_finite(merged.copy_(mixed))
+            mixed, tally = self._add_vectors(block, inputs)
+            finite = all(math.isfinite(row[-1]) for row in tally.products)
+        return tally, finite and _is_finite(merged.copy_(mixed))
 
     def _average(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         import torch
 
         settings = self.settings
         if settings.method == "slerp":
-            first, second = self._learnt.arc
+            first, second = self._selection.arc
             return fp32("base", inputs[0]).mul_(first).add_(fp32("model", inputs[1]).mul_(second))
         total = fp32("base", torch.zeros(1).expand(inputs[0].numel()))
         for model, weight in zip(inputs[1:], settings.weights, strict=True):
@@ -124,16 +119,16 @@ class TensorMerge:
         import numpy as np
 
         origin, vectors = task_vectors(inputs)
-        seen = Tally(origin.numel(), [origin.numel()] * len(vectors), _products(vectors))
+        tally = Tally(origin.numel(), [origin.numel()] * len(vectors), _products(vectors))
         for i, vector in enumerate(vectors):
             if self.settings.drops(i):
-                kept = self._learnt.keep(i, block, vector)
-                seen.kept[i] = int(np.count_nonzero(kept))
-                vector.mul_(fp32("kept", typed(kept.view(np.uint8), "uint8")))  # by a bool takes eight times as long
-            self._scale(vector, self._learnt.rescale[i], self.settings.weights[i])
-        seen.conflicts = _conflicts(vectors)
+                kept = self._selection.keep(i, block, vector)
+                tally.kept[i] = int(np.count_nonzero(kept))
+                masked(vector, kept)
+            self._scale(vector, self._selection.rescale[i], self.settings.weights[i])
+        tally.conflicts = _conflicts(vectors)
         copied = self._copied()
-        return inputs[copied] if copied is not None else self._mix(vectors).add_(origin), seen
+        return inputs[copied] if copied is not None else self._mix(vectors).add_(origin), tally
 
     def _scale(self, vector: torch.Tensor, rescale: float, weight: float) -> None:
         """Rescale and weight; the L1 rescale is rounded on its own, as in mergekit."""
@@ -145,8 +140,7 @@ class TensorMerge:
     def _mix(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
         """Add up what was masked, rescaled and weighted: fp32, ready to be added to the base."""
         settings = self.settings
-        electing = settings.method in ELECTING
-        if electing and (settings.normalizes or len(parts) > 1):  # one vector agrees with itself
+        if settings.method in ELECTING and (settings.normalizes or len(parts) > 1):  # one vector agrees with itself
             mixed = self._elected(parts)
         else:
             mixed = _sum(parts)
@@ -178,19 +172,20 @@ class TensorMerge:
         """What is no number to do arithmetic on is copied, if it is the same everywhere."""
         import numpy as np
 
-        for label, dtype, one in zip(self.labels, self._dtypes[1:], inputs[1:], strict=True):
-            if dtype != self._dtypes[0] or not np.array_equal(one, inputs[0]):
-                dtypes = f"torch.{dtype} and, in the base, torch.{self._dtypes[0]}"
+        for label, dtype, elements in zip(self.labels, self._dtypes[1:], inputs[1:], strict=True):
+            if dtype != self._dtypes[0] or not np.array_equal(elements, inputs[0]):
+                what = f"cannot be merged: torch.{dtype} and, in the base, torch.{self._dtypes[0]}"
                 why = "only float32, float16 and bfloat16 are merged; anything else must be the same everywhere"
-                raise MicotaError(f"tensor {self.name} cannot be merged: {dtypes}", where=label, why=why)
+                raise MicotaError(f"tensor {self.entry.name} {what}", where=label, why=why)
 
     def _refuse_not_finite(self, inputs: Sequence[torch.Tensor]) -> None:
+        name = self.entry.name
         for label, tensor in zip(("base", *self.labels), inputs, strict=True):
             if not _is_finite(tensor):
-                raise MicotaError(f"tensor {self.name} holds NaN or infinity", where=label, fix="use an intact copy")
-        why = f"the inputs are finite, but the result does not fit {self.dtype}"
+                raise MicotaError(f"tensor {name} holds NaN or infinity", where=label, fix="use an intact copy")
+        why = f"the inputs are finite, but the result does not fit {self.entry.torch_dtype}"
         fix = "lower the weights or lambda, raise the density, or write another dtype"
-        raise MicotaError(f"tensor {self.name} overflows in the merge", why=why, fix=fix)
+        raise MicotaError(f"tensor {name} overflows in the merge", why=why, fix=fix)
 
 
 def _sum(parts: Sequence[torch.Tensor]) -> torch.Tensor:

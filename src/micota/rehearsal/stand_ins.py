@@ -15,7 +15,7 @@ from typing import Any
 
 from micota.architectures import KNOWN
 from micota.errors import MicotaError
-from micota.merging.folders import copy_companions
+from micota.merging.model_files import copy_model_files
 from micota.rehearsal import stand_in_tokenizer as bytewise
 from micota.specs import Source, sha
 from micota.store.resolution import ENDPOINT, content_hash, fetch_tokenizer
@@ -52,7 +52,7 @@ def cast(real: Source, folder: Path, online: bool, trust: bool) -> Actor:
         _stand_in_tokenizer(real.ref, folder, config)
     else:
         config, shape = json.loads((files / "config.json").read_text(encoding="utf-8")), "its config.json"
-        copy_companions(files, folder)
+        copy_model_files(files, folder)
         for code in files.glob("*.py"):
             shutil.copyfile(code, folder / code.name)
     (folder / "config.json").write_text(json.dumps(smaller(config)))

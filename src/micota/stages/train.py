@@ -13,7 +13,7 @@ from typing import Any
 from micota.chat import end_id, example
 from micota.checks import before_sharing_rows, before_training
 from micota.errors import MicotaError, Stopped
-from micota.merging.folders import end_tokens
+from micota.generation.prompt_encoder import end_tokens
 from micota.specs import Train
 from micota.store.artifacts import Result
 from micota.store.pool import find

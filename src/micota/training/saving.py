@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from micota.merging.folders import copy_companions
+from micota.merging.model_files import copy_model_files
 from micota.specs import Train
 from micota.training.trl_settings import needing_peft
 
@@ -27,7 +27,7 @@ def save(trainer: Any, spec: Train, base: Path, out: Path, scratch: Path) -> Non
         if trainer.is_world_process_zero():
             _write(trainer.accelerator.unwrap_model(trainer.model_wrapped), state, dtype, out)
     if trainer.is_world_process_zero():
-        copy_companions(base, out)
+        copy_model_files(base, out)
         _config(spec, base, out)
 
 

@@ -1,0 +1,72 @@
+"""What a model folder holds beside its weights: config, tokenizer, chat templates, generation config."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from micota.atomic import write_text
+from micota.errors import MicotaError
+from micota.merging.safetensor_files import Entry
+
+CONFIG, GENERATION = "config.json", "generation_config.json"
+_TOKENIZER = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model"),
+)
+_TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja")
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """A JSON object; {} if the file is not there, a `MicotaError` if it holds anything else."""
+    if not file.is_file():
+        return {}
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise MicotaError(f"{file.name} is not a JSON object", where=str(file), why=str(error)) from error
+
+
+def write_object(file: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object, its keys in their own order, whole or not at all."""
+    write_text(file, json.dumps(value, indent=2) + "\n")
+
+
+def copy_model_files(source: Path, out: Path) -> None:
+    """Copy what a model folder holds beside weights and config.json: tokenizer, templates, generation config."""
+    for name in _present(source, (*_TOKENIZER, *_TEMPLATES, GENERATION)):
+        _copy(source / name, out / name, "")
+
+
+def write_model_files(out: Path, folders: Sequence[tuple[str, Path]], entries: Sequence[Entry]) -> dict[str, str]:
+    """Copy what is not a weight from the first of `folders` (label, folder) that has it; returns file -> label.
+
+    The tokenizer and its templates come from one folder, as a whole. config.json is the last, and its dtype is that of
+    the largest of `entries`, the weights.
+    """
+    dtype = max(entries, key=lambda entry: entry.numel).torch_dtype
+    sources: dict[str, str] = {}
+    for telling, others in ((_TOKENIZER, _TEMPLATES), ((GENERATION,), ()), ((CONFIG,), ())):
+        for label, folder in [place for place in folders if _present(place[1], telling)][:1]:
+            for name in _present(folder, telling + others):
+                _copy(folder / name, out / name, dtype)
+                sources[name] = label
+    return sources
+
+
+def _copy(source: Path, target: Path, dtype: str) -> None:
+    if target.name != CONFIG:
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, target)
+        return
+    config = read_object(source)  # transformers before 4.56 called the key torch_dtype
+    key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
+    write_object(target, config | {key: dtype})
+
+
+def _present(folder: Path, patterns: Sequence[str]) -> list[str]:
+    files = [file for pattern in patterns for file in sorted(folder.glob(pattern))]
+    return [file.relative_to(folder).as_posix() for file in files]
