@@ -119,3 +119,10 @@ def test_importing_micota_and_its_help_load_nothing_heavy() -> None:
     code = f"import sys, {modules}; print([m for m in sys.modules if '.' not in m])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert [name for name in HEAVY if f"'{name}'" in loaded] == []
+
+
+def test_no_test_asserts_how_long_something_takes() -> None:
+    """Wall-clock time depends on the machine and on what else runs there; it is measured in benchmarks/."""
+    clocks = re.compile(r"assert .*(monotonic\(|perf_counter\(|time\.time\()")
+    tests = [path for path in Path(__file__).parent.rglob("*.py") if clocks.search(path.read_text(encoding="utf-8"))]
+    assert tests == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from threading import Event, Timer
 from typing import Any
@@ -115,10 +114,8 @@ def test_a_server_that_goes_down_is_an_error_after_the_patience_and_the_run_goes
             return said(turn)
 
         server.answer = closing
-        began = time.monotonic()
         with pytest.raises(StageFailed, match=r"the server gives no answer(.|\n)*it was asked again for 1\.2 s"):
             buyer.run(server, patience_s=1.2, batch=4)
-        assert 1.2 <= time.monotonic() - began < 30
     kept = {row.key for row in buyer.pooled()}
     assert 0 < len(kept) < 60
     with FakeServer(said, port=port) as again:
@@ -129,10 +126,9 @@ def test_a_server_that_goes_down_is_an_error_after_the_patience_and_the_run_goes
 
 def test_a_server_that_never_answers_is_an_error_too() -> None:
     with FakeServer(said, faults=["slow"], share=1.0, slow_s=20) as server:
-        began = time.monotonic()
         with pytest.raises(MicotaError, match="gives no answer"):
             ask(engine(server, timeout_s=0.5, patience_s=1.0))
-        assert time.monotonic() - began < 10
+        assert server.at_once > 0  # it still holds the request that was given up
 
 
 def test_the_budget_stops_what_is_not_yet_asked_and_keeps_what_is_paid_for(tmp_path: Path) -> None:
@@ -173,10 +169,9 @@ def test_a_request_to_stop_is_heard_while_answers_are_waited_for() -> None:
     stop = Event()
     with FakeServer(said, latency_s=5) as server:
         Timer(0.2, stop.set).start()
-        began = time.monotonic()
         with pytest.raises(Stopped):
             ask(engine(server, stop), 3)
-        assert time.monotonic() - began < 3
+        assert not server.answered
 
 
 @pytest.mark.parametrize("apart", [True, False])

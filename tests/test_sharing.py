@@ -102,9 +102,8 @@ def test_killed_and_ended_by_another_number_of_processes(world: World) -> None:
     paths = [str(world.folder / "slow"), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     command = [sys.executable, "recipe-run.py", str(world.folder), str(path)]
     process = subprocess.Popen(command, cwd=world.folder, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
-    deadline = time.monotonic() + 60
     while len(rows(world)) < 5:
-        assert time.monotonic() < deadline and process.poll() is None, "no answers came"
+        assert process.poll() is None, "no answers came"
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -246,7 +247,7 @@ def _repeated(random: Random, answer: str) -> str:
     return random.choice([answer, random.choice(PIECES)]) * random.choice([2, 9, 50, 300])
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("count", type=int)
     parser.add_argument("--seed", type=int, default=SEED)
@@ -271,7 +272,8 @@ def main() -> None:
         ("the largest grading process", resource.RUSAGE_CHILDREN),
     ):
         print(f"peak memory of {who}: {resource.getrusage(whose).ru_maxrss / 1024:.0f} MiB")
+    return bool(failures)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

