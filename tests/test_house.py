@@ -7,8 +7,11 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from statistics import median
+
+import pytest
 
 import micota
 
@@ -126,3 +129,60 @@ def test_no_test_asserts_how_long_something_takes() -> None:
     clocks = re.compile(r"assert .*(monotonic\(|perf_counter\(|time\.time\()")
     tests = [path for path in Path(__file__).parent.rglob("*.py") if clocks.search(path.read_text(encoding="utf-8"))]
     assert tests == []
+
+
+OPEN = pytest.mark.xfail(reason="a bar that is not reached yet: take the mark off as soon as the test passes")
+LARGEST_FILE, LARGEST_FUNCTION, MEDIAN_FUNCTION, LARGEST_SOURCE = 300, 45, 8, 21_000
+
+
+def functions() -> dict[str, int]:
+    """Each function and method with the lines from its `def` to its end."""
+    return {
+        f"{module(path)}.{node.name}:{node.lineno}": (node.end_lineno or node.lineno) - node.lineno + 1
+        for path in files()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+
+
+@OPEN
+def test_files_and_functions_stay_small() -> None:
+    lengths = {module(path): len(path.read_text(encoding="utf-8").splitlines()) for path in files()}
+    assert {name: n for name, n in lengths.items() if n > LARGEST_FILE} == {}
+    assert {name: n for name, n in functions().items() if n >= LARGEST_FUNCTION} == {}
+    assert median(functions().values()) <= MEDIAN_FUNCTION
+
+
+@OPEN
+def test_the_source_stays_small() -> None:
+    total = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files())
+    assert total <= LARGEST_SOURCE
+
+
+def undocumented(tree: ast.Module, name: str) -> Iterator[str]:
+    """The public module, classes, functions and methods that have no docstring. What a public class inherits a
+    meaning for (`__init__`, overrides that only say `...`) is told by the class."""
+    if not ast.get_docstring(tree):
+        yield name
+    todo: list[tuple[str, ast.AST]] = [(name, tree)]
+    while todo:
+        above, node = todo.pop()
+        for child in getattr(node, "body", []):
+            if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and child.name[0] != "_":
+                inner = f"{above}.{child.name}"
+                if not ast.get_docstring(child) and not overloaded(child):
+                    yield inner
+                if isinstance(child, ast.ClassDef):
+                    todo.append((inner, child))
+
+
+def overloaded(node: ast.AST) -> bool:
+    """Whether a decorator says that the docstring stands elsewhere: an overload, or a property's setter."""
+    names = {ast.unparse(one).rpartition(".")[2] for one in getattr(node, "decorator_list", [])}
+    return bool(names & {"overload", "setter", "override"})
+
+
+@OPEN
+def test_every_public_name_has_a_docstring() -> None:
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in files()}
+    assert sorted(name for path, tree in trees.items() for name in undocumented(tree, module(path))) == []
