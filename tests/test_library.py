@@ -1,0 +1,176 @@
+"""The library: the method in Python, the same digests as in YAML, and what comes back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import World
+
+import micota as mc
+from micota.errors import MicotaError
+from micota.recipe.recipe import load, shipped
+from micota.specs import SftData, Source, Train, Verify, walk
+
+METHOD = """
+name: python
+let:
+  math: {problems: {source: lab:arithmetic, split: train, n: 24, seed: 3}}
+  test: {problems: {source: lab:arithmetic, split: test, n: 8}}
+  long: {distill: {from: lab:teacher, data: math, prompt: "{problem}", precision: float32, sampling: {max_tokens: 300}}}
+  ta-long: {train: {base: lab:ta, data: long, max_steps: 2, batch: 4, cutoff: 512, precision: float32, lr: 1e-5}}
+  ta-mid: {dial: {base: lab:ta, models: [ta-long], method: dare_ties, density: 0.7, rescale: inverse_density,
+                  weight: [0.3, 0.9], steps: 2, refine: 0, max_loss: 1, target: {length: 0.5, of: ta-long},
+                  probe: {data: math, n: 8, prompt: "{problem}", sampling: {max_tokens: 120}}}}
+  mid: {distill: {from: ta-mid, data: math, prompt: "{problem}", precision: float32, sampling: {max_tokens: 120}}}
+arms:
+  instruct: lab:student
+  strong: {train: {base: lab:student, data: long, max_steps: 2, batch: 4, cutoff: 512, precision: float32}}
+  micota: {train: {base: lab:student, data: mid, max_steps: 2, batch: 4, cutoff: 512, precision: float32}}
+evaluate: {models: [arms], data: [test], prompt: "{problem}", sampling: {max_tokens: 60}}
+"""
+
+ASKED = {"prompt": "{problem}", "sampling": {"max_tokens": 60}}
+
+
+def method() -> dict[str, Any]:
+    """The front door, word for word as the documentation has it, with the lab's models and two steps."""
+    math = mc.problems("lab:arithmetic", split="train", n=24, seed=3)
+    teacher, ta, student = "lab:teacher", "lab:ta", "lab:student"
+    asked = {"prompt": "{problem}", "precision": "float32"}
+    short, tuned = {"max_tokens": 120}, {"max_steps": 2, "batch": 4, "cutoff": 512, "precision": "float32"}
+    long = mc.distill(teacher, math, **asked, sampling={"max_tokens": 300})
+    ta_long = mc.train(ta, long, lr=1e-5, **tuned)
+    ta_mid = mc.dial(
+        ta, [ta_long], method="dare_ties", density=0.7, rescale="inverse_density", weight=(0.3, 0.9), steps=2,
+        refine=0, max_loss=1, target=mc.length(0.5, of=ta_long),
+        probe={"data": math, "n": 8, "prompt": "{problem}", "sampling": short},
+    )  # fmt: skip
+    arms = {
+        "instruct": student,
+        "strong": mc.train(student, long, **tuned),
+        "micota": mc.train(student, mc.distill(ta_mid, math, **asked, sampling=short), **tuned),
+    }
+    return arms
+
+
+def test_python_and_yaml_make_the_same_specs(tmp_path: Path) -> None:
+    (tmp_path / "method.yaml").write_text(METHOD)
+    recipe = mc.load(tmp_path / "method.yaml")
+    arms = method()
+    test = mc.problems("lab:arithmetic", split="test", n=8)
+    ours = mc.Recipe(
+        arms=arms, evaluate={"data": {"test": test}, "prompt": "{problem}", "sampling": {"max_tokens": 60}}
+    )
+    assert {word: arm.digest for word, arm in ours.arms.items()} == {k: v.digest for k, v in recipe.arms.items()}
+    assert [one.spec.digest for one in ours.evaluations] == [one.spec.digest for one in recipe.evaluations]
+
+
+def test_the_front_door_from_specs_to_results(tmp_path: Path) -> None:
+    arms = method()
+    test = mc.problems("lab:arithmetic", split="test", n=8)
+    ws = mc.Workspace(tmp_path / "runs", machine="laptop")
+    plan = ws.plan(arms)
+    assert {"new", "done"} >= set(plan.frame.state) and not (tmp_path / "runs").exists()
+    assert plan.cost().hours_high.sum() > 0
+    results = ws.evaluate(arms, {"test": test}, prompt="{problem}", max_tokens=60)
+    assert len(results.frame) == 3 * 8 * 2  # arms, problems, scorers
+    assert set(results.frame.arm) == {"instruct", "strong", "micota"}
+    compared = results.compare("micota", "strong")
+    assert compared.accuracy["test"].n == 8
+    model = ws.make(arms["micota"])
+    assert (model.path / "config.json").is_file() and model.facts["steps"] == 2
+    assert model.lineage[-1] == model.id and any(one.startswith("dial-") for one in model.lineage)
+    again = ws.evaluate(arms, {"test": test}, prompt="{problem}", max_tokens=60)
+    assert again.frame.equals(results.frame)
+    saved = mc.Recipe(arms=arms, evaluate={"data": {"test": test}}).save(tmp_path / "mine.yaml")
+    mine = mc.Recipe(arms=arms)
+    assert {k: v.digest for k, v in mc.load(saved).arms.items()} == {k: v.digest for k, v in mine.arms.items()}
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_a_shipped_recipe_saved_and_loaded_again_has_the_same_digests(name: str, tmp_path: Path) -> None:
+    recipe = load(name)
+    again = mc.load(recipe.save(tmp_path / "again.yaml"))
+    assert {k: v.digest for k, v in again.names.items() if k in recipe.names} == {
+        k: v.digest for k, v in recipe.names.items()
+    }
+    assert {spec.digest for spec in again.targets} == {spec.digest for spec in recipe.targets}
+
+
+def test_responses_are_read_with_their_problems(world: World) -> None:
+    ws = mc.Workspace(world.folder / "store", world.machine)
+    answers = mc.generate(
+        str(world.folder / "models/student"), str(world.folder / "test.jsonl"), prompt="{problem}",
+        precision="float32", sampling={"max_tokens": 6},
+    )  # fmt: skip
+    rows = list(ws.make(answers).rows())
+    assert len(rows) == 4 and all(row["problem"] in row["prompt"] for row in rows)
+    verdicts = ws.make(mc.verify(answers)).frame()
+    assert set(verdicts.columns) >= {"verdict", "problem", "gold", "response", "engine"}
+
+
+def test_a_grader_of_ones_own_is_a_function_of_a_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (world.folder / "lenient.py").write_text("def grade(response, gold):\n    return True\n")
+    monkeypatch.syspath_prepend(str(world.folder))
+    monkeypatch.chdir(world.folder)
+    import lenient  # type: ignore[import-not-found]
+
+    answers = mc.generate("./models/student", "./test.jsonl", prompt="{problem}", sampling={"max_tokens": 4})
+    one, two = mc.verify(answers, by=lenient.grade), mc.verify(answers, by="lenient:grade")
+    assert isinstance(one, Verify) and one.digest == two.digest and one.grader is not None
+
+
+def test_forgotten_artifacts_are_made_again(world: World) -> None:
+    ws = mc.Workspace(world.folder / "store", world.machine)
+    data = mc.problems(str(world.folder / "train.jsonl"))
+    first = ws.make(data)
+    assert ws.forget(data) == [first.id]
+    with pytest.raises(MicotaError, match="is not made yet"):
+        ws.artifact(data)
+    assert ws.make(data).manifest.content == first.manifest.content
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: mc.train("lab:student", "lab:arithmetic", lrr=1), "unknown field 'lrr'"),
+        (
+            lambda: mc.train("lab:student", mc.problems("lab:arithmetic", split="train", n=2)),
+            "training data is expected",
+        ),
+        (lambda: mc.train("lab:studant", "./rows.jsonl"), "no model 'lab:studant' is shipped"),
+        (lambda: mc.problems("lab:arithmetic", benchmark="math5000"), "unknown benchmark 'math5000'"),
+        (lambda: mc.generate("lab:student", "math5000"), "unknown problem set 'math5000'"),
+        (lambda: mc.Recipe(arms={"a": "lab:student"}, evaluate={"datum": []}), "unknown key 'datum'"),
+    ],
+)
+def test_a_mistake_says_what_and_how_to_mend_it(call: object, says: str, tmp_path: Path) -> None:
+    with pytest.raises(MicotaError, match=says):
+        call()  # type: ignore[operator]
+
+
+def test_help_shows_fields_with_defaults() -> None:
+    import inspect
+
+    parameters = inspect.signature(mc.train).parameters
+    assert parameters["lr"].default == 1e-5 and "peak learning rate" in (mc.train.__doc__ or "")
+    assert {"base", "data", "epochs", "lora"} <= set(parameters)
+
+
+def test_importing_the_library_loads_nothing() -> None:
+    code = "import sys, micota as mc; print([m for m in ('pydantic', 'torch', 'pandas', 'yaml') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_hub_id_is_resolved_below_its_uses() -> None:
+    hub = Source(ref="some/model")
+    spec = mc.train("some/model", SftData(source=Source(ref="./x", path="/x", revision="1")))
+    assert isinstance(spec, Train) and spec.base.digest == hub.digest
+    recipe = mc.Recipe(arms={"a": spec})
+    assert [one.ref for one in walk(*recipe.names.values()) if isinstance(one, Source)] == ["some/model", "./x"]  # type: ignore[attr-defined]
