@@ -3,9 +3,6 @@
 import hashlib
 import random
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,12 +22,10 @@ from micota.arithmetic import (
     split_of,
     write,
 )
-from micota.cli.lab import make
-from micota.errors import MicotaError
 from micota.lab.designs import DESIGNS, SHIPPED, design
 from micota.lab.documents import batch
 from micota.lab.tokenizer import SYMBOLS, build
-from micota.specs import Phase, Pretrain, Shape, to_json
+from micota.specs import Shape
 from micota.store.resolution import LAB_MODELS as MODELS
 from micota.training import pretraining as lab
 
@@ -45,13 +40,6 @@ BATCHES = {
 }
 PROMPT = [{"role": "user", "content": "452*5+17-23"}]
 EXAMPLE = [*PROMPT, {"role": "assistant", "content": r"452*5=260;260+17=277;277-23=254;\boxed{254}"}]
-TOY = Pretrain(
-    shape=Shape(width=16, layers=1, heads=1, feedforward=32),
-    phases=(
-        Phase(style="basics", steps=9, lr=1e-2, batch=8),
-        Phase(style="long", steps=7, lr=1e-3, batch=4, shortest=3),
-    ),
-)
 
 
 def chains(n: int, world: World = "arithmetic") -> list[Chain]:
@@ -186,8 +174,7 @@ def test_the_styles_of_tuning_are_what_they_say() -> None:
 def test_text_survives_the_tokenizer(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    assert TOY.shape
-    lab.save(lab.create(TOY.shape, seed=0), tmp_path)
+    lab.save(lab.create(Shape(width=16, layers=1, heads=1, feedforward=32), seed=0), tmp_path)
     tokenizer, again = build(), AutoTokenizer.from_pretrained(tmp_path)
     texts = [compose(style, chain, random.Random(2)) for style in STYLES for w in WORLDS for chain in chains(40, w)]
     rows = tokenizer(texts)["input_ids"]
@@ -259,39 +246,3 @@ def test_the_documents_of_a_shipped_model_never_change(name: str) -> None:
         for part in batch(DESIGNS[name], index, step=0):
             digest.update(part.numpy().tobytes())
     assert digest.hexdigest()[:16] == BATCHES[name]
-
-
-KILLED = """
-import json, os, signal
-from pathlib import Path
-from micota.cli.lab import make
-from micota.specs import from_json
-def report(done, total, note):
-    if done == {stop}:
-        os.kill(os.getpid(), signal.SIGKILL)
-make(from_json({spec!r}), Path({out!r}), report, every=4)
-"""
-
-
-def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
-    """Killed in its first phase (step 8 of 16), then gone on with; and the finished folder is left alone."""
-    whole, torn = tmp_path / "whole", tmp_path / "torn"
-    code = KILLED.format(stop=8, out=str(torn), spec=to_json(TOY))
-    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
-    assert (torn / "checkpoint.pt").exists() and not (torn / "model.safetensors").exists()
-    seen: list[int] = []
-    make(TOY, torn, lambda done, *_: seen.append(done), every=4)
-    assert seen == list(range(9, 17))
-    make(TOY, whole)
-    assert (torn / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    assert sorted(path.name for path in torn.iterdir()) == sorted(path.name for path in whole.iterdir())
-    before = (torn / "model.safetensors").stat().st_mtime_ns
-    make(TOY, torn)
-    assert (torn / "model.safetensors").stat().st_mtime_ns == before
-
-
-def test_a_checkpoint_of_another_seed_is_refused(tmp_path: Path) -> None:
-    make(TOY, tmp_path)
-    lab.pretrain(TOY, tmp_path, tmp_path / "checkpoint.pt")
-    with pytest.raises(MicotaError, match="was written by another design or seed"):
-        make(Pretrain(shape=TOY.shape, phases=TOY.phases, seed=1), tmp_path)

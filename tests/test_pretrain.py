@@ -16,12 +16,13 @@ import pytest
 import torch
 from conftest import World, kinds
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from micota.cli import main as cli
-from micota.cli.lab import make
 from micota.errors import MicotaError, StageFailed
-from micota.lab.designs import DESIGNS
+from micota.lab.designs import DESIGNS, SHIPPED
 from micota.machine import MachineProfile, PretrainConfig, load
+from micota.recipe import reader as recipes
 from micota.specs import Pretrain
 from micota.store.resolution import LAB_MODELS
 
@@ -63,13 +64,43 @@ def test_a_model_in_two_parts_is_the_model_in_one(world: World) -> None:
     assert part["model.safetensors"] != whole["model.safetensors"] != again["model.safetensors"]
 
 
-def test_the_stage_and_the_command_make_the_same_files(world: World) -> None:
-    say(world, RECIPE)
-    world.run(only="whole")
-    spec = world.load().named("whole")
-    assert isinstance(spec, Pretrain)
-    make(spec, world.folder / "made")
-    assert bytes_of(world.folder / "made") == bytes_of(world.files("whole"))
+TINY = [
+    f"--set=let.teacher.pretrain={{{TOY}, phases: [{FIRST}]}}",
+    f"--set=let.ta-base.pretrain={{{TOY}, phases: [{FIRST}]}}",
+    f"--set=let.ta.pretrain.phases=[{LAST}]",
+    "--set=let.ta.pretrain.first=2",
+    f"--set=let.student.pretrain={{{TOY}, phases: [{LAST}]}}",
+]
+
+
+def test_the_labs_models_are_copied_out_of_an_ordinary_store(world: World) -> None:
+    """`micota lab pretrain` is a run of the recipe `lab-models`; what is there is not made again."""
+    store, out = world.folder / "store", world.folder / "out"
+    command = ["lab", "pretrain", "--out", str(out), "--store", str(store), *TINY]
+    first = CliRunner().invoke(cli.app, command, catch_exceptions=False)
+    assert first.exit_code == 0, first.output
+    assert sorted(path.name for path in out.iterdir()) == sorted(SHIPPED)
+    artifacts = {bytes_of(path)["model.safetensors"] for path in store.glob("artifacts/pretrain-*/files")}
+    assert {bytes_of(out / name)["model.safetensors"] for name in SHIPPED} == artifacts
+    assert {path.name for path in (out / "ta").iterdir()} == {path.name for path in (LAB_MODELS / "ta").iterdir()}
+    before = (out / "ta" / "model.safetensors").stat().st_mtime_ns
+    assert CliRunner().invoke(cli.app, command).exit_code == 0
+    assert (out / "ta" / "model.safetensors").stat().st_mtime_ns == before
+    other = CliRunner().invoke(cli.app, [*command, "--only", "ta", "--set", "defaults.pretrain.seed=1"])
+    assert isinstance(other.exception, MicotaError) and "is there already" in str(other.exception)
+
+
+def test_the_recipe_of_the_shipped_models_makes_their_designs() -> None:
+    names = recipes.load("lab-models").names
+    assert set(names) == set(SHIPPED)
+    assert {name: names[name] for name in SHIPPED if name != "ta"} == {
+        name: DESIGNS[name] for name in SHIPPED if name != "ta"
+    }
+    ta = names["ta"]
+    assert isinstance(ta, Pretrain) and ta.base == names["ta-base"]
+    assert (*DESIGNS["ta-base"].phases, *ta.phases) == DESIGNS["ta"].phases and ta.first == len(
+        DESIGNS["ta-base"].phases
+    )
 
 
 def test_the_facts_are_counts_and_the_last_loss(world: World) -> None:

@@ -1,57 +1,42 @@
-"""`micota lab pretrain`: make the lab's models from nothing, with a bar for each."""
+"""`micota lab pretrain`: the recipe `lab-models`, and its models copied out as plain folders."""
 
 from __future__ import annotations
 
-from functools import partial
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress, TaskID
+from micota import machine as machines
+from micota.atomic import atomic
+from micota.cli import session
+from micota.errors import MicotaError
+from micota.recipe import reader as recipes
+from micota.store.artifacts import Store
 
-from micota.errors import MicotaError, suggestion
-from micota.lab.designs import DESIGNS, GOES_ON, SHIPPED, design, rest
-from micota.specs import Pretrain, Source
-from micota.store.resolution import content_hash
-from micota.training.pretraining import Report, pretrain
-
-
-def _show(bars: Progress, row: TaskID, name: str, done: int, total: int, note: str) -> None:
-    bars.update(row, completed=done, total=total, description=f"{name} {note}")
+RECIPE = "lab-models"
 
 
-def pretrain_all(console: Console, out: Path, only: str | None, seed: int) -> None:
-    """Pre-train one design, or those of the shipped models, into folders below `out`."""
-    if only is not None and only not in DESIGNS:
-        raise MicotaError(f"the lab has no model '{only}'", fix=suggestion(only, DESIGNS))
-    for name in [only] if only else SHIPPED:
-        with Progress(console=console) as bars:
-            row = bars.add_task(name, total=None)
-            make(_wanted(out, name, seed), out / name, partial(_show, bars, row, name))
-        console.print(f"{name}: {out / name}")
+def pretrain(out: Path, only: str | None, sets: Sequence[str], machine: str, store: Path) -> None:
+    """Pre-train the lab's models, or one of them, and copy them to `out/NAME`.
 
-
-def _wanted(out: Path, name: str, seed: int) -> Pretrain:
-    """A design; one that goes on from a model that lies finished in `out` does so, with the same bits."""
-    begun = out / GOES_ON.get(name, "")
-    if name not in GOES_ON or not finished(begun):
-        return design(name, seed=seed)
-    source = Source(ref=str(begun), revision=content_hash(begun), path=str(begun))
-    return rest(name, source, seed)
-
-
-def finished(out: Path) -> bool:
-    return (out / "model.safetensors").exists() and not (out / "checkpoint.pt").exists()
-
-
-def make(spec: Pretrain, out: Path, report: Report | None = None, every: int = 100) -> None:
-    """Make the model in the folder `out`, or go on with it; a finished folder is left alone.
-
-    The checkpoint is written beside the model's files and removed at the end.
+    Raises MicotaError for an unknown name, and where `out` holds another model of that name.
     """
-    checkpoint = out / "checkpoint.pt"
-    if finished(out):
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    base = Path(spec.base.path) if isinstance(spec.base, Source) and spec.base.path else None
-    pretrain(spec, out, checkpoint, base, report=report, every=every)
-    checkpoint.unlink()
+    recipe, place, console = recipes.load(RECIPE, sets), Store(store), session.console()
+    models = {name: recipe.named(name) for name in ([only] if only else recipe.names)}
+    session.execute(console, place, machines.load(machine), recipe, list(models.values()), files=True)
+    for name, spec in models.items():
+        manifest = place.manifest(spec)
+        assert manifest is not None
+        copy(place.files(manifest), out / name)
+        console.print(f"{name}: {out / name}", soft_wrap=True, highlight=False)
+
+
+def copy(files: Path, out: Path) -> None:
+    """Copy a model folder as it is; a folder with the same weights is left alone. Raises MicotaError for another."""
+    if out.exists():
+        weights = [folder / "model.safetensors" for folder in (files, out)]
+        if weights[1].is_file() and weights[0].read_bytes() == weights[1].read_bytes():
+            return
+        raise MicotaError(f"{out} is there already", why="what it holds would be lost", fix="name another folder")
+    with atomic(out) as temporary:
+        shutil.copytree(files, temporary)

@@ -190,10 +190,12 @@ def stage(work: Annotated[Path, typer.Argument(help="A work folder with its task
 @lab.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="Where the model folders go.")] = Path("lab-models"),
-    only: Annotated[str | None, typer.Option(help="One design: teacher, ta, student, ...")] = None,
-    seed: int = 0,
+    only: Annotated[str | None, typer.Option(help="One model: teacher, ta-base, ta or student.")] = None,
+    machine: MachineName = "laptop",
+    set_: Sets = None,
+    store: StoreDir = STORE,
 ) -> None:
-    """Make the lab's models from nothing: seeded, and the same command goes on after an interruption."""
-    from micota.cli.lab import pretrain_all
+    """Pre-train the lab's models from nothing; other seeds by --set defaults.pretrain.seed=1."""
+    from micota.cli import lab as models
 
-    pretrain_all(terminal.console(), out, only, seed)
+    models.pretrain(out, only, set_ or (), machine, store)

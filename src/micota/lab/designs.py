@@ -8,12 +8,10 @@ anything it knows.
 
 from typing import Any
 
-from micota.specs import Phase, Pretrain, Shape, Source
+from micota.specs import Phase, Pretrain, Shape
 
 SHIPPED = ("teacher", "ta-base", "ta", "student")
-"""The designs whose models lie in `lab/models`, made with seed 0; what another goes on from comes before it."""
-GOES_ON = {"ta": "ta-base"}
-"""Designs that begin with all phases of another."""
+"""The designs whose models lie in `lab/models`, pre-trained with seed 0 by the recipe `lab-models`."""
 
 
 def _phase(style: str, steps: int, lr: float, batch: int = 64, shortest: int = 1) -> Phase:
@@ -79,9 +77,3 @@ def fields(name: str, **changes: Any) -> dict[str, Any]:
 
 DESIGNS["ta-base"] = design("ta", phases=DESIGNS["ta"].phases[:-1])
 DESIGNS["ta-base-hard"] = design("ta-hard", phases=DESIGNS["ta-hard"].phases[:-1])
-
-
-def rest(name: str, begun: Source, seed: int) -> Pretrain:
-    """What a design still has to learn after the one that it goes on from."""
-    done = len(DESIGNS[GOES_ON[name]].phases)
-    return design(name, base=begun, phases=DESIGNS[name].phases[done:], first=done, seed=seed)

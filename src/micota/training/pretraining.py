@@ -1,7 +1,7 @@
-"""Pre-training of the lab's models: a Qwen2 of a tenth to half a million parameters, on one CPU thread.
+"""Pre-training of the lab's models: a Qwen2 of 0.1 to 0.6 million parameters, on one CPU thread.
 
-It may be killed at any time: with the same checkpoint file it goes on from the last one and ends with the same
-bits, as every batch is a function of the seed, the phase and the step alone.
+It may be killed at any time: from its last checkpoint it ends with the same bits, since every batch is a function of
+seed, phase and step alone.
 """
 
 import math
@@ -21,45 +21,48 @@ if TYPE_CHECKING:
     from transformers import Qwen2ForCausalLM
 
 Report = Callable[[int, int, str], None]
+"""Called with the steps done, the steps in all, and a note."""
 Facts = dict[str, Any]
 
 
 def pretrain(
-    spec: Pretrain, out: Path, checkpoint: Path, base: Path | None = None, report: Report | None = None, **how: Any
+    spec: Pretrain,
+    out: Path,
+    checkpoint: Path,
+    base: Path | None,
+    report: Report,
+    stop: Callable[[], bool],
+    every: int,
 ) -> Facts:
-    """Make the model of a spec in the folder `out`, or go on with it from the file `checkpoint`, which stays.
+    """Write the model folder of a spec, from the file `checkpoint` on where there is one.
 
-    `base` is the folder of the model that the spec goes on from. The facts are the steps, the tokens seen (padding
-    left out), the last loss in nats per token, and the parameters. `how` goes to `train`. It computes on one
-    thread: with another number the bits would differ.
+    `base` is the folder of the model that the spec continues from. A checkpoint is written every `every` steps, and
+    when `stop()` is true, which raises Stopped. Returns the steps, the tokens seen (without padding), the last loss in
+    nats per token, and the number of parameters. Always on one thread: with more, the weights would differ in bits.
     """
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     with single_threaded():
         model = create(spec.shape, spec.seed) if spec.shape else _load(base)
-        facts = train(model, spec, checkpoint, report, **how)
+        facts = _train(model, spec, checkpoint, report, stop, every)
     save(model, out)
     return {**facts, "parameters": sum(weight.numel() for weight in model.parameters())}
 
 
-def train(
+def _train(
     model: "Qwen2ForCausalLM",
     spec: Pretrain,
     checkpoint: Path,
-    report: Report | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    every: int = 100,
+    report: Report,
+    stop: Callable[[], bool],
+    every: int,
 ) -> Facts:
-    """All phases, from the checkpoint on where there is one.
-
-    A checkpoint is written every `every` steps. `report` is told the steps done, the steps in all and a note. As
-    soon as `stop` says so, a checkpoint is written and Stopped is raised.
-    """
+    """All phases; each begins with a fresh optimizer."""
     facts: Facts = {"steps": 0, "tokens": 0, "loss": None}
     optimizer = _optimizer(model)
     if checkpoint.exists():
-        facts = _resume(checkpoint, model, optimizer, made_by=spec.digest)
+        facts = _resume(checkpoint, model, optimizer)
     for step in range(facts["steps"], spec.steps):
         index, local = _locate(spec, step)
         if local == 0:
@@ -68,9 +71,8 @@ def train(
         facts = {"steps": step + 1, "tokens": facts["tokens"] + tokens, "loss": round(loss, 5)}
         stopping = stop()
         if stopping or (step + 1) % every == 0 or step + 1 == spec.steps:
-            _keep(checkpoint, model, optimizer, facts=facts, made_by=spec.digest)
-        if report:
-            report(step + 1, spec.steps, f"{spec.phases[index].style}: loss {loss:.3f}")
+            _write_checkpoint(checkpoint, model, optimizer, facts)
+        report(step + 1, spec.steps, f"{spec.phases[index].style}: loss {loss:.3f}")
         if stopping:
             raise Stopped("stopped at a checkpoint")
     return facts
@@ -170,25 +172,19 @@ def _schedule(step: int, steps: int) -> float:
     return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def _keep(path: Path, model: "Qwen2ForCausalLM", optimizer: "torch.optim.Optimizer", **known: Any) -> None:
-    """Write a checkpoint aside, then rename: a kill leaves the old one or the new one."""
+def _write_checkpoint(path: Path, model: "Qwen2ForCausalLM", optimizer: "torch.optim.Optimizer", facts: Facts) -> None:
+    """Write a checkpoint; a kill leaves the old one or the new one."""
     import torch
 
     with atomic(path) as temporary:
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), **known}, temporary)
+        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "facts": facts}, temporary)
 
 
-def _resume(path: Path, model: "Qwen2ForCausalLM", optimizer: "torch.optim.Optimizer", made_by: str) -> Facts:
-    """Load a checkpoint of the same spec; the facts that it was written with."""
+def _resume(path: Path, model: "Qwen2ForCausalLM", optimizer: "torch.optim.Optimizer") -> Facts:
+    """Load a checkpoint; the facts that it was written with."""
     import torch
 
     saved = torch.load(path)
-    if saved["made_by"] != made_by:
-        raise MicotaError(
-            f"{path} was written by another design or seed",
-            why="going on from it would mix the two",
-            fix="remove the file, or choose another folder",
-        )
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
     facts: Facts = saved["facts"]
