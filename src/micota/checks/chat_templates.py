@@ -1,16 +1,15 @@
-"""What can be wrong with a chat template alone: it is rendered, and what comes out is compared."""
+"""Mistakes of a chat template alone: it is rendered, and the results are compared."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-from micota.checks import turns
 from micota.checks.finding import Finding, beginning, difference, ending, errors
-from micota.checks.subject import Subject
+from micota.checks.models import ANSWER, PROBLEM, Refused, Subject, without_thought_tags
 
 MARKER = re.compile(r"<\|[^\s<>|]{1,40}\|>|<｜[^\s<>｜]{1,40}｜>|</?s>|<(?:bos|eos|start_of_turn|end_of_turn)>")
-"""What is meant to be one token where a template writes it."""
+"""What should be one token where a template writes it."""
 ROLE = re.compile(r"user|assistant|system|human|bot|model", re.I)
 TEXTS = (
     "What is 1+1?",
@@ -20,141 +19,132 @@ TEXTS = (
     "<think>5</think> 6",
     "7 and " * 2000 + "8",
 )
-"""Problems that a template must hand on as they are."""
+"""Problems that must stand in the prompt as they are."""
 DAYS = ("day one", "day two")
-TIMES = 6  # renderings that must be equal: a random choice among two shows itself in 31 of 32 cases
+RENDERINGS = 6  # a random choice among two shows itself in 31 of 32 cases
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """The findings on a template, whatever it is used for. The first rule that fails in earnest ends it."""
-    if not getattr(subject.tokenizer, "chat_template", None):
-        yield _missing(subject)
+    """The findings on a template, whatever it is used for; after a rule that finds an error the others are left out."""
+    if not subject.has_template:
+        yield subject.finding(
+            "template",
+            f"the tokenizer of {subject.name} has no chat template",
+            "generation and training go through the model's chat template",
+            "add chat_template.jinja to the folder, or generate with `prompt: {mode: raw}`",
+        )
         return
     try:
-        for rule in (_loses, _changes, _splits, _unknown, _twice_begun, _generation_prompt):
-            found = list(rule(subject))
-            yield from found
-            if errors(found):
+        for rule in (_problem, _variation, _markers, _generation_prompt):
+            findings = list(rule(subject))
+            yield from findings
+            if errors(findings):
                 return
-    except turns.Refused as error:
-        yield Finding(
+    except Refused as error:
+        yield subject.finding(
             "template",
-            subject.name,
             f"its chat template raises an error: {error}",
-            "neither generation nor training can ask this model anything",
-            "correct chat_template.jinja, or take the one that was published with the model",
+            "neither generation nor training can give this model a prompt",
+            "correct chat_template.jinja, or use the one that was published with the model",
         )
 
 
 def check_system(subject: Subject, system: str) -> Iterator[Finding]:
-    """The system message of a recipe comes out of the template."""
+    """The system message of a recipe stands in the prompt."""
     fix = "remove `system`, or put its text into the prompt's template"
     try:
-        whole = turns.prompt(subject, TEXTS[0], system)
-    except turns.Refused as error:
-        why = "the run would end there"
-        yield Finding(
-            "system", subject.name, f"its chat template refuses the system message {system!r}: {error}", why, fix
-        )
+        prompt = subject.prompt(TEXTS[0], system)
+    except Refused as error:
+        what = f"its chat template refuses the system message {system!r}: {error}"
+        yield subject.finding("system", what, "the run would end there", fix)
         return
-    if system.strip() not in whole:
-        yield Finding(
+    if system.strip() not in prompt:
+        yield subject.finding(
             "system",
-            subject.name,
             "its chat template leaves the system message out",
             "the model would never read it, and a result would be ascribed to it",
             fix,
-            (("system message", beginning(system)), ("generation prompt", beginning(whole))),
+            ("system message", beginning(system)),
+            ("generation prompt", beginning(prompt)),
         )
 
 
-def _missing(subject: Subject) -> Finding:
-    return Finding(
-        "template",
-        subject.name,
-        f"the tokenizer of {subject.name} has no chat template",
-        "generation and training go through the model's chat template",
-        "add chat_template.jinja to the folder, or generate with `prompt: {mode: raw}`",
-    )
-
-
-def _loses(subject: Subject) -> Iterator[Finding]:
+def _problem(subject: Subject) -> Iterator[Finding]:
     """A problem stands in the generation prompt as it is, once."""
     for text in TEXTS:
-        whole = turns.prompt(subject, text)
-        if text not in whole:
-            yield Finding(
+        prompt = subject.prompt(text)
+        if text not in prompt:
+            yield subject.finding(
                 "problem",
-                subject.name,
-                "its chat template does not hand a problem on as it is",
-                "the model would be asked something else than what is graded",
-                "write {{ message['content'] }} for the user's turn in chat_template.jinja, without split or replace",
-                (("problem", beginning(text)), ("generation prompt", beginning(whole))),
-                "warning" if "think>" in text else "error",  # few problems hold a tag
+                "its chat template changes or cuts a problem",
+                "the model would read another problem than the one that is graded",
+                "write {{ message['content'] }} for the user message in chat_template.jinja, without split or replace",
+                ("problem", beginning(text)),
+                ("generation prompt", beginning(prompt)),
+                severity="warning" if "think>" in text else "error",  # few problems hold a tag
             )
             return
-    whole = turns.prompt(subject, turns.PROBLEM)
-    if whole.count(turns.PROBLEM) > 1:
-        yield Finding(
+    prompt = subject.prompt(PROBLEM)
+    if prompt.count(PROBLEM) > 1:
+        yield subject.finding(
             "problem",
-            subject.name,
             "its chat template writes the problem more than once",
-            "the model would be asked something else than what it learns from",
-            "write the user's turn once in chat_template.jinja",
-            (("generation prompt", beginning(whole)),),
+            "the model would read another prompt than the one it learns from",
+            "write the user message once in chat_template.jinja",
+            ("generation prompt", beginning(prompt)),
         )
 
 
-def _changes(subject: Subject) -> Iterator[Finding]:
-    """The same problem gives the same prompt, on any day. A macro in front of a template stands for its clock."""
-    texts = [turns.prompt(subject, TEXTS[0]) for _ in range(TIMES)]
-    texts = texts if len(set(texts)) > 1 else [_on(subject, day) for day in DAYS]
-    other = next((text for text in texts if text != texts[0]), None)
-    if other is None:
-        return
-    dated = len(texts) == len(DAYS)
-    one, two = difference(texts[0], other)
-    yield Finding(
-        "changes",
-        subject.name,
-        f"its chat template writes {'the date' if dated else 'another prompt each time'}",
-        "a model trained today and asked tomorrow would read another prompt than the one it learnt",
-        "write a constant in its place in chat_template.jinja",
-        (("once", one), ("again", two)),
-        "warning" if dated else "error",
-    )
+def _variation(subject: Subject) -> Iterator[Finding]:
+    """The same problem gives the same prompt, on any day."""
+    prompts = [subject.prompt(TEXTS[0]) for _ in range(RENDERINGS)]
+    dated = len(set(prompts)) == 1
+    if dated:
+        prompts = [_on(subject, day) for day in DAYS]
+    other = next((prompt for prompt in prompts if prompt != prompts[0]), None)
+    if other is not None:
+        first, second = difference(prompts[0], other)
+        yield subject.finding(
+            "changes",
+            f"its chat template writes {'the date' if dated else 'another prompt each time'}",
+            "a model trained today would read another prompt tomorrow than the one it was trained on",
+            "write a constant in its place in chat_template.jinja",
+            ("once", first),
+            ("again", second),
+            severity="warning" if dated else "error",
+        )
 
 
 def _on(subject: Subject, day: str) -> str:
+    """The prompt on a day: a macro in front of the template replaces its clock."""
     macro = f"{{%- macro strftime_now(format) -%}}{day}{{%- endmacro -%}}"
-    text = macro + subject.tokenizer.get_chat_template()
-    return turns.conversation(subject, [("user", TEXTS[0])], add_generation_prompt=True, chat_template=text)
+    template = macro + subject.tokenizer.get_chat_template()
+    return subject.conversation(("user", TEXTS[0]), add_generation_prompt=True, chat_template=template)
 
 
-def _splits(subject: Subject) -> Iterator[Finding]:
+def _markers(subject: Subject) -> Iterator[Finding]:
     """A marker that the template writes is one token.
 
-    Some families write their roles as plain text (`<|user|>` of Zephyr and Tülu): that is taken if all roles are.
+    Some families write their roles as plain text (`<|user|>` of Zephyr and Tülu): that is right if all roles are.
     """
-    written = turns.prompt(subject, "1") + turns.conversation(subject, [("user", "1"), ("assistant", "2")])
-    markers = dict.fromkeys(MARKER.findall(written))
-    whole = {marker: len(subject.ids(marker)) == 1 and not _is_unknown(subject, marker) for marker in markers}
-    end = turns.answered(subject)
-    ends = set(MARKER.findall(end[1])) if end else set()
+    text = subject.prompt("1") + subject.conversation(("user", "1"), ("assistant", "2"))
+    markers = dict.fromkeys(MARKER.findall(text))
+    whole = {marker for marker in markers if len(subject.ids(marker)) == 1 and not _is_unknown(subject, marker)}
+    around = subject.around_answer()
+    ends = MARKER.findall(around[1]) if around else []
     roles = [marker for marker in markers if ROLE.search(marker) and marker not in ends]
-    textual = not any(whole[marker] for marker in roles)
+    plain_roles = [] if whole & set(roles) else roles
     for marker in markers:
-        if whole[marker] or (textual and marker in roles):
-            continue
-        pieces = subject.ids(marker)
-        yield Finding(
-            "markers",
-            subject.name,
-            f"its chat template writes {marker}, which its tokenizer splits into {len(pieces)} tokens",
-            "the model has learnt one token there, or can never be stopped by it",
-            f"add {marker} to the tokenizer's special tokens, or take the template that belongs to this tokenizer",
-            (("template", marker), ("tokens", subject.names(pieces))),
-        )
+        if marker not in whole and marker not in plain_roles:
+            pieces = subject.ids(marker)
+            yield subject.finding(
+                "markers",
+                f"its chat template writes {marker}, which its tokenizer splits into {len(pieces)} tokens",
+                "the model was trained on one token there, or can never be stopped by it",
+                f"add {marker} to the tokenizer's special tokens, or use the template that belongs to this tokenizer",
+                ("template", marker),
+                ("tokens", subject.names(pieces)),
+            )
 
 
 def _is_unknown(subject: Subject, text: str) -> bool:
@@ -162,72 +152,35 @@ def _is_unknown(subject: Subject, text: str) -> bool:
     return unknown is not None and unknown in subject.ids(text) and text != subject.tokenizer.unk_token
 
 
-def _unknown(subject: Subject) -> Iterator[Finding]:
-    """What the template writes has no unknown token beyond those of the problem."""
-    unknown = subject.tokenizer.unk_token_id
-    if unknown is None:
-        return
-    whole = turns.prompt(subject, turns.PROBLEM)
-    pieces = [piece for piece in whole.split(turns.PROBLEM) if piece and unknown in subject.ids(piece)]
-    if pieces and subject.tokenizer.unk_token not in whole:
-        yield Finding(
-            "unknown",
-            subject.name,
-            "its tokenizer does not know what its chat template writes",
-            "the model reads an unknown token in every prompt",
-            "take the template that belongs to this tokenizer, or add what is missing to the tokenizer",
-            (("template", ending(pieces[0])), ("tokens", subject.names(subject.ids(pieces[0])))),
-        )
-
-
-def _twice_begun(subject: Subject) -> Iterator[Finding]:
-    begin = subject.tokenizer.bos_token_id
-    ids = subject.ids(turns.prompt(subject, "1"))
-    if begin is not None and ids[:2] == [begin, begin]:
-        yield Finding(
-            "begin",
-            subject.name,
-            f"its chat template writes {subject.tokenizer.bos_token} twice",
-            "no model was trained on a doubled beginning of a sequence",
-            "write {{ bos_token }} once in chat_template.jinja",
-            (("generation prompt", beginning(turns.prompt(subject, "1"))),),
-        )
-
-
-def _whole(subject: Subject) -> str:
-    return turns.conversation(subject, [("user", turns.PROBLEM), ("assistant", turns.ANSWER)])
-
-
 def _generation_prompt(subject: Subject) -> Iterator[Finding]:
-    """What stands before an answer in a conversation is the generation prompt, but for the tags of a thought."""
+    """The generation prompt is what stands before an answer in a conversation; thought tags may differ."""
     try:
-        found = turns.answered(subject)
-    except turns.Refused:  # a template for generation alone
+        around = subject.around_answer()
+    except Refused:  # a template for generation alone
         return
-    if found is None:
-        yield Finding(
+    if around is None:
+        whole = subject.conversation(("user", PROBLEM), ("assistant", ANSWER))
+        yield subject.finding(
             "template",
-            subject.name,
             "its chat template does not write an answer as it is, once",
-            "what ends an answer cannot be told, and trainings through the template would learn something else",
-            "write {{ message['content'] }} for the assistant's turn in chat_template.jinja",
-            (("answer", turns.ANSWER), ("template", ending(_whole(subject)))),
+            "the end of an answer cannot be told, and training through the template would use another text",
+            "write {{ message['content'] }} for the assistant message in chat_template.jinja",
+            ("answer", ANSWER),
+            ("template", ending(whole)),
         )
         return
-    before, asked = found[0], turns.prompt(subject, turns.PROBLEM)
-    one, two = turns.unthinking(before), turns.unthinking(asked)
-    ends = before[len(one) :], asked[len(two) :]
-    if one == two and (ends[0] == ends[1] or "think>" in "".join(ends) or "\n" not in "".join(ends)):
+    before, prompt = around[0], subject.prompt(PROBLEM)
+    first, second = without_thought_tags(before), without_thought_tags(prompt)
+    ends = before[len(first) :] + prompt[len(second) :]
+    if first == second and (before == prompt or "think>" in ends or "\n" not in ends):
         return
-    lacks = before.startswith(asked.rstrip())
+    lacks = before.startswith(prompt.rstrip())
     what = "lacks what its chat template writes before an answer" if lacks else "is not what stands before an answer"
-    shown = zip(("before an answer", "generation prompt"), difference(before, asked), strict=True)
-    yield Finding(
+    yield subject.finding(
         "generation-prompt",
-        subject.name,
         f"its generation prompt {what}",
-        "the model is asked in another way than it has learnt to answer",
-        "let chat_template.jinja write the beginning of the assistant's turn where add_generation_prompt is set",
-        tuple(shown),
-        "warning" if one == two else "error",
+        "the model would answer behind another prompt than in its training",
+        "let chat_template.jinja write the beginning of the assistant message where add_generation_prompt is set",
+        *zip(("before an answer", "generation prompt"), difference(before, prompt), strict=True),
+        severity="warning" if first == second else "error",
     )

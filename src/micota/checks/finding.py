@@ -1,4 +1,4 @@
-"""What the linter says: which model, what is wrong, the two strings that show it, why it matters, what to change."""
+"""A finding of the checks: which model, what is wrong, strings that show it, why it matters, what to change."""
 
 from __future__ import annotations
 
@@ -8,68 +8,73 @@ from typing import Literal
 
 from micota.errors import MicotaError
 
-AROUND = 60  # characters shown on either side of a difference
+CONTEXT = 60  # characters shown on either side of a difference
+Severity = Literal["error", "warning"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault. An error stops a run before anything is made; a warning is shown."""
+    """One mistake. An error stops a run before anything is made; a warning is shown."""
 
-    check: str
+    rule: str
     """The rule's short name, such as `end` or `system`."""
     model: str
     what: str
     why: str
     fix: str
-    shown: tuple[tuple[str, str], ...] = ()
+    evidence: tuple[tuple[str, str], ...] = ()
     """(label, text): what is there, and what should be."""
-    severity: Literal["error", "warning"] = "error"
-
-    @property
-    def head(self) -> str:
-        """The first lines: the fault and the strings that show it."""
-        width = max((len(label) for label, _ in self.shown), default=0)
-        return "\n".join(
-            [f"{self.model}: {self.what}", *(f"  {label:<{width}}  «{visible(text)}»" for label, text in self.shown)]
-        )
+    severity: Severity = "error"
 
     def error(self) -> MicotaError:
-        return MicotaError(self.head, why=self.why, fix=self.fix)
+        """The finding as an exception, with the strings that show it."""
+        width = max((len(label) for label, _ in self.evidence), default=0)
+        lines = [f"  {label:<{width}}  «{visible(text)}»" for label, text in self.evidence]
+        return MicotaError("\n".join([f"{self.model}: {self.what}", *lines]), why=self.why, fix=self.fix)
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.error()}"
 
 
 def errors(findings: Iterable[Finding]) -> list[Finding]:
-    return [one for one in findings if one.severity == "error"]
+    """The findings that stop a run."""
+    return [finding for finding in findings if finding.severity == "error"]
 
 
 def raise_first(findings: Iterable[Finding]) -> None:
     """Raise the first error as a MicotaError, if there is one."""
-    for one in errors(findings):
-        raise one.error()
+    for finding in errors(findings):
+        raise finding.error()
+
+
+def distinct(findings: Iterable[Finding]) -> list[Finding]:
+    """Each finding once, errors first."""
+    unique = {(finding.rule, finding.model, finding.what): finding for finding in findings}
+    return sorted(unique.values(), key=lambda finding: finding.severity)
 
 
 def visible(text: str) -> str:
-    """The text on one line."""
+    """The text on one line, with its line ends and tabs spelled out."""
     return text.replace("\\n", "\\\\n").replace("\n", "\\n").replace("\t", "\\t")
 
 
-def difference(one: str, two: str) -> tuple[str, str]:
-    """The two texts around the place where they first differ."""
-    shorter = min(len(one), len(two))
-    at = next((i for i in range(shorter) if one[i] != two[i]), shorter)
-    return _window(one, at), _window(two, at)
+def difference(first: str, second: str) -> tuple[str, str]:
+    """Two texts around the place where they first differ."""
+    shorter = min(len(first), len(second))
+    at = next((i for i in range(shorter) if first[i] != second[i]), shorter)
+    return _window(first, at), _window(second, at)
 
 
 def beginning(text: str) -> str:
-    return text if len(text) <= 2 * AROUND else text[: 2 * AROUND] + "…"
+    """The beginning of a long text."""
+    return text if len(text) <= 2 * CONTEXT else text[: 2 * CONTEXT] + "…"
 
 
 def ending(text: str) -> str:
-    return text if len(text) <= 2 * AROUND else "…" + text[-2 * AROUND :]
+    """The end of a long text."""
+    return text if len(text) <= 2 * CONTEXT else "…" + text[-2 * CONTEXT :]
 
 
 def _window(text: str, at: int) -> str:
-    low, high = max(0, at - AROUND), at + AROUND
+    low, high = max(0, at - CONTEXT), at + CONTEXT
     return ("…" if low else "") + text[low:high] + ("…" if high < len(text) else "")

@@ -1,4 +1,4 @@
-"""Numbers that must fit: tokens to rows of the embedding, lengths to positions; and stop strings to answers."""
+"""What ends and bounds a response: EOS tokens, stop strings, rows of the embedding, positions."""
 
 from __future__ import annotations
 
@@ -6,94 +6,148 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from micota.chat import THOUGHT
 from micota.checks.finding import Finding, beginning
-from micota.checks.subject import Subject, Use
+from micota.checks.models import Refused, Subject, Use
 
 THINKING = (
     "<think>\nOkay, the problem is to add: 1+1. First, let me see. Problem: is it 2?\n\n"
     "Q: yes. Wait, so x = 2.\n</think>"
 )
 PLAIN = "\n\nWe add the numbers: $1 + 1 = 2$.\n\n**Final Answer:** the sum is \\(\\boxed{2}\\)."
+ENDLESS = "generation would go on after its answer until the token limit"
+
+
+def eos(subject: Subject, uses: Sequence[Use]) -> Iterator[Finding]:
+    """Generation stops at what the template writes after an answer, and at nothing else."""
+    if not subject.eos:
+        yield subject.finding("end", "it has no EOS token", ENDLESS, "set eos_token_id in generation_config.json")
+        return
+    raw = bool(uses) and all(use.prompt.mode == "raw" for use in uses)
+    after, markers = ("", []) if raw or not subject.has_template else _after_answer(subject)
+    yield from _odd_eos(subject, markers)
+    own = subject.tokenizer.eos_token_id
+    if markers and markers[0] not in subject.eos and not _is_stop_string(subject, markers[0], uses):
+        yield subject.finding(
+            "end",
+            f"generation does not stop at {subject.names(markers[:1])}, which its chat template writes after an answer",
+            ENDLESS,
+            f"write its id into eos_token_id of generation_config.json: {markers[0]} beside {list(subject.eos)}",
+            ("template", after),
+            ("generation", subject.names(subject.eos)),
+        )
+    elif not markers and own is not None and own not in subject.eos:
+        yield subject.finding(
+            "end",
+            f"generation does not stop at {subject.tokenizer.eos_token}, the EOS token of its tokenizer",
+            ENDLESS,
+            f"write its id into eos_token_id of generation_config.json: {own} beside {list(subject.eos)}",
+            ("tokenizer", str(subject.tokenizer.eos_token)),
+            ("generation", subject.names(subject.eos)),
+            severity="warning",
+        )
+
+
+def _after_answer(subject: Subject) -> tuple[str, list[int]]:
+    """What the template writes after an answer, and the markers in it."""
+    try:
+        around = subject.around_answer()
+    except Refused:
+        around = None
+    after = around[1] if around else ""
+    return after, [token for token in subject.ids(after) if token in subject.special or token in subject.eos]
+
+
+def _is_stop_string(subject: Subject, token: int, uses: Sequence[Use]) -> bool:
+    """Whether every use names a token as a stop string: engines stop at such a token."""
+    name = subject.names([token])
+    return bool(uses) and all(use.sampling is not None and name in use.sampling.stop for use in uses)
+
+
+def _odd_eos(subject: Subject, markers: list[int]) -> Iterator[Finding]:
+    """An EOS token is in the vocabulary, and is no piece of a word."""
+    size = len(subject.tokenizer)
+    for token in subject.eos:
+        if token >= size:
+            what = f"its EOS token {token} is not in its tokenizer, which has {size} tokens"
+        elif token not in subject.special and token not in markers:
+            what = f"its EOS token {token} is the ordinary token {subject.names([token])!r}"
+        else:
+            continue
+        yield subject.finding(
+            "end",
+            what,
+            "generation would stop in the middle of a text, or never",
+            "correct eos_token_id in generation_config.json",
+            ("tokenizer", str(subject.tokenizer.eos_token)),
+            ("generation", subject.names(subject.eos)),
+        )
 
 
 def rows(subject: Subject, ids: Iterable[int]) -> Iterator[Finding]:
-    """Every token has a row in the embedding; `ids` are tokens that are sure to be used."""
+    """Every token has a row in the embedding; `ids` are tokens that are used for certain."""
     if subject.rows is None:
         return
-    own = (subject.tokenizer.pad_token_id, subject.tokenizer.bos_token_id, subject.tokenizer.eos_token_id)
-    tags = [one for tag in THOUGHT for one in subject.ids(tag)]
-    size = len(subject.tokenizer)
-    ends = [one for one in subject.eos if one < size]
-    used = {one for one in (*own, *ends, *tags, *ids) if one is not None}
-    beyond = sorted(one for one in used if one >= subject.rows)
+    size, tokenizer = len(subject.tokenizer), subject.tokenizer
+    own = (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
+    tags = [token for tag in THOUGHT for token in subject.ids(tag)]
+    used = {token for token in (*own, *tags, *ids) if token is not None} | {at for at in subject.eos if at < size}
+    beyond = sorted(token for token in used if token >= subject.rows)
     if beyond or size > subject.rows:
         names = subject.names((beyond or range(subject.rows, size))[:4])
-        yield Finding(
+        yield subject.finding(
             "rows",
-            subject.name,
             f"its tokenizer has {size} tokens, its embedding {subject.rows} rows: none for {names}",
-            "such a token ends the run with an index error, or on a GPU with an assertion that says nothing",
-            "take the tokenizer that belongs to these weights, or resize the embedding to it",
+            "such a token ends the run with an index error, on a GPU with an assertion that explains nothing",
+            "use the tokenizer that belongs to these weights, or resize the embedding to it",
             severity="error" if beyond else "warning",
         )
 
 
 def context(subject: Subject, use: Use) -> Iterator[Finding]:
-    """What is asked for or kept fits into the positions of the model."""
-    wanted, name = (use.sampling.max_tokens, "max_tokens") if use.sampling else (use.cutoff or 0, "cutoff")
-    if subject.context is not None and wanted > subject.context:
-        yield Finding(
+    """Responses and training examples fit into the positions of the model."""
+    limit, name = (use.sampling.max_tokens, "max_tokens") if use.sampling else (use.cutoff or 0, "cutoff")
+    if subject.context is not None and limit > subject.context:
+        yield subject.finding(
             "context",
-            subject.name,
-            f"{name} is {wanted}, but the model has {subject.context} positions ({use.where})",
-            "longer responses would be cut" if use.sampling else "longer examples would train positions it has not",
+            f"{name} is {limit}, but the model has {subject.context} positions ({use.where})",
+            "longer responses would be cut" if use.sampling else "longer examples need positions that it does not have",
             f"lower {name} to {subject.context}, or raise max_position_embeddings where the model allows it",
             severity="warning",
         )
 
 
-def stops(subject: Subject, use: Use) -> Iterator[Finding]:
-    """No stop string ends a plain answer, or a thought; each can be seen."""
+def stop_strings(subject: Subject, use: Use) -> Iterator[Finding]:
+    """No stop string ends a plain answer or a thought, and each can be seen."""
     if use.sampling is None or not use.sampling.stop:
         return
-    probe = THINKING + PLAIN
+    probe, stops = THINKING + PLAIN, use.sampling.stop
     place = use.sampling.stop_place(probe, "")
     if place is not None:
         within = place < len(THINKING)
-        first = min(use.sampling.stop, key=lambda stop: (probe.find(stop) != place, stop))
-        yield Finding(
+        first = min(stops, key=lambda stop: (probe.find(stop) != place, stop))
+        yield subject.finding(
             "stop",
-            subject.name,
             f"the stop string {first!r} ends {'a thought' if within else 'an answer'} ({use.where})",
-            "what it cuts is graded as if the model had said no more",
-            "remove stop_in_thought, or the stop string" if within else "take a stop string that no answer holds",
-            (("response", beginning(probe[max(0, place - 40) :])), ("what is left", probe[:place][-60:])),
-            "warning" if within else "error",
+            "the response would be graded without what it cuts off",
+            "remove stop_in_thought, or the stop string" if within else "use a stop string that no answer holds",
+            ("response", beginning(probe[max(0, place - 40) :])),
+            ("what is left", probe[:place][-60:]),
+            severity="warning" if within else "error",
         )
     for tag in THOUGHT:
-        if any(tag in stop for stop in use.sampling.stop):
-            yield Finding(
+        if any(tag in stop for stop in stops):
+            yield subject.finding(
                 "stop",
-                subject.name,
-                f"the stop string {tag!r} is the tag of a thought ({use.where})",
-                "it could only end an answer before it has begun",
+                f"the stop string {tag!r} is a thought tag ({use.where})",
+                "it could end a response before its answer has begun",
                 "remove it: a thought is told from its answer without stop strings",
                 severity="warning",
             )
-    yield from _unseen(subject, use.where, use.sampling.stop)
-
-
-def _unseen(subject: Subject, where: str, stops: Sequence[str]) -> Iterator[Finding]:
-    """A decoded text shows no special token; engines stop at one that is a whole stop string."""
-    if any(stop in subject.hidden for stop in stops):
-        return
-    for stop in stops:
-        inside = [token for token in subject.hidden if token in stop]
-        if inside:
-            yield Finding(
+    for stop in () if subject.hidden & set(stops) else stops:
+        if token := next((token for token in subject.hidden if token in stop), None):
+            yield subject.finding(
                 "stop",
-                subject.name,
-                f"the stop string {stop!r} can never be seen ({where})",
-                f"{inside[0]} is a special token, which a decoded text does not show",
-                f"write {inside[0]!r} alone: generation then stops at the token",
+                f"the stop string {stop!r} can never be seen ({use.where})",
+                f"{token} is a special token, which a decoded text does not show",
+                f"write {token!r} alone: generation then stops at the token",
                 severity="warning",
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from micota.chat import end_id, example
-from micota.checks import before_sharing_rows, before_training
+from micota.checks import check_packed_batch, check_training
 from micota.errors import MicotaError, Stopped
 from micota.generation.prompt_encoder import end_tokens
 from micota.specs import Train
@@ -38,7 +38,7 @@ def run(task: Task) -> Result:
     base = task.model(spec.base)
     tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=spec.trust_remote_code)
     examples, dropped = examples_of(spec, task, tokenizer, end_tokens(base, tokenizer, spec.trust_remote_code))
-    before_training(task, tokenizer, base, examples)
+    check_training(task, tokenizer, base, examples)
     learnt, held_out = set_aside(examples, spec)
     rows: list[Any] = packed(learnt, spec.cutoff) if spec.packing else learnt
     batch = packs_of_a_step(spec.batch, len(rows), len(learnt)) if spec.packing else spec.batch
@@ -48,7 +48,7 @@ def run(task: Task) -> Result:
     at_most = steps_at_most(spec, learnt, of)
     trainer = _trainer(settings(task, spec, of, at_most), task, base, tokenizer, rows, held_out, order, watch)
     if trainer.args.padding_free:
-        before_sharing_rows(task, tokenizer, base, trainer.data_collator(rows[: of.micro]))
+        check_packed_batch(task, tokenizer, base, trainer.data_collator(rows[: of.micro]))
     outcome = trainer.train(resume_from_checkpoint=last_checkpoint(task.scratch / "checkpoints"))
     if agreed(task.progress.stop.is_set(), trainer.args.device):
         raise Stopped("stopped at a checkpoint")

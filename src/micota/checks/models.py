@@ -1,0 +1,195 @@
+"""A model as the checks see it: tokenizer, template, EOS tokens, embedding rows and positions, but no weights."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from micota.chat import render
+from micota.checks.finding import Finding, Severity
+from micota.errors import MicotaError
+from micota.specs import Prompt, Sampling
+
+PROBLEM, ANSWER = "micota-problem", "micota-response"
+EDGES = ("1", "x", "\nx\n", " x ", "}", "\n\n2", "Y")
+"""Problems whose first and last characters a tokenizer may join with what the template writes beside them."""
+TAG = r"</?think>"
+
+
+class Refused(Exception):
+    """The chat template raised an error."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a recipe uses a model: it generates (then there is a `sampling`) or it is trained (then a `cutoff`)."""
+
+    where: str
+    prompt: Prompt = field(default_factory=Prompt)
+    sampling: Sampling | None = None
+    cutoff: int | None = None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A generation prompt is `head`, the problem, `tail`; of their tokens, those that no problem changes."""
+
+    head: str
+    tail: str
+    head_ids: tuple[int, ...]
+    tail_ids: tuple[int, ...]
+    at_start_only: bool
+    """Whether `head_ids` stand at the start only, also in a conversation of several messages."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model without its weights. `eos` are the tokens at which its generation stops."""
+
+    name: str
+    tokenizer: Any
+    eos: tuple[int, ...]
+    rows: int | None = None
+    """Rows of the embedding; None if unknown."""
+    context: int | None = None
+    """Positions of the model; None if unknown."""
+
+    @classmethod
+    def of(cls, name: str, tokenizer: Any, generation: Any = None, config: Any = None) -> Subject:
+        """A subject of objects or plain dicts; without a generation config, `config` has the EOS tokens."""
+        ids = _get(generation if generation is not None else config, "eos_token_id")
+        eos = [ids] if isinstance(ids, int) else list(ids or [])
+        if not eos and tokenizer.eos_token_id is not None:
+            eos = [tokenizer.eos_token_id]
+        rows, context = (_number(config, key) for key in ("vocab_size", "max_position_embeddings"))
+        return cls(name, tokenizer, tuple(map(int, eos)), rows, context)
+
+    @classmethod
+    def beside(cls, name: str, tokenizer: Any, folder: Path) -> Subject:
+        """The subject of a tokenizer and of the configurations in a model folder."""
+        paths = (folder / "generation_config.json", folder / "config.json")
+        configs = (json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None for path in paths)
+        return cls.of(name, tokenizer, *configs)
+
+    @classmethod
+    def read(cls, name: str, folder: Path, trust_remote_code: bool = False) -> Subject:
+        """The subject of a model folder. Raises MicotaError if its tokenizer cannot be loaded."""
+        import transformers
+
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        except Exception as error:
+            what = f"the tokenizer of {name} cannot be loaded: {error}"
+            fix = "name the folder that AutoTokenizer.from_pretrained loads"
+            raise MicotaError(what, where=str(folder), fix=fix) from error
+        return cls.beside(name, tokenizer, folder)
+
+    def finding(
+        self, rule: str, what: str, why: str, fix: str, *evidence: tuple[str, str], severity: Severity = "error"
+    ) -> Finding:
+        """A finding on this model."""
+        return Finding(rule, self.name, what, why, fix, evidence, severity)
+
+    @cached_property
+    def special(self) -> frozenset[int]:
+        """The tokens that are markers and not pieces of words."""
+        return frozenset(map(int, [*self.tokenizer.all_special_ids, *self.tokenizer.get_added_vocab().values()]))
+
+    @cached_property
+    def hidden(self) -> frozenset[str]:
+        """The tokens that a decoded response does not show."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        return frozenset({str(token) for token in added if token.special} | set(self.tokenizer.all_special_tokens))
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the tokenizer has a chat template."""
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
+    def ids(self, text: str) -> list[int]:
+        """The tokens of a text, without those that a tokenizer adds by itself."""
+        return [int(token) for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+    def text(self, ids: Any) -> str:
+        """The text of tokens, special ones included."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def names(self, ids: Any) -> str:
+        """Tokens by name, for messages."""
+        names = [self.tokenizer.convert_ids_to_tokens(int(token)) for token in ids]
+        pairs = zip(names, ids, strict=True)
+        return ", ".join(str(name) if name is not None else f"id {token}" for name, token in pairs)
+
+    def prompt(self, problem: str, system: str | None = None) -> str:
+        """The generation prompt as text. Raises Refused."""
+        return _rendered(lambda: render(self.tokenizer, problem, system))
+
+    def conversation(self, *messages: tuple[str, str], **options: Any) -> str:
+        """A whole conversation of (role, content), as the template writes it. Raises Refused."""
+        chat = [{"role": role, "content": content} for role, content in messages]
+        return _rendered(lambda: self.tokenizer.apply_chat_template(chat, tokenize=False, **options))
+
+    def around_answer(self) -> tuple[str, str] | None:
+        """What the template writes before and after an answer; None if the answer does not come out once.
+
+        Raises Refused.
+        """
+        before, found, after = self.conversation(("user", PROBLEM), ("assistant", ANSWER)).partition(ANSWER)
+        return (before, after) if found and ANSWER not in after else None
+
+    def shape(self, system: str | None = None) -> Shape | None:
+        """The shape of the generation prompt; None if the problem does not stand in it once. Raises Refused."""
+        whole = self.prompt(PROBLEM, system)
+        if whole.count(PROBLEM) != 1:
+            return None
+        head, _, tail = whole.partition(PROBLEM)
+        prompts = [self.ids(self.prompt(problem, system)) for problem in EDGES]
+        first = _common(prompts)
+        last = _common([ids[len(first) :][::-1] for ids in prompts])[::-1]
+        return Shape(head, tail, tuple(first), tuple(last), self._is_at_start_only(first))
+
+    def _is_at_start_only(self, head: list[int]) -> bool:
+        messages = (("user", "1"), ("assistant", "2"), ("user", "3"), ("assistant", "4"))
+        try:
+            return bool(head) and occurrences(self.ids(self.conversation(*messages)), head) == [0]
+        except Refused:
+            return False
+
+
+def occurrences(ids: Sequence[int], part: Sequence[int]) -> list[int]:
+    """Where a sequence of tokens begins in another."""
+    size = len(part)
+    return [at for at in range(len(ids) - size + 1) if ids[at] == part[0] and list(ids[at : at + size]) == list(part)]
+
+
+def without_thought_tags(text: str) -> str:
+    """A prompt without thought tags and white space at its end."""
+    return re.sub(rf"(\s|{TAG})*$", "", text)
+
+
+def _rendered(rendering: Callable[[], Any]) -> str:
+    try:
+        return str(rendering())
+    except Exception as error:  # a template is somebody else's program: it can raise anything
+        raise Refused(str(error) or type(error).__name__) from error
+
+
+def _common(rows: list[list[int]]) -> list[int]:
+    """The beginning that all rows share."""
+    return [column[0] for column in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))]
+
+
+def _get(thing: Any, name: str) -> Any:
+    return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
+
+
+def _number(config: Any, name: str) -> int | None:
+    """A number of a config, or of the language model's part of a multimodal one."""
+    number = _get(config, name) or _get(_get(config, "text_config"), name)
+    return int(number) if number else None

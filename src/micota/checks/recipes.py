@@ -1,0 +1,169 @@
+"""Mistakes of a recipe before anything is made: its data, and each model that it uses, with all its uses.
+
+A fine-tuned model has the tokenizer and the EOS tokens of its base, a merged one those of the first model that was
+merged: that model is checked in its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from micota.chat import render
+from micota.checks.finding import Finding, beginning, difference, distinct
+from micota.checks.models import PROBLEM, Subject, Use
+from micota.checks.rules import check_model
+from micota.data import problem_sets
+from micota.errors import MicotaError
+from micota.specs import Generate, LengthDial, Model, Problems, Prompt, Source, Spec, Train, Verify, walk
+from micota.store.artifacts import Store
+from micota.store.resolution import ENDPOINT, cached_tokenizer
+
+Inspection = tuple[list[str], list[Finding]]
+"""A line for each thing that was checked, and the findings, errors first."""
+
+
+def inspect(targets: Iterable[Spec], store: Store | None = None) -> Inspection:
+    """Check what the targets need and the store lacks. Raises MicotaError for a mistake of the data."""
+    roots = list(targets)
+    lines = _probes(roots)
+    missing = [spec for spec in walk(*roots) if store is None or not store.manifest(spec)]
+    lines += [_problem_set(spec) for spec in missing if isinstance(spec, Problems)]
+    on_models, findings = inspect_models(missing)
+    return list(dict.fromkeys(lines + on_models)), findings
+
+
+def inspect_models(specs: Iterable[Spec]) -> Inspection:
+    """Check the models that generate or are trained."""
+    lines: list[str] = []
+    findings: list[Finding] = []
+    for model in _models(specs):
+        ref = model.source.ref
+        folder = None if ref.startswith(ENDPOINT) else cached_tokenizer(model.source)
+        if folder is None:
+            why = "it is behind a server" if ref.startswith(ENDPOINT) else "its tokenizer is not in the local cache"
+            lines.append(f"{ref}: not checked: {why}")
+            continue
+        subject = Subject.read(ref, folder, model.trust_remote_code)
+        here = check_model(subject, model.uses)
+        here += [finding for training, use in model.pairs for finding in compare_prompts(subject, training, use)]
+        lines.append(f"{ref}: {_summary(here)}, in {len(model.uses)} uses")
+        findings += here
+    return lines, distinct(findings)
+
+
+def inspect_folder(folder: str) -> Inspection:
+    """Check a model folder alone. Raises MicotaError if it is none."""
+    if not (Path(folder) / "tokenizer_config.json").is_file():
+        raise MicotaError(f"{folder} has no tokenizer_config.json", fix="name the folder that from_pretrained loads")
+    findings = check_model(Subject.read(folder, Path(folder)))
+    return [f"{folder}: {_summary(findings)}"], findings
+
+
+def compare_prompts(subject: Subject, training: Use, generation: Use) -> Iterator[Finding]:
+    """The finding on a model that is trained and then generates: with one system message, both through its template."""
+    what = ""
+    if generation.prompt.mode != training.prompt.mode:
+        what = f"it is trained through its chat template and generates without it ({generation.where})"
+        fix = "remove `mode: raw` there; it is right only where the paper's script is to be repeated"
+    elif (training.prompt.system or "") != (generation.prompt.system or ""):
+        what = f"it is trained with another system message than it generates with ({generation.where})"
+        fix = f"set `system: {generation.prompt.system!r}` in the training, or the training's in the prompt"
+    if what:
+        yield subject.finding(
+            "mode" if "without it" in what else "system",
+            what,
+            "the model would generate behind another prompt than it was trained on",
+            fix,
+            *_prompts(subject, training, generation),
+            severity="warning" if "without it" in what else "error",
+        )
+
+
+def _prompts(subject: Subject, training: Use, generation: Use) -> Iterator[tuple[str, str]]:
+    """The beginnings of the two prompts, or the recipe's system messages where they cannot be rendered."""
+    prompts = [use.prompt for use in (training, generation)]
+    try:
+        texts = [render(subject.tokenizer, PROBLEM, prompt.system, prompt.mode) for prompt in prompts]
+    except Exception:  # a template that refuses a system message has its own finding
+        texts = [str(prompt.system) for prompt in prompts]
+    return zip(("training", "generation"), map(beginning, difference(*texts)), strict=True)
+
+
+def _summary(findings: list[Finding]) -> str:
+    return f"{len(findings)} findings" if findings else "template, EOS tokens and examples are right"
+
+
+@dataclass
+class _Usage:
+    """A model made elsewhere, its uses, and the pairs of training and generation whose prompts must agree."""
+
+    source: Source
+    trust_remote_code: bool
+    uses: list[Use] = field(default_factory=list)
+    pairs: list[tuple[Use, Use]] = field(default_factory=list)
+
+
+def _models(specs: Iterable[Spec]) -> Iterable[_Usage]:
+    usages: dict[str, _Usage] = {}
+    for spec in specs:
+        if not isinstance(spec, Generate | Train):
+            continue
+        model = spec.model if isinstance(spec, Generate) else spec.base
+        source = tokenizer_source(model)
+        if source is None:
+            continue
+        usage, use = usages.setdefault(source.digest, _Usage(source, spec.trust_remote_code)), _use(spec)
+        if use not in usage.uses:
+            usage.uses.append(use)
+        if isinstance(spec, Generate):
+            usage.pairs += [(_use(train), use) for train in (model, *model.parents) if isinstance(train, Train)]
+    return usages.values()
+
+
+def _use(spec: Generate | Train) -> Use:
+    if isinstance(spec, Train):
+        return Use("training", Prompt(system=spec.system), cutoff=spec.cutoff)
+    return Use(f"answers to {spec.problems.benchmark or spec.problems.source.ref}", spec.prompt, spec.sampling)
+
+
+def tokenizer_source(model: Model) -> Source | None:
+    """The model made elsewhere whose tokenizer a model has; None for a pre-trained one."""
+    while model.parents:
+        model = model.parents[:2][-1]  # of a merge the first model after the base
+    return model if isinstance(model, Source) else None
+
+
+def _probes(targets: Sequence[Spec]) -> list[str]:
+    """A dial tries its candidates on problems that are not evaluated: the choice would flatter the result."""
+    evaluated = [spec.problems for spec in targets if isinstance(spec, Verify)]
+    dials = [spec for spec in walk(*targets) if isinstance(spec, LengthDial)]
+    for probe in (dial.probe.problems for dial in dials):
+        if any(_share_rows(probe, problems) for problems in evaluated):
+            raise MicotaError(
+                f"a dial's probe problems are evaluated too: {probe.source.ref}, split {probe.split}",
+                why="weights that were chosen on the evaluation's problems would flatter the result",
+                fix="use problems of another split for `probe`, or other rows of it with skip and n",
+            )
+    return [f"{len(dials)} dials: their probe problems are not evaluated"] if dials and evaluated else []
+
+
+def _share_rows(first: Problems, second: Problems) -> bool:
+    """Whether two problem sets take some of the same rows of the same source."""
+    places = [(p.source.digest, p.config, p.split, p.seed) for p in (first, second)]
+    ends = [math.inf if p.n is None else p.skip + p.n for p in (first, second)]
+    return places[0] == places[1] and first.skip < ends[1] and second.skip < ends[0]
+
+
+def _problem_set(spec: Problems) -> str:
+    """A local problem set has the named columns and a row; one of the Hub is checked when it is read."""
+    if spec.source.path is None and not spec.source.ref.startswith("lab:"):
+        return f"{spec.source.ref}: columns '{spec.problem}' and '{spec.answer}' are checked when it is read"
+    with contextlib.closing(problem_sets.read(spec)) as rows:
+        first = next(rows, None)
+    if first is None:
+        raise MicotaError(f"{spec.source.ref} has no rows", fix="check the file and the split")
+    return f"{spec.source.ref}: a problem is {first['problem'][:60]!r}, its answer {str(first['answer'])[:20]!r}"
