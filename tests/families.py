@@ -10,7 +10,7 @@ import yaml
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from micota import checks as lint
+from micota import checks
 from micota.chat import end_id, example
 
 DATA = Path(__file__).parent / "data"
@@ -60,13 +60,13 @@ def tokenizer(name: str, shared: Path | None = None, **changes: Any) -> PreTrain
     return PreTrainedTokenizerFast(tokenizer_object=raw, chat_template=text, **names)
 
 
-def subject(name: str, shared: Path | None = None, **changes: Any) -> lint.Subject:
+def subject(name: str, shared: Path | None = None, **changes: Any) -> checks.Subject:
     """A model of a family; besides those of the tokenizer `stops`, `rows` and `context` can be changed."""
     tok = tokenizer(name, shared, **changes)
     stops = changes.get("stops", FAMILIES[name]["stops"])
     eos = [tok.convert_tokens_to_ids(stop) if isinstance(stop, str) else stop for stop in stops]
     config = {"vocab_size": changes.get("rows", len(tok) + 8), "max_position_embeddings": changes.get("context", 4096)}
-    return lint.of(name, tok, {"eos_token_id": eos}, config)
+    return checks.Subject.of(name, tok, {"eos_token_id": eos}, config)
 
 
 def place(name: str, request: pytest.FixtureRequest) -> Path | None:
@@ -75,17 +75,17 @@ def place(name: str, request: pytest.FixtureRequest) -> Path | None:
     return found
 
 
-def ours(model: lint.Subject, known: bool, system: str | None = None) -> list[dict[str, Any]]:
-    """The rows as a training of ours learns them, with or without their texts."""
+def ours(model: checks.Subject, known: bool, system: str | None = None) -> list[dict[str, Any]]:
+    """The rows as micota trains on them, with or without their responses as text."""
     end = end_id(model.tokenizer, list(model.eos))
     made = [example(model.tokenizer, *row, system, end) for row in ROWS]
-    texts = [{"prompt": prompt, "response": response} for prompt, response in ROWS] if known else [{}] * len(ROWS)
+    texts = [{"response": response} for _, response in ROWS] if known else [{}] * len(ROWS)
     return [one | text for one, text in zip(made, texts, strict=True)]
 
 
-def the(findings: list[lint.Finding], check: str, says: str) -> lint.Finding:
+def the(findings: list[checks.Finding], check: str, says: str) -> checks.Finding:
     """The one finding of a planted fault: it names the model, shows strings, and says what to change."""
-    assert [one.check for one in findings] == [check], [str(one) for one in findings]
+    assert [one.rule for one in findings] == [check], [str(one) for one in findings]
     assert says in findings[0].what
     assert findings[0].fix and findings[0].why and findings[0].model in str(findings[0])
     return findings[0]

@@ -22,7 +22,7 @@ from micota.cli import main as cli
 from micota.errors import MicotaError, StageFailed
 from micota.lab.designs import DESIGNS, SHIPPED
 from micota.machine import MachineProfile, PretrainConfig, load
-from micota.recipe import reader as recipes
+from micota.recipe import recipe as recipes
 from micota.specs import Pretrain
 from micota.store.resolution import LAB_MODELS
 

@@ -1,4 +1,4 @@
-"""The response of a training example: a thought opened and closed once, the whole text, the EOS token last in the loss."""
+"""The response of a training example: one thought, opened and closed; the whole text; an EOS token last in the loss."""
 
 from __future__ import annotations
 

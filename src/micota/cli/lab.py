@@ -6,29 +6,25 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from micota import machine as machines
 from micota.atomic import atomic
-from micota.cli import session
 from micota.errors import MicotaError
-from micota.recipe import reader as recipes
-from micota.store.artifacts import Store
+from micota.recipe.recipe import Recipe
+from micota.workspace import Workspace
 
 RECIPE = "lab-models"
 
 
-def pretrain(out: Path, only: str | None, sets: Sequence[str], machine: str, store: Path) -> None:
+def pretrain(ws: Workspace, out: Path, only: str | None, sets: Sequence[str]) -> None:
     """Pre-train the lab's models, or one of them, and copy them to `out/NAME`.
 
     Raises MicotaError for an unknown name, and where `out` holds another model of that name.
     """
-    recipe, place, console = recipes.load(RECIPE, sets), Store(store), session.console()
-    models = {name: recipe.named(name) for name in ([only] if only else recipe.names)}
-    session.execute(console, place, machines.load(machine), recipe, list(models.values()), files=True)
-    for name, spec in models.items():
-        manifest = place.manifest(spec)
-        assert manifest is not None
-        copy(place.files(manifest), out / name)
-        console.print(f"{name}: {out / name}", soft_wrap=True, highlight=False)
+    recipe = Recipe.load(RECIPE, sets)
+    names = [only] if only else [*recipe.names]
+    recipe, _ = ws.run(recipe, lambda read: [read.named(name) for name in names], files=True)
+    for name in names:
+        copy(ws.artifact(recipe.named(name)).path, out / name)
+        ws.console.print(f"{name}: {out / name}", soft_wrap=True, highlight=False)
 
 
 def copy(files: Path, out: Path) -> None:

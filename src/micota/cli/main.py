@@ -120,8 +120,7 @@ def check(
     set_: Sets = None,
 ) -> None:
     """Look for mistakes in a recipe or a model before anything is made, or for golds that do not grade themselves."""
-    from micota.checks import recipe_check as checks
-    from micota.checks import recipe_models as models
+    from micota.checks import recipes as checks
     from micota.cli.tables import findings
     from micota.errors import MicotaError
     from micota.recipe import recipe as recipes
@@ -131,7 +130,7 @@ def check(
 
         failing_golds(terminal.console(), data_dir)
     for folder in model or ():
-        findings(terminal.console(), *models.inspect_folder(str(folder)))
+        findings(terminal.console(), *checks.inspect_folder(str(folder)))
     if recipe is None:
         if not (benchmarks or model):
             raise MicotaError("there is nothing to check", fix="micota check RECIPE, --model FOLDER or --benchmarks")
@@ -198,4 +197,4 @@ def pretrain(
     """Pre-train the lab's models from nothing; other seeds by --set defaults.pretrain.seed=1."""
     from micota.cli import lab as models
 
-    models.pretrain(out, only, set_ or (), machine, store)
+    models.pretrain(terminal.workspace(store, machine), out, only, set_ or ())

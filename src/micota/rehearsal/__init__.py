@@ -16,8 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from micota.checks import recipe_check as check
-from micota.checks import recipe_models as inspected
+from micota.checks import recipes as check
 from micota.errors import MicotaError, StageFailed
 from micota.grading.semantic import gold_text
 from micota.machine import BpcConfig, EngineConfig, GenerateConfig, MachineProfile, TrainConfig
@@ -108,7 +107,7 @@ def _looked_at(name: str, folder: Path, learns: bool, trust: bool) -> list[Findi
 def _lint(made: Recipe, done: Rehearsal) -> None:
     """The linter's findings, now that every tokenizer is here that can be had."""
     asked = [spec for spec in walk(*made.targets) if isinstance(spec, Generate | Train)]
-    for one in inspected.inspect(asked)[1]:
+    for one in check.inspect_models(asked)[1]:
         done.findings.append(Finding(one.severity == "error", str(one.error())))
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from micota import checks as lint
 from micota import machine as machines
-from micota.checks.recipe_check import inspect
+from micota.checks.recipes import inspect
 from micota.errors import MicotaError
 from micota.machine import MachineProfile
 from micota.recipe.constructors import ModelLike, ProblemsLike

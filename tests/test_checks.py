@@ -9,31 +9,31 @@ import pytest
 import yaml
 from families import DATA, FAMILIES, ours, place, subject, template, the
 
-from micota import checks as lint
-from micota.checks.agreement import agree
+from micota import checks
 from micota.checks.limits import PLAIN, THINKING
+from micota.checks.recipes import compare_prompts
 from micota.specs import Prompt, Sampling
 
 FAULTS: dict[str, dict[str, Any]] = yaml.safe_load((DATA / "faults.yaml").read_text())
 
 
 @pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> lint.Subject:
+def family(request: pytest.FixtureRequest) -> checks.Subject:
     return subject(request.param, place(request.param, request))
 
 
-def test_a_healthy_model_is_passed_over_in_silence(family: lint.Subject) -> None:
-    assert lint.look(family) == []
+def test_a_healthy_model_is_passed_over_in_silence(family: checks.Subject) -> None:
+    assert checks.check_model(family) == []
     uses = [
-        lint.Use("training", cutoff=1024),
-        lint.Use("answers", sampling=Sampling(stop=("Problem:",), max_tokens=64)),
+        checks.Use("training", cutoff=1024),
+        checks.Use("answers", sampling=Sampling(stop=("Problem:",), max_tokens=64)),
     ]
-    assert lint.look(family, uses) == []
+    assert checks.check_model(family, uses) == []
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_healthy_examples_are_passed_over_in_silence(family: lint.Subject, known: bool) -> None:
-    assert lint.look_at_examples(family, ours(family, known), cutoff=1024) == []
+def test_healthy_examples_are_passed_over_in_silence(family: checks.Subject, known: bool) -> None:
+    assert checks.check_examples(family, ours(family, known), cutoff=1024) == []
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -45,8 +45,8 @@ def test_a_fault_planted_in_a_model_is_found(name: str, request: pytest.FixtureR
         old = fault.pop("old")
         assert old in template(base, shared)
         fault["template"] = template(base, shared).replace(old, fault.pop("new"))
-    found = the(lint.look(subject(base, shared, **fault)), check, says)
-    assert found.shown or check in ("template", "end", "rows")
+    found = the(checks.check_model(subject(base, shared, **fault)), check, says)
+    assert found.evidence or check in ("template", "end", "rows")
 
 
 SYSTEM = [
@@ -61,18 +61,20 @@ def test_a_model_is_asked_with_the_system_message_it_was_trained_with(
     name: str, training: str | None, asking: str | None, says: str | None, shared: Path
 ) -> None:
     model = subject(name, shared)
-    one, two = lint.Use("training", Prompt(system=training), cutoff=9), lint.Use("answers", Prompt(system=asking))
-    found = list(agree(model, one, two))
+    one, two = checks.Use("training", Prompt(system=training), cutoff=9), checks.Use("answers", Prompt(system=asking))
+    found = list(compare_prompts(model, one, two))
     if says is None:
         assert found == []
         return
     finding = the(found, "system", says)
-    assert len({text for _, text in finding.shown}) == 2
+    assert len({text for _, text in finding.evidence}) == 2
 
 
 def test_a_model_trained_by_its_template_and_asked_raw_is_warned_of() -> None:
-    asked = lint.Use("answers", Prompt(mode="raw"))
-    found = the(list(agree(subject("inst"), lint.Use("training", cutoff=9), asked)), "mode", "asked without it")
+    asked = checks.Use("answers", Prompt(mode="raw"))
+    found = the(
+        list(compare_prompts(subject("inst"), checks.Use("training", cutoff=9), asked)), "mode", "generates without it"
+    )
     assert found.severity == "warning"
 
 
@@ -80,8 +82,8 @@ def test_a_model_trained_by_its_template_and_asked_raw_is_warned_of() -> None:
 def test_a_system_message_that_the_template_does_not_take_is_found(name: str, says: str) -> None:
     text = template("inst").replace("{{ raise_exception('Only user and assistant roles are supported!') }}", "")
     model = subject("inst", template=text) if name == "dropping" else subject(name)
-    the(lint.look(model, [lint.Use("answers", Prompt(system="Be brief."))]), "system", says)
-    assert lint.look(model, [lint.Use("answers")]) == []
+    the(checks.check_model(model, [checks.Use("answers", Prompt(system="Be brief."))]), "system", says)
+    assert checks.check_model(model, [checks.Use("answers")]) == []
 
 
 STOPS = [
@@ -91,7 +93,7 @@ STOPS = [
     (("Problem:",), True, "ends a thought"),
     (("\n\n",), False, "ends an answer"),
     (("\\boxed",), False, "ends an answer"),
-    (("</think>",), False, "the tag of a thought"),
+    (("</think>",), False, "is a thought tag"),
     (("<|eot_id|>\n",), False, "can never be seen"),
     (("Problem:", "<|start_header_id|>user"), False, "can never be seen"),
 ]
@@ -100,7 +102,7 @@ STOPS = [
 @pytest.mark.parametrize(("stops", "in_thought", "says"), STOPS)
 def test_stop_strings_that_fire_too_early_or_never(stops: tuple[str, ...], in_thought: bool, says: str | None) -> None:
     sampling = Sampling(stop=stops, stop_in_thought=in_thought, max_tokens=64)
-    found = lint.look(subject("headers"), [lint.Use("answers", sampling=sampling)])
+    found = checks.check_model(subject("headers"), [checks.Use("answers", sampling=sampling)])
     if says is None:
         assert found == []
     else:
@@ -109,34 +111,43 @@ def test_stop_strings_that_fire_too_early_or_never(stops: tuple[str, ...], in_th
 
 def test_an_end_that_is_named_as_a_stop_string_ends_generation() -> None:
     model = subject("headers", stops=["<|end_of_text|>"])
-    assert lint.look(model, [lint.Use("answers", sampling=Sampling(stop=("<|eot_id|>",), max_tokens=64))]) == []
-    assert lint.look(model, [lint.Use("answers", sampling=Sampling(max_tokens=64))]) != []
+    assert (
+        checks.check_model(model, [checks.Use("answers", sampling=Sampling(stop=("<|eot_id|>",), max_tokens=64))]) == []
+    )
+    assert checks.check_model(model, [checks.Use("answers", sampling=Sampling(max_tokens=64))]) != []
 
 
 def test_what_is_asked_raw_needs_no_template() -> None:
-    raw = [lint.Use("answers", Prompt(mode="raw"), Sampling(max_tokens=64))]
-    assert lint.look(subject("chatml-default", template=None), raw) == []
-    assert lint.look(subject("chatml-default", stops=["<|endoftext|>"], eos="<|endoftext|>"), raw) == []
+    raw = [checks.Use("answers", Prompt(mode="raw"), Sampling(max_tokens=64))]
+    assert checks.check_model(subject("chatml-default", template=None), raw) == []
+    assert checks.check_model(subject("chatml-default", stops=["<|endoftext|>"], eos="<|endoftext|>"), raw) == []
 
 
 def test_more_tokens_than_positions_are_warned_of() -> None:
     model = subject("inst", context=512)
-    uses = [lint.Use("answers", sampling=Sampling(max_tokens=600)), lint.Use("training", cutoff=700)]
-    assert [(one.check, one.severity) for one in lint.look(model, uses)] == [("context", "warning")] * 2
+    uses = [checks.Use("answers", sampling=Sampling(max_tokens=600)), checks.Use("training", cutoff=700)]
+    assert [(one.rule, one.severity) for one in checks.check_model(model, uses)] == [("context", "warning")] * 2
 
 
 def test_a_row_that_only_another_token_lacks_is_warned_of() -> None:
     model = subject("qwen2.5-instruct", template=template("chatml-default"))
     model.tokenizer.add_tokens(["<unused>"])
-    assert lint.look(lint.of("m", model.tokenizer, {"eos_token_id": list(model.eos)}, {"vocab_size": 300})) == []
+    assert (
+        checks.check_model(
+            checks.Subject.of("m", model.tokenizer, {"eos_token_id": list(model.eos)}, {"vocab_size": 300})
+        )
+        == []
+    )
     size = len(model.tokenizer) - 1
-    found = lint.look(lint.of("m", model.tokenizer, {"eos_token_id": list(model.eos)}, {"vocab_size": size}))
+    found = checks.check_model(
+        checks.Subject.of("m", model.tokenizer, {"eos_token_id": list(model.eos)}, {"vocab_size": size})
+    )
     assert the(found, "rows", f"{size} rows: none for <unused>").severity == "warning"
 
 
 def test_a_configuration_that_holds_its_language_model_apart_is_read() -> None:
     tok = subject("inst").tokenizer
-    read = lint.of(
+    read = checks.Subject.of(
         "m", tok, None, {"eos_token_id": 260, "text_config": {"vocab_size": 9, "max_position_embeddings": 7}}
     )
     assert (read.eos, read.rows, read.context) == ((260,), 9, 7)
