@@ -103,11 +103,11 @@ def test_draws_follow_the_models_distribution() -> None:
     made = engine(LAB_MODELS / "student", max_tokens=1, temperature=2.0)
     one = requests(1)[0]
     drawn = [a.text for a in answers(made, [Request(one.key, i, one.prompt) for i in range(2000)]).values()]
-    ids = torch.tensor([made._reading.ids(one)])
+    ids = torch.tensor([made._encoder.ids(one)])
     with torch.inference_mode():
         shares = torch.softmax(made._model(ids).logits[0, -1] / 2.0, -1)
     for token in shares.topk(4).indices.tolist():
-        text, share = made._reading.tokenizer.decode([token], skip_special_tokens=True), float(shares[token])
+        text, share = made._encoder.tokenizer.decode([token], skip_special_tokens=True), float(shares[token])
         assert drawn.count(text) / 2000 == pytest.approx(share, abs=4 * (share * (1 - share) / 2000) ** 0.5 + 1e-3)
 
 

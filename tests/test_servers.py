@@ -114,7 +114,7 @@ def test_a_server_that_goes_down_is_an_error_after_the_patience_and_the_run_goes
             return said(turn)
 
         server.answer = closing
-        with pytest.raises(StageFailed, match=r"the server gives no answer(.|\n)*it was asked again for 1\.2 s"):
+        with pytest.raises(StageFailed, match=r"the server gives no answer(.|\n)*the request was repeated for 1\.2 s"):
             buyer.run(server, patience_s=1.2, batch=4)
     kept = {row.key for row in buyer.pooled()}
     assert 0 < len(kept) < 60

@@ -28,7 +28,7 @@ from micota.generation.scripted import Scripted
 def answer(self, requests):
     for request in requests:
         time.sleep(0.2)
-        yield [self._one(request)]
+        yield [self._completion(request)]
 Scripted.answer = answer
 """
 

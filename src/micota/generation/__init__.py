@@ -1,1 +1,1 @@
-"""What answers problems: transformers, vLLM, servers, and public fakes of them."""
+"""Engines that generate: transformers, vLLM, servers, and public fakes of them."""

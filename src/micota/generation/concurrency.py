@@ -1,4 +1,4 @@
-"""Many requests on their way at the same time: started as there is room, handed over as each one ends."""
+"""Many requests at the same time: started as there is room, handed over as each one ends."""
 
 from __future__ import annotations
 
@@ -11,57 +11,54 @@ from typing import Any
 from micota.errors import Stopped
 from micota.store.records import Completion, Request
 
-HEAR_S = 0.5  # how long a request to stop may go unheard
-
-Ask = Callable[[Request], Coroutine[Any, Any, Completion]]
+POLL_S = 0.5  # how long a request to stop may go unnoticed
 
 
-def answered(
-    loop: asyncio.AbstractEventLoop, requests: Sequence[Request], ask: Ask, at_once: int | None, stop: Event
+def concurrently(
+    loop: asyncio.AbstractEventLoop,
+    requests: Sequence[Request],
+    complete: Callable[[Request], Coroutine[Any, Any, Completion]],
+    limit: int | None,
+    stop: Event,
 ) -> Iterator[list[Completion]]:
-    """The completions of `ask`, in groups as they end; an empty group says only that time has passed.
+    """The completions of `complete`, in groups as they end, never more than `limit` of them under way (None: all).
 
-    After a failure nothing new is started, what is on its way is still waited for, and then the failure is raised:
-    answers that are paid for are not thrown away.
+    An empty group says only that time has passed. After a failure nothing new is started, what is under way is still
+    waited for, and then the failure is raised: answers that are paid for are not thrown away.
     """
     waiting = iter(requests)
-    ended: asyncio.Queue[Completion | BaseException] = asyncio.Queue()
-    tasks: set[asyncio.Task[None]] = set()
+    ended: asyncio.Queue[asyncio.Task[Completion]] = asyncio.Queue()
+    tasks: set[asyncio.Task[Completion]] = set()
     failure: BaseException | None = None
-
-    async def one(request: Request) -> None:
-        try:
-            ended.put_nowait(await ask(request))
-        except Exception as error:  # raised again below, once the others have ended
-            ended.put_nowait(error)
-
     try:
         while True:
-            room = len(requests) if at_once is None else at_once - len(tasks)
+            room = len(requests) if limit is None else limit - len(tasks)
             for request in islice(waiting, 0 if failure else room):
-                task = loop.create_task(one(request))
+                task = loop.create_task(complete(request))
                 tasks.add(task)
-                task.add_done_callback(tasks.discard)
-            if not tasks and ended.empty():
+                task.add_done_callback(ended.put_nowait)
+            if not tasks:
                 break
-            group = loop.run_until_complete(_some(ended))
-            failure = failure or next((one for one in group if isinstance(one, BaseException)), None)
-            yield [one for one in group if isinstance(one, Completion)]
+            group = loop.run_until_complete(_finished(ended))
+            tasks.difference_update(group)
+            failures = [error for task in group if (error := task.exception())]
+            failure = failure or next(iter(failures), None)
+            yield [task.result() for task in group if not task.exception()]
             if stop.is_set():
                 raise Stopped("stopped")
     finally:
         for task in tasks:
             task.cancel()
         if tasks:
-            loop.run_until_complete(asyncio.wait(tasks))
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
     if failure:
         raise failure
 
 
-async def _some(ended: asyncio.Queue[Completion | BaseException]) -> list[Completion | BaseException]:
+async def _finished(ended: asyncio.Queue[asyncio.Task[Completion]]) -> list[asyncio.Task[Completion]]:
     """All that has ended, waiting a moment for the first."""
     try:
-        group = [await asyncio.wait_for(ended.get(), HEAR_S)]
+        group = [await asyncio.wait_for(ended.get(), POLL_S)]
     except TimeoutError:
         return []
     while not ended.empty():

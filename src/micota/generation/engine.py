@@ -13,16 +13,26 @@ from micota.store.records import Completion, Request
 
 
 class Engine(Protocol):
-    """What generates. `batch` is how many requests it wants at once; None means all of them."""
+    """The contract of every engine; `tests/test_contract.py` holds them all to it.
+
+    - It generates for one spec `Generate`: prompt, sampling, precision and context are the spec's and the model's, and
+      nothing comes from an engine's own defaults.
+    - Every request is answered once, or an error is raised; a `MicotaError` names the problem by its key.
+    - A greedy text equals that of the other engines; a sampled one depends on (seed, key, sample) and not on its batch.
+    - `finish_reason` is `length` where the text met the limit, `filter` where a server refused, `stop` otherwise.
+      The text holds neither the end-of-sequence token nor the stop string; tokens are counted by the model's tokenizer.
+    - Soon after the event that it was opened with is set, it raises `Stopped`.
+    """
 
     batch: int | None
+    """How many requests it takes at once; None means all of them."""
 
     def render(self, request: Request) -> str:
         """The whole text that the model reads for a request."""
         ...
 
     def answer(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
-        """The completions, in groups as they are finished; every request is answered once."""
+        """The completions, in groups as they are finished; an empty group says that time has passed."""
         ...
 
     def close(self) -> None:

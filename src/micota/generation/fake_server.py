@@ -1,7 +1,7 @@
 """A public fake of an OpenAI-compatible server on loopback, which fails in every way that real ones do. For tests and
 for dry runs of a recipe; a word counts as a token.
 
-    with FakeServer(lambda turn: "4", faults=FAULTS, share=0.2) as server:
+    with FakeServer(lambda message: "4", faults=FAULTS, share=0.2) as server:
         ...  # generate: {engine: openai, url: server.url}
 """
 
@@ -21,11 +21,11 @@ FAULTS = ("429", "500", "503", "cut", "closed", "slow", "no json", "html", "no c
 
 
 class FakeServer:
-    """Answers chats and completions by `answer(the user's turn)`; of the requests a `share` fails by one of `faults`.
+    """Answers chats and completions by `answer(user message)`; of the requests a `share` fails by one of `faults`.
 
-    `key` is the key that it wants; with `apart` thoughts come as reasoning_content; `slow_s` is how long it keeps one
-    waiting that it is slow to; `latency_s` is what every answer takes. `asked` counts the requests by their turn,
-    `answered` those that got an answer, `failed` the faults, and `bodies` keeps what was sent.
+    `key` is the key that it demands; with `apart` thoughts come as reasoning_content; `slow_s` is the delay of the
+    fault `slow`, `latency_s` that of every answer. `asked` counts the requests by their user message, `answered` those that
+    got an answer, `failed` the faults; `bodies` are the requests as they were sent.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class FakeServer:
 
     @property
     def url(self) -> str:
+        """Its address, for `generate: {engine: openai, url: ...}`."""
         return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
 
     def __enter__(self) -> FakeServer:
@@ -69,20 +70,20 @@ class FakeServer:
         self._http.server_close()
 
     def fault(self) -> str | None:
-        """What goes wrong with the next request, if anything does."""
+        """The fault of the next request, if it fails."""
         with self.lock:
             return self.dice.choice(self.faults) if self.faults and self.dice.random() < self.share else None
 
     def reply(self, body: dict[str, Any], chat: bool) -> dict[str, Any]:
         """The reply to a request as the interface says: cut at a stop string or at max_tokens, counted in words."""
-        turn = body["messages"][-1]["content"] if chat else body["prompt"]
-        said = "\n".join(t["content"] for t in body["messages"]) if chat else turn
-        text, finish = self.answer(turn), "stop"
+        message = body["messages"][-1]["content"] if chat else body["prompt"]
+        prompt = "\n".join(part["content"] for part in body["messages"]) if chat else message
+        text, finish = self.answer(message), "stop"
         cuts = [text.find(stop) for stop in body.get("stop") or () if stop in text]
         text = text[: min(cuts)] if cuts else text
         if len(text.split()) > body["max_tokens"]:
             text, finish = " ".join(text.split()[: body["max_tokens"]]), "length"
-        counts = {"prompt_tokens": len(said.split()), "completion_tokens": len(text.split())}
+        counts = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(text.split())}
         choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
         choice |= {"message": _message(text, self.apart)} if chat else {"text": text}
         return {"id": "1", "object": "x", "created": 0, "model": self.model, "choices": [choice], "usage": counts}
@@ -101,7 +102,7 @@ class _Http(ThreadingHTTPServer):
     fake: FakeServer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has given up is none of the server's troubles."""
+        """A client that has gone is no error."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -121,9 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._allowed():
             return
         chat = self.path.endswith("/chat/completions")
-        turn = body["messages"][-1]["content"] if chat else body["prompt"]
+        message = body["messages"][-1]["content"] if chat else body["prompt"]
         with fake.lock:
-            fake.asked[turn] += 1
+            fake.asked[message] += 1
             fake.bodies.append(body)
             fake.at_once += 1
             fake.most_at_once = max(fake.most_at_once, fake.at_once)
@@ -136,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._fail(fault, fake.reply(body, chat))
                 return
             with fake.lock:
-                fake.answered[turn] += 1
+                fake.answered[message] += 1
             self._send(200, fake.reply(body, chat))
         finally:
             with fake.lock:
@@ -144,10 +145,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _allowed(self) -> bool:
         key = self.server.fake.key
-        given = self.headers.get("Authorization", "")
-        if key is None or given == f"Bearer {key}":
+        sent = self.headers.get("Authorization", "")
+        if key is None or sent == f"Bearer {key}":
             return True
-        self._send(401, {"error": {"message": f"Incorrect API key provided: {given.removeprefix('Bearer ')}"}})
+        self._send(401, {"error": {"message": f"Incorrect API key provided: {sent.removeprefix('Bearer ')}"}})
         return False
 
     def _fail(self, fault: str, good: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""Generation through any OpenAI-compatible server, by the official client, whose retries they are.
+"""Generation through any OpenAI-compatible server, by the official client and its retries.
 
-`chat` prompts go to chat/completions, where the server applies the template; `raw` ones to completions. Where the
-model's tokenizer can be had, the server's count of a prompt's tokens must be ours: else it reads something else.
+`chat` prompts go to chat/completions, where the server applies the template; `raw` ones to completions. If the model's
+tokenizer is available, the server's count of a prompt's tokens must equal ours: otherwise it reads something else.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from micota.errors import MicotaError, suggestion
-from micota.generation.concurrency import answered
-from micota.generation.prompt_encoder import PromptEncoder, read_folder
+from micota.generation.concurrency import concurrently
+from micota.generation.prompt_encoder import PromptEncoder
 from micota.generation.replies import Malformed, Reply, read
 from micota.machine import EngineConfig
 from micota.specs import Generate, Source
@@ -24,8 +24,8 @@ from micota.store.records import Completion, Request
 from micota.store.resolution import ENDPOINT
 
 T = TypeVar("T")
-AGAIN = 8  # times that a reply is asked for, if it cannot be used
-STOPS = 4  # stop strings that the interface allows in one request; the others are looked for here
+ATTEMPTS = 8  # requests for a reply that can be used
+STOPS = 4  # stop strings that the interface allows in one request; the text is cut at the others here
 
 
 class OpenAI:
@@ -35,7 +35,7 @@ class OpenAI:
         self._library = _library()
         assert place.url is not None
         self._spec, self._place, self._stop = spec, place, stop
-        self._reading: PromptEncoder | None = read_folder(spec, model) if model else None
+        self._encoder = PromptEncoder.of_folder(spec, model) if model else None
         self._served, self._key = place.served or _name(spec), _key(place)
         self._where = f"{self._served} at {urlsplit(place.url).netloc}"
         self._name = f"openai {self._library.__version__}, {self._where}"
@@ -43,26 +43,30 @@ class OpenAI:
         self._client = self._library.AsyncOpenAI(
             api_key=self._key or "none", base_url=place.url, timeout=place.timeout_s, max_retries=_tries(place)
         )
-        self._vllm, self._room = False, None  # what the server says of itself, once it was asked
-        self._known = False
-        self._spent = 0
+        self._is_vllm, self._context = False, None  # what the server says of itself
+        self._inspected = False
+        self._spent = 0  # tokens
         self.batch: int | None = None
 
     def render(self, request: Request) -> str:
-        """The text that the model reads; of an endpoint, whose template we do not see, the turns."""
-        return self._reading.render(request) if self._reading else "\n".join(t["content"] for t in self._turns(request))
+        """The text that the model reads; of an endpoint, whose template we do not see, the messages."""
+        messages = "\n".join(message["content"] for message in self._messages(request))
+        return self._encoder.render(request) if self._encoder else messages
 
     def close(self) -> None:
+        """Close the connections."""
         self._loop.run_until_complete(self._client.close())
         self._loop.close()
 
     def answer(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
-        """As many requests on their way as the profile's `batch`; a MicotaError once patience or budget is used up."""
-        if not self._known:
-            self._loop.run_until_complete(self._in_time(self._look()))
-        yield from answered(
-            self._loop, requests, lambda one: self._in_time(self._ask(one)), self._place.batch, self._stop
-        )
+        """As many requests at a time as the profile's `batch`; a MicotaError once patience or budget is used up."""
+        if not self._inspected:
+            self._loop.run_until_complete(self._in_time(self._inspect()))
+
+        async def complete(request: Request) -> Completion:
+            return await self._in_time(self._complete(request))
+
+        yield from concurrently(self._loop, requests, complete, self._place.batch, self._stop)
 
     async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
         """All tries together take one answer's time and the patience at most."""
@@ -73,39 +77,38 @@ class OpenAI:
         except TimeoutError:
             raise self._silent(f"nothing came for {seconds:g} s") from None
 
-    async def _look(self) -> None:
-        """Ask the server what it serves; one that does not say so is taken at its word later."""
+    async def _inspect(self) -> None:
+        """List what the server serves; a server without such a list is trusted to serve the model."""
         try:
-            found = (await self._client.models.list()).data
+            models = (await self._client.models.list()).data
         except self._library.APIStatusError as error:
             if error.status_code in (401, 403):
                 raise self._refused(None, error) from None
-            found = []
+            models = []
         except self._library.APIConnectionError as error:
             raise self._silent(self._clean(error)) from None
         except (ValueError, TypeError, AttributeError):
-            found = []
-        names = [one.id for one in found if isinstance(getattr(one, "id", None), str)]
+            models = []
+        names = [model.id for model in models if isinstance(getattr(model, "id", None), str)]
         if names and self._served not in names:
             fix = f"servers: {{MODEL: {{url: ..., served: NAME}}}}; {suggestion(self._served, names)}"
             raise MicotaError(f"the server does not serve '{self._served}'", where=self._place.url, fix=fix)
-        about = next((one for one in found if one.id == self._served), None)
-        self._vllm = getattr(about, "owned_by", "") == "vllm"
-        self._room = getattr(about, "max_model_len", None)
-        self._known = True
+        about = next((model for model in models if model.id == self._served), None)
+        self._is_vllm = getattr(about, "owned_by", "") == "vllm"
+        self._context = getattr(about, "max_model_len", None)
+        self._inspected = True
 
-    async def _ask(self, request: Request) -> Completion:
-        opened, limit = "", self._spec.sampling.max_tokens
-        count = None
-        if self._reading:
-            ids = self._reading.ids(request)
-            opened, count, limit = self._reading.opened(request), len(ids), self._reading.room(ids)
-            self._holds(request, count + limit)
-        reply = await self._reply(request, opened, limit, list(self._spec.sampling.stop))
+    async def _complete(self, request: Request) -> Completion:
+        prefix, limit, count = "", self._spec.sampling.max_tokens, None
+        if self._encoder:
+            ids = self._encoder.ids(request)
+            prefix, count, limit = self._encoder.think_prefix(request), len(ids), self._encoder.room(ids)
+            self._check_context(request, count + limit)
+        reply = await self._reply(request, prefix, limit, list(self._spec.sampling.stop))
         if self._ended_in_thought(reply):
-            reply = await self._reply(request, opened, limit, [])
+            reply = await self._reply(request, prefix, limit, [])
         if count is not None and reply.prompt_tokens != count:
-            raise self._reads_otherwise(request, count, reply.prompt_tokens)
+            raise self._other_prompt(request, count, reply.prompt_tokens)
         cut = self._spec.sampling.stop_place(reply.text, reply.opened)
         finish = reply.finish if cut is None else "stop"
         tokens = reply.prompt_tokens, reply.completion_tokens
@@ -120,13 +123,14 @@ class OpenAI:
         thinks = bool(reply.opened) or reply.text.lstrip().startswith("<think>")
         return thinks and "</think>" not in reply.text
 
-    async def _reply(self, request: Request, opened: str, limit: int, stops: list[str]) -> Reply:
-        """One usable reply; connections and states are tried again by the client, malformed bodies here."""
+    async def _reply(self, request: Request, prefix: str, limit: int, stops: list[str]) -> Reply:
+        """One usable reply; the client retries after failed connections and status codes, malformed bodies are retried
+        here."""
         why = ""
-        for _ in range(AGAIN):
-            self._afford(request)
+        for _ in range(ATTEMPTS):
+            self._check_budget()
             try:
-                found = read(await self._send(request, limit, stops), opened)
+                reply = read(await self._send(request, limit, stops), prefix)
             except Malformed as error:
                 why = str(error)
                 continue
@@ -134,90 +138,90 @@ class OpenAI:
                 raise self._refused(request, error) from None
             except self._library.APIConnectionError as error:
                 raise self._silent(self._clean(error)) from None
-            self._spent += found.prompt_tokens + found.completion_tokens
-            return found
+            self._spent += reply.prompt_tokens + reply.completion_tokens
+            return reply
         raise MicotaError(
-            f"the server's reply to problem {request.key} cannot be used, {AGAIN} times: {why}",
+            f"the server's reply to problem {request.key} cannot be used, {ATTEMPTS} times: {why}",
             where=self._where,
-            fix="look at the server; what was answered is kept, and the same command goes on",
+            fix="check the server, then repeat the command: it continues with the answers that are missing",
         )
 
     async def _send(self, request: Request, limit: int, stops: list[str]) -> str:
         """The body of the reply to one request."""
         sampling = self._spec.sampling
-        asked: dict[str, Any] = {"model": self._served, "max_tokens": limit, "temperature": sampling.temperature}
+        body: dict[str, Any] = {"model": self._served, "max_tokens": limit, "temperature": sampling.temperature}
         if sampling.temperature > 0:
-            asked |= {"top_p": sampling.top_p, "seed": request.seed(sampling.seed) % 2**31}
+            body |= {"top_p": sampling.top_p, "seed": request.seed(sampling.seed) % 2**31}
         if stops:
-            asked["stop"] = stops if self._vllm else stops[:STOPS]
-        if self._vllm:  # said in full, as it would take the rest from the model's own generation defaults
-            asked["extra_body"] = {"top_k": sampling.top_k, "min_p": 0.0, "repetition_penalty": 1.0}
+            body["stop"] = stops if self._is_vllm else stops[:STOPS]
+        if self._is_vllm:  # it would take what is not set from the model's own generation defaults
+            body["extra_body"] = {"top_k": sampling.top_k, "min_p": 0.0, "repetition_penalty": 1.0}
         elif sampling.top_k:
-            asked["extra_body"] = {"top_k": sampling.top_k}
+            body["extra_body"] = {"top_k": sampling.top_k}
         if self._spec.prompt.mode == "raw":
             text = (self._spec.prompt.system or "") + request.prompt
-            raw = await self._client.completions.with_raw_response.create(prompt=text, **asked)
+            raw = await self._client.completions.with_raw_response.create(prompt=text, **body)
         else:
-            turns = self._turns(request)
-            raw = await self._client.chat.completions.with_raw_response.create(messages=turns, **asked)
+            messages = self._messages(request)
+            raw = await self._client.chat.completions.with_raw_response.create(messages=messages, **body)
         return str(raw.text)
 
-    def _turns(self, request: Request) -> list[dict[str, str]]:
+    def _messages(self, request: Request) -> list[dict[str, str]]:
         system = self._spec.prompt.system
         first = [] if system is None else [{"role": "system", "content": system}]
         return [*first, {"role": "user", "content": request.prompt}]
 
-    def _afford(self, request: Request) -> None:
+    def _check_budget(self) -> None:
         if self._place.budget is not None and self._spent >= self._place.budget:
             raise MicotaError(
                 f"the budget of {self._place.budget:,} tokens is spent ({self._spent:,} were read and written)",
                 where=f"machine profile, {self._where}",
-                fix="raise budget; what was answered is kept, and the same command goes on from there",
+                fix="raise budget and repeat the command: it continues with the answers that are missing",
             )
 
-    def _holds(self, request: Request, tokens: int) -> None:
+    def _check_context(self, request: Request, tokens: int) -> None:
         """A server that is set up for shorter texts than the model would cut what another engine does not."""
-        if self._room is not None and self._room < tokens:
+        if self._context is not None and self._context < tokens:
             raise MicotaError(
-                f"problem {request.key} may need {tokens} tokens; the server is set up for {self._room}",
+                f"problem {request.key} may need {tokens} tokens; the server is set up for {self._context}",
                 where=self._where,
                 why="its answers would be cut where those of another engine are not",
                 fix=f"start the server with --max-model-len {tokens}, or lower sampling.max_tokens",
             )
 
-    def _reads_otherwise(self, request: Request, ours: int, theirs: int) -> MicotaError:
+    def _other_prompt(self, request: Request, ours: int, theirs: int) -> MicotaError:
         return MicotaError(
             f"the prompt of problem {request.key} has {theirs} tokens on the server, {ours} by the model's template",
             where=self._where,
             why="the server puts something else before the model, such as a template or a system prompt of its own",
-            fix=f"serve the model as it is, or say in the recipe that it is another one: {ENDPOINT}{self._served}",
+            fix=f"serve the model as it is, or name it in the recipe as a model of its own: {ENDPOINT}{self._served}",
         )
 
     def _refused(self, request: Request | None, error: Any) -> MicotaError:
-        """What a state of 400 or more means, after the client's retries."""
-        said, code = self._clean(error), error.status_code
+        """What a status code of 400 or more means, after the client's retries."""
+        message, code = self._clean(error), error.status_code
         if code in (401, 403):
             which = self._place.key_env
             fix = f"check the key in {which}" if which else "name the variable that holds the key: key_env: NAME"
-            return MicotaError(f"the server refuses the key: {said}", where=self._where, fix=fix)
+            return MicotaError(f"the server refuses the key: {message}", where=self._where, fix=fix)
         if code in (408, 409, 429) or code >= 500:
-            return self._silent(said)
+            return self._silent(message)
         about = f"the problem {request.key}" if request else "the request"
         fix = "remove that problem from the set, or change what the message names"
-        return MicotaError(f"the server refuses {about}: {said}", where=self._where, fix=fix)
+        return MicotaError(f"the server refuses {about}: {message}", where=self._where, fix=fix)
 
-    def _silent(self, said: str) -> MicotaError:
+    def _silent(self, message: str) -> MicotaError:
         return MicotaError(
-            f"the server gives no answer: {said}",
+            f"the server gives no answer: {message}",
             where=self._where,
-            why=f"it was asked again for {self._place.patience_s:g} s",
-            fix="start the server, or raise patience_s; what was answered is kept, and the same command goes on",
+            why=f"the request was repeated for {self._place.patience_s:g} s",
+            fix="start the server or raise patience_s, then repeat the command: it continues with what is missing",
         )
 
     def _clean(self, error: Exception) -> str:
         """An error's message without the key, should the server repeat it."""
-        said = " ".join(str(error).split())[:500]
-        return said.replace(self._key, "***") if self._key else said
+        message = " ".join(str(error).split())[:500]
+        return message.replace(self._key, "***") if self._key else message
 
 
 def _library() -> Any:
@@ -239,7 +243,7 @@ def _name(spec: Generate) -> str:
     if not ref or ref.startswith(("lab:", "./", "../", "/", "~")):
         raise MicotaError(
             f"the model's name on the server is not known ({ref or 'it is made by the recipe'})",
-            fix="say it in the machine profile: {engine: openai, url: ..., served: NAME}",
+            fix="name it in the machine profile: {engine: openai, url: ..., served: NAME}",
         )
     return ref
 

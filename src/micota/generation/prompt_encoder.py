@@ -12,18 +12,28 @@ from micota.store.records import Request
 
 
 class PromptEncoder:
-    """A tokenizer with the way in which a spec asks, and how many tokens the model can hold (None: no limit known)."""
+    """A tokenizer with a spec's prompt settings, and how many tokens the model can hold (None: no limit known)."""
 
-    def __init__(self, spec: Generate, tokenizer: Any, context: int | None) -> None:
-        self.tokenizer, self.context = tokenizer, context
-        self._prompt, self._limit = spec.prompt, spec.sampling.max_tokens
-        self._stops = spec.sampling.stop
+    def __init__(self, spec: Generate, tokenizer: Any, config: Any) -> None:
+        self.tokenizer = tokenizer
+        self.context: int | None = getattr(config, "max_position_embeddings", None) or None
+        self._prompt, self._sampling = spec.prompt, spec.sampling
+
+    @classmethod
+    def of_folder(cls, spec: Generate, model: Path) -> PromptEncoder:
+        """From a folder that has the tokenizer and the configuration; weights are not needed."""
+        import transformers
+
+        trust = spec.trust_remote_code
+        tokenizer = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=trust)
+        return cls(spec, tokenizer, transformers.AutoConfig.from_pretrained(model, trust_remote_code=trust))
 
     def render(self, request: Request) -> str:
+        """The whole text that the model reads for a request."""
         return render(self.tokenizer, request.prompt, self._prompt.system, self._prompt.mode)
 
-    def opened(self, request: Request) -> str:
-        """The piece of the prompt that already belongs to the response."""
+    def think_prefix(self, request: Request) -> str:
+        """The piece of the prompt that already belongs to the response: an opened `<think>`, or nothing."""
         return opened_thought(self.render(request))
 
     def ids(self, request: Request) -> list[int]:
@@ -41,17 +51,12 @@ class PromptEncoder:
     def ends(self, eos: list[int]) -> list[int]:
         """The end tokens, and the special tokens that the spec names as stop strings: a text does not show those."""
         special = self.tokenizer.get_added_vocab()
-        return list(dict.fromkeys([*eos, *(special[stop] for stop in self._stops if stop in special)]))
+        return list(dict.fromkeys([*eos, *(special[stop] for stop in self._sampling.stop if stop in special)]))
 
     def room(self, ids: list[int]) -> int:
-        """New tokens at most: as many as are asked for, as far as the model's context reaches."""
-        return self._limit if self.context is None else min(self._limit, self.context - len(ids))
-
-
-def context_of(config: Any) -> int | None:
-    """The positions that a model's configuration has."""
-    found = getattr(config, "max_position_embeddings", None)
-    return int(found) if found else None
+        """New tokens at most: the spec's max_tokens, as far as the model's context reaches."""
+        limit = self._sampling.max_tokens
+        return limit if self.context is None else min(limit, self.context - len(ids))
 
 
 def end_tokens(folder: Path, tokenizer: Any, trust_remote_code: bool = False) -> list[int]:
@@ -59,18 +64,8 @@ def end_tokens(folder: Path, tokenizer: Any, trust_remote_code: bool = False) ->
     import transformers
 
     try:
-        config = transformers.GenerationConfig.from_pretrained(folder)
+        generation = transformers.GenerationConfig.from_pretrained(folder)
     except OSError:  # a model need not have one
-        read = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        config = transformers.GenerationConfig.from_model_config(read)
-    return eos_ids(config, tokenizer)
-
-
-def read_folder(spec: Generate, model: Path) -> PromptEncoder:
-    """The reading of a folder that has the tokenizer and the configuration; weights are not looked at."""
-    import transformers
-
-    trust = spec.trust_remote_code
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=trust)
-    config = transformers.AutoConfig.from_pretrained(model, trust_remote_code=trust)
-    return PromptEncoder(spec, tokenizer, context_of(config))
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        generation = transformers.GenerationConfig.from_model_config(config)
+    return eos_ids(generation, tokenizer)

@@ -1,14 +1,14 @@
-"""Responses that run away: a text that ends in the same piece again and again, found after the fact."""
+"""Degenerate repetition: a response that ends in the same piece again and again."""
 
 from __future__ import annotations
 
-TAIL = 6_000  # characters at the end that are looked at: a piece of up to a quarter of them can be found
+TAIL = 6_000  # characters at the end that are searched: for a piece of up to a quarter of them
 TIMES, LENGTH = 4, 120
-"""A loop is a piece that stands at least so often in a row, in at least so many characters."""
+"""How often a piece stands in a row at least, and in how many characters."""
 
 
 def loops(text: str) -> bool:
-    """Whether a text ends in a loop; the last repetition may be cut.
+    """Whether a text ends in degenerate repetition; the last piece may be cut.
 
     >>> loops("So x = 2. " + "Wait, let me check. " * 9 + "Wait, le")
     True

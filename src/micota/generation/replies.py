@@ -1,4 +1,4 @@
-"""What a server of the OpenAI kind replies, read strictly: a reply that is not what it should be is asked for again."""
+"""Replies of OpenAI-compatible servers, read strictly: one that is not what it should be is requested again."""
 
 from __future__ import annotations
 
@@ -18,15 +18,13 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer. `opened` is the opening of a thought that the text does not show; `at_stop` is the stop string
-    that ended it, where the server says so."""
+    """One answer. `opened` is the opening of a thought that the text does not show."""
 
     text: str
     opened: str
     finish: FinishReason
     prompt_tokens: int
     completion_tokens: int
-    at_stop: str | None = None
 
 
 def read(body: str, opened: str) -> Reply:
@@ -42,9 +40,9 @@ def read(body: str, opened: str) -> Reply:
     text, opened = _message(choice["message"], opened) if "message" in choice else (choice.get("text"), opened)
     if not isinstance(text, str):
         raise Malformed("it has no text")
-    counts = _part(usage, "prompt_tokens", int), _part(usage, "completion_tokens", int)
-    at_stop = choice.get("stop_reason")
-    return Reply(text, opened, FINISHES[finish], *counts, at_stop if isinstance(at_stop, str) else None)
+    return Reply(
+        text, opened, FINISHES[finish], _part(usage, "prompt_tokens", int), _part(usage, "completion_tokens", int)
+    )
 
 
 def _message(message: Any, opened: str) -> tuple[str, str]:
@@ -55,8 +53,8 @@ def _message(message: Any, opened: str) -> tuple[str, str]:
     thought = message.get("reasoning_content") or message.get("reasoning")
     begin, end = THOUGHT
     if isinstance(thought, str):
-        said = f"\n{end}\n\n{content.lstrip()}" if isinstance(content, str) and content.strip() else ""
-        return thought.strip("\n") + said, f"{begin}\n"
+        answer = f"\n{end}\n\n{content.lstrip()}" if isinstance(content, str) and content.strip() else ""
+        return thought.strip("\n") + answer, f"{begin}\n"
     if not isinstance(content, str):
         raise Malformed("its message has no content")
     if not opened and end in content and begin not in content:
@@ -66,9 +64,9 @@ def _message(message: Any, opened: str) -> tuple[str, str]:
 
 def _part(data: Any, key: str | int, kind: type) -> Any:
     try:
-        found = data[key]
+        part = data[key]
     except (KeyError, IndexError, TypeError):
         raise Malformed(f"it has no {key}") from None
-    if not isinstance(found, kind) or isinstance(found, bool):
-        raise Malformed(f"its {key} is {type(found).__name__}")
-    return found
+    if not isinstance(part, kind) or isinstance(part, bool):
+        raise Malformed(f"its {key} is {type(part).__name__}")
+    return part

@@ -1,4 +1,4 @@
-"""What a generation asks for, and how much of it the pool has."""
+"""The requests of a generation, and how many of them the pool has answers to."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from micota.store.records import Request, read_rows, solves
 def pooled(spec: Generate, store: Store) -> tuple[int, int] | None:
     """How many answers are wanted, and how many of them the pool has; None as long as that cannot be known."""
     content = store.content(spec.model)
-    inputs = [store.manifest(one) for one in spec.questions]
-    if content is None or not all(one and store.whole(one) for one in inputs):
+    inputs = [store.manifest(question) for question in spec.questions]
+    if content is None or not all(manifest and store.whole(manifest) for manifest in inputs):
         return None
-    wanted = requests(spec, *(store.files(one) / "rows.jsonl" for one in inputs if one))
+    wanted = requests(spec, *(store.files(manifest) / "rows.jsonl" for manifest in inputs if manifest))
     pool = store.pool(spec.pool(content))
     return len(wanted), sum((request.key, request.sample) in pool for request in wanted)
 
@@ -27,11 +27,15 @@ def reads(spec: Generate, store: Store) -> tuple[Spec, ...]:
 
 
 def requests(spec: Generate, problems: Path, verdicts: Path | None = None) -> list[Request]:
-    """Every key that is wanted, with the user message it is asked with; `verdicts` are those of `spec.unless`."""
-    turns = {row["key"]: spec.prompt.user_message(row["problem"]) for row in read_rows(problems)}
+    """A request for each sample of each problem, with its user message.
+
+    With `verdicts`, those of `spec.unless`: the samples that these are of, and one more of each unsolved problem.
+    """
+    messages = {row["key"]: spec.prompt.user_message(row["problem"]) for row in read_rows(problems)}
     if verdicts is None:
-        return [Request(key, sample, turn) for key, turn in turns.items() for sample in range(spec.n)]
+        return [Request(key, sample, message) for key, message in messages.items() for sample in range(spec.n)]
     graded = read_rows(verdicts)
-    again = turns.keys() - {row["key"] for row in graded if solves(row)}
-    wanted = [(row["key"], row["sample"]) for row in graded] + [(key, spec.n - 1) for key in turns if key in again]
-    return [Request(key, sample, turns[key]) for key, sample in wanted]
+    solved = {row["key"] for row in graded if solves(row)}
+    samples = [(row["key"], row["sample"]) for row in graded]
+    samples += [(key, spec.n - 1) for key in messages if key not in solved]
+    return [Request(key, sample, messages[key]) for key, sample in samples]

@@ -18,42 +18,44 @@ from micota.specs import Generate
 from micota.store.records import Completion, Request
 
 
+def read_script(place: EngineConfig) -> list[dict[str, Any]]:
+    """The lines of the file that the profile names as `script`."""
+    if place.script is None:
+        what = f"the engine {place.engine} has no script"
+        raise MicotaError(what, fix=f"generate: {{engine: {place.engine}, script: answers.jsonl}}")
+    with open(place.script, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
 class Scripted:
-    """Answers by the user turn of each line's problem; a word counts as a token."""
+    """Answers by the user message of each line's problem; a word counts as a token."""
 
     def __init__(self, spec: Generate, place: EngineConfig) -> None:
-        if place.script is None:
-            raise MicotaError(
-                "the scripted engine has no script", fix="generate: {engine: scripted, script: answers.jsonl}"
-            )
         self.batch: int | None = place.batch
-        self._path = Path(place.script)
         self._lines: dict[tuple[str, int | None], dict[str, Any]] = {}
-        with open(self._path, encoding="utf-8") as file:
-            for row in map(json.loads, file):
-                turn = "*" if row["problem"] == "*" else spec.prompt.user_message(row["problem"])
-                self._lines[turn, row.get("sample")] = row
+        for line in read_script(place):
+            message = "*" if line["problem"] == "*" else spec.prompt.user_message(line["problem"])
+            self._lines[message, line.get("sample")] = line
+        self._path = Path(str(place.script))
 
     def render(self, request: Request) -> str:
+        """The user message: there is no template."""
         return request.prompt
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Nothing is held."""
 
     def answer(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
-        yield [self._one(request) for request in requests]
+        """All completions in one group; a problem that the script lacks is a `MicotaError`."""
+        yield [self._completion(request) for request in requests]
 
-    def _one(self, request: Request) -> Completion:
+    def _completion(self, request: Request) -> Completion:
         keys = [(request.prompt, request.sample), (request.prompt, None), ("*", None)]
-        row = next((self._lines[key] for key in keys if key in self._lines), None)
-        if row is None:
-            raise MicotaError(
-                f"the script has no answer to {request.prompt!r}",
-                where=str(self._path),
-                fix='add {"problem": "*", ...}',
-            )
-        text = str(row["text"])
+        line = next((self._lines[key] for key in keys if key in self._lines), None)
+        if line is None:
+            what = f"the script has no answer to {request.prompt!r}"
+            raise MicotaError(what, where=str(self._path), fix='add {"problem": "*", ...}')
+        text, finish = str(line["text"]), line.get("finish_reason", "stop")
         tokens = len(request.prompt.split()), len(text.split())
-        finish = row.get("finish_reason", "stop")
-        return Completion(
-            request.key, request.sample, request.prompt, text, finish, *tokens, f"scripted {micota.__version__}"
-        )
+        name = f"scripted {micota.__version__}"
+        return Completion(request.key, request.sample, request.prompt, text, finish, *tokens, name)

@@ -1,6 +1,6 @@
 """Generation with `transformers`: any causal model from a folder, on CPU or one GPU, in left-padded batches.
 
-A drawn text depends on (seed, key, sample) only: each row has its own random numbers, whatever batch it is in.
+A sampled text depends on (seed, key, sample) only: each row has its own random numbers, whatever batch it is in.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from micota.chat import eos_ids
 from micota.errors import MicotaError, Stopped
-from micota.generation.prompt_encoder import PromptEncoder, context_of
+from micota.generation.prompt_encoder import PromptEncoder
 from micota.machine import EngineConfig
 from micota.specs import Generate
 from micota.store.records import Completion, Request
@@ -48,8 +48,8 @@ class Transformers:
         load = self._shape if empty else transformers.AutoModelForCausalLM.from_pretrained
         loaded = load(model, dtype=getattr(torch, spec.precision), trust_remote_code=trust)
         self._model: Any = loaded.to(place.device).eval()
-        self._reading = PromptEncoder(spec, tokenizer, context_of(self._model.config))
-        self._eos = self._reading.ends(eos_ids(self._model.generation_config, tokenizer))
+        self._encoder = PromptEncoder(spec, tokenizer, self._model.config)
+        self._eos = self._encoder.ends(eos_ids(self._model.generation_config, tokenizer))
 
     def _shape(self, folder: Path, dtype: Any, trust_remote_code: bool) -> Any:
         """The model that a folder describes, its weights still to be written; no file of weights is read."""
@@ -64,7 +64,7 @@ class Transformers:
             )
         if (folder / "generation_config.json").is_file():
             model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
-        memory = {name: torch.empty(one.shape, dtype=dtype) for name, one in model.named_parameters()}
+        memory = {name: torch.empty(weight.shape, dtype=dtype) for name, weight in model.named_parameters()}
         model.load_state_dict(memory, assign=True, strict=False)
         model.tie_weights()
         return model
@@ -73,7 +73,7 @@ class Transformers:
         """Replace all weights: `fill(put)` hands them to `put(tensor, start, elements)`, rounded to this precision."""
         from micota.merging.buffers import typed
 
-        parameters = {name: one.detach().view(-1) for name, one in self._model.named_parameters()}
+        parameters = {name: weight.detach().view(-1) for name, weight in self._model.named_parameters()}
         seen: set[str] = set()
 
         def put(entry: Entry, start: int, elements: Bytes) -> None:
@@ -88,9 +88,11 @@ class Transformers:
             raise MicotaError(f"the weights lack the tensor {missing[0]}")
 
     def render(self, request: Request) -> str:
-        return self._reading.render(request)
+        """The whole text that the model reads for a request."""
+        return self._encoder.render(request)
 
     def close(self) -> None:
+        """Give the model's memory back."""
         self._model = None
 
     def answer(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
@@ -108,9 +110,9 @@ class Transformers:
     def _row(self, request: Request) -> _Row:
         import torch
 
-        seed, ids = request.seed(self._spec.sampling.seed), self._reading.ids(request)
+        seed, ids = request.seed(self._spec.sampling.seed), self._encoder.ids(request)
         generator = torch.Generator().manual_seed(seed)
-        return _Row(request, ids, self._reading.opened(request), self._reading.room(ids), generator)
+        return _Row(request, ids, self._encoder.think_prefix(request), self._encoder.room(ids), generator)
 
     def _extend(self, rows: list[_Row], tokens: int) -> None:
         """Generate up to `tokens` new tokens for each row and note which rows have ended."""
@@ -122,7 +124,7 @@ class Transformers:
         for row, new in zip(rows, out[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
             end = next((i for i, token in enumerate(new) if token in self._eos), None)
             row.new += new if end is None else new[: end + 1]
-            stopped = self._spec.sampling.stop_place(self._text(row), row.opened) is not None
+            stopped = self._spec.sampling.stop_place(self._text(row), row.think_prefix) is not None
             if stopped and end is not None:
                 row.new.pop()  # the filling behind a stop string, which the row did not write
             row.ended = stopped or end is not None
@@ -140,7 +142,7 @@ class Transformers:
         return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
     def _settings(self, rows: list[_Row], tokens: int) -> dict[str, Any]:
-        """All that decides the text, said in full: nothing is taken from the model's own generation defaults."""
+        """All that decides the text: nothing is taken from the model's own generation defaults."""
         from transformers import GenerationConfig, LogitsProcessorList
 
         sampling = self._spec.sampling
@@ -157,17 +159,17 @@ class Transformers:
         if sampling.stop:
             settings["stopping_criteria"].append(self._stops(rows))
         if sampling.temperature > 0:
-            settings["logits_processor"] = LogitsProcessorList(self._draws(rows))
+            settings["logits_processor"] = LogitsProcessorList(self._sample(rows))
         return settings
 
     def _stops(self, rows: list[_Row]) -> Any:
         """Ends a row that holds a stop string. The library's own criterion fails on small vocabularies.
 
-        The last tokens are looked at, and the whole text where they hold one: it may be inside the thought.
+        The last tokens are searched, and the whole text where they hold one: it may be inside the thought.
         """
         import torch
 
-        sampling, decode = self._spec.sampling, self._reading.tokenizer.batch_decode
+        sampling, decode = self._spec.sampling, self._encoder.tokenizer.batch_decode
         window = max(map(len, sampling.stop)) + 4  # tokens: each is one character at least
         width = max(len(row.prompt) + len(row.new) for row in rows)
 
@@ -175,27 +177,27 @@ class Transformers:
             if not any(stop in tail for stop in sampling.stop):
                 return False
             whole = decode([row.new + ids], skip_special_tokens=True, clean_up_tokenization_spaces=False)[0]
-            return sampling.stop_place(whole, row.opened) is not None
+            return sampling.stop_place(whole, row.think_prefix) is not None
 
         def criterion(input_ids: Any, scores: Any, **_: Any) -> Any:
             new = [ids[width:] for ids in input_ids.tolist()]
             tails = [(row.new + ids)[-window:] for row, ids in zip(rows, new, strict=True)]
             texts = decode(tails, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            found = [ended(row, text, ids) for row, text, ids in zip(rows, texts, new, strict=True)]
-            return torch.tensor(found, device=input_ids.device)
+            ends = [ended(row, text, ids) for row, text, ids in zip(rows, texts, new, strict=True)]
+            return torch.tensor(ends, device=input_ids.device)
 
         return criterion
 
     def _unless_stopped(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        """Asked at every token: a batch may take many minutes, a request to stop must not."""
+        """Called at every token: a batch may take many minutes, a request to stop must not."""
         import torch
 
         if self._stop.is_set():
             raise Stopped("stopped")
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
-    def _draws(self, rows: list[_Row]) -> list[Any]:
-        """Temperature, top-k, top-p, then noise of each row's own: the largest noisy logit is an exact draw."""
+    def _sample(self, rows: list[_Row]) -> list[Any]:
+        """Temperature, top-k, top-p, then noise of each row's own: the largest noisy logit is an exact sample."""
         from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
         sampling = self._spec.sampling
@@ -207,9 +209,9 @@ class Transformers:
         return [*steps, _Gumbel([row.generator for row in rows])]
 
     def _text(self, row: _Row) -> str:
-        kept = row.new[:-1] if row.new and row.new[-1] in self._eos else row.new
-        decode = self._reading.tokenizer.decode
-        return str(decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        text = row.new[:-1] if row.new and row.new[-1] in self._eos else row.new
+        decode = self._encoder.tokenizer.decode
+        return str(decode(text, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def _completion(self, row: _Row) -> Completion:
         """The row's text without its end token or from its stop string on; what has neither ran into the limit."""
@@ -218,12 +220,12 @@ class Transformers:
             request.key,
             request.sample,
             request.prompt,
-            text[: self._spec.sampling.stop_place(text, row.opened)],
+            text[: self._spec.sampling.stop_place(text, row.think_prefix)],
             "stop" if row.ended else "length",
             len(row.prompt),
             len(row.new),
             self._name,
-            row.opened,
+            row.think_prefix,
         )
 
 
@@ -231,12 +233,12 @@ class Transformers:
 class _Row:
     """One request on its way: its prompt's tokens, the new ones (end token included), its random numbers.
 
-    `opened` is the thought that the prompt has opened, `limit` the new tokens at most.
+    `think_prefix` is the thought that the prompt has opened, `limit` the new tokens at most.
     """
 
     request: Request
     prompt: list[int]
-    opened: str
+    think_prefix: str
     limit: int
     generator: Any
     new: list[int] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """Generation with vLLM, offline: all requests go to its scheduler, and each answer is handed over as it is finished.
 
-vLLM computes in processes of its own. A process that is killed cannot end them, so a warden does: it waits for the
-end of this process and then kills what is left of them, with the GPU memory that they hold.
+vLLM computes in processes of its own, which a killed process cannot end. So a watchdog kills orphaned vLLM workers,
+with the GPU memory that they hold, when this process exits.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from threading import Event
 from typing import Any
 
 from micota.errors import MicotaError
-from micota.generation.concurrency import answered
-from micota.generation.prompt_encoder import end_tokens, read_folder
+from micota.generation.concurrency import concurrently
+from micota.generation.prompt_encoder import PromptEncoder, end_tokens
 from micota.machine import EngineConfig
 from micota.specs import Generate
 from micota.store.records import Completion, Request
 
-WARDEN = """
+WATCHDOG = """
 import os, signal, sys
 sys.stdin.read()
 for number in sys.argv[1:]:
@@ -38,7 +38,7 @@ ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
-"""What the user's own environment does not say."""
+"""Defaults of environment variables; the user's own values win."""
 
 
 class Vllm:
@@ -50,33 +50,35 @@ class Vllm:
         self._library = _library()
         self._spec, self._model, self._place, self._stop = spec, model, place, stop
         self._name = f"vllm {self._library.__version__}"
-        self._reading = read_folder(spec, model)
-        self._eos = self._reading.ends(end_tokens(model, self._reading.tokenizer, spec.trust_remote_code))
+        self._encoder = PromptEncoder.of_folder(spec, model)
+        self._eos = self._encoder.ends(end_tokens(model, self._encoder.tokenizer, spec.trust_remote_code))
         self._loop = asyncio.new_event_loop()
         self._llm: Any = None
         self._longest = 0
-        self._warden: subprocess.Popen[bytes] | None = None
-        self._asked = 0
+        self._watchdog: subprocess.Popen[bytes] | None = None
+        self._count = 0
         self.batch: int | None = None
 
     def render(self, request: Request) -> str:
-        return self._reading.render(request)
+        """The whole text that the model reads for a request."""
+        return self._encoder.render(request)
 
     def answer(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
-        prompts = {(request.key, request.sample): self._reading.ids(request) for request in requests}
-        self._load(max(len(ids) + self._reading.room(ids) for ids in prompts.values()))
+        """All requests go to vLLM's scheduler at once."""
+        prompts = {(request.key, request.sample): self._encoder.ids(request) for request in requests}
+        self._load(max(len(ids) + self._encoder.room(ids) for ids in prompts.values()))
 
-        async def ask(request: Request) -> Completion:
-            return await self._one(request, prompts[request.key, request.sample])
+        async def complete(request: Request) -> Completion:
+            return await self._complete(request, prompts[request.key, request.sample])
 
-        return answered(self._loop, requests, ask, None, self._stop)
+        return concurrently(self._loop, requests, complete, None, self._stop)
 
     def close(self) -> None:
-        """End vLLM's processes; the warden goes first, since their numbers may soon be others'."""
-        if self._warden is not None:
-            self._warden.kill()
-            self._warden.communicate()
-            self._warden = None
+        """End vLLM's processes; the watchdog goes first, since their numbers may soon be others'."""
+        if self._watchdog is not None:
+            self._watchdog.kill()
+            self._watchdog.communicate()
+            self._watchdog = None
         if self._llm is not None:
             self._llm.shutdown(timeout=1)
             self._llm = None
@@ -104,12 +106,12 @@ class Vllm:
         except (RuntimeError, ValueError, OSError) as error:
             raise MicotaError(
                 f"vLLM cannot start: {' '.join(str(error).split())[:300]}",
-                why=f"it was to hold {self._place.batch} texts of up to {longest} tokens; its own lines say more",
+                why=f"{self._place.batch} texts of up to {longest} tokens must fit; its own log says more",
                 fix="lower sampling.max_tokens, raise tensor_parallel or memory, or take another engine",
             ) from error
         self._longest = longest
-        fresh = [str(one.pid) for one in psutil.Process().children(recursive=True) if one not in before]
-        self._warden = subprocess.Popen([sys.executable, "-c", WARDEN, *fresh], stdin=subprocess.PIPE)
+        workers = [str(child.pid) for child in psutil.Process().children(recursive=True) if child not in before]
+        self._watchdog = subprocess.Popen([sys.executable, "-c", WATCHDOG, *workers], stdin=subprocess.PIPE)
 
     def _settings(self, longest: int) -> dict[str, Any]:
         from vllm.platforms import current_platform
@@ -132,14 +134,14 @@ class Vllm:
             settings["enforce_eager"] = True  # compiling takes minutes there
         return settings
 
-    async def _one(self, request: Request, ids: list[int]) -> Completion:
-        """One answer; what a stop string has cut inside its thought is asked for again without one."""
-        sampling, opened = self._spec.sampling, self._reading.opened(request)
+    async def _complete(self, request: Request, ids: list[int]) -> Completion:
+        """One answer; one that a stop string has cut inside its thought is generated again without stop strings."""
+        sampling, prefix = self._spec.sampling, self._encoder.think_prefix(request)
         output = await self._generate(request, ids, list(sampling.stop))
         cut_short = isinstance(output.stop_reason, str) and not sampling.stop_in_thought
-        if cut_short and sampling.stop_place(output.text + output.stop_reason, opened) is None:
+        if cut_short and sampling.stop_place(output.text + output.stop_reason, prefix) is None:
             output = await self._generate(request, ids, [])
-        cut = sampling.stop_place(output.text, opened)
+        cut = sampling.stop_place(output.text, prefix)
         return Completion(
             request.key,
             request.sample,
@@ -149,11 +151,11 @@ class Vllm:
             len(ids),
             len(output.token_ids),
             self._name,
-            opened,
+            prefix,
         )
 
     async def _generate(self, request: Request, ids: list[int], stops: list[str]) -> Any:
-        """All that decides the text is said in full: nothing is taken from the model's own generation defaults."""
+        """All that decides the text is set here: nothing is taken from the model's own generation defaults."""
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
@@ -163,15 +165,15 @@ class Vllm:
             top_p=sampling.top_p,
             top_k=sampling.top_k,
             seed=request.seed(sampling.seed) if sampling.temperature > 0 else None,
-            max_tokens=self._reading.room(ids),
+            max_tokens=self._encoder.room(ids),
             stop=stops,
             stop_token_ids=self._eos,
             skip_special_tokens=True,
             spaces_between_special_tokens=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        self._asked += 1
-        outputs = self._llm.generate(TokensPrompt(prompt_token_ids=ids), params, str(self._asked))
+        self._count += 1
+        outputs = self._llm.generate(TokensPrompt(prompt_token_ids=ids), params, str(self._count))
         (whole,) = [output async for output in outputs]
         return whole.outputs[0]
 

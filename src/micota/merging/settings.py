@@ -57,6 +57,7 @@ class Settings:
 
     @property
     def normalizes(self) -> bool:
+        """Whether sums are divided by the weights."""
         return self.method in ("linear", "ties") if self.normalize is None else self.normalize
 
     def drops(self, model: int) -> bool:
