@@ -24,8 +24,8 @@ class FakeServer:
     """Answers chats and completions by `answer(user message)`; of the requests a `share` fails by one of `faults`.
 
     `key` is the key that it demands; with `apart` thoughts come as reasoning_content; `slow_s` is the delay of the
-    fault `slow`, `latency_s` that of every answer. `asked` counts the requests by their user message, `answered` those that
-    got an answer, `failed` the faults; `bodies` are the requests as they were sent.
+    fault `slow`, `latency_s` that of every answer. `asked` counts the requests by their user message,
+    `answered` those that got an answer, `failed` the faults; `bodies` are the requests as they were sent.
     """
 
     def __init__(
