@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from micota.report import paper
-from micota.report.cells import Column, count, number, percent, table, with_error, words
+from micota.report.cells import Row, count, number, percent, table, with_error
 from micota.report.graded_answers import GradedAnswers
 from micota.report.model_rows import Model, by_problem, models, scored, scorer_title, scorers, sets_of
 from micota.report.page import Cell, Table
@@ -14,6 +13,7 @@ from micota.report.texts import text
 from micota.stats import sd
 
 ABLATION = ("strong", "half", "micota")
+RUNAWAYS = {"Truncated": "truncated", "Repetitive": "repetitive"}
 
 
 def main(results: GradedAnswers) -> tuple[Table, ...]:
@@ -25,16 +25,19 @@ def main(results: GradedAnswers) -> tuple[Table, ...]:
 def matched(results: GradedAnswers) -> tuple[Table, ...]:
     """Table 2 again for arms that learn equally many target tokens; Instruct learns none and is in both."""
     found = models(results)
-    if not any(one.matched == "tokens" for one in found):
-        return ()
     alike = [one for one in found if one.matched == "tokens" or one.role == "instruct"]
-    return _tables(results, alike, "table2b", beside=False)
+    return _tables(results, alike, "table2b", beside=False) if any(one.matched == "tokens" for one in found) else ()
 
 
 def ablation(results: GradedAnswers) -> tuple[Table, ...]:
     """Table 3: only the three arms that differ in who teaches, and at what length."""
     found = [one for one in models(results) if one.matched == "steps" and one.role in ABLATION]
     return _overview(results, found, "table3", beside=True) if len({one.role for one in found}) > 1 else ()
+
+
+def runaways(model: Model, sets: Sequence[str]) -> dict[str, Cell]:
+    """Shares of the responses that did not end by themselves, in percent."""
+    return {head: percent(model.estimate(sets, measure).value) for head, measure in RUNAWAYS.items()}
 
 
 def _tables(results: GradedAnswers, found: list[Model], key: str, beside: bool) -> tuple[Table, ...]:
@@ -47,83 +50,60 @@ def _tables(results: GradedAnswers, found: list[Model], key: str, beside: bool) 
 
 def _overview(results: GradedAnswers, found: list[Model], key: str, beside: bool) -> tuple[Table, ...]:
     """A row for each model: accuracy on each set and on average, under each scorer."""
-    sets, by = sets_of(found), scorers(results)
-    columns = [MODEL]
-    columns += [
-        Column(scored(f"{data} (n = {_n(found, data)})", one, by), accuracy([data], one), ranked=True)
-        for data in sets
-        for one in by
-    ]
-    if len(sets) > 1:
-        columns += [Column(scored("Average", one, by), accuracy(sets, one), ranked=True) for one in by]
-    if seeded(found):
-        columns += [Column(scored("sd over seeds", one, by), _over_seeds(sets, one)) for one in by]
-        columns += [words("Seeds", lambda one: ", ".join(dict.fromkeys(one.seeds(data) for data in sets)))]
-    columns += [shares(head, measure, sets) for head, measure in RUNAWAYS]
-    columns += [words("Paper, average", lambda one: paper.accuracy(one.role, one.spec))] if beside else []
-    average = text("average") if len(sets) > 1 else ""
-    return _table(found, columns, key, key, f"{average} {text('runaways')}", beside, "all problem sets")
+    sets, by, several = sets_of(found), scorers(results), _seeded(found)
+    columns = {scored(f"{data} (n = {_n(found, data)})", one, by): ([data], one) for data in sets for one in by}
+    columns |= {scored("Average", one, by): (sets, one) for one in by if len(sets) > 1}
+    rows = []
+    for model in found:
+        cells: dict[str, object] = {"Model": model.title}
+        cells |= {head: with_error(model.estimate(on, "correct", one)) for head, (on, one) in columns.items()}
+        cells |= {scored("sd over seeds", one, by): _over_seeds(model, sets, one) for one in by if several}
+        cells |= {"Seeds": ", ".join(dict.fromkeys(map(model.seeds, sets)))} if several else {}
+        cells |= runaways(model, sets)
+        cells |= {"Paper, average": paper.accuracy(model.role, model.spec)} if beside else {}
+        rows.append(Row(cells, model.group, model.arm))
+    more = [text("average") if len(sets) > 1 else "", text("runaways"), _paper(beside)]
+    about = " ".join(filter(None, [text("accuracy"), *more]))
+    return table(key, rows, best=columns, sets="all problem sets", about=about)
 
 
 def _detail(
     results: GradedAnswers, found: list[Model], data: str, key: str, file: str, beside: bool
 ) -> tuple[Table, ...]:
     """A row for each model on one problem set: also lengths, and what did not end or gave no answer."""
-    by, several = scorers(results), seeded(found)
-    columns = [MODEL]
-    for one in by:
-        columns += [
-            Column(scored("Accuracy", one, by), _reached(data, one, "value"), ranked=True),
-            Column(scored("± s.e.", one, by), _reached(data, one, "error")),
-        ]
-        columns += [Column(scored("sd over seeds", one, by), _over_seeds([data], one))] if several else []
-    columns += [Column("n", lambda one: count(one.estimate([data], "tokens").n or None))]
-    columns += [words("Seeds", lambda one: one.seeds(data))] if several else []
-    columns += [
-        Column("Mean tokens", lambda one: number(one.estimate([data], "tokens").value)),
-        Column("± s.e. of tokens", lambda one: number(one.estimate([data], "tokens").error)),
-        *(shares(head, measure, [data]) for head, measure in RUNAWAYS),
-        shares("No answer", "no_answer", [data], by[0]),
-    ]
+    by, several = scorers(results), _seeded(found)
     benchmark = next((one.spec.problems.benchmark for model in found for one, _ in model.of(data)), None)
-    columns += [words("Paper", lambda one: paper.accuracy(one.role, one.spec, benchmark))] if beside else []
-    more = f"{text('runaways')} {text('no_answer', scorer=scorer_title(by[0]))}"
-    return _table(found, columns, key, file, more, beside, data)
+    rows = []
+    for model in found:
+        cells: dict[str, object] = {"Model": model.title}
+        for one in by:
+            reached = model.estimate([data], "correct", one)
+            cells |= {scored("Accuracy", one, by): percent(reached.value)}
+            cells |= {scored("± s.e.", one, by): percent(reached.error)}
+            cells |= {scored("sd over seeds", one, by): _over_seeds(model, [data], one)} if several else {}
+        length = model.estimate([data], "tokens")
+        cells |= {"n": count(length.n or None), **({"Seeds": model.seeds(data)} if several else {})}
+        cells |= {"Mean tokens": number(length.value), "± s.e. of tokens": number(length.error)}
+        cells |= runaways(model, [data])
+        cells |= {"No answer": percent(model.estimate([data], "no_answer", by[0]).value)}
+        cells |= {"Paper": paper.accuracy(model.role, model.spec, benchmark)} if beside else {}
+        rows.append(Row(cells, model.group, model.arm))
+    more = [text("runaways"), text("no_answer", scorer=scorer_title(by[0])), _paper(beside)]
+    best = {scored("Accuracy", one, by) for one in by}
+    return table(key, rows, file=file, best=best, sets=data, about=" ".join([text("accuracy"), *more]))
 
 
-def _table(
-    found: list[Model], columns: list[Column[Model]], key: str, file: str, more: str, beside: bool, sets: str
-) -> tuple[Table, ...]:
-    paper_said = text("beside" if beside else "not_beside")
-    about: dict[str, Any] = {"accuracy": text("accuracy"), "more": more.strip(), "paper": paper_said, "sets": sets}
-    return table(key, columns, found, file=file, group=lambda one: one.group, competes=lambda one: one.arm, **about)
+def _paper(beside: bool) -> str:
+    return text("beside" if beside else "not_beside")
 
 
-MODEL: Column[Model] = words("Model", lambda one: one.title)
-RUNAWAYS = (("Truncated", "truncated"), ("Repetitive", "repetitive"))
+def _over_seeds(model: Model, sets: Sequence[str], by: str) -> Cell:
+    return percent(sd(list(model.over_seeds(sets, "correct", by).values())))
 
 
-def accuracy(sets: Sequence[str], by: str) -> Callable[[Model], Cell]:
-    """Accuracy with its error, in percent, the unweighted mean over the sets."""
-    return lambda one: with_error(one.estimate(sets, "correct", by))
-
-
-def shares(head: str, measure: str, sets: Sequence[str], by: str | None = None) -> Column[Model]:
-    """A column of shares of the responses, in percent."""
-    return Column(head, lambda one: percent(one.estimate(sets, measure, by).value))
-
-
-def seeded(found: Iterable[Model]) -> bool:
+def _seeded(found: Iterable[Model]) -> bool:
     """Whether a model has several seeds."""
     return any(len({cell.variables.get("seed") for cell, _ in one.cells}) > 1 for one in found)
-
-
-def _reached(data: str, by: str, name: str) -> Callable[[Model], Cell]:
-    return lambda one: percent(getattr(one.estimate([data], "correct", by), name))
-
-
-def _over_seeds(sets: Sequence[str], by: str) -> Callable[[Model], Cell]:
-    return lambda one: percent(sd(list(one.over_seeds(sets, "correct", by).values())))
 
 
 def _n(found: Iterable[Model], data: str) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from micota.report import paper
-from micota.report.cells import Column, number, table, words
+from micota.report.cells import Row, number, table
 from micota.report.graded_answers import GradedAnswers
-from micota.report.page import Cell, Table
+from micota.report.page import Table
 from micota.report.roles import ROLES, taught_roles
 from micota.specs import Bpc
 from micota.stats import Sums
@@ -55,23 +55,14 @@ def measures(results: GradedAnswers) -> list[Measure]:
 def bits(results: GradedAnswers) -> tuple[Table, ...]:
     """Table 4: a row for each data set, a column for each model; several seeds are summed together."""
     found = measures(results)
-    rows: defaultdict[str, list[Measure]] = defaultdict(list)
-    for one in found:
-        rows[one.title].append(one)
-    columns: list[Column[list[Measure]]] = [
-        words("Data", lambda row: row[0].title),
-        *(Column(model, _under(model)) for model in dict.fromkeys(one.model for one in found)),
-        words(f"Paper: {' / '.join(paper.SIZES.values())}", lambda row: paper.bits(row[0].role)),
-    ]
-    return table("table4", columns, rows.values())
-
-
-def _under(model: str) -> Callable[[list[Measure]], Cell]:
-    def cell(row: list[Measure]) -> Cell:
-        found = [one for one in row if one.model == model]
-        return number(bits_per_character(found), ".3f") if found else Cell("")
-
-    return cell
+    rows = []
+    for title, role in {one.title: one.role for one in reversed(found)}.items():
+        cells: dict[str, object] = {"Data": title}
+        for model in dict.fromkeys(one.model for one in found):
+            inside = [one for one in found if (one.title, one.model) == (title, model)]
+            cells[model] = number(bits_per_character(inside), ".3f") if inside else ""
+        rows.append(Row({**cells, f"Paper: {' / '.join(paper.SIZES.values())}": paper.bits(role)}))
+    return table("table4", reversed(rows))
 
 
 def sums_by_problem(results: GradedAnswers, found: list[Measure]) -> Sums:

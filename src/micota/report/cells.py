@@ -1,18 +1,17 @@
-"""Cells, columns and tables: how shares, differences, intervals and counts are printed. What is nan is shown as –."""
+"""Cells and tables: how shares, differences, intervals and counts are printed. What is nan is shown as –."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from micota.report.page import MISSING, Cell, Table
 from micota.report.texts import text
 from micota.stats import Estimate
 
-T = TypeVar("T")
-Row = tuple[Cell, ...]
+Cells = tuple[Cell, ...]
 
 
 def number(value: float, form: str = ".1f", unit: float = 1.0) -> Cell:
@@ -48,49 +47,35 @@ def between(low: float, high: float, unit: float = 100, form: str = "+.1f") -> C
     return MISSING if math.isnan(low) or math.isnan(high) else Cell(f"[{unit * low:{form}}, {unit * high:{form}}]")
 
 
-@dataclass(frozen=True)
-class Column(Generic[T]):
-    """A column of a table of things: its head, and the cell of each; `ranked` marks the two highest values."""
+class Row(NamedTuple):
+    """A row of a table: the head of each column with its cell, the heading above it, whether it competes for bold."""
 
-    head: str
-    cell: Callable[[T], Cell]
-    ranked: bool = False
-
-
-def words(head: str, text: Callable[[T], str]) -> Column[T]:
-    """A column of words."""
-    return Column(head, lambda one: Cell(text(one)))
+    cells: Mapping[str, object]
+    group: str = ""
+    competes: bool = True
 
 
 def table(
-    key: str,
-    columns: Sequence[Column[T]],
-    items: Iterable[T],
-    *,
-    file: str | None = None,
-    group: Callable[[T], str] = lambda one: "",
-    competes: Callable[[T], bool] = lambda one: True,
-    word_columns: int = 1,
-    **values: Any,
+    key: str, rows: Iterable[Row], *, file: str = "", best: Container[str] = (), words: int = 1, **values: object
 ) -> tuple[Table, ...]:
-    """A table with a row for each thing, below the heading of its group; of no things none.
+    """A table with its rows below the headings of their groups; of no rows none.
 
-    Title and caption are the texts of `key`; `file` names its files where one key has several tables.
+    Title and caption are the texts of `key`; `file` names its files where one key has several tables. In the columns
+    `best` the two highest values of each group are marked. The first `words` columns are text.
     """
-    headed: list[tuple[str, Sequence[Row]]] = []
-    every = list(items)
-    for heading in in_order(map(group, every)):
-        inside = [one for one in every if group(one) == heading]
-        rows = [tuple(column.cell(one) for column in columns) for one in inside]
-        for i, column in enumerate(columns):
-            rows = ranked(rows, i, [competes(one) for one in inside]) if column.ranked else rows
-        headed.append((heading, rows))
-    head = tuple(column.head for column in columns)
+    every = list(rows)
+    headed = []
+    for heading in in_order(row.group for row in every):
+        inside = [row for row in every if row.group == heading]
+        cells = [tuple(c if isinstance(c, Cell) else Cell(str(c)) for c in row.cells.values()) for row in inside]
+        for i, head in enumerate(inside[0].cells):
+            cells = ranked(cells, i, [row.competes for row in inside]) if head in best else cells
+        headed.append((heading, cells))
     title, caption = (text(key, name, **values) for name in ("title", "caption"))
-    return (Table(file or key, title, head, grouped(headed), caption, word_columns),) if every else ()
+    return (Table(file or key, title, tuple(every[0].cells), grouped(headed), caption, words),) if every else ()
 
 
-def ranked(rows: Sequence[Row], column: int, competing: Sequence[bool]) -> list[Row]:
+def ranked(rows: Sequence[Cells], column: int, competing: Sequence[bool]) -> list[Cells]:
     """The rows with the highest value of a column bold and the second highest underlined; equal values share a place.
 
     Only rows that compete are marked, and only where there are at least two different values.
@@ -115,7 +100,7 @@ def in_order(groups: Iterable[str]) -> list[str]:
     return sorted(dict.fromkeys(groups), key=lambda name: name == "")
 
 
-def grouped(headed: Iterable[tuple[str, Sequence[Row]]]) -> tuple[Row, ...]:
+def grouped(headed: Iterable[tuple[str, Sequence[Cells]]]) -> tuple[Cells, ...]:
     """Rows below headings of one cell; without headings where all rows belong together."""
     there = [(heading, rows) for heading, rows in headed if rows]
     if len({heading for heading, _ in there}) < 2:

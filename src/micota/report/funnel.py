@@ -3,142 +3,93 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from micota.recipe.labels import everything, labels, name
-from micota.report.cells import Column, count, number, percent, table, words
+from micota.report.cells import Row, count, number, percent, table
 from micota.report.graded_answers import GradedAnswers
 from micota.report.page import MISSING, Cell, Table
-from micota.specs import Mix, MixtureComponent, Pretrain, Problems, RejectionSampling, Select, SftData, Spec, Train
+from micota.specs import Mix, Pretrain, Problems, RejectionSampling, Select, SftData, Spec, Train
 
 REASONS = ("truncated", "filtered", "too_long", "wrong", "no_answer", "unverifiable", "empty", "duplicate")
-OVERLAPS = ("duplicates", "conflicting", "in_other_sets")
+Facts = Mapping[str, Any]
 
 
-class Stage(NamedTuple):
-    """A stage of the recipe with its names; `facts` are empty where it is missing."""
-
-    spec: Any
-    names: Mapping[str, str]
-    facts: Mapping[str, Any]
-
-    def named(self, spec: Spec) -> str:
-        """The name that the recipe's author knows a spec by."""
-        return name(dict(self.names), spec)
+def stages(results: GradedAnswers, *kinds: type[Spec]) -> list[tuple[Any, Facts]]:
+    """The stages of some kinds with their facts, {} of missing ones, in the order of execution."""
+    return [(spec, results.facts(spec)) for spec in everything(results.recipe) if isinstance(spec, kinds)]
 
 
-def stages(results: GradedAnswers, *kinds: type[Spec]) -> list[Stage]:
-    """The stages of some kinds, in the order of making."""
-    names = labels(results.recipe)
-    found = [spec for spec in everything(results.recipe) if isinstance(spec, kinds)]
-    return [Stage(spec, names, results.facts(spec)) for spec in found]
-
-
-def known(head: str, cell: Callable[[Stage], Cell]) -> Column[Stage]:
-    """A column of what only a finished stage can say."""
-    return Column(head, lambda one: cell(one) if one.facts else MISSING)
-
-
-def counted(head: str, fact: str) -> Column[Stage]:
-    """A column of a fact that is a number."""
-    return Column(head, lambda one: count(one.facts.get(fact)))
+def counts(facts: Facts, **heads: str) -> dict[str, Cell]:
+    """Facts that are numbers, by the heads of their columns."""
+    return {head.replace("_", " "): count(facts.get(fact)) for head, fact in heads.items()}
 
 
 def problems(results: GradedAnswers) -> tuple[Table, ...]:
     """The problem sets: how many, and what was dropped or found elsewhere."""
-    columns = [
-        words("Problems", lambda one: one.named(one.spec)),
-        words("Source", lambda one: ", ".join(filter(None, (one.spec.source.ref, one.spec.split)))),
-        counted("Kept", "problems"),
-        *(counted(fact.replace("_", " ").capitalize(), fact) for fact in OVERLAPS),
-    ]
-    return table("problems", columns, stages(results, Problems), word_columns=2)
+    names = labels(results.recipe)
+    heads = {"Kept": "problems", "Duplicates": "duplicates", "Conflicting": "conflicting"}
+    rows = []
+    for spec, facts in stages(results, Problems):
+        source = ", ".join(filter(None, (spec.source.ref, spec.split)))
+        numbers = counts(facts, **heads, In_other_sets="in_other_sets")
+        rows.append(Row({"Problems": name(names, spec), "Source": source, **numbers}))
+    return table("problems", rows, words=2)
 
 
 def data(results: GradedAnswers) -> tuple[Table, ...]:
     """The funnel of each data set: problems, answers, every reason of a drop, what was selected."""
-    found = stages(results, Select, RejectionSampling, SftData)
-    dropped = {reason for one in found for reason in one.facts.get("dropped", {})}
+    names, found = labels(results.recipe), stages(results, Select, RejectionSampling, SftData)
+    dropped = {reason for _, facts in found for reason in facts.get("dropped", {})}
     reasons = [one for one in REASONS if one in dropped] + sorted(dropped - set(REASONS))
-    columns = [
-        words("Data", lambda one: one.named(one.spec)),
-        words("Written by", _writer),
-        Column("Problems", lambda one: count(_below(results, one, "problems"))),
-        Column("Answers", lambda one: count(_below(results, one, "answers"))),
-        *(known(reason.replace("_", " "), _dropped(reason)) for reason in reasons),
-        counted("Kept", "kept"),
-        known("Yield", lambda one: percent(one.facts["kept"] / one.facts["answers"])),
-        known("Mean tokens kept", lambda one: number(one.facts.get("mean_tokens", math.nan))),
-    ]
-    return table("funnel", columns, found, word_columns=2)
-
-
-def _writer(one: Stage) -> str:
-    return "made elsewhere" if isinstance(one.spec, SftData) else one.named(one.spec.completions.model)
-
-
-def _below(results: GradedAnswers, one: Stage, fact: str) -> int | None:
-    """How many problems or answers a data set began with; also of one that is missing, where they are there."""
-    if fact in one.facts or isinstance(one.spec, SftData):
-        return one.facts.get(fact)
-    completions = one.spec.completions
-    return results.facts(completions.problems if fact == "problems" else completions).get(
-        "problems" if fact == "problems" else "rows"
-    )
-
-
-def _dropped(reason: str) -> Callable[[Stage], Cell]:
-    return lambda one: count(one.facts["dropped"].get(reason, 0))
-
-
-class Component(NamedTuple):
-    """One part of a mixture: how many examples it gave; nan where the mixture is missing."""
-
-    mixture: Stage
-    part: MixtureComponent
-    examples: float
+    rows = []
+    for spec, facts in found:
+        asked: dict[str, Any] = {}
+        if not isinstance(spec, SftData):
+            answers, problems = results.facts(spec.completions), results.facts(spec.completions.problems)
+            asked = {"problems": problems.get("problems"), "answers": answers.get("rows")}
+        writer = name(names, spec.completions.model) if asked else "made elsewhere"
+        drops = {reason: facts["dropped"].get(reason, 0) if facts else None for reason in reasons}
+        rows.append(Row(
+            {"Data": name(names, spec), "Written by": writer}
+            | {"Problems": count(asked.get("problems")), "Answers": count(facts.get("answers", asked.get("answers")))}
+            | {reason.replace("_", " "): count(n) for reason, n in drops.items()}
+            | {"Kept": count(facts.get("kept"))}
+            | {"Yield": percent(facts["kept"] / facts["answers"]) if facts else MISSING}
+            | {"Mean tokens kept": number(facts.get("mean_tokens", math.nan))}
+        ))  # fmt: skip
+    return table("funnel", rows, words=2)
 
 
 def mixtures(results: GradedAnswers) -> tuple[Table, ...]:
     """The mixtures: how many examples of each part."""
-    found = [
-        Component(one, part, n)
-        for one in stages(results, Mix)
-        for part, n in zip(one.spec.parts, one.facts.get("parts", [math.nan] * len(one.spec.parts)), strict=True)
-    ]
-    columns: list[Column[Component]] = [
-        words("Mixture", lambda one: one.mixture.named(one.mixture.spec)),
-        words("Part", lambda one: one.mixture.named(one.part.data)),
-        Column("Examples", lambda one: count(one.examples)),
-        Column("Share", lambda one: percent(one.part.share)),
-        Column("Of", lambda one: count(one.mixture.facts.get("rows"))),
-    ]
-    return table("mixtures", columns, found, word_columns=2)
+    names = labels(results.recipe)
+    rows = []
+    for spec, facts in stages(results, Mix):
+        for i, part in enumerate(spec.parts):
+            examples = count(facts["parts"][i] if "parts" in facts else None)
+            cells: dict[str, object] = {"Mixture": name(names, spec), "Part": name(names, part.data)}
+            rows.append(Row({**cells, "Examples": examples, "Share": percent(part.share), **counts(facts, Of="rows")}))
+    return table("mixtures", rows, words=2)
 
 
 def trainings(results: GradedAnswers) -> tuple[Table, ...]:
     """The trainings: examples, steps, and how many target tokens were learnt from."""
-    columns = [
-        words("Model", lambda one: one.named(one.spec)),
-        words("Base", lambda one: one.named(one.spec.base) if one.spec.base else MISSING.text),
-        words("Data", _learnt),
-        counted("Examples", "examples"),
-        known("Too long", lambda one: count(one.facts.get("dropped", {"too_long": None}).get("too_long", 0))),
-        counted("Steps", "steps"),
-        known("Batch", lambda one: count(one.spec.batch) if isinstance(one.spec, Train) else MISSING),
-        counted("Target tokens", "target_tokens"),
-        counted("Learnt", "learnt_tokens"),
-        known("Last loss", lambda one: number(_last(one), ".3f")),
-    ]
-    return table("trainings", columns, stages(results, Train, Pretrain), word_columns=3)
-
-
-def _learnt(one: Stage) -> str:
-    if isinstance(one.spec, Pretrain):
-        return ", ".join(dict.fromkeys(phase.style for phase in one.spec.phases))
-    return one.named(one.spec.data)
-
-
-def _last(one: Stage) -> float:
-    return float(one.facts["loss"] if isinstance(one.spec, Pretrain) else one.facts["final_loss"])
+    names = labels(results.recipe)
+    rows = []
+    for spec, facts in stages(results, Train, Pretrain):
+        train = isinstance(spec, Train)
+        styles = () if train else dict.fromkeys(phase.style for phase in spec.phases)
+        loss = facts.get("final_loss" if train else "loss", math.nan)
+        rows.append(Row(
+            {"Model": name(names, spec), "Base": name(names, spec.base) if spec.base else MISSING}
+            | {"Data": name(names, spec.data) if train else ", ".join(styles)}
+            | counts(facts, Examples="examples")
+            | {"Too long": count(facts["dropped"].get("too_long", 0) if "dropped" in facts else None)}
+            | counts(facts, Steps="steps")
+            | {"Batch": count(spec.batch if train and facts else None)}
+            | counts(facts, Target_tokens="target_tokens", Learnt="learnt_tokens")
+            | {"Last loss": number(loss, ".3f")}
+        ))  # fmt: skip
+    return table("trainings", rows, words=3)

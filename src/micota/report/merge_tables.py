@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from micota.recipe.labels import everything, labels, name
-from micota.report.cells import Column, between, number, percent, points, table, words
+from micota.report.cells import Row, between, number, percent, points, table
 from micota.report.graded_answers import GradedAnswers
 from micota.report.page import MISSING, Cell, Table
 from micota.report.texts import text
@@ -16,46 +16,21 @@ from micota.specs import LengthDial, Merge
 from micota.specs.dial_policy import SETTINGS
 
 Facts = Mapping[str, Any]
+DIVIDED = {None: "", True: ", normalised", False: ", not normalised"}
 
 
 def dials(results: GradedAnswers) -> tuple[Table, ...]:
     """One table for each dial of the recipe: all its candidates, the chosen one bold."""
     names = labels(results.recipe)
-    found = [spec for spec in everything(results.recipe) if isinstance(spec, LengthDial)]
-    return tuple(
-        one
-        for i, spec in enumerate(found)
-        if results.facts(spec.search)
-        for one in _dial(results, spec, name(names, spec), f"dial{i or ''}")
-    )
-
-
-def _dial(results: GradedAnswers, spec: LengthDial, label: str, file: str) -> tuple[Table, ...]:
-    search, facts = results.facts(spec.search), results.facts(spec)
-    varied = [one for one in SETTINGS if isinstance(spec.ranges[one], tuple)]
-    columns: list[Column[Facts]] = [
-        *(Column(one.capitalize(), _setting(one)) for one in varied),
-        Column("Mean tokens", lambda row: number(row["tokens"])),
-        Column("Share of length", lambda row: percent(row["share"])),
-        Column("95 % of share", lambda row: between(*_ends(row, "share"), form=".1f")),
-        Column("Accuracy", lambda row: percent(row["accuracy"])),
-        Column("Loss", lambda row: points(row["loss"])),
-        Column("95 % of loss", lambda row: between(*_ends(row, "loss"))),
-        Column("Truncated", lambda row: percent(row.get("truncated", math.nan))),
-        Column("Repetitive", lambda row: percent(row.get("looped", math.nan))),
-        words("Choice", lambda row: _choice(row, facts)),
-    ]
-    ordered = sorted(search["dial"], key=lambda row: [row[one] for one in SETTINGS])
-    bold = [Column(one.head, _bold(one.cell, facts)) for one in columns]
-    return table("dial", bold, ordered, file=file, label=label, **_settings(spec, search, facts))
-
-
-def _setting(key: str) -> Callable[[Facts], Cell]:
-    return lambda row: number(row[key], "g")
-
-
-def _ends(row: Facts, measure: str) -> tuple[float, float]:
-    return row.get(f"{measure}_low", math.nan), row.get(f"{measure}_high", math.nan)
+    tables: tuple[Table, ...] = ()
+    for i, spec in enumerate(one for one in everything(results.recipe) if isinstance(one, LengthDial)):
+        if search := results.facts(spec.search):
+            facts = results.facts(spec)
+            ordered = sorted(search["dial"], key=lambda row: [row[one] for one in SETTINGS])
+            rows = [_candidate(row, spec, facts) for row in ordered]
+            about = _caption(spec, search, facts)
+            tables += table("dial", rows, file=f"dial{i or ''}", label=name(names, spec), **about)
+    return tables
 
 
 def is_chosen(row: Facts, facts: Facts) -> bool:
@@ -63,23 +38,32 @@ def is_chosen(row: Facts, facts: Facts) -> bool:
     return all(row[one] == facts.get("chosen", {}).get(one) for one in SETTINGS)
 
 
-def _choice(row: Facts, facts: Facts) -> str:
-    word = "chosen (fallback)" if facts.get("fallback") else "chosen"
-    return word if is_chosen(row, facts) else ""
+def _candidate(row: Facts, spec: LengthDial, facts: Facts) -> Row:
+    chosen = is_chosen(row, facts)
+    share, loss = ([row.get(f"{one}_{end}", math.nan) for end in ("low", "high")] for one in ("share", "loss"))
+    cells: dict[str, Cell] = {
+        **{one.capitalize(): number(row[one], "g") for one in SETTINGS if isinstance(spec.ranges[one], tuple)},
+        "Mean tokens": number(row["tokens"]),
+        "Share of length": percent(row["share"]),
+        "95 % of share": between(share[0], share[1], form=".1f"),
+        "Accuracy": percent(row["accuracy"]),
+        "Loss": points(row["loss"]),
+        "95 % of loss": between(*loss),
+        "Truncated": percent(row.get("truncated", math.nan)),
+        "Repetitive": percent(row.get("looped", math.nan)),
+        "Choice": Cell(("chosen (fallback)" if facts.get("fallback") else "chosen") if chosen else ""),
+    }
+    return Row({head: replace(cell, bold=chosen) for head, cell in cells.items()})
 
 
-def _bold(cell: Callable[[Facts], Cell], facts: Facts) -> Callable[[Facts], Cell]:
-    return lambda row: replace(cell(row), bold=True) if is_chosen(row, facts) else cell(row)
-
-
-def _settings(spec: LengthDial, search: Facts, facts: Facts) -> dict[str, Any]:
+def _caption(spec: LengthDial, search: Facts, facts: Facts) -> dict[str, Any]:
     """What the caption of a dial says."""
-    reference, ranges = search["reference"], spec.ranges
-    fixed = [f"{one} {ranges[one]:g}" for one in ("density", "lambda") if isinstance(ranges[one], float)]
-    tokens = spec.target.tokens
+    reference, tokens = search["reference"], spec.target.tokens
+    fixed = {one: spec.ranges[one] for one in ("density", "lambda") if spec.ranges[one] != 1.0}
+    settings = [f"{one} {value:g}" for one, value in fixed.items() if not isinstance(value, tuple)]
     state = "chosen_fallback" if facts.get("fallback") else "" if facts else "chosen_nothing"
     return {
-        "settings": ", ".join([spec.method, *(one for one in fixed if not one.endswith(" 1"))]),
+        "settings": ", ".join([spec.method, *settings]),
         "wanted": f"{tokens:g} tokens" if tokens else f"{search['target']:g} of the reference's length",
         "max_loss": 100 * spec.max_loss,
         "probe": f"{spec.probe.n} probe problems ({spec.probe.by})",
@@ -93,31 +77,35 @@ def _settings(spec: LengthDial, search: Facts, facts: Facts) -> dict[str, Any]:
 def merges(results: GradedAnswers) -> tuple[Table, ...]:
     """The settings of the merges that the recipe gives by itself, and the statistics of all its merges."""
     names = labels(results.recipe)
-    every = everything(results.recipe)
-    columns: list[Column[Merge]] = [
-        words("Merge", lambda one: name(names, one)),
-        words("Method", lambda one: one.method),
-        words("Base", lambda one: name(names, one.base)),
-        words("Models", lambda one: ", ".join(name(names, model) for model in one.models)),
-        Column("Weights", lambda one: Cell(", ".join(f"{weight:g}" for weight in one.weights), _only(one.weights))),
-        Column("Density", lambda one: number(one.density, "g")),
-        Column("Lambda", lambda one: number(one.lambda_, "g")),
-        words("Rescale", lambda one: f"{one.rescale or 'none'}{DIVIDED[one.normalize]}"),
-        Column("Seed", lambda one: number(one.seed, "g")),
-    ]
-    found = table("merges", columns, [one for one in every if isinstance(one, Merge)], word_columns=4)
-    return found + _statistics(results, names)
+    found = [one for one in everything(results.recipe) if isinstance(one, Merge)]
+    statistics = [
+        Row({"Merge": one.merge, "Model": one.model, "Norm of its task vector": number(one.own["norm"], ".4g")}
+            | {"Share kept": percent(one.own["kept"]), "Signs disagree": one.conflicts}
+            | {"Cosine with the first": one.cosine})
+        for one in vectors(results)
+    ]  # fmt: skip
+    settings = table("merges", [_settings(names, one) for one in found], words=4)
+    return settings + table("task_vectors", statistics, words=2)
 
 
-DIVIDED = {None: "", True: ", normalised", False: ", not normalised"}
-
-
-def _only(weights: tuple[float, ...]) -> float | None:
-    return weights[0] if len(weights) == 1 else None
+def _settings(names: dict[str, str], spec: Merge) -> Row:
+    weights = ", ".join(f"{weight:g}" for weight in spec.weights)
+    cells: dict[str, object] = {
+        "Merge": name(names, spec),
+        "Method": spec.method,
+        "Base": name(names, spec.base),
+        "Models": ", ".join(name(names, model) for model in spec.models),
+        "Weights": Cell(weights, spec.weights[0] if len(spec.weights) == 1 else None),
+        "Density": number(spec.density, "g"),
+        "Lambda": number(spec.lambda_, "g"),
+        "Rescale": f"{spec.rescale or 'none'}{DIVIDED[spec.normalize]}",
+        "Seed": number(spec.seed, "g"),
+    }
+    return Row(cells)
 
 
 class Vector(NamedTuple):
-    """The statistics of one task vector: of which merge, of which model, and the merge's facts."""
+    """The statistics of one task vector: of which merge, of which model, its number there, and the merge's facts."""
 
     merge: str
     model: str
@@ -129,37 +117,25 @@ class Vector(NamedTuple):
         """What is known of this vector alone."""
         return dict(self.facts["models"][str(self.i)])
 
+    @property
+    def conflicts(self) -> Cell:
+        """The share of entries where the merge's task vectors have opposite signs."""
+        share = self.facts["sign_conflicts"]
+        return MISSING if share is None else percent(share)
+
+    @property
+    def cosine(self) -> Cell:
+        """The cosine with the first task vector of the merge."""
+        found = [one["cosine"] for one in self.facts["cosines"] if one["models"] == ["0", str(self.i)]]
+        return number(found[0], ".3f") if found and found[0] is not None else MISSING
+
 
 def vectors(results: GradedAnswers) -> list[Vector]:
     """The task vectors of all merges and dials that have statistics."""
     names = labels(results.recipe)
-    found = [one for one in everything(results.recipe) if isinstance(one, Merge | LengthDial)]
     return [
         Vector(name(names, one), name(names, model), i, results.facts(one))
-        for one in found
-        for i, model in enumerate(one.models)
+        for one in everything(results.recipe)
+        for i, model in enumerate(one.models if isinstance(one, Merge | LengthDial) else ())
         if str(i) in results.facts(one).get("models", {})
     ]
-
-
-def _statistics(results: GradedAnswers, names: dict[str, str]) -> tuple[Table, ...]:
-    """Of each task vector its size, what was kept, and how it agrees with the others."""
-    columns: list[Column[Vector]] = [
-        words("Merge", lambda one: one.merge),
-        words("Model", lambda one: one.model),
-        Column("Norm of its task vector", lambda one: number(one.own["norm"], ".4g")),
-        Column("Share kept", lambda one: percent(one.own["kept"])),
-        Column("Signs disagree", _conflicts),
-        Column("Cosine with the first", _cosine),
-    ]
-    return table("task_vectors", columns, vectors(results), word_columns=2)
-
-
-def _conflicts(one: Vector) -> Cell:
-    share = one.facts["sign_conflicts"]
-    return MISSING if share is None else percent(share)
-
-
-def _cosine(one: Vector) -> Cell:
-    found = [each["cosine"] for each in one.facts["cosines"] if each["models"] == ["0", str(one.i)]]
-    return number(found[0], ".3f") if found and found[0] is not None else MISSING

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from micota.report import verdicts
 from micota.report.bits_per_character import Measure, bits_per_character, measures, sums_by_problem
-from micota.report.cells import Column, between, count, number, table, words
+from micota.report.cells import Row, between, count, number, table
 from micota.report.graded_answers import GradedAnswers
 from micota.report.model_rows import Model, groups, matches, models, pair, scorer_title, scorers, spread
 from micota.report.page import MISSING, Cell, Table
 from micota.report.texts import text
 from micota.report.verdicts import Evidence
-from micota.stats import Estimate, Observed, paired, pooled_difference, ratio
+from micota.stats import Observed, paired, pooled_difference, ratio
 
 ORDER = (
     ("Strong Teacher CoT is worse than Instruct", "instruct", "strong"),
@@ -63,18 +62,24 @@ def claims(results: GradedAnswers, matched: str = "steps") -> list[Claim]:
 
 def claim_tables(results: GradedAnswers, matched: str = "steps") -> tuple[Table, ...]:
     """The claims as a table, one heading for each student."""
-    columns: list[Column[Claim]] = [
-        words("Claim", lambda one: one.words),
-        Column("Figure", _figure),
-        Column("95 %, over problems", _interval(lambda one: one.over_problems)),
-        Column("95 %, over seeds", _interval(lambda one: one.over_seeds)),
-        Column("Seeds right", lambda one: _seeds(one.evidence)),
-        Column("n", lambda one: count(one.evidence.over_problems.n or None)),
-        words("Sets", lambda one: one.sets),
-        Column("Verdict", lambda one: Cell(one.verdict, bold=one.verdict != verdicts.MISSING)),
-    ]
     key, by = "claims" if matched == "steps" else "claims_tokens", scorer_title(next(iter(scorers(results)), ""))
-    return table(key, columns, claims(results, matched), group=lambda one: one.group, scorer=by)
+    return table(key, [_row(one) for one in claims(results, matched)], scorer=by)
+
+
+def _row(one: Claim) -> Row:
+    over, seeds, k = one.evidence.over_problems, one.evidence.over_seeds, len(one.evidence.by_seed)
+    figure = number(over.value, one.form, one.scale)
+    cells: dict[str, object] = {
+        "Claim": one.words,
+        "Figure": figure if figure is MISSING else Cell(f"{figure.text} {one.unit}", figure.value),
+        "95 %, over problems": between(over.low, over.high, one.scale, one.form),
+        "95 %, over seeds": between(seeds.low, seeds.high, one.scale, one.form),
+        "Seeds right": Cell(f"{one.evidence.seeds_right} of {k}", one.evidence.seeds_right) if k else MISSING,
+        "n": count(over.n or None),
+        "Sets": one.sets,
+        "Verdict": Cell(one.verdict, bold=one.verdict != verdicts.MISSING),
+    }
+    return Row(cells, one.group)
 
 
 def summary(results: GradedAnswers) -> str:
@@ -86,20 +91,6 @@ def summary(results: GradedAnswers) -> str:
         if counts:
             sentences.append(text("claims", matched, n=counts.total(), verdicts=verdict_counts))
     return " ".join(sentences)
-
-
-def _figure(one: Claim) -> Cell:
-    figure = number(one.evidence.over_problems.value, one.form, one.scale)
-    return figure if figure is MISSING else Cell(f"{figure.text} {one.unit}", figure.value)
-
-
-def _interval(of: Callable[[Evidence], Estimate]) -> Callable[[Claim], Cell]:
-    return lambda one: between(of(one.evidence).low, of(one.evidence).high, one.scale, one.form)
-
-
-def _seeds(one: Evidence) -> Cell:
-    n = len(one.by_seed)
-    return Cell(f"{one.seeds_right} of {n}", one.seeds_right) if n else MISSING
 
 
 def _better(said: str, one: Model, two: Model, over: str, by: str) -> Claim:

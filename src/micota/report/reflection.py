@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from itertools import islice
 
-from micota.report.cells import Column, table, with_error, words
+from micota.report.cells import Row, table, with_error
 from micota.report.graded_answers import GradedAnswers
 from micota.report.model_rows import Model, by_problem, models, sets_of
-from micota.report.page import Cell, Table
+from micota.report.page import Table
 from micota.stats import interval, mean
 
 WORDS = ("wait", "hmm", "redo", "recheck", "double-check", "alternatively", "however, let me")
@@ -32,21 +32,15 @@ def places(text: str) -> tuple[tuple[int, int], ...]:
 
 
 def reflections(results: GradedAnswers) -> tuple[Table, ...]:
-    """Mean number of reflection words in a response, for each model and problem set."""
+    """Mean number of reflection words in a response, for each model and problem set; none without responses."""
     found = models(results)
-    columns: list[Column[Model]] = [
-        words("Model", lambda one: f"{one.title} (tokens matched)" if one.matched == "tokens" else one.title),
-        *(Column(data, _counted(results, data)) for data in sets_of(found)),
-    ]
-    if results.frame.empty:
-        return ()
-    return table(
-        "reflections", columns, found, group=lambda one: one.group, words=", ".join(WORDS), responses=RESPONSES
-    )
-
-
-def _counted(results: GradedAnswers, data: str) -> Callable[[Model], Cell]:
-    return lambda one: with_error(interval(by_problem(_by_seed(results, one, data))), unit=1, form=".2f")
+    rows = []
+    for model in found if len(results.frame) else ():
+        name = f"{model.title} (tokens matched)" if model.matched == "tokens" else model.title
+        counts = {data: interval(by_problem(_by_seed(results, model, data))) for data in sets_of(found)}
+        cells = {data: with_error(one, unit=1, form=".2f") for data, one in counts.items()}
+        rows.append(Row({"Model": name, **cells}, model.group))
+    return table("reflections", rows, said=", ".join(WORDS), responses=RESPONSES)
 
 
 def _by_seed(results: GradedAnswers, model: Model, data: str) -> dict[tuple[Hashable, str], float]:
