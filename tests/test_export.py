@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from conftest import LAB, Quiet, World, kinds
+from huggingface_hub import ModelCard
 from test_generation import Hub, hub  # noqa: F401  (a fixture)
 
 from micota import chat as prompts
 from micota.errors import MicotaError
+from micota.export import card
 from micota.export import folder as exports
 from micota.export.card import code
 from micota.generation.engine import open_engine
@@ -76,7 +80,7 @@ def test_its_card_tells_lineage_and_figures(made: World) -> None:
         assert f". {step}**" in text
     for said in (
         "`small/ta-long`",
-        f"its content is that of `{student.same_as}`",
+        f"same content as `{student.same_as}`",
         "- weights: `[0.5]`",
         "- density: `0.7`",
         "- lr: `1e-06`",
@@ -85,10 +89,15 @@ def test_its_card_tells_lineage_and_figures(made: World) -> None:
     assert "- schedule: `cosine`" in text  # a default that the manifest does not repeat
     assert "| `test.jsonl` | greedy, at most 12 tokens | 4 | 1 | 100.0 ± 0.0 |" in text
     assert "```text\n{problem}\n```" in text
-    assert "`lab:student` was made elsewhere; its content: `" in text
+    assert "- source: `lab:student`, content `" in text
     assert 'vllm serve "./out"' in text
     assert str(made.folder) not in text  # no path of this machine
     assert json.loads((folder / "micota.json").read_text())["artifact"] == student.id
+    results = ModelCard.load(folder / "README.md").data.eval_results
+    assert [(one.dataset_name, one.metric_name, one.metric_value) for one in results] == [
+        ("test.jsonl", "accuracy by exact_match, greedy, at most 12 tokens", 100.0)
+    ]
+    assert results[0].metric_args == {"n": 4, "samples": 1, "standard_error": 0.0}
 
 
 def test_end_tokens_are_those_that_the_template_writes(made: World) -> None:
@@ -101,9 +110,9 @@ def test_end_tokens_are_those_that_the_template_writes(made: World) -> None:
     assert told["eos_token_id"] == tokenizer.eos_token_id and told["pad_token_id"] == tokenizer.pad_token_id
     other = tokenizer.convert_tokens_to_ids("<unk>")
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": other, "temperature": 0.7}))
-    served = exports.make_it_serve(folder)
+    served = exports.write_serving_config(folder)
     assert served["eos_token_id"] == [other, tokenizer.eos_token_id]
-    assert served["temperature"] == 0.7  # the base's way of drawing stays
+    assert served["temperature"] == 0.7  # the base's sampling stays
 
 
 def test_training_data_are_exported_as_rows(made: World) -> None:
@@ -111,7 +120,7 @@ def test_training_data_are_exported_as_rows(made: World) -> None:
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
     assert len(rows) == 8 and all(row["response"].startswith(row["prompt"]) for row in rows)
     assert front(folder)["configs"][0]["data_files"] == "rows.jsonl"
-    assert "8 prompts with a response each" in (folder / "README.md").read_text()
+    assert "8 prompts with one response each" in (folder / "README.md").read_text()
 
 
 def test_nothing_is_overwritten_and_what_is_no_model_is_refused(made: World) -> None:
@@ -175,6 +184,20 @@ def test_pushed_models_come_with_their_card(made: World, hub: tuple[Hub, str]) -
     assert there.created["visibility"] == "private" and there.created.get("type", "model") == "model"
     assert there.files.keys() >= {"README.md", "config.json", "generation_config.json", "tokenizer_config.json"}
     assert 'from_pretrained("me/student")' in there.files["README.md"].decode()
+
+
+def test_a_card_prints_what_recipes_say_as_code(made: World) -> None:
+    hostile = "x\n---\nlicense: mit\n---\n# <script>alert(1)</script> [a](http://b) `c` {{ 7 * 7 }}"
+    manifest = made.store.find("small/strong")
+    system = "```\n</script>\n# heading\n````"
+    manifest = replace(manifest, fields={**manifest.fields, "system": system, "lr": hostile})
+    text = card.of_model(made.store, manifest, hostile, "a", {})
+    loaded = ModelCard(text)
+    assert loaded.data.license is None and loaded.data.eval_results
+    prose = re.sub(r"^(`{3,})\w*\n.*?^\1$", "", loaded.text, flags=re.S | re.M)
+    prose = re.sub(r"`[^`\n]*`", "", prose)
+    assert not re.search(r"script|\]\(|heading|license:|49", prose)
+    assert "{{ 7 * 7 }}" in text
 
 
 def test_hostile_text_is_harmless_in_a_card() -> None:

@@ -25,9 +25,7 @@ def atomic(path: Path) -> Iterator[Path]:
     _remove(temporary)
     try:
         yield temporary
-        if temporary.is_file() and not temporary.is_symlink():
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
+        _sync(temporary)
         os.replace(temporary, path)
     finally:
         _remove(temporary)
@@ -51,6 +49,14 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):  # nesting without end, from a stranger
         return {}
     return data if isinstance(data, dict) else {}
+
+
+def _sync(path: Path) -> None:
+    """Have all of a file or folder on the disk, so that after a power cut its name leads to all of it."""
+    for part in (path, *path.rglob("*")):
+        if part.is_file() and not part.is_symlink():
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
 
 
 def _remove(path: Path) -> None:

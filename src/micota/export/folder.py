@@ -1,13 +1,12 @@
-"""`micota export NAME DIR`: a folder that serves, or a data set, with a card that tells where it comes from.
+"""`micota export NAME DIR`: a model as a folder that serves, or training data as rows, with a card.
 
-It is written aside and renamed. What is served has the end tokens that its template writes, and the same prompt through
-the usual interface as in training; that is looked at before the folder gets its name.
+The folder is written aside and renamed. Its EOS tokens are those that the chat template writes, and the template gives
+the prompt tokens of training; both are checked before the folder gets its name.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from typing import Any
 
 import micota
 from micota import chat as prompts
-from micota.atomic import atomic, write_json
+from micota.atomic import atomic, read_json, write_json
 from micota.errors import MicotaError
 from micota.export import card
 from micota.export.lineage import DATA, MODELS
@@ -30,12 +29,15 @@ from micota.store.pool import find
 from micota.store.records import read_rows
 
 RECORD = "micota.json"
-PIECE = 16 * 2**20
 Report = Callable[[int, int], None]
 
 
 def export(store: Store, manifest: Manifest, title: str, out: Path, address: str, report: Report) -> None:
-    """Write what a finished model or training data is into the folder `out`, which must not be there or be empty."""
+    """Write a finished model or training data into the folder `out`, which must be missing or empty.
+
+    `title` is the heading of the card, `address` what from_pretrained takes; `report` gets (bytes done, bytes in all).
+    Raises MicotaError for other kinds, removed files, and a folder that cannot be written.
+    """
     manifest = _chosen_by(store, manifest)
     _check(store, manifest, title, out)
     try:
@@ -46,7 +48,8 @@ def export(store: Store, manifest: Manifest, title: str, out: Path, address: str
 
 
 def _write(store: Store, manifest: Manifest, title: str, out: Path, address: str, report: Report) -> None:
-    for leftover in out.absolute().parent.glob(f".{escape(out.name)}.*-*"):  # of an export that was killed
+    out = out.absolute()
+    for leftover in out.parent.glob(f".{escape(out.name)}.*-*"):  # of an export that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     with atomic(out) as folder:
         folder.mkdir()
@@ -55,41 +58,42 @@ def _write(store: Store, manifest: Manifest, title: str, out: Path, address: str
             text = card.of_data(store, manifest, title, rows)
         else:
             _copy(store.files(manifest), folder, report)
-            served = make_it_serve(folder, _trusts(manifest))
-            _asks_as_in_training(store.files(manifest), folder, manifest)
-            text = card.of_model(store, manifest, title, address, served)
+            config = write_serving_config(folder, _trusts(manifest))
+            _check_prompt(store.files(manifest), folder, manifest)
+            text = card.of_model(store, manifest, title, address, config)
         (folder / "README.md").write_text(text, encoding="utf-8")
         write_json(folder / RECORD, record(manifest))
 
 
 def record(manifest: Manifest) -> dict[str, Any]:
-    """What a folder says of itself, so that the same export is known again."""
+    """The content of micota.json, by which a folder is recognized as an export."""
     return {"artifact": manifest.id, "content": manifest.content, "micota": micota.__version__}
 
 
 def is_there(out: Path, manifest: Manifest) -> bool:
     """Whether a folder is an export of the same content."""
-    return read_object(out / RECORD).get("content") == manifest.content
+    return read_json(out / RECORD).get("content") == manifest.content
 
 
-def make_it_serve(folder: Path, trust: bool = False) -> dict[str, Any]:
-    """Set end and padding tokens, the cache and the weights' dtype; return the generation config."""
+def write_serving_config(folder: Path, trust: bool = False) -> dict[str, Any]:
+    """Set EOS and padding tokens, the cache and the weights' dtype; return the content of generation_config.json."""
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
     config = read_object(folder / CONFIG)
-    made = read_object(folder / GENERATION) if (folder / GENERATION).is_file() else {}
-    made.pop("_from_model_config", None)
-    named = made.get("eos_token_id", config.get("eos_token_id"))
-    eos = prompts.eos_ids(SimpleNamespace(eos_token_id=named), tokenizer)
-    written = [token for token in (prompts.turn_end(tokenizer),) if token is not None]
-    ends = list(dict.fromkeys([*eos, prompts.end_id(tokenizer, eos), *written]))
-    pads = (made.get("pad_token_id"), tokenizer.pad_token_id, config.get("pad_token_id"), ends[0])
-    made |= {"eos_token_id": ends if len(ends) > 1 else ends[0], "pad_token_id": next(p for p in pads if p is not None)}
-    write_json(folder / GENERATION, made)
+    generation = read_object(folder / GENERATION)
+    generation.pop("_from_model_config", None)
+    configured = SimpleNamespace(eos_token_id=generation.get("eos_token_id", config.get("eos_token_id")))
+    eos = prompts.eos_ids(configured, tokenizer)
+    ends = dict.fromkeys([*eos, prompts.end_id(tokenizer, eos), prompts.turn_end(tokenizer)])
+    ids = [token for token in ends if token is not None]
+    pads = (generation.get("pad_token_id"), tokenizer.pad_token_id, config.get("pad_token_id"), ids[0])
+    generation["eos_token_id"] = ids if len(ids) > 1 else ids[0]
+    generation["pad_token_id"] = next(token for token in pads if token is not None)
+    write_json(folder / GENERATION, generation)
     key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
     write_json(folder / CONFIG, config | {"use_cache": True, key: _dtype(folder)})
-    return made
+    return generation
 
 
 def _dtype(folder: Path) -> str:
@@ -100,22 +104,22 @@ def _dtype(folder: Path) -> str:
     return DTYPES[max(sizes, key=lambda name: sizes[name])][0]
 
 
-def _asks_as_in_training(files: Path, folder: Path, manifest: Manifest) -> None:
-    """What the usual interface makes of a question must be what training and evaluation made of it."""
+def _check_prompt(files: Path, folder: Path, manifest: Manifest) -> None:
+    """The prompt tokens of apply_chat_template must be those of training and evaluation."""
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(files, trust_remote_code=_trusts(manifest))
     if not getattr(tokenizer, "chat_template", None):
         return
     system = manifest.fields.get("system")
-    turns = [] if system is None else [{"role": "system", "content": system}]
-    turns.append({"role": "user", "content": "1+2=?"})
-    usual = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=_trusts(manifest))
-    served = usual.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False)
+    messages = [] if system is None else [{"role": "system", "content": system}]
+    messages.append({"role": "user", "content": "1+2=?"})
+    exported = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=_trusts(manifest))
+    served = exported.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
     if list(served) != prompts.prompt_ids(tokenizer, "1+2=?", system):
         raise MicotaError(
             f"the chat template of {manifest.id} gives other tokens through apply_chat_template than in training",
-            why="it would be served another prompt than it has learnt",
+            why="servers would give the model another prompt than it was trained on",
             fix="report this with tokenizer_config.json and the template",
         )
 
@@ -125,7 +129,7 @@ def _trusts(manifest: Manifest) -> bool:
 
 
 def _chosen_by(store: Store, manifest: Manifest) -> Manifest:
-    """The dial that chose a merge, which tells more of it than the merge does."""
+    """The length dial that chose a merge, if there is one: its manifest holds the search too."""
     dials = (one for one in store.all() if one.kind == "dial" and one.same_as == manifest.id)
     return next(dials, manifest) if manifest.kind == "merge" else manifest
 
@@ -139,7 +143,7 @@ def _check(store: Store, manifest: Manifest, title: str, out: Path) -> None:
     if not store.whole(manifest):
         recipe, _, name = title.partition("/")
         fix = f"micota run {_recipe(recipe)} --only {shlex.quote(name.replace('--', '/') or 'NAME')}"
-        why = "it is done, so that they are made again only when they are asked for"
+        why = "removed files are rebuilt on demand"
         raise MicotaError(f"the files of {title} were removed", where=str(store.files(manifest)), why=why, fix=fix)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MicotaError(f"{out} is there already", why="what it holds would be lost", fix="name another folder")
@@ -152,19 +156,15 @@ def _recipe(name: str) -> str:
 
 
 def _copy(source: Path, target: Path, report: Report) -> None:
-    """Copy a folder in pieces: a link would change the artifact with its copy."""
-    files = [path for path in sorted(source.rglob("*")) if path.is_file()]
-    total, done = sum(path.stat().st_size for path in files), 0
-    for path in files:
-        there = target / path.relative_to(source)
-        there.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "rb") as read, open(there, "wb") as write:
-            while piece := read.read(PIECE):
-                write.write(piece)
-                done += len(piece)
-                report(done, total)
-            write.flush()
-            os.fsync(write.fileno())
+    """Copy a folder, reporting bytes after each file; a hard link would change the artifact with its copy."""
+    sizes = {path: path.stat().st_size for path in sorted(source.rglob("*")) if path.is_file()}
+    total, done = sum(sizes.values()), 0
+    for path, size in sizes.items():
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+        done += size
+        report(done, total)
 
 
 def _write_rows(store: Store, manifest: Manifest, folder: Path) -> int:

@@ -8,20 +8,20 @@ from typing import Literal
 from micota.errors import MicotaError
 
 
-def push(repo: str, sort: Literal["model", "dataset"], folder: Path, kept: Path) -> str:
+def push(repo: str, sort: Literal["model", "dataset"], folder: Path, local: Path) -> str:
     """Upload a folder, into a repository that is private if it is new; returns its address.
 
-    `kept` is where the same things stay on this machine.
+    `local` is where the same content stays on this machine.
     """
     from huggingface_hub import HfApi
 
     api = HfApi()
     try:
         address = api.create_repo(repo, repo_type=sort, private=True, exist_ok=True)
-        message = f"{kept.absolute().name}, by micota"
+        message = f"{local.absolute().name}, by micota"
         api.upload_folder(repo_id=repo, repo_type=sort, folder_path=folder, commit_message=message)
     except Exception as error:  # no network, no login, no right: the client has many errors for them
-        said = " ".join(str(error).split())[:300]
-        fix = f"`hf auth login`, or another name than {repo}; it is all in {kept}"
-        raise MicotaError(f"{kept.absolute().name} cannot be pushed to {repo}: {said}", fix=fix) from None
+        message = " ".join(str(error).split())[:300]
+        fix = f"`hf auth login`, or another name than {repo}; it is all in {local}"
+        raise MicotaError(f"{local.absolute().name} cannot be pushed to {repo}: {message}", fix=fix) from None
     return str(address)

@@ -35,14 +35,14 @@ class Origin:
 class Evaluated:
     """What a model's answers to one problem set came to, under each scorer that graded them."""
 
-    asked: Manifest
+    generation: Manifest
     problems: str
     scores: dict[str, Estimate]
     n: int
     samples: int
     mean_tokens: float
     truncated: float
-    looped: float
+    repetitive: float
 
 
 def ancestors(store: Store, manifest: Manifest) -> list[Manifest]:
@@ -76,6 +76,12 @@ def origins(store: Store, manifest: Manifest) -> Iterator[Origin]:
     for digest, name in manifest.children.items():
         if not ID.fullmatch(name):
             yield origin(store, manifest, digest)
+
+
+def hub_datasets(store: Store, manifest: Manifest) -> list[str]:
+    """The Hub ids of the data sets that training data come from."""
+    steps = [one for one in ancestors(store, manifest) if one.kind in ("problems", "rows")]
+    return list(dict.fromkeys(source.words for one in steps for source in origins(store, one) if source.hub))
 
 
 def bases(store: Store, manifest: Manifest) -> list[str]:
@@ -117,14 +123,14 @@ def _evaluated(store: Store, asked: Manifest, scorers: dict[str, Manifest]) -> E
     rows = int(asked.facts["rows"])
     ordered = sorted(scorers, key=lambda by: (by not in GRADERS, by))
     return Evaluated(
-        asked=asked,
+        generation=asked,
         problems=problem_set(store, asked),
         scores={by: _score(store, scorers[by], samples) for by in ordered},
         n=rows // samples,
         samples=samples,
         mean_tokens=float(asked.facts["mean_tokens"]),
         truncated=asked.facts["truncated"] / rows,
-        looped=asked.facts.get("looped", math.nan) / rows,
+        repetitive=asked.facts.get("looped", math.nan) / rows,
     )
 
 
