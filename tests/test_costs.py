@@ -13,9 +13,9 @@ from conftest import World
 from rich.console import Console
 
 from micota import machine as machines
-from micota.cli import cost_table as bill
+from micota.cli import cost_table
 from micota.cli import main as cli
-from micota.cli.cost_table import said
+from micota.cli.cost_table import amount
 from micota.costs import assumptions
 from micota.costs.estimates import Costs, Estimate
 from micota.costs.spans import Span, known
@@ -94,8 +94,8 @@ def test_every_shipped_recipe_is_priced_offline(path: Path, tmp_path: Path) -> N
     assert sum(one.hours.high for one in found) > 0
     for one in found:
         assert one.hours.low <= one.hours.high
-        assert one.missing is None or "hf download" in one.missing or "behind a server" in one.missing
-        assert not isinstance(one.spec, Train) or one.flops.high or one.missing
+        assert one.unknown is None or "hf download" in one.unknown or "behind a server" in one.unknown
+        assert not isinstance(one.spec, Train) or one.flops.high or one.unknown
 
 
 def test_the_lab_is_priced_on_the_laptop(
@@ -111,13 +111,13 @@ def test_the_lab_is_priced_on_the_laptop(
 def test_a_stage_that_arms_share_is_paid_once(tmp_path: Path) -> None:
     recipe = tables(tmp_path)
     found = estimates(recipe, Store(tmp_path), H100S)
-    lines = bill._lines(recipe, [one for one in found.values() if one.spec.kind not in bill.FREE])
+    lines = cost_table.lines(recipe, [one for one in found.values() if one.spec.kind not in cost_table.FREE])
     labels = [(line.stages[0].spec.kind, line.label) for line in lines]
     for name in ("long-cot", "half-cot", "mid-cot", "qwq-cot", "short-cot"):
         assert labels.count(("generate", name)) == 1
     assert [label for kind, label in labels if kind == "train" and label == "ta-long"] == ["ta-long"]
     assert sum(kind == "train" for kind, _ in labels) == 13
-    uses = bill._uses(recipe, recipe.targets)
+    uses = cost_table.uses(recipe, recipe.targets)
     teacher = recipe.named("long-cot").children[0]
     assert uses[teacher.digest] == 11  # three strong, half and micota students, and two assistants
     assert ("generate", "instruct[student=Qwen2.5-7B-Instruct] on 5 sets") in labels
@@ -140,7 +140,7 @@ def test_the_papers_tables_cost_what_one_would_guess(tmp_path: Path) -> None:
 def test_money_is_hours_times_the_price_and_a_total_stands_below(tmp_path: Path) -> None:
     recipe = tables(tmp_path)
     console = Console(width=200, record=True, file=io.StringIO())
-    bill.show(console, recipe, Store(tmp_path), H100S, recipe.targets)
+    cost_table.show(console, recipe, Store(tmp_path), H100S, recipe.targets)
     lines = console.export_text().splitlines()
     chains = next(line for line in lines if re.match(r"new +generate +long-cot", line))
     hours, money = (re.search(rf" ([\d.]+)–([\d.]+){after}", chains) for after in (r" +33\.6 ", r"\s*$"))
@@ -221,9 +221,9 @@ def test_a_model_that_is_not_known_here_is_no_crash(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(TABLES.replace("Qwen/QwQ-32B", "somebody/unknown"))
     recipe = recipes.load(str(tmp_path / "r.yaml"))
     found = estimates(recipe, Store(tmp_path), H100S).values()
-    lines = {one.missing for one in found if one.missing}
+    lines = {one.unknown for one in found if one.unknown}
     assert "the size of somebody/unknown is not known here: hf download somebody/unknown config.json" in lines
-    unknown = next(one for one in found if one.missing)
+    unknown = next(one for one in found if one.unknown)
     assert unknown.written.high > 0
     assert unknown.flops == Span(0, 0)
 
@@ -233,7 +233,7 @@ def test_an_endpoint_costs_tokens(tmp_path: Path) -> None:
     recipe = recipes.load(str(tmp_path / "r.yaml"))
     server = ServerConfig(url="http://127.0.0.1:1/v1")
     found = estimates(recipe, Store(tmp_path), H100S.model_copy(update={"servers": {"endpoint:r1": server}})).values()
-    asked = [one for one in found if isinstance(one.spec, Generate) and one.missing]
+    asked = [one for one in found if isinstance(one.spec, Generate) and one.unknown]
     assert all(one.written.high and not one.hours.high for one in asked)
     assert len(asked) == 6  # the chains and five benchmarks
 
@@ -250,7 +250,7 @@ def test_a_search_tries_its_grid_and_at_most_every_refinement(tmp_path: Path) ->
 
 def test_every_assumption_that_is_used_has_words(tmp_path: Path) -> None:
     used = {word for one in estimates(tables(tmp_path), Store(tmp_path), H100S).values() for word in one.basis}
-    assert used <= set(assumptions.WORDS) | set(bill.MEASURED)
+    assert used <= set(assumptions.WORDS)
 
 
 def test_data_made_elsewhere_is_counted_by_its_file(tmp_path: Path) -> None:
@@ -268,5 +268,5 @@ def test_data_made_elsewhere_is_counted_by_its_file(tmp_path: Path) -> None:
     ("span", "text"),
     [(Span(36e6, 96e6), "36–96 M"), (known(1.5e3), "1.5 k"), (Span(0, 0), ""), (Span(900, 1100), "0.9–1.1 k")],
 )
-def test_spans_are_said_in_one_unit(span: Span, text: str) -> None:
-    assert said(span) == text
+def test_spans_are_printed_in_one_unit(span: Span, text: str) -> None:
+    assert amount(span) == text

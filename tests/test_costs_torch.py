@@ -90,8 +90,7 @@ def fake_model(shape: Architecture, run: Training) -> Any:
     model.tie_weights()
     if run.checkpointing:
         model.activation_checkpointing_enable()
-    if run.fused:
-        add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
+    add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
     return model
 
 
@@ -112,7 +111,7 @@ def tracked(run: Training) -> tuple[float, float]:
         asked = {"input_ids": ids, "labels": ids, "attention_mask": mask}
         with tracker:
             with torch.autocast("cpu", torch.bfloat16):
-                loss = model(**asked, **({"fused_lm_head": True} if run.fused else {})).loss
+                loss = model(**asked, fused_lm_head=True).loss
             loss.backward()
             before = tracker._peak_mem[torch.device("cpu")]
             optimizer.step()
@@ -126,7 +125,6 @@ RUNS = {
     "1.5B": Training(SMALL, 16_384, 16_384),
     "1.5B, one pass a step": Training(SMALL, 16_384, 16_384, batch=1),
     "1.5B, all activations": Training(SMALL, 16_384, 16_384, checkpointing=False),
-    "1.5B, all logits": Training(SMALL, 16_384, 16_384, fused=False),
     "1.5B, two rows": Training(SMALL, 8192, 4096),
     "1.5B, two padded rows, all activations": Training(SMALL, 8192, 4096, checkpointing=False, padded=True),
     "14B, one pass a step": Training(LARGE, 16_384, 16_384, batch=1),

@@ -12,7 +12,7 @@ from test_costs import H100S, TABLES, command, estimates, tables
 
 from micota import machine as machines
 from micota.architectures import KNOWN
-from micota.cli import cost_table as bill
+from micota.cli import cost_table
 from micota.costs import accelerator_memory as memory
 from micota.costs import fitting
 from micota.costs.accelerator_memory import Training
@@ -71,8 +71,10 @@ def test_where_no_change_helps_hardware_is_named_that_does(tmp_path: Path, monke
     recipe = tables(tmp_path)
     small = H100S.model_copy(update={"hardware": "L4"})
     with pytest.raises(MicotaError) as refused:
-        bill.show(Console(file=io.StringIO()), recipe, Store(tmp_path), small, recipe.targets)
-    assert re.search(r"`hardware: \S+` in the machine profile: ta-mid needs", str(refused.value.fix))
+        cost_table.show(Console(file=io.StringIO()), recipe, Store(tmp_path), small, recipe.targets)
+    assert re.search(
+        r"`hardware: \S+` in the machine profile with search: \{engine: vllm, .*: ta-mid needs", str(refused.value.fix)
+    )
 
 
 @pytest.mark.parametrize("name", ["table1", "tables2-4", "tables2-4-two-vectors", "qwq", "lora-24gb"])
@@ -131,9 +133,13 @@ def test_the_table_of_accelerators_is_that_of_the_document() -> None:
 
 def test_bits_per_character_take_fewer_rows_or_more_devices() -> None:
     shape = KNOWN["Qwen/Qwen2.5-32B-Instruct"]
-    eighty = 80 * 2**30
-    assert fitting.measuring(shape, 2, 4, 16_160, eighty, False)[1] is None
-    _, crowded = fitting.measuring(shape, 2, 32, 16_160, eighty, False)
-    assert crowded and crowded.fix == "bpc: {batch: 8} in the machine profile"
-    _, small = fitting.measuring(shape, 2, 4, 16_160, eighty / 2, False)
-    assert small and small.fix == "bpc: {batch: 1, devices: 2} in the machine profile"
+
+    def fix(batch: int, gib: int) -> str | None:
+        needs, room = memory.measuring(shape, 2, batch, 16_160, 1), (gib - 1) * 2**30
+        changes = fitting.measuring_changes(shape, 2, batch, 16_160, 1, on_cpu=False)
+        misfit = fitting.misfit(needs, room, gib * 2**30, changes)
+        return misfit.fix if misfit else None
+
+    assert fix(4, 80) is None
+    assert fix(32, 80) == "bpc: {batch: 8} in the machine profile"
+    assert fix(4, 40) == "bpc: {batch: 1, devices: 2} in the machine profile"

@@ -41,36 +41,41 @@ class Line:
 
     @property
     def word(self) -> str:
+        """The state: that of its stages, or partial if they differ."""
         words = {one.word for one in self.stages}
         return words.pop() if len(words) == 1 else "partial"
 
     def sum(self, field: str) -> Span:
+        """The total of a field of its stages."""
         return total(getattr(one, field) for one in self.stages)
 
     @property
     def memory(self) -> float:
-        return _most(one.memory for one in self.stages)
+        """Bytes of a device for the stage that needs most; nan if no stage needs a device."""
+        return max((one.memory for one in self.stages if not math.isnan(one.memory)), default=math.nan)
 
 
 def show(console: Console, recipe: Recipe, store: Store, machine: MachineProfile, targets: Sequence[Spec]) -> None:
-    """Print the table; raises MicotaError, after it, if a stage does not fit into a device."""
+    """Print the table. Raises MicotaError after it, if a stage would run out of memory."""
     costs = Costs(store, machine, targets)
-    found = costs.all()
-    lines = _lines(recipe, [one for one in found if one.spec.kind not in FREE])
-    console.print(_table(costs, lines, _uses(recipe, targets)))
-    _remarks(console, costs, found)
-    if misfits := [one for one in found if one.misfit]:
+    estimates = costs.all()
+    rows = lines(recipe, [one for one in estimates if one.spec.kind not in FREE])
+    console.print(_table(costs, rows, uses(recipe, targets)))
+    for remark in _remarks(costs, estimates):
+        console.print(escape(remark), soft_wrap=True, highlight=False)
+    if misfits := [one for one in estimates if one.misfit]:
         raise _refusal(costs, misfits, labels(recipe))
 
 
-def _lines(recipe: Recipe, found: Iterable[Estimate]) -> list[Line]:
+def lines(recipe: Recipe, estimates: Iterable[Estimate]) -> list[Line]:
+    """The rows of the table; a model's evaluations share one, and so do its measurements."""
     names = labels(recipe)
-    evaluated = {one.spec.completions.digest: one for one in recipe.evaluations}
+    models = {one.spec.completions.digest: one.model for one in recipe.evaluations}
     groups: dict[tuple[str, str], list[Estimate]] = defaultdict(list)
-    for one in found:
+    for one in estimates:
         spec = one.spec
-        if isinstance(spec, Generate) and spec.digest in evaluated:
-            groups["evaluate", evaluated[spec.digest].model].append(one)
+        if isinstance(spec, Generate) and spec.digest in models:
+            groups["evaluate", models[spec.digest]].append(one)
         elif isinstance(spec, Bpc):
             groups["bpc", name(names, spec.model)].append(one)
         else:
@@ -79,14 +84,14 @@ def _lines(recipe: Recipe, found: Iterable[Estimate]) -> list[Line]:
 
 
 def _label(kind: str, label: str, count: int) -> str:
-    """`strong on 5 sets` for evaluations, `R1 under 4 sets` for measurements, else the stage's own name."""
+    """`strong on 5 sets` for evaluations, `4 sets under R1` for measurements, else the stage's own name."""
     sets = f"{count} set{'s' * (count > 1)}"
     label = OWNER.sub("", label)
     return f"{label} on {sets}" if kind == "evaluate" else f"{sets} under {label}" if kind == "bpc" else label
 
 
-def _uses(recipe: Recipe, targets: Sequence[Spec]) -> Counter[str]:
-    """How many of the recipe's arms and other evaluated models need each stage."""
+def uses(recipe: Recipe, targets: Sequence[Spec]) -> Counter[str]:
+    """How many of the recipe's arms and other evaluated models need each stage, by digest."""
     wanted = {spec.digest for spec in walk(*targets, asked=True)}
     roots: dict[str, list[Spec]] = defaultdict(list)
     for one in recipe.evaluations:
@@ -94,48 +99,45 @@ def _uses(recipe: Recipe, targets: Sequence[Spec]) -> Counter[str]:
     for label, spec in recipe.names.items():
         if label.partition("[")[0] in recipe.titles:
             roots[label].append(spec)
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for specs in roots.values():
-        found.update({spec.digest for spec in walk(*specs, asked=True)} & wanted)
-    return found
+        counts.update({spec.digest for spec in walk(*specs, asked=True)} & wanted)
+    return counts
 
 
-def _table(costs: Costs, lines: list[Line], uses: Counter[str]) -> Table:
+def _table(costs: Costs, rows: list[Line], counts: Counter[str]) -> Table:
     price = costs.machine.price
-    table = Table(box=None, pad_edge=False)
-    unit = "core-hours" if costs.device.is_cpu else "GPU-hours"
-    for head in ("state", "kind", "name"):
-        table.add_column(head)
-    for head in ("models", "tokens in", "tokens out", "FLOP", unit, "GiB each", "disk", *(["money"] if price else [])):
+    table = Table("state", "kind", "name", box=None, pad_edge=False)
+    hours = "core-hours" if costs.device.is_cpu else "GPU-hours"
+    heads = ("models", "tokens in", "tokens out", "FLOP", hours, "GiB each", "disk", *(["money"] if price else []))
+    for head in heads:
         table.add_column(head, justify="right", no_wrap=True)
-    for line in lines:
-        first = line.stages[0].spec
-        count = max(uses[one.spec.digest] for one in line.stages)
-        words = (f"[{COLOURS[line.word]}]{line.word}[/]", first.kind, escape(line.label), str(count or ""))
-        table.add_row(*words, *_cells(line, price))
-    everything = Line("total", tuple(one for line in lines for one in line.stages))
+    for line in rows:
+        count = max(counts[one.spec.digest] for one in line.stages)
+        state = f"[{COLOURS[line.word]}]{line.word}[/]"
+        cells = _cells(line, price)
+        table.add_row(state, line.stages[0].spec.kind, escape(line.label), str(count or ""), *cells)
+    everything = Line("total", tuple(one for line in rows for one in line.stages))
     scratch = max((one.scratch for one in everything.stages), default=0.0)
     table.add_row("", "", "total", "", *_cells(everything, price, scratch), style="bold")
     return table
 
 
 def _cells(line: Line, price: float | None, scratch: float = 0.0) -> list[str]:
-    hours = line.sum("hours")
-    full = any(one.misfit for one in line.stages)
     memory = "" if math.isnan(line.memory) else f"{line.memory / 2**30:,.1f}"
-    disk = line.sum("disk")
-    cells = [
-        said(line.sum("read")),
-        said(line.sum("written")),
-        said(line.sum("flops")),
-        _plain(hours),
-        f"[red]{memory}[/]" if full else memory,
-        said(Span(disk.low + scratch, disk.high + scratch), "B"),
+    hours = line.sum("hours")
+    return [
+        amount(line.sum("read")),
+        amount(line.sum("written")),
+        amount(line.sum("flops")),
+        _whole(hours),
+        f"[red]{memory}[/]" if any(one.misfit for one in line.stages) else memory,
+        amount(line.sum("disk") + Span(scratch, scratch), "B"),
+        *([_whole(hours * price)] if price else []),
     ]
-    return [*cells, _plain(hours * price)] if price else cells
 
 
-def said(span: Span, unit: str = "") -> str:
+def amount(span: Span, unit: str = "") -> str:
     """`36–96 M`: both ends in the unit that suits the higher one."""
     if not span.high:
         return ""
@@ -144,45 +146,30 @@ def said(span: Span, unit: str = "") -> str:
     return f"{high if low == high else f'{low}–{high}'} {UNITS[step]}{unit}".rstrip()
 
 
-def _plain(span: Span) -> str:
+def _whole(span: Span) -> str:
     if not span.high:
         return ""
     low, high = (f"{end:,.0f}" if span.high >= 10 else f"{end:.2g}" for end in (span.low, span.high))
     return high if low == high else f"{low}–{high}"
 
 
-def _most(values: Iterable[float]) -> float:
-    return max((value for value in values if not math.isnan(value)), default=math.nan)
-
-
-def _remarks(console: Console, costs: Costs, found: list[Estimate]) -> None:
+def _remarks(costs: Costs, estimates: list[Estimate]) -> Iterable[str]:
     """The device, the counts of what costs next to nothing, and each assumption that a figure rests on."""
     device, machine = costs.device, costs.machine
     count = f"{machine.threads} threads of a CPU, each " if device.is_cpu else f"{device.name}, "
     rates = f"{device.flops / 1e12:,g} TFLOP/s, {device.bandwidth / 1e9:,g} GB/s"
     price = f", {machine.price:g} an hour" if machine.price else ""
-    say = [f"machine {machine.name}: {count}{rates}, {costs.memory / 2**30:,.0f} GiB{price}"]
-    free = Counter(one.spec.kind for one in found if one.spec.kind in FREE and one.word not in ("done", "not needed"))
+    yield f"machine {machine.name}: {count}{rates}, {costs.memory / 2**30:,.0f} GiB{price}"
+    free = Counter(one.spec.kind for one in estimates if one.spec.kind in FREE and one.word in ("new", "partial"))
     if free:
-        say.append("on a CPU, in seconds: " + ", ".join(f"{n} {kind}" for kind, n in free.items()))
-    if scratch := max((one.scratch for one in found), default=0.0):
-        say.append(
-            f"the total of the disk holds {said(Span(scratch, scratch), 'B')} of checkpoints while a model trains"
-        )
-    used = {word for one in found for word in one.basis}
-    if measured := [word for word in ("measured", "measured elsewhere", "measured rate") if word in used]:
-        say.append(f"from the store: {', '.join(MEASURED[word] for word in measured)}")
-    say += [f"assumed, {word}: {text}" for word, text in WORDS.items() if word in used]
-    say += [f"not counted: {line}" for line in dict.fromkeys(one.missing for one in found if one.missing)]
-    for line in say:
-        console.print(escape(line), soft_wrap=True, highlight=False)
-
-
-MEASURED = {
-    "measured": "lengths of answers that are there",
-    "measured elsewhere": "lengths of the same model's answers to other problems",
-    "measured rate": "tokens in a second of stages that ran",
-}
+        yield "on a CPU, in seconds: " + ", ".join(f"{n} {kind}" for kind, n in free.items())
+    if scratch := max((one.scratch for one in estimates), default=0.0):
+        yield f"the total of the disk includes {amount(Span(scratch, scratch), 'B')} of checkpoints during training"
+    used = {word for one in estimates for word in one.basis}
+    for word, text in WORDS.items():
+        if word in used:
+            yield f"{word}: {text}" if word.startswith("measured") else f"assumed, {word}: {text}"
+    yield from dict.fromkeys(f"not counted: {one.unknown}" for one in estimates if one.unknown)
 
 
 def _refusal(costs: Costs, misfits: list[Estimate], names: dict[str, str]) -> MicotaError:
@@ -206,13 +193,14 @@ def _needs(costs: Costs, one: Estimate, names: dict[str, str]) -> str:
 
 
 def _change(costs: Costs, one: Estimate, names: dict[str, str]) -> str:
-    assert one.misfit is not None
-    then = one.misfit.then
-    if one.misfit.fix:
-        return f"{one.misfit.fix} (then {name(names, one.spec)} needs {then / 2**30:,.1f} GiB)"
+    misfit = one.misfit
+    assert misfit is not None
+    needs = f"{name(names, one.spec)} needs {misfit.then / 2**30:,.1f} GiB"
+    if misfit.fix:
+        return f"{misfit.fix} (then {needs})"
     if costs.device.is_cpu:
         return "name an accelerator in the machine profile, as in `hardware: H100`"
-    larger = sorted((card.memory, card.name) for card in ACCELERATORS.values() if card.memory - RESERVED >= then)
-    card = f"`hardware: {larger[0][1]}`" if larger else f"a device of {then / 2**30:,.0f} GiB, which nobody sells"
-    also = f" and {one.misfit.least_by}" if one.misfit.least_by else ""
-    return f"{card}{also} in the machine profile: {name(names, one.spec)} needs {then / 2**30:,.1f} GiB at least"
+    larger = sorted((card.memory, card.name) for card in ACCELERATORS.values() if card.memory - RESERVED >= misfit.then)
+    card = f"`hardware: {larger[0][1]}`" if larger else f"an accelerator of {misfit.then / 2**30:,.0f} GiB"
+    also = f" with {misfit.least_by}" if misfit.least_by else ""
+    return f"{card} in the machine profile{also}: {needs} at least"

@@ -14,8 +14,6 @@ TILE_ROWS, TILE_COLUMNS = 4096, 32_768
 """The piece of the logits that TRL's loss holds at a time."""
 CPU_TILES = (4, 8)
 """float32 copies of that piece, forward and backward, that it makes where there is no Triton."""
-LOGIT = 12
-"""Bytes of a logit in the backward pass of a loss that holds them all: its logarithm and two gradients, in float32."""
 NF4 = 0.53
 """Bytes of a weight in four bits, with its constants."""
 RESERVED = 1.0 * 2**30
@@ -34,7 +32,6 @@ class Training:
     row: int
     half: bool = True  # bf16 or fp16 by autocast
     checkpointing: bool = True
-    fused: bool = True
     batch: int = 32
     padded: bool = False  # rows of unequal length need a mask, which is a square
     devices: int = 1
@@ -45,6 +42,7 @@ class Training:
 
     @property
     def shards(self) -> int:
+        """Devices that share weights, gradients and optimizer."""
         return self.devices if self.sharded else 1
 
     @property
@@ -77,39 +75,41 @@ def parts(run: Training) -> dict[str, float]:
     return {"weights": _weights(run), "optimizer": 2 * held, "buckets": buckets, "gradients and activations": through}
 
 
+def measuring(shape: Architecture, width: int, batch: int, row: float, devices: int) -> float:
+    """Bytes of each device for bits per character: rows of so many tokens at once, a piece of the logits at a time.
+
+    `width` are the bytes of a weight. Each device holds some of the layers.
+    """
+    logits = min(4 * CPU_TILES[0] * TILE_COLUMNS * TILE_ROWS, 8 * batch * row * shape.rows)
+    return width * shape.parameters / devices + batch * row * width * 2 * (shape.hidden + shape.inner) + logits
+
+
 def _weights(run: Training) -> float:
-    shape = run.shape
-    if run.rank is None:
-        whole = 4.0 * shape.parameters
-    else:
-        rest = shape.parameters - shape.linear
-        frozen = _width(run) * rest + (NF4 if run.quantized else _width(run)) * shape.linear
-        whole = frozen + 4 * run.trained
-    return whole / run.shards + (_gathered(run) if run.sharded else 0)
-
-
-def _gathered(run: Training) -> float:
-    """Of a sharded model: two layers whole, and the embedding and the head, which are whole all the time."""
-    shape = run.shape
+    """Of a sharded model also two layers whole, and the embedding and the head, which are whole all the time."""
+    shape, width = run.shape, _width(run)
+    whole = 4.0 * run.trained
+    if run.rank is not None:
+        whole += width * (shape.parameters - shape.linear) + (NF4 if run.quantized else width) * shape.linear
     ends = shape.head * (1 if shape.tied else 2)
-    return _width(run) * (2 * shape.linear / shape.layers + ends)
+    gathered = width * (2 * shape.linear / shape.layers + ends) if run.sharded else 0
+    return whole / run.shards + gathered
 
 
 def _forward(run: Training) -> float:
     """At its end: the copies in half precision that autocast remembers, what was kept, and the loss."""
-    copies = 2 * run.shape.linear if run.half and not run.sharded and run.rank is None else 0
-    logits = _width(run) + 8 if run.half else 8
-    loss = _tile(run, CPU_TILES[0]) if run.fused else run.tokens * run.shape.rows * logits
-    return _gradients(run) + copies + _kept(run) + loss
+    return _gradients(run) + _copies(run) + _kept(run) + _tile(run, CPU_TILES[0])
 
 
 def _loss_backward(run: Training) -> float:
     shape = run.shape
-    copies = 2 * shape.linear if run.half and not run.sharded and run.rank is None and not run.checkpointing else 0
+    copies = 0 if run.checkpointing else _copies(run)
     of_head = 4 * shape.head if run.rank is None else 0
-    piece = _tile(run, CPU_TILES[1]) + 4 * shape.hidden * run.tokens
-    loss = piece if run.fused else run.tokens * shape.rows * LOGIT
+    loss = _tile(run, CPU_TILES[1]) + 4 * shape.hidden * run.tokens
     return _gradients(run) + copies + _kept(run) + of_head + loss
+
+
+def _copies(run: Training) -> float:
+    return 2 * run.shape.linear if run.half and not run.sharded and run.rank is None else 0
 
 
 def _layer_backward(run: Training) -> float:

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 from micota.errors import MicotaError, suggestion
 
-GB, GIB = 10**9, 2**30
-
 
 @dataclass(frozen=True)
 class Accelerator:
-    """One device: memory in bytes, dense bf16 operations and bytes of its memory in a second.
+    """One device: memory in bytes, dense bf16 operations a second, bytes of its memory a second.
 
-    Of `cpu` the figures are those of one core; its memory is the machine's own.
+    Of `cpu` the rates are those of one core; its memory is the machine's own.
     """
 
     name: str
@@ -23,47 +21,37 @@ class Accelerator:
 
     @property
     def is_cpu(self) -> bool:
+        """Whether stages run on cores, of which a stage has as many as the profile's threads."""
         return self.name == "cpu"
 
 
-def _of(name: str, memory: float, tera: float, gb_s: float) -> Accelerator:
-    return Accelerator(name, memory * GIB, tera * 1e12, gb_s * GB)
-
-
-CPU = Accelerator("cpu", 0, 80e9, 10 * GB)
-ACCELERATORS = {
-    one.name: one
-    for one in (
-        _of("B200", 180, 2250, 8000),
-        _of("H200", 141, 989, 4800),
-        _of("H100", 80, 989, 3350),
-        _of("H100-PCIe", 80, 756, 2000),
-        _of("A100-80GB", 80, 312, 2039),
-        _of("A100-40GB", 40, 312, 1555),
-        _of("MI300X", 192, 1307, 5300),
-        _of("L40S", 48, 362, 864),
-        _of("A40", 48, 150, 696),
-        _of("A6000", 48, 155, 768),
-        _of("A10G", 24, 70, 600),
-        _of("L4", 24, 121, 300),
-        _of("RTX-5090", 32, 210, 1792),
-        _of("RTX-4090", 24, 165, 1008),
-        _of("RTX-3090", 24, 71, 936),
-        CPU,
-    )
+_SHEETS = {  # GiB, TFLOP/s in bf16 with sums in fp32 (game cards reach half of their fp16 figures), GB/s
+    "B200": (180, 2250, 8000),
+    "H200": (141, 989, 4800),
+    "H100": (80, 989, 3350),
+    "H100-PCIe": (80, 756, 2000),
+    "A100-80GB": (80, 312, 2039),
+    "A100-40GB": (40, 312, 1555),
+    "MI300X": (192, 1307, 5300),
+    "L40S": (48, 362, 864),
+    "A40": (48, 150, 696),
+    "A6000": (48, 155, 768),
+    "A10G": (24, 70, 600),
+    "L4": (24, 121, 300),
+    "RTX-5090": (32, 210, 1792),
+    "RTX-4090": (24, 165, 1008),
+    "RTX-3090": (24, 71, 936),
+    "cpu": (0, 0.08, 10),
 }
-"""Dense rates of bf16 with sums in fp32; cards for games reach half of what their sheets say of sums in fp16."""
+ACCELERATORS = {name: Accelerator(name, g * 2**30, t * 1e12, b * 1e9) for name, (g, t, b) in _SHEETS.items()}
+"""By name."""
 
 
 def find(name: str | None) -> Accelerator:
     """The accelerator of a profile's `hardware`; without a name a CPU's core. MicotaError for an unknown name."""
-    if name is None:
-        return CPU
-    folded = {known.casefold(): one for known, one in ACCELERATORS.items()}
-    if name.casefold() not in folded:
-        raise MicotaError(
-            f"there is no accelerator '{name}'",
-            where="hardware, in the machine profile",
-            fix=suggestion(name, ACCELERATORS),
-        )
-    return folded[name.casefold()]
+    names = {known.casefold(): known for known in ACCELERATORS}
+    key = (name or "cpu").casefold()
+    if key not in names:
+        where = "hardware, in the machine profile"
+        raise MicotaError(f"there is no accelerator '{name}'", where=where, fix=suggestion(str(name), ACCELERATORS))
+    return ACCELERATORS[names[key]]

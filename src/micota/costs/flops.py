@@ -14,19 +14,19 @@ def forward(shape: Architecture, tokens: float, context: float) -> float:
     return tokens * (_layers(shape, context) + 2 * shape.head)
 
 
-def training(shape: Architecture, tokens: float, context: float, *, checkpointing: bool, fused: bool) -> float:
+def training(shape: Architecture, tokens: float, context: float, *, checkpointing: bool, fused: bool = True) -> float:
     """Forward and backward over so many tokens in texts of `context` tokens.
 
     Backward costs two forwards. With activation checkpointing each layer runs forward once more, up to its last
-    product; a `fused` loss makes the logits once more.
+    product; a `fused` loss, as TRL's, makes the logits once more.
     """
     again = _layers(shape, context) - 2 * shape.layers * shape.hidden * shape.inner if checkpointing else 0
     return tokens * (3 * _layers(shape, context) + again + (8 if fused else 6) * shape.head)
 
 
-def adapters(shape: Architecture, tokens: float, context: float, *, checkpointing: bool, fused: bool) -> float:
+def adapters(shape: Architecture, tokens: float, context: float, *, checkpointing: bool) -> float:
     """The same with frozen weights: no gradients of theirs, which is one product of three less."""
-    full = training(shape, tokens, context, checkpointing=checkpointing, fused=fused)
+    full = training(shape, tokens, context, checkpointing=checkpointing)
     return full - tokens * 2 * (shape.linear + shape.head)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from micota.costs import assumptions
-from micota.costs import measurements as measured
-from micota.costs.shapes import origin
+from micota.costs import assumptions, measurements
 from micota.costs.spans import Span, known, total
 from micota.specs import (
     Data,
@@ -18,7 +17,6 @@ from micota.specs import (
     MergeSearch,
     Mix,
     Model,
-    Pretrain,
     Problems,
     RejectionSampling,
     Select,
@@ -27,32 +25,32 @@ from micota.specs import (
     Spec,
     Train,
     Verify,
+    dial_policy,
 )
-from micota.specs import dial_policy as choosing
 from micota.store.artifacts import Store
+
+Basis = tuple[str, ...]
+"""The names of the assumptions that a quantity rests on."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """So many texts, each with a prompt and a response of so many tokens; `basis` names what that rests on."""
+    """So many texts, each with a prompt and a response of so many tokens."""
 
     number: Span
     prompt: Span
     response: Span
-    basis: tuple[str, ...] = ()
+    basis: Basis = ()
 
     @property
     def read(self) -> Span:
+        """Tokens of all prompts."""
         return self.number * self.prompt
 
     @property
     def written(self) -> Span:
+        """Tokens of all responses."""
         return self.number * self.response
-
-    @property
-    def whole(self) -> Span:
-        """Tokens of prompt and response together."""
-        return self.number * (self.prompt + self.response)
 
 
 class Lengths:
@@ -60,143 +58,148 @@ class Lengths:
 
     def __init__(self, store: Store, specs: Iterable[Spec]) -> None:
         self._store = store
-        self._answers: dict[str, Texts] = {}
+        self._responses: dict[str, Texts] = {}
         self._data: dict[str, Texts] = {}
-        asked = [one for one in specs if isinstance(one, Generate)]
-        self._seen = {one.digest: seen for one in asked if (seen := measured.answers(store, one))}
-        self._of_model = {one.model.digest: self._seen[one.digest] for one in asked if one.digest in self._seen}
+        generations = [one for one in specs if isinstance(one, Generate)]
+        lengths = {one.digest: measurements.mean_lengths(store, one) for one in generations}
+        self._measured = {digest: means for digest, means in lengths.items() if means}
+        self._of_model = {one.model.digest: self._measured[one.digest][1] for one in generations
+                          if one.digest in self._measured}  # fmt: skip
 
-    def seen(self, spec: Generate) -> measured.Seen | None:
-        return self._seen.get(spec.digest)
-
-    def problems(self, spec: Problems) -> tuple[Span, tuple[str, ...]]:
+    def problems(self, spec: Problems) -> tuple[Span, Basis]:
         """How many problems a set has."""
-        if done := measured.facts(self._store, spec):
+        if done := measurements.facts(self._store, spec):
             return known(done["problems"]), ()
-        listed = assumptions.rows(spec.source.ref) or _lines(spec.source)
-        rows = listed or assumptions.UNKNOWN_SET
-        left = Span(max(0, rows.low - spec.skip), max(0, rows.high - spec.skip))
+        size = assumptions.SETS.get(spec.source.ref) or _lines(spec.source)
         if spec.n is not None:
-            return (left.at_most(spec.n) if listed else known(spec.n)), ()
-        return left, (() if listed else ("set",))
+            return size.minus(spec.skip).at_most(spec.n) if size else known(spec.n), ()
+        return (size or assumptions.UNKNOWN_SET).minus(spec.skip), () if size else ("set",)
 
-    def answers(self, spec: Generate) -> Texts:
-        """A stage's answers, whether they are there or not."""
-        if spec.digest not in self._answers:
-            self._answers[spec.digest] = self._answer(spec)
-        return self._answers[spec.digest]
+    def responses(self, spec: Generate) -> Texts:
+        """All responses of a stage, whether they are there or not."""
+        if spec.digest not in self._responses:
+            self._responses[spec.digest] = self._generated(spec)
+        return self._responses[spec.digest]
 
-    def _answer(self, spec: Generate) -> Texts:
+    def _generated(self, spec: Generate) -> Texts:
         number, basis = self.problems(spec.problems)
-        most = spec.sampling.max_tokens
-        if seen := self._seen.get(spec.digest):
-            return Texts(number * spec.n, known(seen.prompt), known(seen.response), ("measured",))
-        word = assumptions.of_prompt(spec.problems.source.ref)
-        response, why = self.response(spec.model)
-        return Texts(number * spec.n, assumptions.PROMPTS[word], response.at_most(most), (*basis, word, *why))
+        if means := self._measured.get(spec.digest):
+            return Texts(number * spec.n, known(means[0]), known(means[1]), ("measured",))
+        sort = assumptions.prompt_sort(spec.problems.source.ref)
+        response, reasons = self.response(spec.model)
+        response = response.at_most(spec.sampling.max_tokens)
+        return Texts(number * spec.n, assumptions.PROMPTS[sort], response, (*basis, sort, *reasons))
 
-    def response(self, model: Spec) -> tuple[Span, tuple[str, ...]]:
+    def response(self, model: Model) -> tuple[Span, Basis]:
         """The mean length of a model's responses."""
-        if near := self._of_model.get(model.digest):
-            return known(near.response), ("measured elsewhere",)
+        if mean := self._of_model.get(model.digest):
+            return known(mean), ("measured elsewhere",)
         if isinstance(model, Train):
             return self.data(model.data).response, ("taught",)
         if isinstance(model, LengthDial):
             if model.target.tokens is not None:
-                return known(model.target.tokens) * Span(0.85, 1.15), ("dialled",)
+                return assumptions.DIALLED * model.target.tokens, ("dialled",)
             length, basis = self.response(model.target.of)
-            return length * (model.target.length or 1) * Span(0.85, 1.15), ("dialled", *basis)
+            return length * assumptions.DIALLED * (model.target.length or 1), ("dialled", *basis)
         if isinstance(model, Merge):
             length, basis = max((self.response(one) for one in model.models), key=lambda one: one[0].high)
             return length * assumptions.MERGED, ("merged", *basis)
-        word = _kind(model)
-        return assumptions.RESPONSES[word], (word,)
+        sort = _sort(model)
+        return assumptions.RESPONSES[sort], (sort,)
 
     def data(self, spec: Data) -> Texts:
-        """What a training reads."""
+        """The examples of training data."""
         if spec.digest not in self._data:
             if isinstance(spec, SftData):
-                self._data[spec.digest] = self._own(spec)
+                self._data[spec.digest] = self._own_rows(spec)
+            elif isinstance(spec, Mix):
+                self._data[spec.digest] = self._mixed(spec)
             else:
-                assert isinstance(spec, Mix | Select | RejectionSampling)
-                self._data[spec.digest] = self._mixed(spec) if isinstance(spec, Mix) else self._kept(spec)
+                assert isinstance(spec, Select | RejectionSampling)
+                self._data[spec.digest] = self._selected(spec)
         return self._data[spec.digest]
 
-    def _own(self, spec: SftData) -> Texts:
-        """A user's own rows: as many as the file has lines, of unknown length."""
-        done = measured.facts(self._store, spec)
-        number = known(done["kept"]) if "kept" in done else _lines(spec.source)
-        response = assumptions.OWN
+    def _own_rows(self, spec: SftData) -> Texts:
+        """As many rows as the file has lines, and as many tokens as its bytes may be."""
+        kept = measurements.facts(self._store, spec).get("kept")
+        number = known(kept) if kept is not None else _lines(spec.source)
+        response = assumptions.OWN_ROWS
         if number and spec.source.path and (file := Path(spec.source.path)).is_file():
-            response = assumptions.SHARE_OF_A_ROW * (file.stat().st_size / assumptions.BYTES_OF_A_TOKEN / number.high)
+            tokens = file.stat().st_size / assumptions.BYTES_PER_TOKEN
+            response = assumptions.SHARE_OF_A_FILE * (tokens / max(1, number.high))
         return Texts(number or assumptions.UNKNOWN_SET, assumptions.PROMPTS["problems"], response, ("own",))
 
-    def _kept(self, spec: Select | RejectionSampling) -> Texts:
-        texts = self.answers(spec.completions)
-        done = measured.facts(self._store, spec)
+    def _selected(self, spec: Select | RejectionSampling) -> Texts:
+        texts, done = self.responses(spec.completions), measurements.facts(self._store, spec)
         if "kept" in done:
             return Texts(known(done["kept"]), texts.prompt, known(done["mean_tokens"]), ("measured",))
+        response = texts.response
         if isinstance(spec, RejectionSampling):
-            number = texts.number * Span(self.share(spec.completions, spec.by).low, 1)
-            return Texts(number, texts.prompt, texts.response, texts.basis)
-        share = known(1) if spec.keep == "all" else self.share(spec.completions, spec.verdicts.by)
-        response = texts.response.at_most(spec.max_tokens) if spec.max_tokens else texts.response
+            share = Span(self.correct_share(spec.completions, spec.by).low, 1)
+        else:
+            share = known(1) if spec.keep == "all" else self.correct_share(spec.completions, spec.verdicts.by)
+            response = response.at_most(spec.max_tokens or math.inf)
         return Texts(texts.number * share, texts.prompt, response, texts.basis)
 
     def _mixed(self, spec: Mix) -> Texts:
+        """As many examples as the component that runs out first allows."""
         parts = [(self.data(part.data), part.share) for part in spec.parts]
-        ends = [one.number / share for one, share in parts]
-        number = Span(min(one.low for one in ends), min(one.high for one in ends))
-        prompt, response = (
-            total(getattr(one, name) * share for one, share in parts) for name in ("prompt", "response")
-        )
-        basis = tuple(dict.fromkeys(word for one, _ in parts for word in one.basis))
-        return Texts(number, prompt, response, basis)
+        numbers = [texts.number / share for texts, share in parts]
+        number = Span(min(one.low for one in numbers), min(one.high for one in numbers))
+        prompt = total(texts.prompt * share for texts, share in parts)
+        response = total(texts.response * share for texts, share in parts)
+        return Texts(number, prompt, response, tuple(dict.fromkeys(word for one, _ in parts for word in one.basis)))
 
-    def share(self, answers: Generate, by: str) -> Span:
-        """Which share of the answers is correct."""
-        done = measured.facts(self._store, Verify(problems=answers.problems, completions=answers, by=by))
+    def correct_share(self, responses: Generate, by: str) -> Span:
+        """The share of the responses that is correct."""
+        done = measurements.facts(self._store, Verify(problems=responses.problems, completions=responses, by=by))
         if done.get("rows"):
             return known(done["verdicts"].get("correct", 0) / done["rows"])
-        return assumptions.KEPT[_kind(_teacher(answers.model))]
+        return assumptions.CORRECT[_sort(_teacher(responses.model))]
 
     def tried(self, spec: MergeSearch) -> Texts:
-        """The answers of all candidates of a search: between those of its base and of the model it measures by."""
-        grid = len(choosing.grid(spec.ranges, spec.steps))
-        axes = sum(isinstance(one, tuple) for one in spec.ranges.values())
+        """The responses of all candidates of a search: as long as those of its base or of its reference model."""
+        grid = len(dial_policy.grid(spec.ranges, spec.steps))
+        axes = sum(isinstance(value, tuple) for value in spec.ranges.values())
         candidates = Span(grid, grid + 2 * axes * spec.refine)
-        asked = self.answers(spec.reference.completions)
-        short, basis = self.response(spec.base)
-        most = spec.reference.completions.sampling.max_tokens
-        response = Span(min(short.low, asked.response.low), max(short.high, asked.response.high)).at_most(most)
-        return Texts(candidates * asked.number, asked.prompt, response, ("dialled", *basis, *asked.basis))
+        probe, (short, basis) = self.responses(spec.reference.completions), self.response(spec.base)
+        response = Span(min(short.low, probe.response.low), max(short.high, probe.response.high))
+        response = response.at_most(spec.reference.completions.sampling.max_tokens)
+        return Texts(candidates * probe.number, probe.prompt, response, ("dialled", *basis, *probe.basis))
 
 
-def _teacher(model: Model) -> Spec:
-    """Whose manner a model has: that of the one it learnt from, at last."""
+def longest(data: Data) -> float:
+    """Tokens of the longest example that the data can hold; of rows made elsewhere the cutoff decides."""
+    lengths = []
+    for one in data.components:
+        if not isinstance(one, Select | RejectionSampling):
+            return math.inf
+        limit = min(one.completions.sampling.max_tokens, getattr(one, "max_tokens", None) or math.inf)
+        sort = assumptions.prompt_sort(one.completions.problems.source.ref)
+        lengths.append(limit + assumptions.PROMPTS[sort].high)
+    return max(lengths)
+
+
+def _teacher(model: Model) -> Model:
+    """The model whose manner of answering another has: that of the one it learnt from, at last."""
     while True:
-        if isinstance(model, Train):
-            writer = model.data.components[0].writer
-            if writer is None:
-                return model
-            model = writer
-        elif isinstance(model, LengthDial | Merge):
+        if isinstance(model, LengthDial | Merge):
             model = model.models[0]
+        elif isinstance(model, Train) and (writer := model.data.components[0].writer):
+            model = writer
         else:
             return model
 
 
-def _kind(model: Spec) -> str:
-    first = origin(model)
-    return (
-        "lab" if isinstance(first, Pretrain) else assumptions.of_source(first.ref if isinstance(first, Source) else "")
-    )
+def _sort(model: Model) -> str:
+    origin = model.origin
+    return assumptions.model_sort(origin.ref) if isinstance(origin, Source) else "lab"
 
 
 def _lines(source: Source) -> Span | None:
     """Rows of a local JSONL file."""
-    path = Path(source.path) if source.path else None
-    if path is None or path.suffix != ".jsonl" or not path.is_file():
+    path = Path(source.path or "")
+    if path.suffix != ".jsonl" or not path.is_file():
         return None
     with open(path, "rb") as file:
         return known(sum(1 for _ in file))

@@ -1,76 +1,61 @@
-"""What the store has measured: counts and lengths of finished stages, and of pools from their first per cent on."""
+"""What the store has measured: counts, lengths and rates of finished stages, and lengths of unfinished generations."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from micota.generation import requests
 from micota.specs import Generate, Spec
 from micota.store.artifacts import Manifest, Store
-from micota.store.pool import Pool
 
 ENOUGH = 0.01
-"""The share of its answers from which on a pool is a measurement."""
-READ = 2000  # answers of a pool at most: their mean is near enough
-NAME_OF_A_WRITER = "%Y%m%d-%H%M%S"
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Means of answers that are there: tokens of the prompt and of the response, and tokens in a second if known."""
-
-    prompt: float
-    response: float
-    rate: float | None
+"""The share of a generation's responses from which on their lengths are a measurement."""
+READ = 2000
+"""Responses that are read at most: their mean is near enough."""
+SHORTEST_S = 60
+"""Seconds from which on a generation's rate is a measurement; before, starting the engine counts too much."""
 
 
 def facts(store: Store, spec: Spec) -> dict[str, Any]:
-    """The facts of a finished artifact; none of another."""
+    """The facts of a finished artifact; {} of another."""
     manifest = store.manifest(spec)
     return manifest.facts if manifest else {}
 
 
-def answers(store: Store, spec: Generate) -> Seen | None:
-    """What is known of a stage's answers: all of them, or those in its pool if they are one in a hundred."""
-    manifest = store.manifest(spec)
-    if manifest is not None and manifest.facts.get("rows"):
-        return _finished(manifest)
-    counts = requests.pooled(spec, store)
-    content = store.content(spec.model)
+def mean_lengths(store: Store, spec: Generate) -> tuple[float, float] | None:
+    """Mean tokens of a prompt and of a response: of a finished generation, or of one in a hundred of its responses."""
+    done = facts(store, spec)
+    if done.get("rows"):
+        return done["prompt_tokens"] / done["rows"], done["tokens"] / done["rows"]
+    counts, content = requests.pooled(spec, store), store.content(spec.model)
     if counts is None or content is None or counts[1] < max(1, ENOUGH * counts[0]):
         return None
-    return _pool(store.pool(spec.pool(content)))
+    pool = store.pool(spec.pool(content))
+    rows = list(pool.read(islice(pool.keys(), READ)))
+    return sum(one.prompt_tokens for one in rows) / len(rows), sum(one.completion_tokens for one in rows) / len(rows)
 
 
-def left(store: Store, spec: Generate) -> float:
-    """The share of a stage's answers that the pool does not have."""
+def remaining_share(store: Store, spec: Generate) -> float:
+    """The share of a generation's responses that the pool does not have."""
     counts = requests.pooled(spec, store)
     return 1.0 if counts is None or not counts[0] else 1 - counts[1] / counts[0]
 
 
-def _finished(manifest: Manifest) -> Seen:
-    told = manifest.facts
-    seconds, share = manifest.made.get("seconds", 0), told["generated"] / told["rows"]
-    rate = told["tokens"] * share / seconds if share > ENOUGH and seconds > 1 else None
-    return Seen(told["prompt_tokens"] / told["rows"], told["tokens"] / told["rows"], rate)
+def generation_rate(store: Store, spec: Generate, machine: str) -> float | None:
+    """Response tokens a second of a finished generation into the same pool, on a machine profile of that name."""
+    content = store.content(spec.model)
+    pool = spec.pool(content) if content is not None else None
+    for one in store.all():
+        seconds = one.made.get("seconds", 0)
+        if one.kind == "generate" and pool in one.pools and one.made.get("machine") == machine and seconds > SHORTEST_S:
+            return float(one.facts["tokens"] * one.facts["generated"] / one.facts["rows"] / seconds) or None
+    return None
 
 
-def _pool(pool: Pool) -> Seen:
-    found = list(pool.read(islice(pool.keys(), READ)))
-    response = sum(one.completion_tokens for one in found) / len(found)
-    seconds = sum(map(_seconds, pool.folder.glob("*.jsonl")))
-    rate = response * len(pool) / seconds if seconds > 60 else None
-    return Seen(sum(one.prompt_tokens for one in found) / len(found), response, rate)
-
-
-def _seconds(path: Path) -> float:
-    """How long a writer wrote: its file's name says when it began, the file's time when it last wrote."""
-    try:
-        began = time.mktime(time.strptime("-".join(path.name.split("-")[:2]), NAME_OF_A_WRITER))
-    except ValueError:
-        return 0.0
-    return max(0.0, path.stat().st_mtime - began)
+def training_rate(manifest: Manifest, machine: str) -> float | None:
+    """Tokens a second of a finished training, if it ran on a machine profile of that name."""
+    done, seconds = manifest.facts, manifest.made.get("seconds", 0)
+    if manifest.made.get("machine") != machine or seconds <= 1 or not done.get("target_tokens"):
+        return None
+    return float(done["tokens"] * done["learnt_tokens"] / done["target_tokens"] / seconds)

@@ -1,14 +1,14 @@
-"""A quantity that is only known between two ends."""
+"""A quantity that is known only between two ends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Span:
-    """Two ends that are at least 0; equal ones are a number that is known."""
+    """Two ends, at least 0; equal ends are a known number."""
 
     low: float
     high: float
@@ -17,27 +17,35 @@ class Span:
         return Span(self.low + other.low, self.high + other.high)
 
     def __mul__(self, other: Span | float) -> Span:
-        """Ends times ends."""
-        other = other if isinstance(other, Span) else Span(other, other)
+        """Low end times low end, high end times high end."""
+        other = other if isinstance(other, Span) else known(other)
         return Span(self.low * other.low, self.high * other.high)
 
     def __truediv__(self, by: float) -> Span:
         return Span(self.low / by, self.high / by)
 
-    def at_most(self, most: float) -> Span:
-        return Span(min(self.low, most), min(self.high, most))
+    def at_most(self, limit: float) -> Span:
+        """Both ends limited."""
+        return Span(min(self.low, limit), min(self.high, limit))
 
-    @property
-    def middle(self) -> float:
-        return (self.low + self.high) / 2
+    def minus(self, number: float) -> Span:
+        """Both ends less by a number, but never below 0."""
+        return Span(max(0, self.low - number), max(0, self.high - number))
 
 
 NOTHING = Span(0, 0)
 
 
 def known(value: float) -> Span:
+    """A number without uncertainty."""
     return Span(value, value)
 
 
 def total(spans: Iterable[Span]) -> Span:
+    """The sum, end by end."""
     return sum(spans, NOTHING)
+
+
+def at_ends(function: Callable[..., float], *arguments: Span) -> Span:
+    """A function of numbers at the low ends and at the high ends of its arguments."""
+    return Span(function(*(one.low for one in arguments)), function(*(one.high for one in arguments)))
