@@ -181,6 +181,24 @@ def test_a_training_that_ran_says_how_fast_equal_ones_are(world: World) -> None:
     assert "measured rate" not in estimates(world.load(), world.fresh(), slower)[strong.digest].basis
 
 
+def test_a_generation_that_ran_says_how_fast_more_of_it_is(world: World) -> None:
+    world.run(only="long-cot")
+    done = world.load().named("long-cot").children[0]
+    path = world.store.root / "artifacts" / done.id / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["made"]["seconds"] = 100.0
+    path.write_text(json.dumps(manifest))
+    world.problems("train.jsonl", range(200))
+    world.run(only="train-set")
+    chains = world.load().named("long-cot").children[0]
+    one = estimates(world.load(), world.fresh(), world.machine)[chains.digest]
+    rate = manifest["facts"]["tokens"] / 100.0
+    assert one.word == "partial" and "measured rate" in one.basis
+    assert one.hours.high == pytest.approx(one.written.high / rate / 3600)
+    slower = world.machine.model_copy(update={"name": "another"})
+    assert "measured rate" not in estimates(world.load(), world.fresh(), slower)[chains.digest].basis
+
+
 def test_what_nothing_unfinished_reads_is_not_needed(world: World) -> None:
     """Without its problems and models the pool still has every answer that the last stage reads."""
     world.run()

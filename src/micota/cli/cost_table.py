@@ -202,5 +202,5 @@ def _change(costs: Costs, one: Estimate, names: dict[str, str]) -> str:
         return "name an accelerator in the machine profile, as in `hardware: H100`"
     larger = sorted((card.memory, card.name) for card in ACCELERATORS.values() if card.memory - RESERVED >= misfit.then)
     card = f"`hardware: {larger[0][1]}`" if larger else f"an accelerator of {misfit.then / 2**30:,.0f} GiB"
-    also = f" with {misfit.least_by}" if misfit.least_by else ""
-    return f"{card} in the machine profile{also}: {needs} at least"
+    place = f"and {misfit.least_by}" if misfit.least_by else "in the machine profile"
+    return f"{card} {place}: {needs} at least"
