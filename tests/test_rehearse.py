@@ -143,7 +143,7 @@ def test_a_tokenizer_that_takes_the_end_of_a_thought_for_a_special_token_is_a_fa
 
 def test_a_stand_in_keeps_what_decides_whether_models_go_together(tmp_path: Path) -> None:
     one, same, rows, wide = (
-        models.cast(source, tmp_path / f"stand-in-{i}", online=False, trust=False)
+        models.stand_in_for(source, tmp_path / f"stand-in-{i}", online=False, trust=False)
         for i, source in enumerate(
             (large(tmp_path / "one"), large(tmp_path / "same"), large(tmp_path / "rows", 708),
              large(tmp_path / "wide", hidden=5120))
@@ -160,7 +160,7 @@ def test_a_stand_in_keeps_what_decides_whether_models_go_together(tmp_path: Path
 
 def test_models_of_the_hub_that_cannot_be_had_get_stand_ins_by_what_is_published(tmp_path: Path) -> None:
     names = ["Qwen/Qwen2.5-1.5B-Instruct", "Qwen/Qwen2.5-14B-Instruct", "Qwen/QwQ-32B", "endpoint:some-model"]
-    cast = [models.cast(Source(ref=name), tmp_path / name, online=False, trust=False) for name in names]
+    cast = [models.stand_in_for(Source(ref=name), tmp_path / name, online=False, trust=False) for name in names]
     assert [one.shape for one in cast] == ["published", "published", "published", "guessed: Qwen2.5"]
     configs = [json.loads((one.folder / "config.json").read_text()) for one in cast]
     assert configs[1]["vocab_size"] - configs[0]["vocab_size"] == 152_064 - 151_936
@@ -204,7 +204,7 @@ def test_a_recipe_of_the_paper_is_rehearsed_offline(tmp_path: Path) -> None:
     done = rehearse(made, tmp_path, Console(quiet=True))
     assert done.findings == []
     assert len(done.seconds["train"]) >= 3 and len(done.seconds["search"]) == 1
-    assert {actor.tokenizer for actor in done.actors.values()} == {"stand-in"}
+    assert {stand_in.tokenizer for stand_in in done.stand_ins.values()} == {"stand-in"}
     assert isinstance(made.named("ta-long"), Train)
 
 

@@ -36,8 +36,8 @@ def show_rehearsal(here: Console, name: str, sets: Sequence[str], keep: Path | N
 
 def _show(here: Console, done: Rehearsal) -> None:
     had = Table("model", "shape", "tokenizer and template", box=None, pad_edge=False)
-    for actor in done.actors.values():
-        had.add_row(escape(actor.source.ref), actor.shape, actor.tokenizer)
+    for stand_in in done.stand_ins.values():
+        had.add_row(escape(stand_in.source.ref), stand_in.shape, stand_in.tokenizer)
     read = Table("data", "rows", box=None, pad_edge=False)
     for name, origin, rows in dict.fromkeys((name, few.origin, len(few.rows)) for name, few in done.data.values()):
         read.add_row(escape(name), f"{rows} {origin}")

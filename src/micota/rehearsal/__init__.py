@@ -39,7 +39,7 @@ from micota.workspace.progress import Bars
 class Rehearsal:
     """What a rehearsal did: who played which model, which data it had, time by kind of stage, and what it found."""
 
-    actors: dict[str, models.Actor] = field(default_factory=dict)
+    stand_ins: dict[str, models.StandIn] = field(default_factory=dict)
     data: dict[str, tuple[str, data.Few]] = field(default_factory=dict)
     seconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     failed: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -56,10 +56,10 @@ def rehearse(made: Recipe, folder: Path, here: Console) -> Rehearsal:
     folder.mkdir(parents=True, exist_ok=True)
     _check(made, done)
     trust = any(getattr(spec, "trust_remote_code", False) for spec in walk(*made.targets))
-    _cast(made, folder, online, trust, done)
+    _find_stand_ins(made, folder, online, trust, done)
     _lint(made, done)
     _gather(made, folder, online, done)
-    small = Smaller(done.actors, {digest: few for digest, (_, few) in done.data.items()}).recipe(made)
+    small = Smaller(done.stand_ins, {digest: few for digest, (_, few) in done.data.items()}).recipe(made)
     _run(small, Store(folder / "store"), _machine(done, folder), here, done)
     return done
 
@@ -87,25 +87,25 @@ def _check(made: Recipe, done: Rehearsal) -> None:
         done.findings.append(Finding(True, str(error)))
 
 
-def _cast(made: Recipe, folder: Path, online: bool, trust: bool, done: Rehearsal) -> None:
+def _find_stand_ins(made: Recipe, folder: Path, online: bool, trust: bool, done: Rehearsal) -> None:
     """Find a stand-in for each model, and look at what its template does to a thought."""
     learn = trained(made.targets)
     for i, source in enumerate(wanted(made.targets)):
-        actor = models.cast(source, folder / "models" / str(i), online, trust)
-        done.actors[source.digest] = actor
-        if actor.tokenizer == "real":
-            done.findings += _looked_at(source.ref, actor.folder, source.digest in learn, trust)
+        stand_in = models.stand_in_for(source, folder / "models" / str(i), online, trust)
+        done.stand_ins[source.digest] = stand_in
+        if stand_in.tokenizer == "real":
+            done.findings += _looked_at(source.ref, stand_in.folder, source.digest in learn, trust)
 
 
 def _looked_at(name: str, folder: Path, learns: bool, trust: bool) -> list[Finding]:
     try:
         return templates.look(name, folder, learns, trust)
-    except Exception:  # a template is a program of somebody else's; the linter says what is wrong with it
+    except Exception:  # a template is a program of somebody else's; the checks say what is wrong with it
         return []
 
 
 def _lint(made: Recipe, done: Rehearsal) -> None:
-    """The linter's findings, now that every tokenizer is here that can be had."""
+    """The findings of the checks, now that every tokenizer is here that can be had."""
     asked = [spec for spec in walk(*made.targets) if isinstance(spec, Generate | Train)]
     for one in check.inspect_models(asked)[1]:
         done.findings.append(Finding(one.severity == "error", str(one.error())))

@@ -44,8 +44,7 @@ def few(spec: Problems, folder: Path, online: bool) -> Few:
 def _own(spec: Problems, wanted: int) -> list[dict[str, Any]]:
     """The first different rows of a local set; none if it cannot be read."""
     found: dict[str, dict[str, Any]] = {}
-    fields = {name: getattr(spec, name) for name in type(spec).model_fields}
-    short = spec if spec.source.path else Problems(**{**fields, "n": wanted})
+    short = spec if spec.source.path else spec.changed(n=wanted)
     try:
         with contextlib.closing(problem_sets.read(short)) as rows:
             for row in rows:

@@ -8,7 +8,7 @@ from typing import Any
 
 from micota.recipe.recipe import Recipe
 from micota.rehearsal.data import Few
-from micota.rehearsal.stand_ins import Actor
+from micota.rehearsal.stand_ins import StandIn
 from micota.specs import (
     FrozenModel,
     Generate,
@@ -36,8 +36,8 @@ LONGER = 8
 class Smaller:
     """Turns specs into small ones, each once: equal specs stay equal, and different ones different."""
 
-    def __init__(self, actors: Mapping[str, Actor], data: Mapping[str, Few]) -> None:
-        self._actors, self._data = actors, data
+    def __init__(self, stand_ins: Mapping[str, StandIn], data: Mapping[str, Few]) -> None:
+        self._stand_ins, self._data = stand_ins, data
         self._made: dict[str, Spec] = {}
 
     def recipe(self, made: Recipe) -> Recipe:
@@ -58,17 +58,18 @@ class Smaller:
 
     def _shrunk(self, spec: Spec) -> Spec:
         if isinstance(spec, Source):
-            return self._actors[spec.digest].source if spec.digest in self._actors else spec
-        return type(spec)(**{**self._fields(spec), **self._changes(spec)})
+            return self._stand_ins[spec.digest].source if spec.digest in self._stand_ins else spec
+        return self._small(spec)  # type: ignore[no-any-return]
 
-    def _fields(self, value: FrozenModel) -> dict[str, Any]:
-        return {name: self._value(getattr(value, name)) for name in type(value).model_fields}
+    def _small(self, value: Any) -> Any:
+        fields = {name: self._value(getattr(value, name)) for name in type(value).model_fields}
+        return value.changed(**{**fields, **self._changes(value)})
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, Spec):
             return self._made[value.digest]
         if isinstance(value, FrozenModel):
-            return type(value)(**{**self._fields(value), **self._changes(value)})
+            return self._small(value)
         return tuple(map(self._value, value)) if isinstance(value, tuple) else value
 
     def _changes(self, value: FrozenModel) -> dict[str, Any]:
@@ -95,8 +96,8 @@ class Smaller:
         return {}
 
     def _training(self, spec: Train) -> dict[str, Any]:
-        root = beginning(spec)
-        bytewise = root.digest in self._actors and self._actors[root.digest].tokenizer != "real"
+        root = spec.origin
+        bytewise = root.digest in self._stand_ins and self._stand_ins[root.digest].tokenizer != "real"
         return {
             "max_steps": STEPS,
             "target_tokens": None,
@@ -113,23 +114,13 @@ class Smaller:
         return {"parts": tuple(type(part)(data=self._value(part.data), share=share) for part in spec.parts)}
 
 
-def beginning(model: Spec) -> Spec:
-    """The model made elsewhere, or pre-trained, that a chain of trainings and merges begins at."""
-    while (base := getattr(model, "base", None)) is not None:
-        model = base
-    return model
-
-
 def trained(targets: list[Spec]) -> set[str]:
     """The digests of the models that trainings begin at."""
-    return {beginning(spec).digest for spec in walk(*targets) if isinstance(spec, Train)}
+    return {spec.origin.digest for spec in walk(*targets) if isinstance(spec, Train)}
 
 
 def models(targets: list[Spec]) -> list[Source]:
     """The models made elsewhere that the targets need: sources that hold neither problems nor a grader."""
-    found: dict[str, Source] = {}
-    for spec in walk(*targets):
-        roles = [getattr(spec, name, None) for name in ("model", "base")]
-        roles += [*getattr(spec, "models", ()), spec.target.of if isinstance(spec, LengthDial) else None]
-        found |= {one.digest: one for one in roles if isinstance(one, Source)}
+    uses = [(spec, child) for spec in walk(*targets) for child in spec.children if isinstance(child, Source)]
+    found = {one.digest: one for spec, one in uses if spec.source_type == "model" and one != getattr(spec, "grader", 0)}
     return list(found.values())

@@ -1,4 +1,4 @@
-"""What a model's tokenizer and chat template do to a thought, tried out on one: what the linter does not look at."""
+"""What a model's tokenizer and chat template do to a thought, tried out on one: what the checks do not look at."""
 
 from __future__ import annotations
 

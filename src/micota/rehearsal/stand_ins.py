@@ -32,7 +32,7 @@ EXPERTS = {"num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "num
 
 
 @dataclass(frozen=True)
-class Actor:
+class StandIn:
     """Who plays a model: the source that takes its place, and what of the real one was at hand."""
 
     source: Source
@@ -41,10 +41,10 @@ class Actor:
     tokenizer: str
 
 
-def cast(real: Source, folder: Path, online: bool, trust: bool) -> Actor:
+def stand_in_for(real: Source, folder: Path, online: bool, trust: bool) -> StandIn:
     """The stand-in of a model, in `folder`; a local model that is tiny stands for itself."""
     if real.path and _weights(Path(real.path)) <= SMALL:
-        return Actor(real, Path(real.path), "its own weights", "real")
+        return StandIn(real, Path(real.path), "its own weights", "real")
     files = _files(real, online)
     folder.mkdir(parents=True, exist_ok=True)
     if files is None:
@@ -58,7 +58,7 @@ def cast(real: Source, folder: Path, online: bool, trust: bool) -> Actor:
     (folder / "config.json").write_text(json.dumps(smaller(config)))
     _draw_weights(real, folder, trust)
     source = Source(ref=real.ref, revision=content_hash(folder), path=str(folder))
-    return Actor(source, folder, shape, "real" if files else "stand-in")
+    return StandIn(source, folder, shape, "real" if files else "stand-in")
 
 
 def smaller(config: dict[str, Any]) -> dict[str, Any]:
