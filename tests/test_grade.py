@@ -45,13 +45,13 @@ def test_rows_keep_their_order_and_fields_and_get_both_grades(
     said = capsys.readouterr().out
     assert "25.0 ± 25.0 %" in said  # sqrt(p (1 - p) / (n - 1))
     assert "50.0 ± 28.9 %" in said
-    assert "Where they part" in said
+    assert "Where the graders disagree" in said
 
 
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ("{", "it is no JSON"),
+        ("{", "it is not JSON"),
         ('{"gold": "1"}', "it has no text in `response`"),
         ('{"response": "1"}', "neither `benchmark` with `index` nor `gold`"),
         ('{"response": "1", "benchmark": "aime42", "index": 0}', "did you mean 'aime24'?"),
@@ -80,7 +80,7 @@ def test_every_gold_of_the_benchmarks_grades_itself_or_is_listed(
     shared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command(monkeypatch, "check", "--benchmarks", "--data-dir", str(shared / "data")) == 0
-    assert "golds do not grade themselves" in capsys.readouterr().out
+    assert "reference answers that a grader rejects" in capsys.readouterr().out
 
 
 OWN = """

@@ -7,10 +7,15 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import micota
-from micota.grading import Grader, Item, Verdict, semantic
+from micota.errors import MicotaError
+from micota.grading import Grade, Grader, Item, Verdict, grade_responses, semantic
 
 SLOW = Item(r"\boxed{\sum_{k=1}^{99999} \sum_{j=1}^{99999} j^k}", "7")
 EASY = Item(r"\boxed{\pi+1}", r"1+\pi")
@@ -103,3 +108,29 @@ def test_closing_ends_the_processes_and_grading_again_starts_new_ones() -> None:
     assert child.poll() is not None
     assert verdicts(grader, [EASY]) == ["correct"]
     grader.close()
+
+
+def test_a_user_grader_may_return_a_bool_a_word_or_a_grade() -> None:
+    results = iter([True, "no_answer", Grade(Verdict.wrong, "5", "because")])
+    grades = grade_responses(ITEMS[:3], by=lambda response, gold: next(results))
+    assert [grade.verdict.value for grade in grades] == ["correct", "no_answer", "wrong"]
+    assert grades[2].reason == "because"
+
+
+def test_a_user_grader_that_returns_no_verdict_is_named() -> None:
+    with pytest.raises(MicotaError, match="returned 'yes'"):
+        grade_responses(ITEMS[:1], by=lambda response, gold: "yes")
+
+
+def test_items_are_read_in_batches_and_progress_is_reported() -> None:
+    reports: list[tuple[int, int]] = []
+    read: list[Item] = []
+
+    def items() -> Iterator[Item]:
+        for _ in range(600):
+            read.append(ITEMS[0])
+            yield ITEMS[0]
+
+    grades = grade_responses(items(), "exact_match", progress=lambda done: reports.append((done, len(read))))
+    assert len(grades) == 600
+    assert [done for done, _ in reports] == [at for _, at in reports] == [256, 512, 600]

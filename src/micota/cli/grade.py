@@ -1,4 +1,4 @@
-"""`micota grade`: grade anybody's responses under the paper's scorer and under the one that reads meaning.
+"""`micota grade`: grade the responses of a file by the paper's exact match and by the semantic grader.
 
 Rows carry `response` and either `benchmark` with `index`, or `gold`. Sample files of lm-evaluation-harness
 (`--log_samples`) are read too, so that old runs can be graded again.
@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from micota.atomic import atomic
+from micota.atomic import write_text
 from micota.benchmarks import BENCHMARKS
 from micota.data import problem_sets
 from micota.errors import MicotaError, suggestion
 from micota.generation.repetition import loops
-from micota.grading import Grade, Grader, Item, Verdict, exact_match, strict_match
+from micota.grading import Grade, Item, Verdict, exact_match, grade_responses, strict_match
 from micota.specs import Problems, Source
 from micota.store.resolution import hub_revision, local
 
-AT_ONCE = 256
-
 
 @dataclass(frozen=True)
-class Graded:
-    """A row with its two grades, and whether it ran away; `strict` is GSM8K's second figure."""
+class GradedRow:
+    """A row with its two grades, and whether its text repeats itself to the end; `strict` is GSM8K's second figure."""
 
     row: dict[str, Any]
     benchmark: str | None
@@ -39,9 +37,9 @@ class Graded:
 
     def json(self) -> dict[str, Any]:
         """The row as it came, with the grades added."""
-        added: dict[str, Any] = {"exact_match": int(self.exact.verdict == Verdict.correct)}
+        added: dict[str, Any] = {"exact_match": int(_is_correct(self.exact))}
         if self.strict is not None:
-            added["strict_match"] = int(self.strict.verdict == Verdict.correct)
+            added["strict_match"] = int(_is_correct(self.strict))
         added |= {
             "semantic": str(self.semantic.verdict),
             "answer": self.semantic.answer,
@@ -51,73 +49,71 @@ class Graded:
         return {**self.row, **added}
 
 
-def grade_file(path: Path, out: Path, data_dir: Path | None, workers: int, progress: Any) -> list[Graded]:
-    """Grade every row of a JSONL file and write them in their order; nothing is written if a row cannot be read."""
+def grade_file(
+    path: Path, out: Path, data_dir: Path | None, workers: int, progress: Callable[[int, int], object]
+) -> list[GradedRow]:
+    """Grade every row of a JSONL file and write them in their order; nothing is written if a row cannot be read.
+
+    `data_dir` holds the benchmarks as NAME.jsonl (None: the Hub). `progress` is called with rows done and all rows.
+    """
     rows = _read(path)
-    golds = _Golds(data_dir)
-    items = [_item(row, number, path, golds) for number, row in enumerate(rows, 1)]
-    done: list[Graded] = []
-    with Grader(by="semantic", workers=workers) as grader:
-        for start in range(0, len(items), AT_ONCE):
-            chunk = items[start : start + AT_ONCE]
-            meant = grader.grade(chunk)
-            done += [_graded(row, item, by) for row, item, by in zip(rows[start:], chunk, meant, strict=False)]
-            progress(len(done), len(items))
-    with atomic(out) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(one.json()) + "\n" for one in done)
-    return done
+    references = _References(data_dir)
+    items = [_item(row, number, path, references) for number, row in enumerate(rows, 1)]
+    grades = grade_responses(items, "semantic", workers, lambda done: progress(done, len(items)))
+    graded = [_graded(*parts) for parts in zip(rows, items, grades, strict=True)]
+    write_text(out, "".join(json.dumps(row.json()) + "\n" for row in graded))
+    return graded
 
 
-def differences(done: list[Graded]) -> list[tuple[str, str, str, int, str, str]]:
-    """Where the two scorers part: (benchmark, exact match, semantic, how often, reason, an example), most first."""
-    groups: defaultdict[tuple[str, str, str, str], list[Graded]] = defaultdict(list)
-    for one in done:
-        if (one.exact.verdict == Verdict.correct) != (one.semantic.verdict == Verdict.correct):
-            key = (one.benchmark or "–", str(one.exact.verdict), str(one.semantic.verdict), one.semantic.reason)
-            groups[key].append(one)
+def differences(graded: list[GradedRow]) -> list[tuple[str, str, str, int, str, str]]:
+    """Where the two graders disagree: (benchmark, exact match, semantic, rows, reason, an example), most rows first."""
+    groups: defaultdict[tuple[str, str, str, str], list[GradedRow]] = defaultdict(list)
+    for row in graded:
+        if _is_correct(row.exact) != _is_correct(row.semantic):
+            verdicts = str(row.exact.verdict), str(row.semantic.verdict)
+            groups[row.benchmark or "–", *verdicts, row.semantic.reason].append(row)
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-    return [(name, exact, meant, len(ones), reason, _shown(ones[0])) for (name, exact, meant, reason), ones in ordered]
+    return [
+        (name, exact, semantic, len(rows), why, _example(rows[0])) for (name, exact, semantic, why), rows in ordered
+    ]
 
 
-def totals(done: list[Graded]) -> dict[str, Counter[str]]:
-    """For each benchmark: n, how many are correct under each scorer, how many ran away, and the semantic verdicts."""
+def totals(graded: list[GradedRow]) -> dict[str, Counter[str]]:
+    """For each benchmark: n, correct by each grader, truncated, looped, and the semantic grader's verdicts."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for one in done:
-        here = counts[one.benchmark or "–"]
+    for row in graded:
+        here = counts[row.benchmark or "–"]
         here["n"] += 1
-        here["exact_match"] += one.exact.verdict == Verdict.correct
-        here["truncated"] += one.truncated
-        here["looped"] += one.looped
-        here["strict_match"] += one.strict is not None and one.strict.verdict == Verdict.correct
-        here[str(one.semantic.verdict)] += 1
+        here["exact_match"] += _is_correct(row.exact)
+        here["truncated"] += row.truncated
+        here["looped"] += row.looped
+        here["strict_match"] += row.strict is not None and _is_correct(row.strict)
+        here[str(row.semantic.verdict)] += 1
     return dict(counts)
 
 
-def golds_that_fail(data_dir: Path | None) -> Iterator[tuple[str, int, str, Grade, Grade]]:
-    """Every gold that does not grade itself: (benchmark, row, gold, exact grade, semantic grade)."""
-    golds = _Golds(data_dir)
+def rejected_references(data_dir: Path | None) -> Iterator[tuple[str, int, str, Grade, Grade]]:
+    """The benchmarks' reference answers that a grader rejects: (benchmark, row, reference, exact, semantic grade)."""
+    references = _References(data_dir)
     for name in BENCHMARKS:
-        rows = golds.of(name)
-        items = [_itself(name, gold) for gold in rows]
-        with Grader(by="semantic") as grader:
-            meant = grader.grade(items)
-        for index, (item, semantic) in enumerate(zip(items, meant, strict=True)):
-            exact = exact_match(item.response, item.gold, name)
-            if not exact.verdict == semantic.verdict == Verdict.correct:
-                yield name, index, str(item.gold), exact, semantic
+        items = [_own_answer(name, reference) for reference in references.of(name)]
+        pairs = zip(grade_responses(items, "exact_match"), grade_responses(items), strict=True)
+        for index, (exact, semantic) in enumerate(pairs):
+            if not (_is_correct(exact) and _is_correct(semantic)):
+                yield name, index, str(items[index].gold), exact, semantic
 
 
-class _Golds:
-    """The gold answers of the benchmarks, read once each from `data_dir/NAME.jsonl` or from the Hub."""
+class _References:
+    """The reference answers of the benchmarks, read once each from `data_dir/NAME.jsonl` or from the Hub."""
 
     def __init__(self, data_dir: Path | None) -> None:
         self._dir = data_dir
-        self._read: dict[str, list[Any]] = {}
+        self._answers: dict[str, list[Any]] = {}
 
     def of(self, name: str) -> list[Any]:
-        if name not in self._read:
-            self._read[name] = [row["answer"] for row in problem_sets.read(self._spec(name))]
-        return self._read[name]
+        if name not in self._answers:
+            self._answers[name] = [row["answer"] for row in problem_sets.read(self._spec(name))]
+        return self._answers[name]
 
     def _spec(self, name: str) -> Problems:
         b = BENCHMARKS[name]
@@ -127,7 +123,7 @@ class _Golds:
         revision = hub_revision(b.source, "dataset")
         if revision is None:
             fix = "give a folder that holds it: --data-dir DIR"
-            raise MicotaError(f"the benchmark {name} ({b.source}) cannot be had from the Hub", fix=fix)
+            raise MicotaError(f"the benchmark {name} ({b.source}) could not be read from the Hub", fix=fix)
         source = Source(ref=b.source, revision=revision)
         return Problems(source=source, config=b.config, split=b.split, problem=b.problem, answer=b.answer)
 
@@ -141,14 +137,14 @@ def _read(path: Path) -> list[dict[str, Any]]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise _unreadable(path, number, f"it is no JSON ({error})") from None
+                raise _unreadable(path, number, f"it is not JSON ({error})") from None
             if not isinstance(row, dict):
-                raise _unreadable(path, number, "it is no JSON object")
+                raise _unreadable(path, number, "it is not a JSON object")
             rows.append(row)
     return rows
 
 
-def _item(row: dict[str, Any], number: int, path: Path, golds: _Golds) -> Item:
+def _item(row: dict[str, Any], number: int, path: Path, references: _References) -> Item:
     if "resps" in row and "doc" in row:
         return _harness_item(row, path)
     response, name = row.get("response"), row.get("benchmark")
@@ -161,7 +157,7 @@ def _item(row: dict[str, Any], number: int, path: Path, golds: _Golds) -> Item:
         return Item(response, row["gold"], None, truncated)
     if name not in BENCHMARKS:
         raise _unreadable(path, number, f"there is no benchmark '{name}': {suggestion(str(name), BENCHMARKS)}")
-    index, answers = row.get("index"), golds.of(name)
+    index, answers = row.get("index"), references.of(name)
     if type(index) is not int or not 0 <= index < len(answers):
         raise _unreadable(path, number, f"`index` is {index!r}; {name} has rows 0 to {len(answers) - 1}")
     return Item(response, answers[index], name, truncated)
@@ -179,15 +175,20 @@ def _harness_item(row: dict[str, Any], path: Path) -> Item:
     return Item(str(response), doc.get(column, row.get("target")), name)
 
 
-def _graded(row: dict[str, Any], item: Item, meant: Grade) -> Graded:
+def _graded(row: dict[str, Any], item: Item, semantic: Grade) -> GradedRow:
     exact = exact_match(item.response, item.gold, item.benchmark)
     strict = strict_match(item.response, item.gold) if item.benchmark == "gsm8k" else None
-    return Graded(row, item.benchmark, exact, meant, item.truncated, loops(item.response), strict)
+    return GradedRow(row, item.benchmark, exact, semantic, item.truncated, loops(item.response), strict)
 
 
-def _itself(name: str, gold: Any) -> Item:
-    answer = gold[0] if isinstance(gold, list) else gold
-    return Item(str(answer) if name == "gsm8k" else f"\\boxed{{{answer}}}", gold, name)
+def _own_answer(name: str, reference: Any) -> Item:
+    """A response that states the reference answer itself."""
+    answer = reference[0] if isinstance(reference, list) else reference
+    return Item(str(answer) if name == "gsm8k" else f"\\boxed{{{answer}}}", reference, name)
+
+
+def _is_correct(grade: Grade) -> bool:
+    return grade.verdict == Verdict.correct
 
 
 def _unreadable(path: Path, number: int, why: str) -> MicotaError:
@@ -195,6 +196,6 @@ def _unreadable(path: Path, number: int, why: str) -> MicotaError:
     return MicotaError(f"row {number} cannot be graded: {why}", where=f"{path}, line {number}", fix=fix)
 
 
-def _shown(one: Graded) -> str:
-    gold = one.row.get("gold", one.row.get("index", ""))
-    return f"{(one.semantic.answer or one.exact.answer or '')[:40]!r} for {str(gold)[:40]!r}"
+def _example(row: GradedRow) -> str:
+    reference = row.row.get("gold", row.row.get("index", ""))
+    return f"{(row.semantic.answer or row.exact.answer or '')[:40]!r} for {str(reference)[:40]!r}"

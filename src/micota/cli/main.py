@@ -113,13 +113,13 @@ def report(recipe: RecipeName, set_: Sets = None, store: StoreDir = STORE) -> No
 def check(
     recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="A shipped recipe, or a YAML file.")] = None,
     benchmarks: Annotated[
-        bool, typer.Option("--benchmarks", help="Let each benchmark's golds grade themselves.")
+        bool, typer.Option("--benchmarks", help="List the benchmarks' reference answers that the grader rejects.")
     ] = False,
     model: Annotated[list[Path] | None, typer.Option(help="A model folder to look at alone.")] = None,
     data_dir: DataDir = None,
     set_: Sets = None,
 ) -> None:
-    """Look for mistakes in a recipe or a model before anything is made, or for golds that do not grade themselves."""
+    """Look for mistakes in a recipe or a model, or for reference answers that the grader rejects."""
     from micota.checks import recipes as checks
     from micota.cli.tables import findings
     from micota.errors import MicotaError
@@ -159,7 +159,7 @@ def grade(
     data_dir: DataDir = None,
     workers: Annotated[int, typer.Option(help="Processes that compare answers.")] = 1,
 ) -> None:
-    """Grade responses under the paper's scorer and under the one that reads meaning."""
+    """Grade responses by the paper's exact match and by the semantic grader."""
     from rich.progress import Progress
 
     from micota.cli import grade as grading

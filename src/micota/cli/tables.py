@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from micota.checks import Finding, errors
-from micota.cli.grade import golds_that_fail
+from micota.cli.grade import rejected_references
 from micota.errors import MicotaError
 from micota.housekeeping.activity import Activity
 from micota.housekeeping.holdings import Held, Pooled, Work
@@ -95,7 +95,7 @@ def _columns(table: page.Table) -> list[tuple[str, list[str]]]:
 def grades(
     console: Console, totals: dict[str, Counter[str]], parted: list[tuple[str, str, str, int, str, str]]
 ) -> None:
-    """Accuracy under both scorers, and where and why they part."""
+    """Accuracy by both graders, and the rows on which they disagree, grouped by the reason."""
     table = Table("benchmark", "n", "exact_match", "semantic", "truncated", "repetitive", "no answer", "unverifiable")
     for name, count in totals.items():
         table.add_row(
@@ -107,7 +107,9 @@ def grades(
         )
     console.print(table)
     if parted:
-        apart = Table("benchmark", "exact_match", "semantic", "rows", "reason", "for example", title="Where they part")
+        apart = Table(
+            "benchmark", "exact_match", "semantic", "rows", "reason", "for example", title="Where the graders disagree"
+        )
         for name, exact, meant, n, reason, example in parted[:LONG]:
             apart.add_row(name, exact, meant, str(n), escape(reason), escape(example))
         console.print(apart)
@@ -119,13 +121,13 @@ def _percent(correct: int, n: int) -> str:
 
 
 def failing_golds(console: Console, data_dir: Path | None) -> None:
-    """The golds that do not grade themselves, under either scorer."""
-    table = Table("benchmark", "row", "gold", "exact_match", "semantic")
-    for name, index, gold, exact, semantic in golds_that_fail(data_dir):
+    """The benchmarks' reference answers that one of the two graders rejects."""
+    table = Table("benchmark", "row", "reference answer", "exact_match", "semantic")
+    for name, index, gold, exact, semantic in rejected_references(data_dir):
         words = str(exact.verdict), f"{semantic.verdict}: {semantic.reason}"
         table.add_row(name, str(index), escape(gold[:60]), words[0], escape(words[1]))
-    console.print(table if table.row_count else "every gold grades itself")
-    console.print(f"{table.row_count} golds do not grade themselves under both scorers")
+    console.print(table if table.row_count else "both graders accept every reference answer")
+    console.print(f"{table.row_count} reference answers that a grader rejects")
 
 
 def measured(console: Console, facts: dict[str, Any]) -> None:

@@ -1,22 +1,25 @@
-"""The scoring room: whether an answer is right, by the paper's rule and by what it means.
+"""Graders: the paper's exact match, the semantic grader, and functions of the user's own.
 
-`exact_match` and `strict_match` repeat the paper's harness string for string. `semantic` compares meanings by
-the answer's type. `Grader` runs either over many responses, safely against hostile text.
+`exact_match` and `strict_match` repeat the paper's harness string for string. `semantic` compares mathematical values
+by the answer's type. `grade_responses` runs a grader over many responses, safely against hostile text.
 """
 
 from micota.grading.exact import EXACT_VERSION, exact_match, strict_match
-from micota.grading.grader import Grader
+from micota.grading.grader import By, Grader, UserGrader, grade_responses
 from micota.grading.semantic import SEMANTIC_VERSION, semantic
 from micota.grading.verdict import Grade, Item, Verdict
 
 __all__ = [
     "EXACT_VERSION",
     "SEMANTIC_VERSION",
+    "By",
     "Grade",
     "Grader",
     "Item",
+    "UserGrader",
     "Verdict",
     "exact_match",
+    "grade_responses",
     "semantic",
     "strict_match",
 ]

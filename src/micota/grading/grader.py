@@ -15,7 +15,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -26,12 +28,60 @@ from micota.grading.semantic import gold_text, judge, quick_grade
 from micota.grading.tokens import LONGEST
 from micota.grading.verdict import Grade, Item, Verdict
 
+BATCH = 256
+"""Responses that are graded between two reports of progress."""
+_VERDICTS: Final = tuple(map(str, Verdict))
+UserGrader = Callable[[str, object], "Grade | str | bool"]
+"""A user's own grader: `(response, gold)` gives a Grade, one of the four verdicts as a word, or a bool."""
+By = Literal["exact_match", "semantic"] | UserGrader
 _START_SECONDS: Final = 60.0
 _PROGRAM: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); from micota.grading.worker import main;"
     " main(float(sys.argv[2]), int(sys.argv[3]))"
 )
 _ROOT: Final = str(Path(__file__).resolve().parents[2])
+
+
+def grade_responses(
+    items: Iterable[Item], by: By = "semantic", workers: int = 1, progress: Callable[[int], object] = lambda done: None
+) -> list[Grade]:
+    """One grade for each item, in order; `items` is read in batches, so it may be a generator over a large file.
+
+    `by` is a scorer's name or a function of the user's own, which runs in this process. `workers` is the number of
+    processes that the semantic grader compares answers in. `progress` is called with the number of grades so far.
+
+    >>> [grade.verdict.value for grade in grade_responses([Item("\\\\boxed{4}", "4")], by="exact_match")]
+    ['correct']
+    """
+    grades: list[Grade] = []
+    remaining = iter(items)
+    with _grader(by, workers) as grader:
+        while batch := list(islice(remaining, BATCH)):
+            grades += grader.grade(batch)
+            progress(len(grades))
+    return grades
+
+
+class _UserGrader:
+    def __init__(self, function: UserGrader) -> None:
+        self._function = function
+
+    def grade(self, items: Sequence[Item]) -> list[Grade]:
+        return [_as_grade(self._function(item.response, item.gold)) for item in items]
+
+
+def _as_grade(result: Grade | str | bool) -> Grade:
+    if isinstance(result, Grade):
+        return result
+    word = result if isinstance(result, str) else "correct" if result else "wrong"
+    if word not in _VERDICTS:
+        fix = f"return a bool, a micota.grading.Grade, or one of {', '.join(_VERDICTS)}"
+        raise MicotaError(f"the grader returned {word!r}, which is no verdict", fix=fix)
+    return Grade(Verdict(word), None, "the user's grader")
+
+
+def _grader(by: By, workers: int) -> AbstractContextManager[Grader | _UserGrader]:
+    return nullcontext(_UserGrader(by)) if callable(by) else Grader(by, workers)
 
 
 class Grader:

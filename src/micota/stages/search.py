@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from micota.generation.collection import by_length, collect, missing
 from micota.generation.engine import Engine, open_engine
 from micota.generation.repetition import loops
-from micota.grading import Grader, Item
 from micota.merging import settings_of
 from micota.specs import Merge, MergeSearch, dial_policy
+from micota.stages.verify import grade_completions
 from micota.stats import mean
 from micota.store.artifacts import Result
 from micota.store.pool import Pool
@@ -106,11 +106,7 @@ class CandidateRunner:
 
     def _grade(self, point: Point, pool: Pool) -> list[Row]:
         answers = list(pool.read((request.key, request.sample) for request in self._requests))
-        marks = self._spec.problems.benchmark
-        items = [Item(a.text, self._golds[a.key], marks, truncated=a.finish_reason == "length") for a in answers]
-        exact = self._spec.reference.by == "exact_match"
-        with Grader(by="exact_match" if exact else "semantic", workers=self._task.machine.threads) as grader:
-            grades = grader.grade(items)
+        grades = grade_completions(answers, self._golds, self._spec.reference, self._task.machine.threads)
         return [
             {**point, "key": a.key, "sample": a.sample, "verdict": str(grade.verdict), "answer": grade.answer,
              "tokens": a.completion_tokens, "truncated": a.finish_reason == "length", "looped": loops(a.text)}

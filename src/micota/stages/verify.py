@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
-from micota.grading import Grade, Grader, Item, Verdict
-from micota.specs import Source, Verify
+from micota.grading import By, Grade, Item, grade_responses
+from micota.specs import Verify
 from micota.stats import mean
 from micota.store.artifacts import Result
 from micota.store.records import Completion, read_rows, solves, write_rows
 from micota.store.resolution import grader
 from micota.store.task import Task
-
-AT_ONCE = 256
 
 
 def run(task: Task) -> Result:
@@ -25,14 +22,11 @@ def run(task: Task) -> Result:
     golds = {row["key"]: row["answer"] for row in read_rows(task.rows(spec.problems))}
     rows = read_rows(task.rows(spec.completions))
     pool = task.store.pool(task.input(spec.completions).pools[0])
-    graded: list[dict[str, Any]] = []
-    with _grader(spec, task.machine.threads) as judge:
-        for start in range(0, len(rows), AT_ONCE):
-            chunk = rows[start : start + AT_ONCE]
-            answers = pool.read((row["key"], row["sample"]) for row in chunk)
-            items = [_item(answer, golds[answer.key], spec.problems.benchmark) for answer in answers]
-            graded += [_row(row, grade) for row, grade in zip(chunk, judge.grade(items), strict=True)]
-            task.progress(len(graded), len(rows), "answers")
+    completions = pool.read((row["key"], row["sample"]) for row in rows)
+    grades = grade_completions(
+        completions, golds, spec, task.machine.threads, lambda done: task.progress(done, len(rows), "answers")
+    )
+    graded = [_row(row, grade) for row, grade in zip(rows, grades, strict=True)]
     write_rows(task.out / "rows.jsonl", graded)
     verdicts = Counter(row["verdict"] for row in graded)
     tokens = mean([float(row["tokens"]) for row in rows])
@@ -41,31 +35,18 @@ def run(task: Task) -> Result:
     return Result(facts)
 
 
-class _Own:
-    """A grader of the user's own, `function(response, gold)`, which gives a Grade, a verdict's word or a bool."""
-
-    def __init__(self, source: Source) -> None:
-        self._function = grader(source)
-
-    def grade(self, items: Sequence[Item]) -> list[Grade]:
-        return [self._one(item) for item in items]
-
-    def _one(self, item: Item) -> Grade:
-        said = self._function(item.response, item.gold)
-        if isinstance(said, Grade):
-            return said
-        word = said if isinstance(said, str) else "correct" if said else "wrong"
-        return Grade(Verdict(word), None, "the user's grader")
-
-
-def _grader(spec: Verify, workers: int) -> AbstractContextManager[Grader | _Own]:
-    if spec.grader is not None:
-        return nullcontext(_Own(spec.grader))
-    return Grader(by="exact_match" if spec.by == "exact_match" else "semantic", workers=workers)
-
-
-def _item(answer: Completion, gold: object, benchmark: str | None) -> Item:
-    return Item(answer.text, gold, benchmark, truncated=answer.finish_reason == "length")
+def grade_completions(
+    completions: Iterable[Completion],
+    golds: Mapping[str, object],
+    spec: Verify,
+    workers: int,
+    progress: Callable[[int], object] = lambda done: None,
+) -> list[Grade]:
+    """A grade for each completion, by the grader that `spec` names; `golds` has a reference answer for each problem."""
+    by = grader(spec.grader) if spec.grader is not None else cast(By, spec.by)
+    benchmark = spec.problems.benchmark
+    items = (Item(one.text, golds[one.key], benchmark, one.finish_reason == "length") for one in completions)
+    return grade_responses(items, by, workers, progress)
 
 
 def _row(row: dict[str, Any], grade: Grade) -> dict[str, Any]:
