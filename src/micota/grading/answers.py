@@ -77,30 +77,3 @@ class Text:
 
 Answer = Quantity | Group | Union | Relation | Matrix | Numeral | Clock | Ratio | Text
 REALS: Final = Group("(", ")", (Quantity(("mul", MINUS_ONE, INFINITY)), Quantity(INFINITY)))
-
-
-def kind_of(answer: Answer) -> str:
-    """The name of an answer's type: number, expression, tuple, interval, set, equation, text, ..."""
-    match answer:
-        case Quantity(tree=tree):
-            return "expression" if _has_letter(tree) else "number"
-        case Group(opening="{") | Group(opening=""):
-            return "set"
-        case Group(opening="(", closing=")", items=items):
-            endless = len(items) == 2 and any(_is_endless(item) for item in items)
-            return "interval" if endless else "tuple"
-        case Group(items=items):
-            return "interval" if len(items) == 2 else "tuple"
-        case Union():
-            return "interval"
-        case Relation():
-            return "equation"
-    return type(answer).__name__.lower()
-
-
-def _has_letter(tree: Tree) -> bool:
-    return tree[0] == "sym" or any(isinstance(part, tuple) and _has_letter(part) for part in tree[1:])
-
-
-def _is_endless(item: Answer) -> bool:
-    return isinstance(item, Quantity) and "infinity" in str(item.tree)

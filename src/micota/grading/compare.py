@@ -15,7 +15,6 @@ from fractions import Fraction
 from micota.grading import relations
 from micota.grading.answers import Answer, Clock, Group, Matrix, Numeral, Quantity, Ratio, Relation, Text, Union
 from micota.grading.quantities import same_quantity, spelling
-from micota.grading.sets import same_set
 from micota.grading.values import equal
 
 MOST_ITEMS = 100
@@ -57,7 +56,7 @@ def _unwrapped(answer: Answer) -> Answer:
 
 
 def _same_union(gold: Sequence[Answer], answer: Sequence[Answer]) -> bool:
-    return _matched(gold, answer, same) or same_set(gold, answer)
+    return _matched(gold, answer, same)
 
 
 def _same_special(gold: Answer, answer: Answer) -> bool:
@@ -74,7 +73,7 @@ def _same_special(gold: Answer, answer: Answer) -> bool:
         case (Clock() as clock, Ratio(parts=others)) | (Ratio(parts=others), Clock() as clock):
             return (*others, 0, 0)[:3] in (clock.parts, _in_day(clock))
         case Ratio(parts=left), Ratio(parts=right):
-            return left == right or (len(left) == len(right) and all(left + right) and _proportional(left, right))
+            return left == right
         case (Ratio(parts=(top, bottom)), Quantity() as value) | (Quantity() as value, Ratio(parts=(top, bottom))):
             return bool(bottom) and same_quantity(Quantity(("num", top / bottom)), value)
     return False
@@ -82,10 +81,6 @@ def _same_special(gold: Answer, answer: Answer) -> bool:
 
 def _in_day(clock: Clock) -> tuple[int, ...]:
     return (clock.parts[0] % 12 + 12 * (clock.half == "p"), *clock.parts[1:])
-
-
-def _proportional(left: Sequence[Fraction], right: Sequence[Fraction]) -> bool:
-    return all(x * right[0] == y * left[0] for x, y in zip(left, right, strict=True))
 
 
 def _parts(answer: Answer) -> list[Answer]:

@@ -14,8 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -102,7 +102,8 @@ class Grader:
         memory_mb: int = 1024,
     ) -> None:
         self.by, self.workers, self.deadline, self.memory_mb = by, max(1, workers), deadline, memory_mb
-        self._crew: list[_Process] = []
+        self._processes: list[_Process] = []
+        self._idle: list[_Process] = []
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -115,8 +116,9 @@ class Grader:
 
     def close(self) -> None:
         """End the processes; grading again starts new ones."""
-        while self._crew:
-            self._crew.pop().kill()
+        self._idle.clear()
+        while self._processes:
+            self._processes.pop().kill()
 
     def __del__(self) -> None:
         self.close()
@@ -125,77 +127,44 @@ class Grader:
         """One grade for each item, in order."""
         if self.by == "exact_match":
             return [exact_match(item.response, item.gold, item.benchmark) for item in items]
-        grades: list[Grade | None] = []
-        jobs: deque[_Job] = deque()
-        for at, item in enumerate(items):
-            grade = _in_parent(item)
-            grades.append(grade if isinstance(grade, Grade) else None)
-            if isinstance(grade, str):
-                jobs.append(_Job(at, grade, gold_text(item.gold, item.benchmark)))
-        with self._lock:
-            self._work_off(jobs, grades)
-        return [grade for grade in grades if grade is not None]
+        with self._lock, ThreadPoolExecutor(self.workers) as threads:
+            try:
+                results = [self._submit(item, threads) for item in items]
+                return [result.result() if isinstance(result, Future) else result for result in results]
+            except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)
+                self.close()
+                raise
 
-    def _work_off(self, jobs: deque[_Job], grades: list[Grade | None]) -> None:
-        try:
-            while jobs or any(process.job for process in self._crew):
-                self._hand_out(jobs)
-                for process, grade in self._finished():
-                    assert process.job is not None
-                    grades[process.job.at] = grade
-                    process.job = None
-                    if process.dead:
-                        self._crew.remove(process)
-        except BaseException:
-            self.close()  # a reply that nobody waits for would be taken for the next one
-            raise
-
-    def _hand_out(self, jobs: deque[_Job]) -> None:
-        while jobs:
-            free = next((process for process in self._crew if process.job is None), None)
-            if free is None:
-                if len(self._crew) >= self.workers:
-                    return
-                free = _Process(self.deadline, self.memory_mb)
-                self._crew.append(free)
-            free.send(jobs.popleft())
-
-    def _finished(self) -> list[tuple[_Process, Grade]]:
-        """Wait until a process replies, dies or passes its deadline; those with their grades."""
-        busy = [process for process in self._crew if process.job]
-        with selectors.DefaultSelector() as selector:
-            for process in busy:
-                selector.register(process.output, selectors.EVENT_READ, process)
-            wait = min(process.due for process in busy) - time.monotonic()
-            ready = [key.data for key, _ in selector.select(max(0.0, wait))]
-        graded = [(process, grade) for process in ready if (grade := process.receive()) is not None]
-        done = {id(process) for process, _ in graded}
-        late = [process for process in busy if process.due <= time.monotonic() and id(process) not in done]
-        return graded + [(process, process.give_up(f"no verdict within {self.deadline:g} s")) for process in late]
-
-
-def _in_parent(item: Item) -> Grade | str:
-    """The grade where no process is needed, otherwise the answer to be judged in one."""
-    quick = quick_grade(item.response, item.gold, item.benchmark, item.truncated)
-    if isinstance(quick, str):
+    def _submit(self, item: Item, threads: Executor) -> Grade | Future[Grade]:
+        """The grade where no process is needed, otherwise that of a process, to come."""
+        answer = quick_grade(item.response, item.gold, item.benchmark, item.truncated)
+        if isinstance(answer, Grade):
+            return answer
         gold = gold_text(item.gold, item.benchmark)
-        if max(len(quick), len(gold)) > LONGEST:
-            return judge(quick, gold)
-    return quick
+        if max(len(answer), len(gold)) > LONGEST:
+            return judge(answer, gold)
+        return threads.submit(self._judge, answer, gold)
 
-
-class _Job:
-    def __init__(self, at: int, answer: str, gold: str) -> None:
-        self.at, self.answer, self.gold = at, answer, gold
+    def _judge(self, answer: str, gold: str) -> Grade:
+        try:
+            process = self._idle.pop()
+        except IndexError:
+            process = _Process(self.deadline, self.memory_mb)
+            self._processes.append(process)
+        grade = process.judge(answer, gold)
+        if process.is_alive:
+            self._idle.append(process)
+        else:
+            self._processes.remove(process)
+        return grade
 
 
 class _Process:
-    """A running worker, its current job and when that is due."""
+    """A running worker process, which judges one answer at a time."""
 
     def __init__(self, deadline: float, memory_mb: int) -> None:
-        self.deadline, self.due, self.dead = deadline, 0.0, False
-        self.job: _Job | None = None
-        self._pending = b""
+        self.deadline, self.is_alive = deadline, True
         self._child = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, _ROOT, str(deadline), str(memory_mb)],
             stdin=subprocess.PIPE,
@@ -204,46 +173,45 @@ class _Process:
         )
         assert self._child.stdin is not None and self._child.stdout is not None
         self._input, self._output = self._child.stdin, self._child.stdout
-        self.output = self._output.fileno()
-        self._await_ready(memory_mb)
-
-    def _await_ready(self, memory_mb: int) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.output, selectors.EVENT_READ)
-            ready = selector.select(_START_SECONDS)
-        if not ready or os.read(self.output, 64) != b"ready\n":
+        if self._line(_START_SECONDS) != b"ready\n":
             self.kill()
             raise MicotaError(
                 "a grading process does not start",
                 where=f"{sys.executable} with {_ROOT} on its path and {memory_mb} MiB of memory",
-                why="answers that could hang are compared in a process that may be killed",
+                why="answers that could hang are compared in a process with a time and memory limit",
                 fix="give it more memory (256 MiB or more), or run with the interpreter that has micota",
             )
 
-    def send(self, job: _Job) -> None:
-        self.job, self.due = job, time.monotonic() + self.deadline
+    def judge(self, answer: str, gold: str) -> Grade:
+        """The grade of an answer; `unverifiable` if the process dies or passes its deadline, which ends it."""
         with contextlib.suppress(BrokenPipeError):  # it has died: its closed output says so
-            self._input.write(json.dumps({"answer": job.answer, "gold": job.gold}).encode() + b"\n")
+            self._input.write(json.dumps({"answer": answer, "gold": gold}).encode() + b"\n")
             self._input.flush()
-
-    def receive(self) -> Grade | None:
-        """The grade if a whole reply, or the end of the process, has arrived."""
-        data = os.read(self.output, 1 << 16)
-        if not data:
-            return self.give_up("the grading process died")
-        self._pending += data
-        if not self._pending.endswith(b"\n"):
-            return None
-        reply, self._pending = json.loads(self._pending), b""
-        return Grade(Verdict(reply["verdict"]), reply["answer"], reply["reason"])
-
-    def give_up(self, reason: str) -> Grade:
-        assert self.job is not None
+        line = self._line(self.deadline)
+        if line is not None and line.endswith(b"\n"):
+            reply = json.loads(line)
+            return Grade(Verdict(reply["verdict"]), reply["answer"], reply["reason"])
         self.kill()
-        return Grade(Verdict.unverifiable, self.job.answer, reason)
+        late = f"no verdict within {self.deadline:g} s"
+        return Grade(Verdict.unverifiable, answer, late if line is None else "the grading process died")
+
+    def _line(self, seconds: float) -> bytes | None:
+        """The next line of its output, b"" or part of one if it has ended, None if it does not come in time."""
+        due, line = time.monotonic() + seconds, b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._output, selectors.EVENT_READ)
+            while not line.endswith(b"\n"):
+                if not selector.select(max(0.0, due - time.monotonic())):
+                    return None
+                data = os.read(self._output.fileno(), 1 << 16)
+                if not data:
+                    break
+                line += data
+        return line
 
     def kill(self) -> None:
-        self.dead = True
+        """End the process, whatever it does."""
+        self.is_alive = False
         self._child.kill()
         self._child.wait()
         for pipe in (self._input, self._output):

@@ -9,25 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import pairwise
 from typing import Final
 
 from micota.grading.answers import Answer, Quantity
 from micota.grading.grammar import expression
 from micota.grading.special import worded
-from micota.grading.tokens import Token, Unreadable
+from micota.grading.tokens import Token
 from micota.grading.trees import Tree
-from micota.grading.units import read_unit
 from micota.grading.vocabulary import SCALES
 
 _DEGREES: Final = frozenset({"degree", "degrees", "deg"})
-_RADIANS: Final = frozenset({"radian", "radians", "rad"})
 _UNIT_POWER = re.compile(r"\s*\^\s*\{?\s*(\d)\s*\}?", re.A)
 
 
 def quantity(tokens: Sequence[Token]) -> Answer:
-    if len(parts := _pieces(tokens)) > 1:
-        return _total([quantity(part) for part in parts])
     if all(token.kind in {"word", "unit"} or token.text in {"(", ")", "-", "'"} for token in tokens) and any(
         token.kind == "word" for token in tokens
     ):
@@ -49,16 +44,7 @@ def quantity(tokens: Sequence[Token]) -> Answer:
 def _with_unit(tree: Tree, phrase: str, percent: bool) -> Quantity:
     if phrase.lower() in _DEGREES:
         tree, phrase = ("deg", tree), ""
-    elif phrase.lower() in _RADIANS:
-        tree, phrase = ("deg", ("div", ("mul", tree, ("num", Fraction(180))), ("const", "pi"))), ""
     return Quantity(tree, phrase, percent or phrase in {"percent", "per cent"})
-
-
-def _total(parts: Sequence[Answer]) -> Answer:
-    total = compound(parts)
-    if total is None:
-        raise Unreadable("two units side by side")
-    return total
 
 
 def _without_dollar(tokens: Sequence[Token]) -> tuple[Sequence[Token], bool]:
@@ -81,30 +67,3 @@ def unit_start(tokens: Sequence[Token]) -> int:
             break
         at -= 1
     return start
-
-
-def _pieces(tokens: Sequence[Token]) -> list[Sequence[Token]]:
-    """The tokens cut wherever a number follows a unit."""
-    cuts = [at for at in range(1, len(tokens)) if tokens[at].kind == "num" and _is_measure(tokens[at - 1])]
-    return [tokens[a:b] for a, b in pairwise([0, *cuts, len(tokens)])]
-
-
-def compound(parts: Sequence[Answer]) -> Quantity | None:
-    """The sum, if every part is a plain number of a smaller unit than the one before, and less than one of that."""
-    measures = [(part, read_unit(part.unit)) for part in parts if isinstance(part, Quantity) and part.tree[0] == "num"]
-    if len(measures) < 2 or len(measures) < len(parts):
-        return None
-    for (_, large), (part, small) in pairwise(measures):
-        if large is None or small is None or large.dimension != small.dimension:
-            return None
-        if not 0 <= part.tree[1] * small.factor < large.factor:
-            return None
-    last, unit = measures[-1]
-    assert unit is not None
-    total = sum((part.tree[1] * each.factor for part, each in measures if each), Fraction(0))
-    value: Tree = ("num", total / unit.factor)
-    return Quantity(value, last.unit)
-
-
-def _is_measure(token: Token) -> bool:
-    return token.kind == "unit" and token.text != "$"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from fractions import Fraction
 from typing import Final
 
 from micota.grading.answers import Answer, Group, Quantity, Text
 from micota.grading.numeric import numeric
 from micota.grading.rationals import Inexact, exact
-from micota.grading.trees import Tree, Undefined, constants, functions, has_degrees, in_radians, letters, renamed
+from micota.grading.trees import Tree, Undefined, constants, has_degrees, in_radians, letters, renamed
 from micota.grading.units import Unit, read_unit
 from micota.grading.values import equal
 
@@ -24,20 +23,13 @@ _HUNDRED: Final[Tree] = ("num", Fraction(100))
 def same_quantity(gold: Quantity, answer: Quantity) -> bool:
     """Whether the values agree, once units are converted and a percent sign is read either way."""
     left, right = _converted(gold, answer)
-    if left is None or right is None or _counts(gold, answer) or _counts(answer, gold):
+    if left is None or right is None:
         return False
     if gold.percent == answer.percent:
         return _same_value(left, right)
     if gold.percent:
         return _same_value(left, right) or _same_value(("div", left, _HUNDRED), right)
     return _same_value(left, ("div", right, _HUNDRED)) or (_same_value(left, right) and _may_be_percent(left))
-
-
-def _counts(one: Quantity, other: Quantity) -> bool:
-    """Whether one counts things by name (`14 triangles`) where the other states percent or degrees."""
-    stated = other.unit in _SHARES and (other.percent or other.tree[0] == "deg")
-    named = bool(one.unit) and not one.percent and one.tree[0] != "deg"
-    return stated and named and not re.search(r"deg|percent|%|unit", one.unit.lower())
 
 
 def _may_be_percent(tree: Tree) -> bool:
@@ -69,20 +61,9 @@ def _measure(quantity: Quantity) -> Unit | None:
 def _same_value(gold: Tree, answer: Tree) -> bool:
     if equal(gold, _same_counter(gold, answer)):
         return True
-    if functions(gold) != functions(answer):
-        gold, answer = _as_product(gold, letters(answer)), _as_product(answer, letters(gold))
-        if equal(gold, answer):
-            return True
     if has_degrees(gold) != has_degrees(answer):
         return equal(in_radians(gold), in_radians(answer))
     return answer[0] == "num" and _rounds_to(gold, answer[1])
-
-
-def _as_product(tree: Tree, names: set[str]) -> Tree:
-    """`R(C+1)` as a product where the other side has a letter R; `f(x)` is never one."""
-    if tree[0] == "fn" and str(tree[1]).startswith("of ") and tree[1][3:] in names - _NAMES_OF_FUNCTIONS:
-        return ("mul", ("sym", tree[1][3:]), _as_product(tree[2], names))
-    return tuple(_as_product(part, names) if isinstance(part, tuple) else part for part in tree)
 
 
 def _same_counter(gold: Tree, answer: Tree) -> Tree:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import ceil, comb, factorial, floor, isqrt
+from math import ceil, comb, factorial, floor
 from typing import Final
 
 from micota.grading.trees import Tree, Undefined
@@ -58,7 +58,7 @@ def _sized(value: Fraction) -> Fraction:
 
 def _exact_power(base: Fraction, power: Fraction) -> Fraction:
     if power.denominator != 1:
-        return _exact_root(base, power)
+        raise Inexact("a root")
     if base in {0, 1, -1}:
         if not base and power < 0:
             raise Undefined("division by zero")
@@ -66,15 +66,6 @@ def _exact_power(base: Fraction, power: Fraction) -> Fraction:
     if abs(power) * _bits(base) > EXACT_BITS:
         raise Inexact("too many digits")
     return base ** int(power)
-
-
-def _exact_root(base: Fraction, power: Fraction) -> Fraction:
-    if base < 0 or power.denominator != 2 or abs(power.numerator) > 64:
-        raise Inexact("a root")
-    top, bottom = isqrt(base.numerator), isqrt(base.denominator)
-    if top * top != base.numerator or bottom * bottom != base.denominator:
-        raise Inexact("a root")
-    return _exact_power(Fraction(top, bottom), Fraction(power.numerator))
 
 
 def _exact_function(name: str, parts: list[Fraction]) -> Fraction:

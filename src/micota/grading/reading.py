@@ -8,16 +8,14 @@ What none of this reads is a text.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
 from micota.grading.answers import REALS, Answer, Group, Matrix, Quantity, Relation, Text, Union
 from micota.grading.grammar import expression
-from micota.grading.measures import compound, quantity, unit_start
-from micota.grading.relations import conjunction
-from micota.grading.sets import NotReal, difference, intersection
+from micota.grading.measures import quantity, unit_start
 from micota.grading.special import special_form, stripped, unwrapped, worded
 from micota.grading.tokens import Token, Unreadable, has_plain_thousands, tokenise
 from micota.grading.trees import Tree
@@ -54,15 +52,7 @@ def _listed(tokens: Sequence[Token]) -> Answer:
         raise Unreadable("nothing to read")
     if len(items) == 1:
         return items[0]
-    joints = [tokens[at].text for at in _outside(tokens, "sep")]
-    return _joined(items, joints) or Group("", "", tuple(items))
-
-
-def _joined(items: Sequence[Answer], joints: Sequence[str]) -> Answer | None:
-    """A list that is one answer: hours and minutes, or conditions that hold together."""
-    if "or" in joints:
-        return None
-    return compound(items) or conjunction(items, "and" in joints)
+    return Group("", "", tuple(items))
 
 
 def _is_range(part: Sequence[Token]) -> bool:
@@ -125,21 +115,7 @@ def _element(tokens: Sequence[Token]) -> Answer:
         return _relation(tokens, signs)
     if cups := _outside(tokens, texts=frozenset({r"\cup"})):
         return Union(tuple(_element(part) for part in _parts(tokens, cups)))
-    return _set_algebra(tokens) or _whole(tokens) or _whole(_bare(tokens)) or _scaled(tokens) or quantity(tokens)
-
-
-def _set_algebra(tokens: Sequence[Token]) -> Answer | None:
-    r"""An intersection or a difference of sets, `\mathbb{R} - \{0\}` too."""
-    if caps := _outside(tokens, texts=frozenset({r"\cap"})):
-        sets = [_element(part) for part in _parts(tokens, caps)]
-        return _computed(lambda: intersection(sets))
-    minus = _outside(tokens, texts=frozenset({r"\setminus", r"\backslash", "-"}))
-    if minus := [at for at in minus if tokens[at].text != "-" or tokens[at + 1 : at + 2] == [Token("op", "{{")]]:
-        whole, *removed = [_element(part) for part in _parts(tokens, minus)]
-        if isinstance(whole, Quantity):
-            raise Unreadable("a number less a set")
-        return _computed(lambda: difference(whole, Union(tuple(removed))))
-    return None
+    return _whole(tokens) or _whole(_bare(tokens)) or _scaled(tokens) or quantity(tokens)
 
 
 def _whole(tokens: Sequence[Token]) -> Answer | None:
@@ -225,13 +201,6 @@ def _is_letter(side: Answer) -> bool:
 
 def _is_named(side: Answer) -> bool:
     return isinstance(side, Quantity) and (side.tree[0] == "sym" or str(side.tree[1]).startswith("of "))
-
-
-def _computed(operation: Callable[[], Answer]) -> Answer:
-    try:
-        return operation()
-    except NotReal:
-        raise Unreadable("no sets of real numbers") from None
 
 
 def _bracketed(tokens: Sequence[Token]) -> Answer:

@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from itertools import chain
 from typing import Final
 
 from micota.grading.answers import Answer, Group, Quantity, Relation, Text, Union
-from micota.grading.numeric import numeric
-from micota.grading.sets import NotReal, covers_all, intersection
-from micota.grading.trees import INFINITY, MINUS_ONE, Beyond, Tree, Undefined, functions, letters, renamed
+from micota.grading.trees import INFINITY, MINUS_ONE, Beyond, Tree, functions, letters
 from micota.grading.values import proportion
 
 Same = Callable[[Answer, Answer], bool]
@@ -123,8 +120,6 @@ def as_intervals(relation: Relation) -> list[Answer]:
         sides, signs = sides[::-1], [_FLIPPED.get(signs[0], signs[0])]
     if len(sides) == 2 and _is_plain(sides[1]) and _is_variable(sides[0]):
         return _half_line(relation, signs[0], sides[1])
-    if len(sides) == 2 and _is_plain(sides[1]) and (radius := _radius(sides[0], sides[1])):
-        return _about_zero(relation, signs[0], radius)
     if len(sides) == 3 and _is_plain(sides[0]) and _is_plain(sides[2]) and not _is_plain(sides[1]):
         if set(signs) <= _MORE:
             sides, signs = sides[::-1], [_FLIPPED[sign] for sign in signs[::-1]]
@@ -149,60 +144,7 @@ def _half_line(relation: Relation, sign: str, end: Answer) -> list[Answer]:
     return [relation]
 
 
-def _radius(side: Answer, end: Answer) -> Tree | None:
-    """The r of `|x| < r`, if it is positive. (`x^2 < r^2` is a question, not yet an answer.)"""
-    if not isinstance(side, Quantity) or not isinstance(end, Quantity) or not _is_positive(end.tree):
-        return None
-    match side.tree:
-        case ("fn", "abs", ("sym", _)):
-            return end.tree
-    return None
-
-
-def _is_positive(tree: Tree) -> bool:
-    try:
-        value = numeric(tree, {}, 50)
-    except (Undefined, ZeroDivisionError):
-        return False
-    return bool(value.imag == 0 and 0 < value.real < float("inf"))
-
-
-def _about_zero(relation: Relation, sign: str, radius: Tree) -> list[Answer]:
-    low, high = Quantity(("mul", MINUS_ONE, radius)), Quantity(radius)
-    if sign in _LESS:
-        return [Group("[", "]", (low, high)) if sign == r"\le" else Group("(", ")", (low, high))]
-    if sign in _MORE:
-        return _half_line(relation, _FLIPPED[sign], low) + _half_line(relation, sign, high)
-    return [relation]
-
-
-def conjunction(items: Sequence[Answer], stated: bool) -> Answer | None:
-    r"""Conditions on one letter that hold together, `x > 1 \text{ and } x < 2`, as the set that they leave.
-
-    `x \ne 2, 3` and a comma between conditions that would otherwise say nothing (`x > 1, x < 2`) are such too.
-    """
-    first = items[0]
-    if isinstance(first, Relation) and first.signs == (r"\ne",):
-        items = [first, *(_unlike_too(first, item) for item in items[1:])]
-    relations = [item for item in items if isinstance(item, Relation)]
-    if len(relations) < len(items) or len(set[str]().union(*map(_letters_of, relations))) != 1:
-        return None
-    parts = [as_intervals(item) for item in relations]
-    if any(part == [item] for part, item in zip(parts, relations, strict=True)):
-        return None
-    together = stated or any(r"\ne" in item.signs for item in relations) or covers_all(list(chain(*parts)))
-    try:
-        return intersection([Union(tuple(part)) for part in parts]) if together else None
-    except NotReal:
-        return None
-
-
-def _unlike_too(first: Relation, item: Answer) -> Answer:
-    return replace(first, sides=(first.sides[0], item)) if isinstance(item, Quantity) else item
-
-
 def _same_pair(gold: Relation, answer: Relation, same: Same) -> bool:
-    gold, answer = _shared_letter(gold, answer)
     intervals = as_intervals(gold), as_intervals(answer)
     if intervals[0] != [gold] and intervals[1] != [answer]:
         return _letters_of(gold) == _letters_of(answer) and same(*(Union(tuple(part)) for part in intervals))
@@ -230,25 +172,6 @@ def _names(answer: Relation, name: str) -> bool:
 
 def _letters_of(relation: Relation) -> set[str]:
     return set[str]().union(*(letters(side.tree) for side in relation.sides if isinstance(side, Quantity)))
-
-
-def _shared_letter(gold: Relation, answer: Relation) -> tuple[Relation, Relation]:
-    """`f(n) = n^2` and `f(x) = x^2` are one definition: both get the same letter."""
-    ours, theirs = _bound_letter(gold), _bound_letter(answer)
-    if ours is None or theirs is None or ours == theirs:
-        return gold, answer
-    return gold, replace(answer, sides=tuple(_renamed(side, theirs, ours) for side in answer.sides))
-
-
-def _bound_letter(relation: Relation) -> str | None:
-    first = relation.sides[0]
-    if isinstance(first, Quantity) and first.tree[0] == "fn" and str(first.tree[1]).startswith("of "):
-        return str(first.tree[2][1]) if first.tree[2][0] == "sym" else None
-    return None
-
-
-def _renamed(side: Answer, old: str, new: str) -> Answer:
-    return replace(side, tree=renamed(side.tree, old, new)) if isinstance(side, Quantity) else side
 
 
 def _proportional(gold: Relation, answer: Relation, same: Same) -> bool:

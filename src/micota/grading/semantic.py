@@ -4,7 +4,6 @@ r"""The second scorer: whether the final answer means what the gold means.
     plain      fast exact rules for equal strings and plain numbers
     answers    read both as a number, interval, tuple, set, equation, ...
     compare    decide by type; letters stand for numbers, units are converted
-    symbolic   math-verify's parser, only for an expression that the grammar here does not know
 
 A value too large to compute, or a text beyond all limits, is `unverifiable` unless both are one string.
 """
@@ -30,8 +29,6 @@ SEMANTIC_VERSION: Final = 1
 """Bumped by hand when a verdict of `semantic` could change."""
 FAILED: Final = "the scorer failed"
 """How the reason begins where a mistake of ours, not the answer, kept the verdict open."""
-_UNIT_LETTER = re.compile(r"(\d)(?:\\,|~|\s)+([mgshLNJW])\s*$", re.A)
-"""`5 m` may be a length or a product: both readings are tried."""
 _JOINED = re.compile(r",|\\text\s*\{[\s,]*(?:and|or)\s*\}|\b(?:and|or)\b")
 _CHOICE = re.compile(
     r"\s*(?:(?i:option|choice)\s+\(?([A-J])\)?|\(?([A-J])\)?\s*[).:]\s*(?![,;&/]|(?:and|or)\b|\(?[A-J]\))(\S.*))",
@@ -86,26 +83,18 @@ def judge(answer: str, gold: str, identical: bool = True) -> Grade:
 
 def _compared(answer: str, gold: str) -> Grade:
     golds, answers = read(gold), read(answer)
-    if _UNIT_LETTER.search(answer):
-        answers += read(_UNIT_LETTER.sub(r"\1\\text{ \2}", answer))
     if any(same(ours, theirs) for ours in golds for theirs in answers):
         return Grade(Verdict.correct, answer, "means the same")
-    return _unlike(answer, gold, golds, answers)
+    return _unlike(answer, golds, answers)
 
 
-def _unlike(answer: str, gold: str, golds: Sequence[Answer], answers: Sequence[Answer]) -> Grade:
-    """The grade where no reading agrees: a named choice, a restatement, another parser's word, or wrong."""
+def _unlike(answer: str, golds: Sequence[Answer], answers: Sequence[Answer]) -> Grade:
+    """The grade where no reading agrees: a named choice, a restatement, or wrong."""
     if (choice := _CHOICE.fullmatch(unwrapped(stripped(answer)))) and _chosen(choice, golds):
         return Grade(Verdict.correct, answer, "the same choice")
     spellings = {part.strip() for part in _JOINED.split(answer)}
     if len(spellings) > 1 and any(restates(ours, theirs) for ours in golds for theirs in answers):
         return Grade(Verdict.correct, answer, "means the same, stated more than once")
-    unread = isinstance(answers[-1], Text) or isinstance(golds[-1], Text)
-    if unread and gold and "\\" in answer + gold:
-        from micota.grading.symbolic import agree
-
-        if agree(gold, answer):
-            return Grade(Verdict.correct, answer, "the same by math-verify")
     return Grade(Verdict.wrong, answer, "another meaning")
 
 

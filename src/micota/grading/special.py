@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Final
 
 from micota.grading.answers import REALS, Answer, Clock, Group, Numeral, Quantity, Ratio, Text
-from micota.grading.vocabulary import EVERYTHING, NOTHING, NUMBERS, UNDEFINED
+from micota.grading.vocabulary import EVERYTHING, NOTHING, NUMBERS
 
 _MOST_WRAPPINGS: Final = 8
 _WRAPPED = re.compile(
@@ -18,7 +18,6 @@ _MATHS = re.compile(r"\\[a-zA-Z]|[=<>^_\[+*/]|\d\s*[(\[]|[a-z]\(")
 _CLOCK = re.compile(r"(\d{1,2})(?:\s*:\s*(\d\d))?(?:\s*:\s*(\d\d))?\s*([ap])\.?\s?m\b\.?", re.I | re.A)
 _RATIO = re.compile(r"\s*\d+(?:\.\d+)?(?:(?:\s*:\s*|\s+to\s+)\d+(?:\.\d+)?)+\s*", re.A)
 _NUMERAL = re.compile(r"\s*(-?[0-9A-Z]+(?:\.[0-9A-Z]+)?)\s*_\s*(?:\{\s*(\d\d?|[a-z]{3,8})\s*\}|(\d))\s*", re.A)
-_BASE_WORDS = re.compile(r"\s*(-?[0-9A-Z]+)\s*\(?\s*(?:in )?base[ -]+(\d\d?)\s*\)?\s*", re.A | re.I)
 
 
 def stripped(text: str) -> str:
@@ -67,7 +66,7 @@ def special_form(plain: str) -> Answer | None:
         return Clock(parts, match[4].lower())
     if _RATIO.fullmatch(plain):
         return Ratio(tuple(Fraction(part.strip()) for part in re.split(":|to", plain)))
-    if match := _NUMERAL.fullmatch(plain) or _BASE_WORDS.fullmatch(plain):
+    if match := _NUMERAL.fullmatch(plain):
         base = match[2] or match[match.lastindex or 2]
         if base.isdecimal() or base in NUMBERS:
             return Numeral(match[1].lstrip("0") or "0", NUMBERS.get(base) or int(base))
@@ -86,4 +85,4 @@ def worded(text: str) -> Answer:
     plain = unwrapped(text)
     if _MATHS.search(plain):  # brackets and signs matter, blanks do not
         return Text(re.sub(r"\\[dtc]frac", r"\\frac", "".join(plain.split())))
-    return Text("undefined" if words in UNDEFINED else words)
+    return Text(words)

@@ -10,49 +10,25 @@ import re
 from typing import Final
 
 _REPEATS = re.compile(r"(?<!\d)(\d*\.\d*?)(\d)\2\2+\s*(?:\.\.\.|\\(?:ldots|dots|cdots))", re.A)
-_CHOOSE = re.compile(r"(?:\{|^)([^{}]*)\\choose([^{}]*)(?:\}|$)")
 _INDEX: Final = r"(?:\{\s*(\w{1,6})\s*\}|(\w))"
 _LETTER_C: Final = r"\s*(?:C|\{C\}|\\(?:text|mathrm|mathbf|operatorname)\s*\{C\})\s*"
 _LEFT = re.compile(rf"(?:\{{\}}|(?<![\w{{}})\]\\]))\s*[_^]\s*{_INDEX}{_LETTER_C}_\s*{_INDEX}", re.A)
 _RIGHT = re.compile(r"(?<![A-Za-z\\])C_\{?(\d+)\}?\s*\^\{?(\d+)\}?|(?<![A-Za-z\\])C\^\{?(\d+)\}?\s*_\{?(\d+)\}?", re.A)
 _CALLED = re.compile(r"(?<![A-Za-z\\])C\s*\(\s*(\w{1,6})\s*,\s*(\w{1,6})\s*\)", re.A)
 _SCIENTIFIC = re.compile(r"\s*([-+]?\d+(?:\.\d+)?)[eE]\+?(-?\d{1,6})\s*", re.A)
-_FEET = re.compile(r"\s*(\d+(?:\.\d+)?)\s*'(?:\s*(\d+(?:\.\d+)?)\s*(?:''|\\?\"|″))?\s*", re.A)
-_EXCEPT = re.compile(
-    r"(?:\\text\s*\{)?\s*all real (?:numbers|values)(?: of x| x)?,?"
-    r" (?:except|other than|but|not equal to)(?: for)?\s*\}?(.{1,80})",
-    re.I,
-)
-_FOR_ALL = re.compile(
-    r",?\s*(?:\\text\s*\{\s*for (?:all|any|every|each)(?: real| integer| positive integer)?(?: numbers?)?\s*\}"
-    r"|\\forall|for (?:all|any|every)(?: real)?)"
-    r"[\s~\\,]*[a-zA-Z]\s*(?:\\in\s*\\mathbb\s*\{?[A-Z]\}?(?:_?\^?[+])?)?\s*"
-)
-_INCHES = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:''|\\?\"|″)\s*", re.A)
 
 
 def respelt(text: str) -> str:
     """The text in the notation that the grammar reads."""
-    if match := _EXCEPT.fullmatch(text):
-        text = rf"\mathbb{{R}}\setminus\{{{match[1].strip(' ${}')}\}}"
-    if match := _FOR_ALL.search(text, max(0, len(text) - 80)):
-        text = text[: match.start()] if match.end() == len(text) and "=" in text[: match.start()] else text
     text = _REPEATS.sub(r"\1\\overline{\2}", text)
-    text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
     if "C" in text:
         text = _combinations(text)
     if "e" in text or "E" in text:
         text = _SCIENTIFIC.sub(r"\1\\times 10^{\2}", text) if _SCIENTIFIC.fullmatch(text) else text
-    return _lengths(text) if "'" in text or '"' in text or "″" in text else text
+    return text
 
 
 def _combinations(text: str) -> str:
     text = _LEFT.sub(lambda m: rf"\binom{{{m[1] or m[2]}}}{{{m[3] or m[4]}}}", text)
     text = _RIGHT.sub(lambda m: rf"\binom{{{m[1] or m[4]}}}{{{m[2] or m[3]}}}", text)
     return _CALLED.sub(r"\\binom{\1}{\2}", text)
-
-
-def _lengths(text: str) -> str:
-    if match := _FEET.fullmatch(text):
-        return rf"{match[1]}\text{{ ft }}" + (rf"{match[2]}\text{{ in }}" if match[2] else "")
-    return _INCHES.sub(r"\1\\text{ in }", text) if _INCHES.fullmatch(text) else text

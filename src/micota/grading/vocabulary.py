@@ -141,4 +141,3 @@ NOTHING: Final = frozenset(
     {"none", "no solution", "no solutions", "no real solution", "no real solutions", "empty set", "emptyset"}
 )
 EVERYTHING: Final = frozenset({"all real numbers", "all reals", "real numbers", "all real values"})
-UNDEFINED: Final = frozenset({"undefined", "does not exist", "dne", "not defined"})
