@@ -14,9 +14,9 @@ from micota.generation.engine import Engine, open_engine
 from micota.generation.repetition import loops
 from micota.merging import settings_of
 from micota.specs import Merge, MergeSearch, dial_policy
-from micota.stages.verify import grade_completions
 from micota.stats import mean
 from micota.store.artifacts import Result
+from micota.store.completion_grades import grade_completions
 from micota.store.pool import Pool
 from micota.store.records import Request, read_rows, write_rows
 from micota.store.task import Task

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
-from micota.grading import By, Grade, Item, grade_responses
+from micota.grading import Grade
 from micota.specs import Verify
 from micota.stats import mean
 from micota.store.artifacts import Result
-from micota.store.records import Completion, read_rows, solves, write_rows
-from micota.store.resolution import grader
+from micota.store.completion_grades import grade_completions
+from micota.store.records import read_rows, solves, write_rows
 from micota.store.task import Task
 
 
@@ -33,20 +32,6 @@ def run(task: Task) -> Result:
     unsolved = len(golds.keys() - {row["key"] for row in graded if solves(row)})
     facts = {"rows": len(rows), "mean_tokens": tokens, "verdicts": dict(verdicts), "unsolved": unsolved}
     return Result(facts)
-
-
-def grade_completions(
-    completions: Iterable[Completion],
-    golds: Mapping[str, object],
-    spec: Verify,
-    workers: int,
-    progress: Callable[[int], object] = lambda done: None,
-) -> list[Grade]:
-    """A grade for each completion, by the grader that `spec` names; `golds` has a reference answer for each problem."""
-    by = grader(spec.grader) if spec.grader is not None else cast(By, spec.by)
-    benchmark = spec.problems.benchmark
-    items = (Item(one.text, golds[one.key], benchmark, one.finish_reason == "length") for one in completions)
-    return grade_responses(items, by, workers, progress)
 
 
 def _row(row: dict[str, Any], grade: Grade) -> dict[str, Any]:
