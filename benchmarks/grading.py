@@ -19,8 +19,7 @@ from pathlib import Path
 
 from micota.grading import Grader, Item, Verdict, exact_match
 from micota.grading.extract import final_answer
-from micota.grading.plain import decide
-from micota.grading.semantic import judge
+from micota.grading.semantic import decide, judge
 
 Pass = Callable[[], object]
 

@@ -12,9 +12,8 @@ import pytest
 from micota.grading import Verdict, semantic
 from micota.grading.answers import Clock, Group, Matrix, Numeral, Quantity, Ratio, Relation, Text, Union
 from micota.grading.extract import final_answer
-from micota.grading.plain import decide
 from micota.grading.reading import read
-from micota.grading.semantic import judge
+from micota.grading.semantic import decide, judge
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ large to be computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 from micota.grading import relations
@@ -26,12 +26,10 @@ def same(gold: Answer, answer: Answer) -> bool:
     gold, answer = _unwrapped(gold), _unwrapped(answer)
     if isinstance(gold, Quantity) and isinstance(answer, Quantity):
         return same_quantity(gold, answer)
-    if _are_cases(gold) or _are_cases(answer):
-        return _same_union(_parts(gold), _parts(answer))
     if isinstance(gold, Relation) or isinstance(answer, Relation):
         return relations.same_relation(gold, answer, same)
     if isinstance(gold, Union) or isinstance(answer, Union):
-        return _same_union(_parts(gold), _parts(answer))
+        return _matched(_parts(gold), _parts(answer))
     if isinstance(gold, Group) and isinstance(answer, Group):
         return _same_group(gold, answer)
     if isinstance(gold, Matrix) or isinstance(answer, Matrix):
@@ -53,10 +51,6 @@ def _unwrapped(answer: Answer) -> Answer:
     while isinstance(answer, Group) and answer.opening == "{" and len(answer.items) == 1:
         answer = answer.items[0]
     return answer
-
-
-def _same_union(gold: Sequence[Answer], answer: Sequence[Answer]) -> bool:
-    return _matched(gold, answer, same)
 
 
 def _same_special(gold: Answer, answer: Answer) -> bool:
@@ -89,19 +83,7 @@ def _parts(answer: Answer) -> list[Answer]:
         return [inner for part in answer.parts for inner in _parts(part)]
     if isinstance(answer, Group) and answer.opening == "":
         return [inner for item in answer.items for inner in _parts(item)]
-    if isinstance(answer, Relation):
-        return [relations.value_of(answer)] if answer.signs == ("=",) else relations.as_intervals(answer)
     return [answer]
-
-
-def _are_cases(answer: Answer) -> bool:
-    """Whether it is a list such as `x < 2 or x > 3`, which describes a union."""
-    return (
-        isinstance(answer, Group)
-        and answer.opening == ""
-        and all(isinstance(item, Relation) for item in answer.items)
-        and any(relations.as_intervals(item) != [item] for item in answer.items if isinstance(item, Relation))
-    )
 
 
 def _same_group(gold: Group, answer: Group) -> bool:
@@ -114,13 +96,10 @@ def _same_group(gold: Group, answer: Group) -> bool:
         if pair is answer and len(pair.items) == 2 and relations.names_of(gold.items) is None:
             return False  # two values are no point and no interval
         return plain and _in_order(gold, answer)
-    names = relations.names_of(gold.items), relations.names_of(answer.items)
-    if (names[0] is None) != (names[1] is None):
-        return _in_order(gold, answer)
     left, right = gold.items, answer.items
     if "{" in (gold.opening, answer.opening) and max(len(left), len(right)) <= MOST_ITEMS:
         left, right = _distinct(left), _distinct(right)
-    return _matched(left, right, same)
+    return _matched(left, right)
 
 
 def _is_ordered(group: Group) -> bool:
@@ -161,13 +140,13 @@ def _distinct(items: Sequence[Answer]) -> tuple[Answer, ...]:
     return tuple(kept)
 
 
-def _matched(left: Sequence[Answer], right: Sequence[Answer], equal_items: Callable[[Answer, Answer], bool]) -> bool:
+def _matched(left: Sequence[Answer], right: Sequence[Answer]) -> bool:
     """Whether the two are one multiset. Meaning the same is transitive, so the first match will do."""
     if len(left) != len(right) or len(left) > MOST_ITEMS:
         return False
     remaining = list(right)
     for item in left:
-        at = next((at for at, other in enumerate(remaining) if equal_items(item, other)), None)
+        at = next((at for at, other in enumerate(remaining) if same(item, other)), None)
         if at is None:
             return False
         del remaining[at]

@@ -20,14 +20,9 @@ _LETTER_NAMES = r"""
 \psi \omega \Gamma \Delta \Theta \Lambda \Sigma \Phi \Psi \Omega \ell \triangle \angle \hbar \mho
 """
 _LETTERS: Final = frozenset(_LETTER_NAMES.split())
-_ACCENT_NAMES = r"\overline \bar \vec \hat \overrightarrow \widehat \tilde \dot"
-_ACCENTS: Final = frozenset(_ACCENT_NAMES.split())
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
 _CONSTANTS: Final = {r"\pi": "pi", r"\infty": "infinity", "e": "e", "i": "i"}
-_STARTING: Final = (
-    _FUNCTIONS | _LETTERS | _ACCENTS | {r"\frac", r"\sqrt", r"\binom", r"\lfloor", r"\lceil", r"\pi", r"\infty"}
-)
-_INVERSE: Final = {r"\sin": "arcsin", r"\cos": "arccos", r"\tan": "arctan"}
+_STARTING: Final = _FUNCTIONS | _LETTERS | {r"\frac", r"\sqrt", r"\binom", r"\lfloor", r"\lceil", r"\pi", r"\infty"}
 _APPLIED: Final = frozenset("fghFGPQRpq")
 
 
@@ -89,8 +84,6 @@ class _Reader(Cursor):
                 base = ("fn", "factorial", base)
             elif self.found("°"):
                 base = ("deg", base)
-            elif self.found("%"):
-                base = ("div", base, ("num", Fraction(100)))
             elif self.peek().kind == "sub":
                 base = self.with_subscript(base)
             elif self.peek().text == "'" and base[0] == "sym":
@@ -213,8 +206,6 @@ class _Reader(Cursor):
             return ("const", _CONSTANTS[name])
         if name in _FUNCTIONS:
             return self.function(name)
-        if name in _ACCENTS:
-            return ("sym", name + "".join(token.text for token in self.braced()))
         if name in _LETTERS:
             return ("sym", name)
         raise Unreadable(f"unknown command {name}")
@@ -259,10 +250,8 @@ class _Reader(Cursor):
             base = self.base()
         if self.found("^"):
             power = self.exponent()
-        inverse = power == ("mul", MINUS_ONE, ("num", Fraction(1))) or power == MINUS_ONE
-        label = _INVERSE.get(name, name) if inverse else name
-        tree = self.applied(label.lstrip("\\"), base)
-        return tree if power is None or (inverse and name in _INVERSE) else ("pow", tree, power)
+        tree = self.applied(name.lstrip("\\"), base)
+        return tree if power is None else ("pow", tree, power)
 
     def base(self) -> Tree:
         return expression(tokenise(self.take().text))

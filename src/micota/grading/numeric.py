@@ -1,4 +1,4 @@
-"""Values of trees to a stated number of digits, at a point that gives each letter a number.
+"""Values of trees: exact rational numbers, or a stated number of digits at a point that gives each letter a number.
 
 Every operation has a bound on the size of its operands; what would grow beyond it raises `Beyond` instead of
 running, so a tower of powers costs no more than a sum. Each thread computes in a context of its own.
@@ -10,10 +10,13 @@ import threading
 import zlib
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from math import factorial
 from typing import Any, Final
 
 from micota.grading.trees import Beyond, Tree, Undefined
 
+EXACT_BITS: Final = 40_000
+"""Integers longer than this are not built."""
 LARGEST: Final = 1_000_000
 """Bits of magnitude beyond which a value is not computed, and the largest argument of a factorial."""
 _WIDEST_ANGLE: Final = 200
@@ -154,3 +157,63 @@ class _Evaluation:
         if abs(value - nearest) < self.mp.mpf(10) ** (-self.mp.dps // 2):
             return nearest
         return self.mp.floor(value) if name == "floor" else self.mp.ceil(value)
+
+
+class Inexact(Exception):
+    """The value is not a rational number that exact arithmetic reaches."""
+
+
+def exact(tree: Tree) -> Fraction:
+    """The rational value. Raises Inexact where there is none to be had exactly."""
+    kind = tree[0]
+    if kind == "num":
+        return Fraction(tree[1])
+    if kind in {"add", "mul", "div", "pow"}:
+        return _exact_operation(kind, [exact(part) for part in tree[1:]])
+    if kind == "deg":
+        return exact(tree[1])
+    if kind == "fn" and tree[1] == "factorial":
+        return _exact_factorial(exact(tree[2]))
+    raise Inexact(kind)
+
+
+def _exact_operation(kind: str, parts: list[Fraction]) -> Fraction:
+    if kind == "add":
+        return sum(parts, Fraction(0))
+    first, *rest = parts
+    for part in rest:
+        if kind == "mul":
+            first = _sized(first * part)
+        elif kind == "div":
+            if not part:
+                raise Undefined("division by zero")
+            first = _sized(first / part)
+        else:
+            first = _exact_power(first, part)
+    return first
+
+
+def _bits(value: Fraction) -> int:
+    return max(value.numerator.bit_length(), value.denominator.bit_length())
+
+
+def _sized(value: Fraction) -> Fraction:
+    if _bits(value) > EXACT_BITS:
+        raise Inexact("too many digits")
+    return value
+
+
+def _exact_power(base: Fraction, power: Fraction) -> Fraction:
+    if power.denominator != 1:
+        raise Inexact("a root")
+    if not base and power < 0:
+        raise Undefined("division by zero")
+    if abs(power) * _bits(base) > EXACT_BITS:
+        raise Inexact("too many digits")
+    return base ** int(power)
+
+
+def _exact_factorial(value: Fraction) -> Fraction:
+    if value.denominator != 1 or not 0 <= value <= 2500:
+        raise Inexact("factorial")
+    return Fraction(factorial(int(value)))

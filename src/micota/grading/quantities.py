@@ -1,23 +1,78 @@
-"""Numbers and expressions with what stands around them: units, percent, degrees, long decimals."""
+r"""Numbers and expressions with what stands around them: units, percent, degrees, scale words, long decimals."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 
 from micota.grading.answers import Answer, Group, Quantity, Text
-from micota.grading.numeric import numeric
-from micota.grading.rationals import Inexact, exact
+from micota.grading.grammar import expression
+from micota.grading.numeric import Inexact, exact, numeric
+from micota.grading.special import worded
+from micota.grading.tokens import Token
 from micota.grading.trees import Tree, Undefined, constants, has_degrees, in_radians, letters, renamed
 from micota.grading.units import Unit, read_unit
 from micota.grading.values import equal
+from micota.grading.vocabulary import SCALES
 
+_DEGREES: Final = frozenset({"degree", "degrees", "deg"})
+_RADIANS: Final = frozenset({"radian", "radians", "rad"})
+_UNIT_POWER = re.compile(r"\s*\^\s*\{?\s*(\d)\s*\}?", re.A)
 LONG_DECIMAL: Final = 10
 """A decimal of at least so many places may stand for the number that it rounds or cuts."""
 _COUNTERS: Final = frozenset("klmn")
-_SHARES: Final = frozenset({"", "percent", "per cent"})
-_NAMES_OF_FUNCTIONS: Final = frozenset("fgh")
 _HUNDRED: Final[Tree] = ("num", Fraction(100))
+
+
+def quantity(tokens: Sequence[Token]) -> Answer:
+    if all(token.kind in {"word", "unit"} or token.text in {"(", ")", "-", "'"} for token in tokens) and any(
+        token.kind == "word" for token in tokens
+    ):
+        return worded(" ".join(token.text for token in tokens))
+    tokens, dollars = _without_dollar(tokens)
+    start = unit_start(tokens)
+    tokens, unit = tokens[:start], tokens[start:]
+    percent = bool(tokens) and tokens[-1].text == "%"
+    while tokens and tokens[-1].text == "%":
+        tokens = tokens[:-1]
+    tree = expression(tokens)
+    if unit and unit[0].text.lower() in SCALES:
+        tree = ("mul", tree, ("num", Fraction(SCALES[unit[0].text.lower()])))
+        unit = unit[1:]
+    phrase = "$" if dollars else _UNIT_POWER.sub(r"^\1", " ".join(t.text for t in unit))
+    return _with_unit(tree, phrase, percent)
+
+
+def _with_unit(tree: Tree, phrase: str, percent: bool) -> Quantity:
+    if phrase.lower() in _DEGREES:
+        tree, phrase = ("deg", tree), ""
+    elif phrase.lower() in _RADIANS:
+        tree, phrase = ("deg", ("div", ("mul", tree, ("num", Fraction(180))), ("const", "pi"))), ""
+    return Quantity(tree, phrase, percent or phrase in {"percent", "per cent"})
+
+
+def _without_dollar(tokens: Sequence[Token]) -> tuple[Sequence[Token], bool]:
+    for at in (0, 1):
+        if at < len(tokens) and tokens[at] == Token("unit", "$"):
+            return [*tokens[:at], *tokens[at + 1 :]], True
+    return tokens, False
+
+
+def unit_start(tokens: Sequence[Token]) -> int:
+    """Where the trailing words and units begin; `cm^2` and `m/s` belong to them."""
+    start = at = len(tokens)
+    while at > 0:
+        token = tokens[at - 1]
+        if token.text == "}" and [t.text for t in tokens[max(at - 4, 0) : at - 2]] == ["^", "{"]:
+            at -= 3
+        elif token.kind == "unit" or (token.kind == "word" and not token.text.isupper()):
+            start = at - 1
+        elif not (token.text in {"^", "/", ".", "*", "-"} or (token.kind == "num" and tokens[at - 2].text == "^")):
+            break
+        at -= 1
+    return start
 
 
 def same_quantity(gold: Quantity, answer: Quantity) -> bool:

@@ -15,7 +15,7 @@ from typing import Final
 
 from micota.grading.answers import REALS, Answer, Group, Matrix, Quantity, Relation, Text, Union
 from micota.grading.grammar import expression
-from micota.grading.measures import quantity, unit_start
+from micota.grading.quantities import quantity, unit_start
 from micota.grading.special import special_form, stripped, unwrapped, worded
 from micota.grading.tokens import Token, Unreadable, has_plain_thousands, tokenise
 from micota.grading.trees import Tree

@@ -1,8 +1,8 @@
-r"""The second scorer: whether the final answer means what the gold means.
+r"""The semantic grader: whether the final answer has the value of the reference answer.
 
     extract    find the final answer in the response
-    plain      fast exact rules for equal strings and plain numbers
-    answers    read both as a number, interval, tuple, set, equation, ...
+    decide     fast exact rules for equal strings and plain numbers, which settle almost all real answers
+    reading    read both as a number, interval, tuple, set, equation, ...
     compare    decide by type; letters stand for numbers, units are converted
 
 A value too large to compute, or a text beyond all limits, is `unverifiable` unless both are one string.
@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Final
 
 from micota.grading.answers import Answer, Quantity, Text
 from micota.grading.compare import restates, same
 from micota.grading.exact import gold_string
 from micota.grading.extract import final_answer
-from micota.grading.plain import decide
 from micota.grading.reading import read
 from micota.grading.special import stripped, unwrapped
 from micota.grading.tokens import LONGEST
@@ -29,6 +29,14 @@ SEMANTIC_VERSION: Final = 1
 """Bumped by hand when a verdict of `semantic` could change."""
 FAILED: Final = "the scorer failed"
 """How the reason begins where a mistake of ours, not the answer, kept the verdict open."""
+_LONGEST_NUMBER: Final = 60
+_FRACTION = r"\\[dt]?frac\s*\{(\d{1,15})\}\s*\{(\d{1,15})\}"
+_NUMBER = re.compile(
+    rf"(-?)\s*(?:(\d{{1,3}}(?:(?:,|\{{,\}}|,\\!\s*)\d{{3}}){{1,4}}|\d{{0,18}}\.\d{{1,12}}|\d{{1,18}})"
+    rf"(?:/(\d{{1,15}}))?|(\d{{1,9}})?\s*{_FRACTION})",
+    re.A,
+)
+_GROUPING = re.compile(r"[^\d.]")
 _JOINED = re.compile(r",|\\text\s*\{[\s,]*(?:and|or)\s*\}|\b(?:and|or)\b")
 _CHOICE = re.compile(
     r"\s*(?:(?i:option|choice)\s+\(?([A-J])\)?|\(?([A-J])\)?\s*[).:]\s*(?![,;&/]|(?:and|or)\b|\(?[A-J]\))(\S.*))",
@@ -105,3 +113,43 @@ def _chosen(choice: re.Match[str], golds: Sequence[Answer]) -> bool:
         return True
     values = [gold for gold in golds if isinstance(gold, Quantity) and gold.tree[0] != "sym"]
     return any(same(gold, value) for gold in values for value in read(choice[3] or ""))
+
+
+def _plain_number(text: str) -> tuple[Fraction, bool] | None:
+    """The value of a plain number and whether a comma in it could also separate two numbers."""
+    if len(text) > _LONGEST_NUMBER:
+        return None
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        return None
+    sign, decimal, below, whole, top, bottom = match.groups()
+    if decimal is not None:
+        value = Fraction(_GROUPING.sub("", decimal))
+        if below is not None and (not int(below) or "," in decimal or "." in decimal):
+            return None
+        value /= int(below or 1)
+    else:
+        if not int(bottom) or (whole and not 0 < int(top) < int(bottom)) or whole == "0":
+            return None
+        value = int(whole or 0) + Fraction(int(top), int(bottom))
+    return (-value if sign else value), "," in text
+
+
+def decide(answer: str, gold: str) -> bool | None:
+    """True or False if the fast rules settle it, None if they do not."""
+    left, right = _bare(answer), _bare(gold)
+    if left == right and left:
+        return True
+    ours, theirs = _plain_number(left), _plain_number(right)
+    if ours is None or theirs is None or ours[1] or theirs[1]:
+        return None
+    return True if ours[0] == theirs[0] else _differ(ours[0], theirs[0])
+
+
+def _bare(text: str) -> str:
+    return text.strip().rstrip(".").strip("$").strip()
+
+
+def _differ(left: Fraction, right: Fraction) -> bool | None:
+    """A long decimal may stand for a fraction, which `compare` decides."""
+    return None if max(left.denominator, right.denominator) > 10**6 else False

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from micota.grading.spellings import respelt
 from micota.grading.units import is_unit
 from micota.grading.vocabulary import LAYOUT, NAMED, SHORT_NOUNS, SIGNS, SPELLINGS, TEXT, TRANSPARENT
 
@@ -35,6 +34,14 @@ _MARKED = re.compile(r"(?<![\d.])(\d{1,3})((?:(?:\{,\}|,\s*\\!\s*|\\[, ]|\{\\,\}
 _SPACED = re.compile(r"\s*([-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?)\s*", re.A)
 _MATHS = re.compile(r"\\[a-zA-Z]|[\^=+_<>]|\d[a-z]\b")
 _PLAIN = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])", re.A)
+# Other notations, each one regular expression that is linear in the text.
+_REPEATS = re.compile(r"(?<!\d)(\d*\.\d*?)(\d)\2\2+\s*(?:\.\.\.|\\(?:ldots|dots|cdots))", re.A)
+_INDEX: Final = r"(?:\{\s*(\w{1,6})\s*\}|(\w))"
+_LETTER_C: Final = r"\s*(?:C|\{C\}|\\(?:text|mathrm|mathbf|operatorname)\s*\{C\})\s*"
+_LEFT = re.compile(rf"(?:\{{\}}|(?<![\w{{}})\]\\]))\s*[_^]\s*{_INDEX}{_LETTER_C}_\s*{_INDEX}", re.A)
+_RIGHT = re.compile(r"(?<![A-Za-z\\])C_\{?(\d+)\}?\s*\^\{?(\d+)\}?|(?<![A-Za-z\\])C\^\{?(\d+)\}?\s*_\{?(\d+)\}?", re.A)
+_CALLED = re.compile(r"(?<![A-Za-z\\])C\s*\(\s*(\w{1,6})\s*,\s*(\w{1,6})\s*\)", re.A)
+_SCIENTIFIC = re.compile(r"\s*([-+]?\d+(?:\.\d+)?)[eE]\+?(-?\d{1,6})\s*", re.A)
 _JOINING: Final = frozenset({"and", "or"})
 
 
@@ -43,7 +50,7 @@ def tokenise(text: str, thousands: bool = False) -> list[Token]:
     if len(text) > LONGEST:
         raise Unreadable(f"longer than {LONGEST} characters")
     text = _MARKED.sub(lambda m: m[1] + re.sub(r"\D", "", m[2]), text.translate(SIGNS))
-    text = respelt(text).replace("{,}", ",").replace("{:}", ":")
+    text = _respelt(text).replace("{,}", ",").replace("{:}", ":")
     if _SPACED.fullmatch(text):
         text = text.replace(" ", "")
     if thousands:
@@ -54,6 +61,22 @@ def tokenise(text: str, thousands: bool = False) -> list[Token]:
 def has_plain_thousands(text: str) -> bool:
     """Whether a comma may be a thousands mark; inside brackets it never is."""
     return not any(bracket in text for bracket in "([") and "\\{" not in text and bool(_PLAIN.search(text))
+
+
+def _respelt(text: str) -> str:
+    """The text in the notation that the grammar reads."""
+    text = _REPEATS.sub(r"\1\\overline{\2}", text)
+    if "C" in text:
+        text = _combinations(text)
+    if "e" in text or "E" in text:
+        text = _SCIENTIFIC.sub(r"\1\\times 10^{\2}", text) if _SCIENTIFIC.fullmatch(text) else text
+    return text
+
+
+def _combinations(text: str) -> str:
+    text = _LEFT.sub(lambda m: rf"\binom{{{m[1] or m[2]}}}{{{m[3] or m[4]}}}", text)
+    text = _RIGHT.sub(lambda m: rf"\binom{{{m[1] or m[4]}}}{{{m[2] or m[3]}}}", text)
+    return _CALLED.sub(r"\\binom{\1}{\2}", text)
 
 
 class _Scanner:

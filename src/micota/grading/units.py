@@ -48,6 +48,8 @@ energy 1 j joule
 energy 1000 kj kilojoule
 force 1 n newton
 power 1 w watt
+length/time 0.44704 mph
+length^2 4046.8564224 acre
 temperature 1 celsius
 temperature2 1 fahrenheit
 """
@@ -56,60 +58,34 @@ _UNITS: Final[dict[str, Unit]] = {
     for dimension, factor, *names in (line.split() for line in _TABLE.strip().splitlines())
     for name in names
 }
-_WHOLE: Final = {
-    "mph": Unit("length/time", Fraction("0.44704")),
-    "kmh": Unit("length/time", Fraction(1000, 3600)),
-    "kph": Unit("length/time", Fraction(1000, 3600)),
-    "acre": Unit("length^2", Fraction("4046.8564224")),
-}
 _POWERS: Final = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
-_GENERIC: Final = frozenset({"unit", "units"})
+_WORDS: Final = frozenset({*_UNITS, *_POWERS, "unit"})
+_PART = re.compile(r"(?:(square|sq|cubic|cu)\.? )?([a-z$¢]+)(?: (squared|cubed)|\^(\d))?\.?")
 
 
 def _singular(word: str) -> str:
     word = word.lower().rstrip(".")
-    if word in _UNITS or word in _WHOLE:
-        return word
-    return word[:-1] if word.endswith("s") and len(word) > 2 else word
+    return word[:-1] if word not in _UNITS and word.endswith("s") and len(word) > 2 else word
 
 
 def is_unit(word: str) -> bool:
     """Whether the word alone says a measure (`cm`, `hours`, `square`)."""
-    word = _singular(word)
-    return word in _UNITS or word in _WHOLE or word in _POWERS or word in _GENERIC
+    return _singular(word) in _WORDS
 
 
 def read_unit(phrase: str) -> Unit | None:
     """The unit that a phrase names (`square inches`, `cm^2`, `miles per hour`); None if none is known."""
-    words = re.findall(r"[A-Za-z$¢]+|\^-?\d|/", re.sub(r"\bper\b", "/", phrase.lower()))
-    above, below, side = list[tuple[Unit, int]](), list[tuple[Unit, int]](), 0
-    power = 1
-    for word in words:
-        name = _singular(word)
-        if word == "/":
-            side, power = side + 1, 1
-        elif word[0] == "^" or name in {"squared", "cubed"}:
-            here = below if side else above
-            if here:
-                here[-1] = (here[-1][0], int(word[1:]) if word[0] == "^" else _POWERS[name])
-        elif name in _POWERS:
-            power = _POWERS[name]
-        elif name in _UNITS or name in _WHOLE:
-            (below if side else above).append((_UNITS.get(name) or _WHOLE[name], power))
-            power = 1
-        else:
-            return None
-    return _product(above, below) if above or below else None
+    above, *below = [_part(part.strip()) for part in re.split(r"/|\bper\b", phrase.lower())]
+    if above is None or not below:
+        return above
+    per = below[0]
+    return per and Unit(f"{above.dimension}/{per.dimension}", above.factor / per.factor) if len(below) == 1 else None
 
 
-def _product(above: list[tuple[Unit, int]], below: list[tuple[Unit, int]]) -> Unit:
-    factor = Fraction(1)
-    for units, sign in ((above, 1), (below, -1)):
-        for unit, power in units:
-            factor *= unit.factor ** (sign * power)
-    return Unit("/".join("*".join(sorted(map(_dimension, units))) for units in (above, below) if units), factor)
-
-
-def _dimension(part: tuple[Unit, int]) -> str:
-    unit, power = part
-    return unit.dimension if power == 1 else f"{unit.dimension}^{power}"
+def _part(text: str) -> Unit | None:
+    match = _PART.fullmatch(text)
+    unit = _UNITS.get(_singular(match[2])) if match else None
+    if match is None or unit is None:
+        return None
+    power = _POWERS.get(match[1] or match[3]) or int(match[4] or 1)
+    return unit if power == 1 else Unit(f"{unit.dimension}^{power}", unit.factor**power)

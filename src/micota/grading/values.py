@@ -7,12 +7,11 @@ accepted in whatever form it is written and a difference shows at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any, Final
 
-from micota.grading.numeric import noise, numeric
-from micota.grading.rationals import Inexact, exact
+from micota.grading.numeric import Inexact, exact, noise, numeric
 from micota.grading.trees import Beyond, Tree, Undefined, constants, functions, letters
 
 _TOO_CLOSE_TO_CALL: Final = 1e100
@@ -111,14 +110,3 @@ def _is_real(value: Any) -> bool:
 def _close(a: Any, b: Any, digits: int) -> bool:
     """Equal to all but the last ten digits. Noise about zero is never close, but shrinks with precision."""
     return bool(abs(a - b) <= 10.0 ** (10 - digits) * max(abs(a), abs(b)))
-
-
-def ordered(trees: Sequence[Tree]) -> list[Tree]:
-    """Real numbers in rising order, each once. Raises Beyond for what is not a real number."""
-    values: list[tuple[Any, Tree]] = []
-    for tree in trees:
-        if letters(tree):
-            raise Beyond("letters have no order")
-        values.append((numeric(tree, {}, _DIGITS[0]).real, tree))
-    values.sort(key=lambda pair: pair[0])
-    return [tree for at, (_, tree) in enumerate(values) if not at or not equal(tree, values[at - 1][1])]
