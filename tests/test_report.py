@@ -285,7 +285,7 @@ measure: {bpc: {models: [student], data: [long-cot, mid-cot], precision: float32
 """
 DOTS = {f"accuracy_by_length{matched}{group}" for matched in ("", "_tokens") for group in (1, 2)}
 LOSSES = {f"loss{matched}{group}" for matched in ("", "_tokens") for group in (1, 2)}
-ALL = DOTS | LOSSES | {"figure2", "figure3", "dial", "task_vectors", "bpc", "lengths"}
+ALL = DOTS | LOSSES | {"figure2", "figure3", "dial", "task_vectors", "lengths"}
 
 
 def fabricated(tmp_path: Path, without: tuple[str, ...] = ()) -> tuple[recipes.Recipe, Store]:
@@ -336,7 +336,7 @@ def test_every_figure_is_drawn_beside_its_table_and_the_same_each_time(rich: tup
     ("without", "gone", "says"),
     [
         (("train",), {"loss1", "loss_tokens2"}, "Training loss of the arms (small): left out"),
-        (("bpc",), {"bpc"}, "Bits per character of each data set under each model: left out"),
+        (("search",), {"dial"}, "length over the setting: left out"),
         (
             ("verify",),
             DOTS | {"figure2", "figure3"},

@@ -18,21 +18,23 @@ RUNAWAYS = {"Truncated": "truncated", "Repetitive": "repetitive"}
 
 def main(results: GradedAnswers) -> tuple[Table, ...]:
     """Table 2: arms, teacher and assistants; with several problem sets one table over all and one for each."""
-    found = [one for one in models(results) if one.matched == "steps"]
-    return _tables(results, found, "table2", beside=True)
+    compared = [model for model in models(results) if model.matched == "steps"]
+    return _tables(results, compared, "table2", beside=True)
 
 
 def matched(results: GradedAnswers) -> tuple[Table, ...]:
     """Table 2 again for arms that learn equally many target tokens; Instruct learns none and is in both."""
-    found = models(results)
-    alike = [one for one in found if one.matched == "tokens" or one.role == "instruct"]
-    return _tables(results, alike, "table2b", beside=False) if any(one.matched == "tokens" for one in found) else ()
+    compared = models(results)
+    alike = [model for model in compared if model.matched == "tokens" or model.role == "instruct"]
+    return (
+        _tables(results, alike, "table2b", beside=False) if any(model.matched == "tokens" for model in compared) else ()
+    )
 
 
 def ablation(results: GradedAnswers) -> tuple[Table, ...]:
     """Table 3: only the three arms that differ in who teaches, and at what length."""
-    found = [one for one in models(results) if one.matched == "steps" and one.role in ABLATION]
-    return _overview(results, found, "table3", beside=True) if len({one.role for one in found}) > 1 else ()
+    compared = [model for model in models(results) if model.matched == "steps" and model.role in ABLATION]
+    return _overview(results, compared, "table3", beside=True) if len({model.role for model in compared}) > 1 else ()
 
 
 def runaways(model: Model, sets: Sequence[str]) -> dict[str, Cell]:
@@ -40,24 +42,26 @@ def runaways(model: Model, sets: Sequence[str]) -> dict[str, Cell]:
     return {head: percent(model.estimate(sets, measure).value) for head, measure in RUNAWAYS.items()}
 
 
-def _tables(results: GradedAnswers, found: list[Model], key: str, beside: bool) -> tuple[Table, ...]:
-    sets = sets_of(found)
+def _tables(results: GradedAnswers, compared: list[Model], key: str, beside: bool) -> tuple[Table, ...]:
+    sets = sets_of(compared)
     if len(sets) == 1:
-        return _detail(results, found, sets[0], key, key, beside)
-    details = [one for data in sets for one in _detail(results, found, data, key, f"{key}_{data}", beside)]
-    return (*_overview(results, found, key, beside), *details) if sets else ()
+        return _detail(results, compared, sets[0], key, key, beside)
+    details = [model for data in sets for model in _detail(results, compared, data, key, f"{key}_{data}", beside)]
+    return (*_overview(results, compared, key, beside), *details) if sets else ()
 
 
-def _overview(results: GradedAnswers, found: list[Model], key: str, beside: bool) -> tuple[Table, ...]:
+def _overview(results: GradedAnswers, compared: list[Model], key: str, beside: bool) -> tuple[Table, ...]:
     """A row for each model: accuracy on each set and on average, under each scorer."""
-    sets, by, several = sets_of(found), scorers(results), _seeded(found)
-    columns = {scored(f"{data} (n = {_n(found, data)})", one, by): ([data], one) for data in sets for one in by}
-    columns |= {scored("Average", one, by): (sets, one) for one in by if len(sets) > 1}
+    sets, by, several = sets_of(compared), scorers(results), _seeded(compared)
+    columns = {
+        scored(f"{data} (n = {_n(compared, data)})", scorer, by): ([data], scorer) for data in sets for scorer in by
+    }
+    columns |= {scored("Average", scorer, by): (sets, scorer) for scorer in by if len(sets) > 1}
     rows = []
-    for model in found:
+    for model in compared:
         cells: dict[str, object] = {"Model": model.title}
-        cells |= {head: with_error(model.estimate(on, "correct", one)) for head, (on, one) in columns.items()}
-        cells |= {scored("sd over seeds", one, by): _over_seeds(model, sets, one) for one in by if several}
+        cells |= {head: with_error(model.estimate(on, "correct", scorer)) for head, (on, scorer) in columns.items()}
+        cells |= {scored("sd over seeds", scorer, by): _over_seeds(model, sets, scorer) for scorer in by if several}
         cells |= {"Seeds": ", ".join(dict.fromkeys(map(model.seeds, sets)))} if several else {}
         cells |= runaways(model, sets)
         cells |= {"Paper, average": paper.accuracy(model.role, model.spec)} if beside else {}
@@ -68,19 +72,19 @@ def _overview(results: GradedAnswers, found: list[Model], key: str, beside: bool
 
 
 def _detail(
-    results: GradedAnswers, found: list[Model], data: str, key: str, file: str, beside: bool
+    results: GradedAnswers, compared: list[Model], data: str, key: str, file: str, beside: bool
 ) -> tuple[Table, ...]:
     """A row for each model on one problem set: also lengths, and what did not end or gave no answer."""
-    by, several = scorers(results), _seeded(found)
-    benchmark = next((one.spec.problems.benchmark for model in found for one, _ in model.of(data)), None)
+    by, several = scorers(results), _seeded(compared)
+    benchmark = next((scorer.spec.problems.benchmark for model in compared for scorer, _ in model.of(data)), None)
     rows = []
-    for model in found:
+    for model in compared:
         cells: dict[str, object] = {"Model": model.title}
-        for one in by:
-            reached = model.estimate([data], "correct", one)
-            cells |= {scored("Accuracy", one, by): percent(reached.value)}
-            cells |= {scored("± s.e.", one, by): percent(reached.error)}
-            cells |= {scored("sd over seeds", one, by): _over_seeds(model, [data], one)} if several else {}
+        for scorer in by:
+            reached = model.estimate([data], "correct", scorer)
+            cells |= {scored("Accuracy", scorer, by): percent(reached.value)}
+            cells |= {scored("± s.e.", scorer, by): percent(reached.error)}
+            cells |= {scored("sd over seeds", scorer, by): _over_seeds(model, [data], scorer)} if several else {}
         length = model.estimate([data], "tokens")
         cells |= {"n": count(length.n or None), **({"Seeds": model.seeds(data)} if several else {})}
         cells |= {"Mean tokens": number(length.value), "± s.e. of tokens": number(length.error)}
@@ -89,7 +93,7 @@ def _detail(
         cells |= {"Paper": paper.accuracy(model.role, model.spec, benchmark)} if beside else {}
         rows.append(Row(cells, model.group, model.arm))
     more = [text("runaways"), text("no_answer", scorer=scorer_title(by[0])), _paper(beside)]
-    best = {scored("Accuracy", one, by) for one in by}
+    best = {scored("Accuracy", scorer, by) for scorer in by}
     return table(key, rows, file=file, best=best, sets=data, about=" ".join([text("accuracy"), *more]))
 
 
@@ -101,12 +105,12 @@ def _over_seeds(model: Model, sets: Sequence[str], by: str) -> Cell:
     return percent(sd(list(model.over_seeds(sets, "correct", by).values())))
 
 
-def _seeded(found: Iterable[Model]) -> bool:
+def _seeded(compared: Iterable[Model]) -> bool:
     """Whether a model has several seeds."""
-    return any(len({cell.variables.get("seed") for cell, _ in one.cells}) > 1 for one in found)
+    return any(len({cell.variables.get("seed") for cell, _ in model.cells}) > 1 for model in compared)
 
 
-def _n(found: Iterable[Model], data: str) -> str:
+def _n(compared: Iterable[Model], data: str) -> str:
     """How many problems a set has: `500`, or `498-500` where models differ."""
-    sizes = {len(by_problem(one.observed(data, "tokens"))) for one in found} - {0}
+    sizes = {len(by_problem(model.observed(data, "tokens"))) for model in compared} - {0}
     return "–" if not sizes else str(max(sizes)) if len(sizes) == 1 else f"{min(sizes)}-{max(sizes)}"

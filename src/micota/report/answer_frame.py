@@ -33,7 +33,7 @@ class GradedRows:
 
 def variable_columns(evaluations: Iterable[Evaluation]) -> dict[str, str]:
     """The column of each variable of the recipe: its name, or `for_NAME` where a fixed column has that name."""
-    names = dict.fromkeys(name for one in evaluations for name in one.variables)
+    names = dict.fromkeys(name for evaluation in evaluations for name in evaluation.variables)
     return {name: f"for_{name}" if name in (*BEFORE, *AFTER) else name for name in names}
 
 
@@ -43,20 +43,20 @@ def answer_frame(evaluations: Sequence[Evaluation], graded: Iterable[GradedRows]
 
     variables = variable_columns(evaluations)
     columns: dict[str, list[Any]] = {name: [] for name in (*BEFORE, *variables.values(), *AFTER)}
-    for one in graded:
-        for name, value in _constants(one, variables).items():
-            columns[name] += [value] * len(one.rows)
-        for row in one.rows:
+    for part in graded:
+        for name, value in _constants(part, variables).items():
+            columns[name] += [value] * len(part.rows)
+        for row in part.rows:
             for name, value in _varying(row).items():
                 columns[name].append(value)
     return pd.DataFrame({name: _typed(name, values, variables) for name, values in columns.items()})
 
 
-def _constants(one: GradedRows, variables: Mapping[str, str]) -> dict[str, Any]:
-    cell = one.evaluation
+def _constants(part: GradedRows, variables: Mapping[str, str]) -> dict[str, Any]:
+    cell = part.evaluation
     words = {"arm": cell.role, "model": cell.model, "benchmark": cell.data_word, "scorer": cell.spec.by}
     values = {column: cell.variables.get(name) for name, column in variables.items()}
-    return words | values | {"generated_by": one.generated_by}
+    return words | values | {"generated_by": part.generated_by}
 
 
 def _varying(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,9 +150,14 @@ def accuracy_table(frame: DataFrame) -> DataFrame:
 
 
 def _summary(group: DataFrame) -> dict[str, float]:
-    found = interval(by_problem(group.assign(correct=group["verdict"] == "correct"), "correct").tolist())
+    estimate = interval(by_problem(group.assign(correct=group["verdict"] == "correct"), "correct").tolist())
     means = {name: float(by_problem(group, name).mean()) for name in MEANS}
-    return {"n": found.n, "accuracy": found.value, **{n: getattr(found, n) for n in ("error", "low", "high")}, **means}
+    return {
+        "n": estimate.n,
+        "accuracy": estimate.value,
+        **{n: getattr(estimate, n) for n in ("error", "low", "high")},
+        **means,
+    }
 
 
 def variables_of(frame: DataFrame) -> list[str]:

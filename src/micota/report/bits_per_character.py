@@ -41,52 +41,54 @@ class Measure:
 def measures(results: GradedAnswers) -> list[Measure]:
     """Every measure that the recipe asks for; `facts` are empty where it is missing."""
     roles = taught_roles(results.recipe)
-    found = []
+    every = []
     for name, spec in results.recipe.measures.items():
         data, model = _split(name.removeprefix("bpc:"), results.recipe.names)
-        (word, one), (under, two) = _variables(data), _variables(model)
-        variables = {**two, **one}
+        (word, data_variables), (under, model_variables) = _variables(data), _variables(model)
+        variables = {**model_variables, **data_variables}
         seed = variables.pop("seed", None)
         role, facts = roles.get(spec.data.digest, word), results.facts(spec)
-        found.append(Measure(_varied(word, one), role, _varied(under, two), variables, seed, spec, facts))
-    return found
+        every.append(
+            Measure(_varied(word, data_variables), role, _varied(under, model_variables), variables, seed, spec, facts)
+        )
+    return every
 
 
 def bits(results: GradedAnswers) -> tuple[Table, ...]:
     """Table 4: a row for each data set, a column for each model; several seeds are summed together."""
-    found = measures(results)
+    every = measures(results)
     rows = []
-    for title, role in {one.title: one.role for one in reversed(found)}.items():
+    for title, role in {measure.title: measure.role for measure in reversed(every)}.items():
         cells: dict[str, object] = {"Data": title}
-        for model in dict.fromkeys(one.model for one in found):
-            inside = [one for one in found if (one.title, one.model) == (title, model)]
+        for model in dict.fromkeys(measure.model for measure in every):
+            inside = [measure for measure in every if (measure.title, measure.model) == (title, model)]
             cells[model] = number(bits_per_character(inside), ".3f") if inside else ""
         rows.append(Row({**cells, f"Paper: {' / '.join(paper.SIZES.values())}": paper.bits(role)}))
     return table("table4", reversed(rows))
 
 
-def sums_by_problem(results: GradedAnswers, found: list[Measure]) -> Sums:
+def sums_by_problem(results: GradedAnswers, selected: list[Measure]) -> Sums:
     """(bits, characters) of each problem, over all of its responses; {} where the rows are missing."""
     sums: defaultdict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
-    for one in found:
-        for row in results.rows(one.spec):
+    for measure in selected:
+        for row in results.rows(measure.spec):
             total, characters = sums[row["key"]]
             sums[row["key"]] = (total + row["nats"] / math.log(2), characters + row["characters"])
     return dict(sums)
 
 
-def bits_per_character(found: list[Measure]) -> float:
+def bits_per_character(selected: list[Measure]) -> float:
     """Of all responses of several measures together; nan where there are none."""
-    facts = [one.facts for one in found if one.facts]
-    characters = sum(one["characters"] for one in facts)
-    nats = sum(one["characters"] * one["nats_per_character"] for one in facts)
+    facts = [measure.facts for measure in selected if measure.facts]
+    characters = sum(measure["characters"] for measure in facts)
+    nats = sum(measure["characters"] * measure["nats_per_character"] for measure in facts)
     return nats / characters / math.log(2) if characters else math.nan
 
 
 def _split(name: str, labels: Mapping[str, Any]) -> tuple[str, str]:
     """The labels of the data set and of the model in `DATA@MODEL`; either may hold an @ of its own."""
-    fit = [label for label in labels if name.startswith(f"{label}@")]
-    data = max(fit, key=len) if fit else name.partition("@")[0]
+    fitting = [label for label in labels if name.startswith(f"{label}@")]
+    data = max(fitting, key=len) if fitting else name.partition("@")[0]
     return data, name[len(data) + 1 :]
 
 

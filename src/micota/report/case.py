@@ -41,23 +41,25 @@ def case(results: GradedAnswers) -> Case | str | None:
 
 def _pairs(results: GradedAnswers) -> Iterator[tuple[Side, Side]]:
     """Answers of the rival and of MiCoTA to the same problems under the same scorer, in the recipe's order."""
-    every = [one for one in models(results) if one.matched == "steps"]
-    role = next((role for role in RIVALS if any(one.role == role for one in every)), None)
-    ours = [side for one in every if one.role == "micota" for side in _sides(one)]
-    rivals = [side for one in every if one.role == role for side in _sides(one)]
+    compared = [model for model in models(results) if model.matched == "steps"]
+    role = next((role for role in RIVALS if any(model.role == role for model in compared)), None)
+    ours = [side for model in compared if model.role == "micota" for side in _sides(model)]
+    rivals = [side for model in compared if model.role == role for side in _sides(model)]
     for by in scorers(results):
         for side in ours:
             yield from ((other, side) for other in rivals if _where(other) == _where(side) and side[1].spec.by == by)
 
 
 def _sides(model: Model) -> list[Side]:
-    ordered = [(one, rows.sort_values(["problem", "sample"])) for one, rows in model.cells]
-    return [Side(model, one, rows.drop_duplicates("problem").set_index("problem")) for one, rows in ordered]
+    ordered = [(evaluation, rows.sort_values(["problem", "sample"])) for evaluation, rows in model.cells]
+    return [
+        Side(model, evaluation, rows.drop_duplicates("problem").set_index("problem")) for evaluation, rows in ordered
+    ]
 
 
 def _where(side: Side) -> tuple[Any, ...]:
-    one = side.evaluation
-    return one.data_word, side.model.group, one.variables.get("seed"), one.spec.by
+    evaluation = side.evaluation
+    return evaluation.data_word, side.model.group, evaluation.variables.get("seed"), evaluation.spec.by
 
 
 def _case(results: GradedAnswers, rival: Side, ours: Side) -> Case:

@@ -34,12 +34,12 @@ def count(value: float | None) -> Cell:
     return MISSING if value is None or math.isnan(value) else Cell(f"{value:,.0f}", value)
 
 
-def with_error(found: Estimate, unit: float = 100, form: str = ".1f") -> Cell:
+def with_error(estimate: Estimate, unit: float = 100, form: str = ".1f") -> Cell:
     """`45.3 ± 2.5`: a value and its standard error, in percent unless another unit is given."""
-    cell = number(found.value, form, unit)
-    if cell is MISSING or math.isnan(found.error):
+    cell = number(estimate.value, form, unit)
+    if cell is MISSING or math.isnan(estimate.error):
         return cell
-    return replace(cell, text=f"{cell.text} ± {unit * found.error:{form.removeprefix('+')}}")
+    return replace(cell, text=f"{cell.text} ± {unit * estimate.error:{form.removeprefix('+')}}")
 
 
 def between(low: float, high: float, unit: float = 100, form: str = "+.1f") -> Cell:
@@ -63,16 +63,16 @@ def table(
     Title and caption are the texts of `key`; `file` names its files where one key has several tables. In the columns
     `best` the two highest values of each group are marked. The first `words` columns are text.
     """
-    every = list(rows)
+    all_rows = list(rows)
     headed = []
-    for heading in in_order(row.group for row in every):
-        inside = [row for row in every if row.group == heading]
+    for heading in in_order(row.group for row in all_rows):
+        inside = [row for row in all_rows if row.group == heading]
         cells = [tuple(c if isinstance(c, Cell) else Cell(str(c)) for c in row.cells.values()) for row in inside]
         for i, head in enumerate(inside[0].cells):
             cells = ranked(cells, i, [row.competes for row in inside]) if head in best else cells
         headed.append((heading, cells))
     title, caption = (text(key, name, **values) for name in ("title", "caption"))
-    return (Table(file or key, title, tuple(every[0].cells), grouped(headed), caption, words),) if every else ()
+    return (Table(file or key, title, tuple(all_rows[0].cells), grouped(headed), caption, words),) if all_rows else ()
 
 
 def ranked(rows: Sequence[Cells], column: int, competing: Sequence[bool]) -> list[Cells]:
@@ -102,7 +102,7 @@ def in_order(groups: Iterable[str]) -> list[str]:
 
 def grouped(headed: Iterable[tuple[str, Sequence[Cells]]]) -> tuple[Cells, ...]:
     """Rows below headings of one cell; without headings where all rows belong together."""
-    there = [(heading, rows) for heading, rows in headed if rows]
-    if len({heading for heading, _ in there}) < 2:
-        return tuple(row for _, rows in there for row in rows)
-    return tuple(row for heading, rows in there for row in [(Cell(heading or "For all"),), *rows])
+    filled = [(heading, rows) for heading, rows in headed if rows]
+    if len({heading for heading, _ in filled}) < 2:
+        return tuple(row for _, rows in filled for row in rows)
+    return tuple(row for heading, rows in filled for row in [(Cell(heading or "For all"),), *rows])

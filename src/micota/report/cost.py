@@ -28,26 +28,26 @@ class Spent(NamedTuple):
 def costs(results: GradedAnswers) -> tuple[Table, ...]:
     """The totals by kind of stage, and each stage by itself."""
     names = labels(results.recipe)
-    specs = [one for one in everything(results.recipe) if not isinstance(one, Source)]
-    found = {spec.digest: _spent(results, spec) for spec in specs}
-    every = list(found.values())
-    if all(one.state == "missing" for one in every):
+    specs = [stage for stage in everything(results.recipe) if not isinstance(stage, Source)]
+    spent = {spec.digest: _spent(results, spec) for spec in specs}
+    stages = list(spent.values())
+    if all(stage.state == "missing" for stage in stages):
         return ()
-    kinds = dict.fromkeys(one.kind for one in every)
-    totals = [*(_total(kind, [one for one in every if one.kind == kind]) for kind in kinds), _total("", every)]
+    kinds = dict.fromkeys(stage.kind for stage in stages)
+    totals = [*(_total(kind, [stage for stage in stages if stage.kind == kind]) for kind in kinds), _total("", stages)]
     rows = [
-        Row({"Name": name(names, spec), "Kind": one.kind, "Seconds": number(one.seconds, ",.1f")}
-            | {"Tokens": count(one.tokens), "Note": one.note})
-        for spec, one in zip(specs, every, strict=True)
+        Row({"Name": name(names, spec), "Kind": stage.kind, "Seconds": number(stage.seconds, ",.1f")}
+            | {"Tokens": count(stage.tokens), "Note": stage.note})
+        for spec, stage in zip(specs, stages, strict=True)
     ]  # fmt: skip
     return table("cost", totals) + table("stages", rows, words=2)
 
 
 def _total(kind: str, stages: list[Spent]) -> Row:
     """The row of one kind; of all kinds, "", without their tokens, which are not of one sort."""
-    states = [one.state for one in stages]
-    tokens = [one.tokens for one in stages if kind and not math.isnan(one.tokens)]
-    seconds = sum(one.seconds for one in stages if not math.isnan(one.seconds))
+    states = [stage.state for stage in stages]
+    tokens = [stage.tokens for stage in stages if kind and not math.isnan(stage.tokens)]
+    seconds = sum(stage.seconds for stage in stages if not math.isnan(stage.seconds))
     return Row(
         {"Kind": Cell(kind or "all", bold=not kind), "Stages": count(len(stages))}
         | {state.capitalize(): count(states.count(state)) for state in ("executed", "linked", "missing")}

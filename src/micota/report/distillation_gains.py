@@ -22,19 +22,19 @@ GAINS = {"MiCoTA over Instruct": ("micota", "instruct"), "MiCoTA over Strong Tea
 
 def changes(results: GradedAnswers) -> tuple[Table, ...]:
     """Delta = accuracy after minus accuracy before, in points, under each scorer."""
-    found, by = models(results), scorers(results)
+    every, by = models(results), scorers(results)
     rows = []
     for name, roles in CHANGES.items():
-        for one, two, over in matches(found, *roles):
+        for model, base, over in matches(every, *roles):
             cells: dict[str, object] = {"Change": name}
             for scorer in by:
-                cells |= {scored(head, scorer, by): cell for head, cell in _change(one, two, scorer).items()}
+                cells |= {scored(head, scorer, by): cell for head, cell in _change(model, base, scorer).items()}
             for head, measure in RUNAWAYS.items():
-                after, before = (percent(value).text for value in pair(one, two, measure).means)
+                after, before = (percent(share).text for share in pair(model, base, measure).means)
                 cells[head] = f"{before} → {after}"
-            teacher = find(found, "teacher", {**one.variables, **two.variables})
-            beside = paper.change(*roles, one.spec, teacher.spec if teacher else None)
-            rows.append(Row({**cells, **_common(one, two, by[0]), "Paper": beside}, over))
+            teacher = find(every, "teacher", {**model.variables, **base.variables})
+            beside = paper.change(*roles, model.spec, teacher.spec if teacher else None)
+            rows.append(Row({**cells, **_common(model, base, by[0]), "Paper": beside}, over))
     return table("table1", rows, where=text("paired"), runaways=text("runaways"))
 
 
@@ -43,20 +43,20 @@ def gains(results: GradedAnswers) -> tuple[Table, ...]:
     by = scorers(results)
     rows = []
     for name, roles in GAINS.items():
-        for one, two, over in matches(models(results), *roles):
+        for model, base, over in matches(models(results), *roles):
             cells: dict[str, object] = {"Compared": name}
             for scorer in by:
-                gain = relative_gain(*pair(one, two, "correct", scorer).observed)
+                gain = relative_gain(*pair(model, base, "correct", scorer).observed)
                 cells[scored("Gain", scorer, by)] = points(gain.value)
                 cells[scored("95 % interval", scorer, by)] = between(gain.low, gain.high)
-            beside = paper.gain(*roles, one.spec)
-            rows.append(Row({**cells, **_common(one, two, by[0]), "Paper": beside}, over))
+            beside = paper.gain(*roles, model.spec)
+            rows.append(Row({**cells, **_common(model, base, by[0]), "Paper": beside}, over))
     return table("table1b", rows, where=text("paired"))
 
 
-def _change(one: Model, two: Model, by: str) -> dict[str, Cell]:
+def _change(model: Model, base: Model, by: str) -> dict[str, Cell]:
     """Before, after, their difference with its error and interval."""
-    both = pair(one, two, "correct", by)
+    both = pair(model, base, "correct", by)
     delta, (after, before) = paired(*both.observed), both.means
     return {
         "Before": percent(before),
@@ -67,6 +67,6 @@ def _change(one: Model, two: Model, by: str) -> dict[str, Cell]:
     }
 
 
-def _common(one: Model, two: Model, by: str) -> dict[str, object]:
-    both = pair(one, two, "correct", by)
+def _common(model: Model, base: Model, by: str) -> dict[str, object]:
+    both = pair(model, base, "correct", by)
     return {"n": count(paired(*both.observed).n or None), "Sets": both.coverage}

@@ -39,23 +39,23 @@ def clipped(text: str, limit: int) -> tuple[str, int]:
 
 def short(text: str) -> str:
     """One visible line for a cell or a title, with an ellipsis for what was left out."""
-    shown, left_out = clipped(text, CELL)
-    return visible(shown).replace("\n", " ").replace("\t", " ") + ("…" if left_out else "")
+    start, left_out = clipped(text, CELL)
+    return visible(start).replace("\n", " ").replace("\t", " ") + ("…" if left_out else "")
 
 
 def long(text: str) -> str:
     """A visible paragraph."""
-    shown, left_out = clipped(text, PLAIN)
-    return visible(shown) + (f"… ({left_out:,} characters left out)" if left_out else "")
+    start, left_out = clipped(text, PLAIN)
+    return visible(start) + (f"… ({left_out:,} characters left out)" if left_out else "")
 
 
 def coded(text: str) -> Iterator[tuple[str, bool]]:
     """Pieces of a text and whether they stood between backticks."""
     end = 0
-    for found in CODE.finditer(text):
-        yield text[end : found.start()], False
-        yield found[1], True
-        end = found.end()
+    for match in CODE.finditer(text):
+        yield text[end : match.start()], False
+        yield match[1], True
+        end = match.end()
     yield text[end:], False
 
 

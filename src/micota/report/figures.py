@@ -27,56 +27,66 @@ LENGTH = "Mean length of a response, tokens"
 ALIKE = {"steps": "", "tokens": ", arms matched in target tokens"}
 
 
-def sizes(found: Sequence[Model]) -> str:
+def sizes(compared: Sequence[Model]) -> str:
     """`200 problems of test-set; 3 seeds`: what a figure's values are means of."""
-    sets = sets_of(found)
-    problems = sum(max((len(by_problem(one.observed(data, "tokens"))) for one in found), default=0) for data in sets)
+    sets = sets_of(compared)
+    problems = sum(
+        max((len(by_problem(model.observed(data, "tokens"))) for model in compared), default=0) for data in sets
+    )
     seeds = max(
-        (len({cell.variables.get("seed") for cell, rows in one.cells if len(rows)}) for one in found), default=1
+        (len({cell.variables.get("seed") for cell, rows in model.cells if len(rows)}) for model in compared), default=1
     )
     return f"{problems:,} problems of {', '.join(sets)}; {f'{seeds} seeds' if seeds > 1 else '1 seed'}"
 
 
 def assistant(results: GradedAnswers) -> Shown:
     """Figure 2: how long the teacher and the assistant answer, the latter before and after fine-tuning, and merged."""
-    found = sorted((one for one in models(results) if one.role in PROCEDURE), key=lambda one: PROCEDURE.index(one.role))
-    sets = sets_of(found)
+    procedure = sorted(
+        (model for model in models(results) if model.role in PROCEDURE), key=lambda model: PROCEDURE.index(model.role)
+    )
+    sets = sets_of(procedure)
     blocks = [
         (", ".join(filter(None, (group, data if len(sets) > 1 else ""))), _bars(inside, [data]))
-        for group, inside in within(found)
+        for group, inside in within(procedure)
         for data in sets
     ]
-    return _length_bars("figure2", blocks, found) if {"ta_long", "ta_mid"} <= {one.role for one in found} else []
+    return (
+        _length_bars("figure2", blocks, procedure)
+        if {"ta_long", "ta_mid"} <= {model.role for model in procedure}
+        else []
+    )
 
 
 def students(results: GradedAnswers) -> Shown:
     """Figure 3: how long each student answers after learning from each arm's data."""
-    found = [one for one in models(results) if one.arm]
-    blocks = [(group, _bars(inside)) for group, inside in within(found)]
-    return _length_bars("figure3", blocks, found) if found else []
+    arms = [model for model in models(results) if model.arm]
+    blocks = [(group, _bars(inside)) for group, inside in within(arms)]
+    return _length_bars("figure3", blocks, arms) if arms else []
 
 
-def _length_bars(key: str, blocks: Sequence[Block], found: Sequence[Model]) -> Shown:
-    there = [(heading, block) for heading, block in blocks if block]
-    if not there:
+def _length_bars(key: str, blocks: Sequence[Block], arms: Sequence[Model]) -> Shown:
+    answered = [(heading, block) for heading, block in blocks if block]
+    if not answered:
         return [left_out(key)]
-    about = {"sizes": sizes(found), "bars": described(there, ",.0f")}
-    return [figure(key, lambda axes: bars(axes[0], there, LENGTH, ",.0f"), about)]
+    about = {"sizes": sizes(arms), "bars": described(answered, ",.0f")}
+    return [figure(key, lambda axes: bars(axes[0], answered, LENGTH, ",.0f"), about)]
 
 
-def _bars(found: Sequence[Model], sets: Sequence[str] | None = None) -> list[Bar]:
+def _bars(arms: Sequence[Model], sets: Sequence[str] | None = None) -> list[Bar]:
     """A bar for each model that has answered; that of the merged assistant says its share of the length before."""
-    lengths = {one: one.estimate(sets or one.sets, "tokens") for one in found if set(sets or ()) <= set(one.sets)}
-    before = next((length.value for one, length in lengths.items() if one.role == "ta_long"), math.nan)
+    lengths = {
+        model: model.estimate(sets or model.sets, "tokens") for model in arms if set(sets or ()) <= set(model.sets)
+    }
+    before = next((length.value for model, length in lengths.items() if model.role == "ta_long"), math.nan)
     return [
         Bar(
-            one.title + (", tokens matched" if one.matched == "tokens" else ""),
-            *(length.value, colour(one.role), length.low, length.high),
-            seeds=tuple(one.over_seeds(sets or one.sets, "tokens").values()),
-            note=f"{length.value / before:.2f} × after fine-tuning" if one.role == "ta_mid" and before > 0 else "",
-            light=one.matched == "tokens",
+            model.title + (", tokens matched" if model.matched == "tokens" else ""),
+            *(length.value, colour(model.role), length.low, length.high),
+            seeds=tuple(model.over_seeds(sets or model.sets, "tokens").values()),
+            note=f"{length.value / before:.2f} × after fine-tuning" if model.role == "ta_mid" and before > 0 else "",
+            light=model.matched == "tokens",
         )
-        for one, length in lengths.items()
+        for model, length in lengths.items()
         if math.isfinite(length.value)
     ]
 
@@ -100,12 +110,14 @@ def accuracy_by_length(results: GradedAnswers, matched: str) -> Shown:
 
     Instruct learns nothing and is in all of them.
     """
-    found = [one for one in models(results) if one.arm and (one.matched == matched or one.role == "instruct")]
-    several = within(found) if any(one.role != "instruct" for one in found) else []
+    arms = [model for model in models(results) if model.arm and (model.matched == matched or model.role == "instruct")]
+    several = within(arms) if any(model.role != "instruct" for model in arms) else []
     shown: Shown = []
     for i, (group, inside) in enumerate(several, 1):
-        by = next(by for by in scorers(results) if any(cell.spec.by == by for one in inside for cell, _ in one.cells))
-        dots = [dot for one in inside if (dot := _dot(one, by))]
+        by = next(
+            by for by in scorers(results) if any(cell.spec.by == by for model in inside for cell, _ in model.cells)
+        )
+        dots = [dot for model in inside if (dot := _dot(model, by))]
         about = {"matched": ALIKE[matched], "group": f" ({group})" if group else ""}
         about |= {
             "scorer": scorer_title(by),

@@ -54,13 +54,12 @@ def page(recipe: Recipe, store: Store) -> Page:
 
 def page_of(results: GradedAnswers) -> Page:
     """The whole report: tables, each with the figures that belong to it."""
-    found = {section.title: section for section in tables.sections(results)}
+    sections = {section.title: section for section in tables.sections(results)}
     beside: dict[str, list[Figure | Case | str]] = {
         tables.CLAIMS: [*figures.accuracy_by_length(results, "steps")],
         tables.MAIN: [*figures.students(results)],
         tables.TOKENS: [*figures.accuracy_by_length(results, "tokens")],
-        tables.BITS: [*training_figures.bits(results)],
-        CASE: [one] if (one := case(results)) else [],
+        CASE: [study] if (study := case(results)) else [],
         tables.MERGING: [
             *(figures.assistant(results)),
             *merge_figures.dials(results),
@@ -72,17 +71,17 @@ def page_of(results: GradedAnswers) -> Page:
             *training_figures.losses(results, "tokens"),
         ],
     }
-    every = [_joined(found.get(title, Section(title, "", ())), beside.get(title, [])) for title in ORDER]
-    shown = tuple(_filed(section) for section in every if section.items or section.text)
-    return Page(results.recipe.name, tuple(_notes(results)), shown)
+    joined = [_joined(sections.get(title, Section(title, "", ())), beside.get(title, [])) for title in ORDER]
+    filed = tuple(_filed(section) for section in joined if section.items or section.text)
+    return Page(results.recipe.name, tuple(_notes(results)), filed)
 
 
 def _joined(section: Section, more: Iterable[Figure | Case | str]) -> Section:
     """A section with its pictures behind its first table, at the top of the page before it; lines join its text."""
-    every = list(more)
-    lines = [one for one in every if isinstance(one, str)]
+    beside = list(more)
+    lines = [item for item in beside if isinstance(item, str)]
+    pictures = (item for item in beside if not isinstance(item, str))
     first = 0 if section.title == tables.CLAIMS else 1
-    pictures = (one for one in every if not isinstance(one, str))
     items = (*section.items[:first], *pictures, *section.items[first:])
     return replace(section, text="\n\n".join(filter(None, [section.text, *lines])), items=items)
 
@@ -102,17 +101,17 @@ def _notes(results: GradedAnswers) -> Iterable[str]:
     yield text("page", "version", version=micota.__version__)
 
 
-def publish(one: Page, out: Path) -> Path:
+def publish(page: Page, out: Path) -> Path:
     """Write a page's files, each aside and then renamed; the HTML comes last, and files of no use any more go."""
-    items = [item for section in one.sections for item in section.items]
+    items = [item for section in page.sections for item in section.items]
     pictures = {item.key: picture(item) for item in items if isinstance(item, Figure)}
-    files: dict[Path, bytes] = {out / "figures" / f"{key}.png": one.png for key, one in pictures.items()}
+    files: dict[Path, bytes] = {out / "figures" / f"{key}.png": drawn.png for key, drawn in pictures.items()}
     for item in items:
         if isinstance(item, Table):
             files[out / "tables" / f"{item.key}.csv"] = render.table_csv(item).encode()
             files[out / "tables" / f"{item.key}.tex"] = render.latex(item).encode()
-    files[out / "report.md"] = render.markdown(one).encode()
-    files[out / "report.html"] = render.html(one, pictures).encode()
+    files[out / "report.md"] = render.markdown(page).encode()
+    files[out / "report.html"] = render.html(page, pictures).encode()
     for path, data in files.items():
         with atomic(path) as temporary:
             temporary.write_bytes(data)

@@ -40,20 +40,20 @@ def problems(results: GradedAnswers) -> tuple[Table, ...]:
 
 def data(results: GradedAnswers) -> tuple[Table, ...]:
     """The funnel of each data set: problems, answers, every reason of a drop, what was selected."""
-    names, found = labels(results.recipe), stages(results, Select, RejectionSampling, SftData)
-    dropped = {reason for _, facts in found for reason in facts.get("dropped", {})}
-    reasons = [one for one in REASONS if one in dropped] + sorted(dropped - set(REASONS))
+    names, selected = labels(results.recipe), stages(results, Select, RejectionSampling, SftData)
+    dropped = {reason for _, facts in selected for reason in facts.get("dropped", {})}
+    reasons = [reason for reason in REASONS if reason in dropped] + sorted(dropped - set(REASONS))
     rows = []
-    for spec, facts in found:
-        asked: dict[str, Any] = {}
+    for spec, facts in selected:
+        writer, problems, answers = "made elsewhere", None, None
         if not isinstance(spec, SftData):
-            answers, problems = results.facts(spec.completions), results.facts(spec.completions.problems)
-            asked = {"problems": problems.get("problems"), "answers": answers.get("rows")}
-        writer = name(names, spec.completions.model) if asked else "made elsewhere"
+            writer = name(names, spec.completions.model)
+            problems = results.facts(spec.completions.problems).get("problems")
+            answers = results.facts(spec.completions).get("rows")
         drops = {reason: facts["dropped"].get(reason, 0) if facts else None for reason in reasons}
         rows.append(Row(
             {"Data": name(names, spec), "Written by": writer}
-            | {"Problems": count(asked.get("problems")), "Answers": count(facts.get("answers", asked.get("answers")))}
+            | {"Problems": count(problems), "Answers": count(facts.get("answers", answers))}
             | {reason.replace("_", " "): count(n) for reason, n in drops.items()}
             | {"Kept": count(facts.get("kept"))}
             | {"Yield": percent(facts["kept"] / facts["answers"]) if facts else MISSING}

@@ -54,14 +54,14 @@ class GradedAnswers:
     @cached_property
     def parts(self) -> list[DataFrame]:
         """The rows of `frame` of each evaluation, in the recipe's order; of a missing one no rows."""
-        ends = list(accumulate((len(one.rows) for one in self._graded), initial=0))
+        ends = list(accumulate((len(part.rows) for part in self._graded), initial=0))
         return [self.frame.iloc[start:end] for start, end in pairwise(ends)]
 
     @property
     def missing(self) -> list[str]:
         """The evaluations without verdicts, as `MODEL on BENCHMARK, SCORER`: not run yet, or their files gone."""
-        cells = [one for one, rows in zip(self.recipe.evaluations, self.parts, strict=True) if rows.empty]
-        return [f"{one.model} on {one.data}, {one.spec.by}" for one in cells]
+        cells = [evaluation for evaluation, rows in zip(self.recipe.evaluations, self.parts, strict=True) if rows.empty]
+        return [f"{evaluation.model} on {evaluation.data}, {evaluation.spec.by}" for evaluation in cells]
 
     def responses(self, arm: str | None = None, benchmark: str | None = None, **where: str | None) -> DataFrame:
         """The rows of `frame` that fit, with their texts: `problem_text`, `gold` (the reference answer), `response`.
@@ -98,22 +98,22 @@ class GradedAnswers:
         completions = self.recipe.evaluations[i].spec.completions
         problems = {row["key"]: row for row in self.rows(completions.problems)}
         pool = self.pool(completions)
-        found: list[tuple[str | None, ...]] = []
+        texts: list[tuple[str | None, ...]] = []
         for key in zip(rows["problem"], map(int, rows["sample"]), strict=True):
             problem = problems.get(key[0], {})
             answer = next(pool.read([key])) if pool is not None and key in pool else None
             written = (answer.text, answer.engine) if answer else (None, None)
-            found.append((problem.get("problem"), gold_text(problem.get("answer")), *written))
-        return found
+            texts.append((problem.get("problem"), gold_text(problem.get("answer")), *written))
+        return texts
 
     @cached_property
     def _graded(self) -> list[GradedRows]:
-        return [self._rows_of(one) for one in self.recipe.evaluations]
+        return [self._rows_of(evaluation) for evaluation in self.recipe.evaluations]
 
-    def _rows_of(self, one: Evaluation) -> GradedRows:
-        manifest = self.store.manifest(one.spec.completions)
+    def _rows_of(self, evaluation: Evaluation) -> GradedRows:
+        manifest = self.store.manifest(evaluation.spec.completions)
         holder = self.store.manifest_of(manifest.holder) if manifest else None
-        return GradedRows(one, self.rows(one.spec), generator(holder or manifest))
+        return GradedRows(evaluation, self.rows(evaluation.spec), generator(holder or manifest))
 
     def manifest(self, spec: Spec) -> Manifest | None:
         """The manifest of a spec that is done and whose files are there."""

@@ -30,7 +30,7 @@ class Dial(NamedTuple):
     @property
     def setting(self) -> str:
         """The setting that the right panel goes along: the first that is a range."""
-        return next(one for one in SETTINGS if isinstance(self.spec.ranges[one], tuple))
+        return next(setting for setting in SETTINGS if isinstance(self.spec.ranges[setting], tuple))
 
     @property
     def choice(self) -> Mapping[str, Any] | None:
@@ -50,60 +50,63 @@ class Dial(NamedTuple):
 def dials(results: GradedAnswers) -> Shown:
     """Accuracy against length of all candidates, and length over the setting that was varied."""
     named = {spec.digest: (label, spec) for label, spec in results.recipe.names.items() if isinstance(spec, LengthDial)}
-    found = [Dial(label, one, {**results.facts(one.search), **results.facts(one)}) for label, one in named.values()]
-    there = [one for one in found if one.facts]
-    if not there:
-        return [left_out("dial_figure")] if found else []
-    about = {"chosen": "; ".join(map(str, there)), "n": there[0].spec.probe.n}
-    return [figure("dial_figure", lambda axes: _draw(axes, there), about, "dial", panels=2)]
+    every = [Dial(label, dial, {**results.facts(dial.search), **results.facts(dial)}) for label, dial in named.values()]
+    tried = [dial for dial in every if dial.facts]
+    if not tried:
+        return [left_out("dial_figure")] if every else []
+    about = {"chosen": "; ".join(map(str, tried)), "n": tried[0].spec.probe.n}
+    return [figure("dial_figure", lambda axes: _draw(axes, tried), about, "dial", panels=2)]
 
 
-def _draw(axes: Sequence[Axes], found: Sequence[Dial]) -> None:
+def _draw(axes: Sequence[Axes], dials: Sequence[Dial]) -> None:
     left, right = axes
-    for one in found:
-        _candidates(left, one, 1 / len(found))
-        rows = sorted(one.facts["dial"], key=lambda row: row[one.setting])
+    for dial in dials:
+        _candidates(left, dial, 1 / len(dials))
+        rows = sorted(dial.facts["dial"], key=lambda row: row[dial.setting])
         right.plot(
-            [row[one.setting] for row in rows], [row["share"] for row in rows], "o-", color=colour("ta_mid"), ms=5
+            [row[dial.setting] for row in rows], [row["share"] for row in rows], "o-", color=colour("ta_mid"), ms=5
         )
         dashed: dict[str, Any] = {"color": SOFT, "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 1}
-        right.axhline(one.facts["target"], **dashed)
-        left.axvline(one.facts["target"], **dashed)
-        if row := one.choice:
-            for panel, at in ((left, (row["share"], 100 * row["accuracy"])), (right, (row[one.setting], row["share"]))):
+        right.axhline(dial.facts["target"], **dashed)
+        left.axvline(dial.facts["target"], **dashed)
+        if row := dial.choice:
+            for panel, at in (
+                (left, (row["share"], 100 * row["accuracy"])),
+                (right, (row[dial.setting], row["share"])),
+            ):
                 panel.plot(*at, "o", ms=12, mfc="none", mew=1.6, mec=TEXT, zorder=4)
     above(left, "Accuracy on the probe problems, %")
     above(right, LENGTH)
     left.set_xlim(0, max(1.1, left.get_xlim()[1]))
     right.set_ylim(0, max(1.12, right.get_ylim()[1]))
     left.set_xlabel(LENGTH, loc="right")
-    right.set_xlabel(TURNED.get(found[0].setting, found[0].setting.capitalize()), loc="right")
+    right.set_xlabel(TURNED.get(dials[0].setting, dials[0].setting.capitalize()), loc="right")
     for panel in axes:
         panel.grid(axis="y")
 
 
-def _candidates(axes: Axes, one: Dial, strength: float) -> None:
+def _candidates(axes: Axes, dial: Dial, strength: float) -> None:
     """The candidates of one dial with their intervals, and what they are held against."""
-    reference = 100 * one.facts["reference"]["accuracy"]
-    for row in one.facts["dial"]:
+    reference = 100 * dial.facts["reference"]["accuracy"]
+    for row in dial.facts["dial"]:
         x, y = row["share"], 100 * row["accuracy"]
         share, loss = ([row.get(f"{name}_{end}", row[name]) for end in ("low", "high")] for name in ("share", "loss"))
         for ends in ((share, (y, y)), ((x, x), [reference - 100 * end for end in loss])):
             axes.plot(*ends, color=colour("ta_mid"), linewidth=1, alpha=0.45)
         axes.plot(x, y, "o", color=colour("ta_mid"), ms=5)
     axes.plot(1, reference, "s", color=colour("ta_long"), ms=7)
-    axes.axhspan(reference - 100 * one.spec.max_loss, reference, color=colour("mix_long"), alpha=0.16 * strength,
+    axes.axhspan(reference - 100 * dial.spec.max_loss, reference, color=colour("mix_long"), alpha=0.16 * strength,
                  linewidth=0, zorder=0)  # fmt: skip
 
 
 def task_vectors(results: GradedAnswers) -> Shown:
     """The norm of each task vector, layer by layer; what several merges share is one line."""
     lines = {}
-    for one in vectors(results):
-        layers = one.own.get("layers", {})
+    for vector in vectors(results):
+        layers = vector.own.get("layers", {})
         points = tuple((int(layer), norm) for layer, norm in layers.items() if layer != "other")
         if len(points) > 1:
-            lines[one.model, points] = f"{one.model} {points[0][1]:.3g} to {points[-1][1]:.3g}"
+            lines[vector.model, points] = f"{vector.model} {points[0][1]:.3g} to {points[-1][1]:.3g}"
     if not lines:
         return []
     ends = ", ".join(lines.values())

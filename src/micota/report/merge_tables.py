@@ -23,10 +23,10 @@ def dials(results: GradedAnswers) -> tuple[Table, ...]:
     """One table for each dial of the recipe: all its candidates, the chosen one bold."""
     names = labels(results.recipe)
     tables: tuple[Table, ...] = ()
-    for i, spec in enumerate(one for one in everything(results.recipe) if isinstance(one, LengthDial)):
+    for i, spec in enumerate(spec for spec in everything(results.recipe) if isinstance(spec, LengthDial)):
         if search := results.facts(spec.search):
             facts = results.facts(spec)
-            ordered = sorted(search["dial"], key=lambda row: [row[one] for one in SETTINGS])
+            ordered = sorted(search["dial"], key=lambda row: [row[setting] for setting in SETTINGS])
             rows = [_candidate(row, spec, facts) for row in ordered]
             about = _caption(spec, search, facts)
             tables += table("dial", rows, file=f"dial{i or ''}", label=name(names, spec), **about)
@@ -35,14 +35,14 @@ def dials(results: GradedAnswers) -> tuple[Table, ...]:
 
 def is_chosen(row: Facts, facts: Facts) -> bool:
     """Whether a candidate is the one that the dial chose."""
-    return all(row[one] == facts.get("chosen", {}).get(one) for one in SETTINGS)
+    return all(row[name] == facts.get("chosen", {}).get(name) for name in SETTINGS)
 
 
 def _candidate(row: Facts, spec: LengthDial, facts: Facts) -> Row:
     chosen = is_chosen(row, facts)
-    share, loss = ([row.get(f"{one}_{end}", math.nan) for end in ("low", "high")] for one in ("share", "loss"))
+    share, loss = ([row.get(f"{name}_{end}", math.nan) for end in ("low", "high")] for name in ("share", "loss"))
     cells: dict[str, Cell] = {
-        **{one.capitalize(): number(row[one], "g") for one in SETTINGS if isinstance(spec.ranges[one], tuple)},
+        **{name.capitalize(): number(row[name], "g") for name in SETTINGS if isinstance(spec.ranges[name], tuple)},
         "Mean tokens": number(row["tokens"]),
         "Share of length": percent(row["share"]),
         "95 % of share": between(share[0], share[1], form=".1f"),
@@ -59,8 +59,8 @@ def _candidate(row: Facts, spec: LengthDial, facts: Facts) -> Row:
 def _caption(spec: LengthDial, search: Facts, facts: Facts) -> dict[str, Any]:
     """What the caption of a dial says."""
     reference, tokens = search["reference"], spec.target.tokens
-    fixed = {one: spec.ranges[one] for one in ("density", "lambda") if spec.ranges[one] != 1.0}
-    settings = [f"{one} {value:g}" for one, value in fixed.items() if not isinstance(value, tuple)]
+    fixed = {name: spec.ranges[name] for name in ("density", "lambda") if spec.ranges[name] != 1.0}
+    settings = [f"{name} {value:g}" for name, value in fixed.items() if not isinstance(value, tuple)]
     state = "chosen_fallback" if facts.get("fallback") else "" if facts else "chosen_nothing"
     return {
         "settings": ", ".join([spec.method, *settings]),
@@ -77,14 +77,14 @@ def _caption(spec: LengthDial, search: Facts, facts: Facts) -> dict[str, Any]:
 def merges(results: GradedAnswers) -> tuple[Table, ...]:
     """The settings of the merges that the recipe gives by itself, and the statistics of all its merges."""
     names = labels(results.recipe)
-    found = [one for one in everything(results.recipe) if isinstance(one, Merge)]
+    specs = [spec for spec in everything(results.recipe) if isinstance(spec, Merge)]
     statistics = [
-        Row({"Merge": one.merge, "Model": one.model, "Norm of its task vector": number(one.own["norm"], ".4g")}
-            | {"Share kept": percent(one.own["kept"]), "Signs disagree": one.conflicts}
-            | {"Cosine with the first": one.cosine})
-        for one in vectors(results)
+        Row({"Merge": vector.merge, "Model": vector.model, "Norm of its task vector": number(vector.own["norm"], ".4g")}
+            | {"Share kept": percent(vector.own["kept"]), "Signs disagree": vector.conflicts}
+            | {"Cosine with the first": vector.cosine})
+        for vector in vectors(results)
     ]  # fmt: skip
-    settings = table("merges", [_settings(names, one) for one in found], words=4)
+    settings = table("merges", [_settings(names, spec) for spec in specs], words=4)
     return settings + table("task_vectors", statistics, words=2)
 
 
@@ -126,16 +126,16 @@ class Vector(NamedTuple):
     @property
     def cosine(self) -> Cell:
         """The cosine with the first task vector of the merge."""
-        found = [one["cosine"] for one in self.facts["cosines"] if one["models"] == ["0", str(self.i)]]
-        return number(found[0], ".3f") if found and found[0] is not None else MISSING
+        cosines = [pair["cosine"] for pair in self.facts["cosines"] if pair["models"] == ["0", str(self.i)]]
+        return number(cosines[0], ".3f") if cosines and cosines[0] is not None else MISSING
 
 
 def vectors(results: GradedAnswers) -> list[Vector]:
     """The task vectors of all merges and dials that have statistics."""
     names = labels(results.recipe)
     return [
-        Vector(name(names, one), name(names, model), i, results.facts(one))
-        for one in everything(results.recipe)
-        for i, model in enumerate(one.models if isinstance(one, Merge | LengthDial) else ())
-        if str(i) in results.facts(one).get("models", {})
+        Vector(name(names, spec), name(names, model), i, results.facts(spec))
+        for spec in everything(results.recipe)
+        for i, model in enumerate(spec.models if isinstance(spec, Merge | LengthDial) else ())
+        if str(i) in results.facts(spec).get("models", {})
     ]

@@ -49,68 +49,68 @@ class Claim:
 
 def claims(results: GradedAnswers, matched: str = "steps") -> list[Claim]:
     """Every claim whose models the recipe evaluates; of arms matched in tokens only what concerns arms."""
-    by, found = next(iter(scorers(results)), ""), models(results)
-    pairs = [(said, *both) for said, a, b in ORDER for both in matches(found, a, b, matched)]
+    by, every = next(iter(scorers(results)), ""), models(results)
+    pairs = [(statement, *both) for statement, a, b in ORDER for both in matches(every, a, b, matched)]
     better = [
-        _better(said, one, two, over, by) for said, one, two, over in pairs if matched in (one.matched, two.matched)
+        _better(statement, a, b, over, by) for statement, a, b, over in pairs if matched in (a.matched, b.matched)
     ]
     if matched != "steps":
         return better
-    merged = matches(found, "ta_mid", "ta_long")
+    merged = matches(every, "ta_mid", "ta_long")
     return better + [claim for both in merged for claim in (_half(*both), _loss(*both, by))] + _bits(results)
 
 
 def claim_tables(results: GradedAnswers, matched: str = "steps") -> tuple[Table, ...]:
     """The claims as a table, one heading for each student."""
     key, by = "claims" if matched == "steps" else "claims_tokens", scorer_title(next(iter(scorers(results)), ""))
-    return table(key, [_row(one) for one in claims(results, matched)], scorer=by)
+    return table(key, [_row(claim) for claim in claims(results, matched)], scorer=by)
 
 
-def _row(one: Claim) -> Row:
-    over, seeds, k = one.evidence.over_problems, one.evidence.over_seeds, len(one.evidence.by_seed)
-    figure = number(over.value, one.form, one.scale)
+def _row(claim: Claim) -> Row:
+    over, seeds, k = claim.evidence.over_problems, claim.evidence.over_seeds, len(claim.evidence.by_seed)
+    figure = number(over.value, claim.form, claim.scale)
     cells: dict[str, object] = {
-        "Claim": one.words,
-        "Figure": figure if figure is MISSING else Cell(f"{figure.text} {one.unit}", figure.value),
-        "95 %, over problems": between(over.low, over.high, one.scale, one.form),
-        "95 %, over seeds": between(seeds.low, seeds.high, one.scale, one.form),
-        "Seeds right": Cell(f"{one.evidence.seeds_right} of {k}", one.evidence.seeds_right) if k else MISSING,
+        "Claim": claim.words,
+        "Figure": figure if figure is MISSING else Cell(f"{figure.text} {claim.unit}", figure.value),
+        "95 %, over problems": between(over.low, over.high, claim.scale, claim.form),
+        "95 %, over seeds": between(seeds.low, seeds.high, claim.scale, claim.form),
+        "Seeds right": Cell(f"{claim.evidence.seeds_right} of {k}", claim.evidence.seeds_right) if k else MISSING,
         "n": count(over.n or None),
-        "Sets": one.sets,
-        "Verdict": Cell(one.verdict, bold=one.verdict != verdicts.MISSING),
+        "Sets": claim.sets,
+        "Verdict": Cell(claim.verdict, bold=claim.verdict != verdicts.MISSING),
     }
-    return Row(cells, one.group)
+    return Row(cells, claim.group)
 
 
 def summary(results: GradedAnswers) -> str:
     """How many claims came to which verdict, in one sentence; "" without claims."""
     sentences = []
     for matched in ("steps", "tokens"):
-        counts = Counter(one.verdict for one in claims(results, matched))
+        counts = Counter(claim.verdict for claim in claims(results, matched))
         verdict_counts = ", ".join(f"{n} “{word}”" for word, n in counts.items())
         if counts:
             sentences.append(text("claims", matched, n=counts.total(), verdicts=verdict_counts))
     return " ".join(sentences)
 
 
-def _better(said: str, one: Model, two: Model, over: str, by: str) -> Claim:
+def _better(statement: str, better: Model, worse: Model, over: str, by: str) -> Claim:
     """That one model is more accurate than another: the paired difference, in points."""
-    both = pair(one, two, "correct", by)
+    both = pair(better, worse, "correct", by)
     evidence = Evidence(paired(*both.observed), [a - b for a, b in both.each_seed()])
-    return Claim(said, over, evidence, verdicts.word(evidence), "points", 100, "+.1f", both.coverage)
+    return Claim(statement, over, evidence, verdicts.word(evidence), "points", 100, "+.1f", both.coverage)
 
 
-def _half(one: Model, two: Model, over: str) -> Claim:
+def _half(merged: Model, tuned: Model, over: str) -> Claim:
     """That the merged assistant's responses are about half as long as before the merge."""
-    both = pair(one, two, "tokens")
+    both = pair(merged, tuned, "tokens")
     evidence = Evidence(ratio(*both.observed), [a / b for a, b in both.each_seed() if b], *HALF)
-    said = text("claims", "half", low=HALF[0], high=HALF[1])
-    return Claim(said, over, evidence, verdicts.word(evidence), "of the length", 1, ".2f", both.coverage)
+    statement = text("claims", "half", low=HALF[0], high=HALF[1])
+    return Claim(statement, over, evidence, verdicts.word(evidence), "of the length", 1, ".2f", both.coverage)
 
 
-def _loss(one: Model, two: Model, over: str, by: str) -> Claim:
+def _loss(merged: Model, tuned: Model, over: str, by: str) -> Claim:
     """What the merged assistant loses in accuracy against the assistant before the merge, in points."""
-    both = pair(two, one, "correct", by)
+    both = pair(tuned, merged, "correct", by)
     evidence = Evidence(paired(*both.observed), [a - b for a, b in both.each_seed()], -math.inf, 0)
     verdict = verdicts.loss_word(evidence)
     return Claim(text("claims", "loss"), over, evidence, verdict, "points", 100, "+.1f", both.coverage)
@@ -119,26 +119,30 @@ def _loss(one: Model, two: Model, over: str, by: str) -> Claim:
 def _bits(results: GradedAnswers) -> list[Claim]:
     """That the data of one arm has more bits per character under the student than that of another, pooled."""
     students = {spec.digest for label, spec in results.recipe.names.items() if label.partition("[")[0] == "instruct"}
-    found = [one for one in measures(results) if one.spec.model.digest in students]
+    every = [measure for measure in measures(results) if measure.spec.model.digest in students]
     claims: list[Claim] = []
-    for student in dict.fromkeys(one.model for one in found):
-        under = [one for one in found if one.model == student]
-        for group in groups(under):
-            inside = [one for one in under if one.variables.items() <= group.items()]
-            for said, *roles in BITS:
-                one, two = ([each for each in inside if each.role == role] for role in roles)
-                claims += [_more_bits(results, said, one, two, ", ".join(group.values()))] if one and two else []
+    for student in dict.fromkeys(measure.model for measure in every):
+        under = [measure for measure in every if measure.model == student]
+        for group in groups(measure.variables for measure in under):
+            inside = [measure for measure in under if measure.variables.items() <= group.items()]
+            for statement, *roles in BITS:
+                measure, other = ([each for each in inside if each.role == role] for role in roles)
+                claims += (
+                    [_more_bits(results, statement, measure, other, ", ".join(group.values()))]
+                    if measure and other
+                    else []
+                )
     return claims
 
 
-def _more_bits(results: GradedAnswers, said: str, one: list[Measure], two: list[Measure], group: str) -> Claim:
-    over = pooled_difference(*(sums_by_problem(results, side) for side in (one, two)))
-    first, second = spread(_of_seeds(one), _of_seeds(two)), spread(_of_seeds(two), _of_seeds(one))
+def _more_bits(results: GradedAnswers, statement: str, more: list[Measure], less: list[Measure], group: str) -> Claim:
+    over = pooled_difference(*(sums_by_problem(results, side) for side in (more, less)))
+    first, second = spread(_of_seeds(more), _of_seeds(less)), spread(_of_seeds(less), _of_seeds(more))
     seeds = [first[key] - second[key] for key in first if key in second and key[0] is not None]
     evidence = Evidence(over, seeds)
-    return Claim(said, group, evidence, verdicts.word(evidence), "bits", 1, "+.3f")
+    return Claim(statement, group, evidence, verdicts.word(evidence), "bits", 1, "+.3f")
 
 
-def _of_seeds(found: list[Measure]) -> Observed:
+def _of_seeds(selected: list[Measure]) -> Observed:
     """The bits per character of each seed, in the form of one problem's figures."""
-    return {(one.seed, ""): bits_per_character([one]) for one in found if one.facts}
+    return {(measure.seed, ""): bits_per_character([measure]) for measure in selected if measure.facts}

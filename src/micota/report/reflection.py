@@ -33,26 +33,26 @@ def places(text: str) -> tuple[tuple[int, int], ...]:
 
 def reflections(results: GradedAnswers) -> tuple[Table, ...]:
     """Mean number of reflection words in a response, for each model and problem set; none without responses."""
-    found = models(results)
+    compared = models(results)
     rows = []
-    for model in found if len(results.frame) else ():
+    for model in compared if len(results.frame) else ():
         name = f"{model.title} (tokens matched)" if model.matched == "tokens" else model.title
-        counts = {data: interval(by_problem(_by_seed(results, model, data))) for data in sets_of(found)}
-        cells = {data: with_error(one, unit=1, form=".2f") for data, one in counts.items()}
+        counts = {data: interval(by_problem(_by_seed(results, model, data))) for data in sets_of(compared)}
+        cells = {data: with_error(count, unit=1, form=".2f") for data, count in counts.items()}
         rows.append(Row({"Model": name, **cells}, model.group))
     return table("reflections", rows, said=", ".join(WORDS), responses=RESPONSES)
 
 
 def _by_seed(results: GradedAnswers, model: Model, data: str) -> dict[tuple[Hashable, str], float]:
     """Reflection words by (seed, problem), the mean over its samples, read from the pool one text after the other."""
-    found: dict[tuple[Hashable, str], float] = {}
-    for one, rows in model.of(data):
-        seed, pool = one.variables.get("seed"), results.pool(one.spec.completions)
-        if rows.empty or pool is None or any(known == seed for known, _ in found):
+    counted: dict[tuple[Hashable, str], float] = {}
+    for evaluation, rows in model.of(data):
+        seed, pool = evaluation.variables.get("seed"), results.pool(evaluation.spec.completions)
+        if rows.empty or pool is None or any(known == seed for known, _ in counted):
             continue
         counts: dict[str, list[float]] = {}
         keys = (key for key in sorted(zip(rows["problem"], rows["sample"], strict=True)) if key in pool)
         for answer in pool.read(islice(keys, RESPONSES)):
             counts.setdefault(answer.key, []).append(len(places(answer.text)))
-        found |= {(seed, key): mean(values) for key, values in counts.items()}
-    return found
+        counted |= {(seed, key): mean(values) for key, values in counts.items()}
+    return counted

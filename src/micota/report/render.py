@@ -60,7 +60,7 @@ SPECIAL = {
 @cache
 def _environment(quote: Callable[[str], str], **settings: str) -> Environment:
     """Jinja with what the templates use; everything that a template prints and that is no Markup yet is quoted."""
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         finalize=lambda value: value if isinstance(value, Markup) else Markup(quote(visible(str(value)))),
@@ -69,9 +69,14 @@ def _environment(quote: Callable[[str], str], **settings: str) -> Environment:
         lstrip_blocks=True,
         **settings,  # type: ignore[arg-type]
     )
-    made.filters |= {"short": short, "coded": coded, "marked": marked, "paragraphs": paragraphs, "data": _data}
-    made.filters |= {"clip": lambda text: clipped(text, PLAIN), "long": long, "inline": _inline, "fenced": _fenced}
-    return made
+    environment.filters |= {"short": short, "coded": coded, "marked": marked, "paragraphs": paragraphs, "data": _data}
+    environment.filters |= {
+        "clip": lambda text: clipped(text, PLAIN),
+        "long": long,
+        "inline": _inline,
+        "fenced": _fenced,
+    }
+    return environment
 
 
 def html(page: Page, pictures: Mapping[str, Picture]) -> str:
@@ -103,8 +108,8 @@ def _inline(paragraph: str) -> Markup:
 
 
 def _fenced(text: str) -> Markup:
-    shown = visible(clipped(text, PLAIN)[0])
-    return Markup(f"{fence(shown)}text\n{shown}\n{fence(shown)}")
+    visible_text = visible(clipped(text, PLAIN)[0])
+    return Markup(f"{fence(visible_text)}text\n{visible_text}\n{fence(visible_text)}")
 
 
 def _quoted(text: str) -> str:
@@ -150,5 +155,5 @@ def _value(cell: Cell) -> str | float:
 
 def _text(text: str) -> str:
     """A cell that no spreadsheet takes for a formula."""
-    shown = short(text)
-    return "'" + shown if FORMULA.match(shown) else shown
+    visible_text = short(text)
+    return "'" + visible_text if FORMULA.match(visible_text) else visible_text

@@ -41,10 +41,10 @@ class Comparison:
         import pandas as pd
 
         rows = [
-            {"benchmark": name, "measure": measure, "difference": one.value, "error": one.error, "low": one.low,
-             "high": one.high, "n": one.n}
-            for measure, found in (("accuracy", self.accuracy), ("tokens", self.tokens))
-            for name, one in found.items()
+            {"benchmark": name, "measure": measure, "difference": of.value, "error": of.error, "low": of.low,
+             "high": of.high, "n": of.n}
+            for measure, estimates in (("accuracy", self.accuracy), ("tokens", self.tokens))
+            for name, of in estimates.items()
         ]  # fmt: skip
         return pd.DataFrame(rows)
 
@@ -72,8 +72,8 @@ class Results(GradedAnswers):
         """
         known = self.frame["scorer"].cat.categories
         scorer = scorer or ("semantic" if "semantic" in known or not len(known) else str(known[0]))
-        one, two = (rows_where(self.frame, arm=arm, scorer=scorer, benchmark=benchmark) for arm in (a, b))
-        units = _differences(one, two)
+        rows_a, rows_b = (rows_where(self.frame, arm=arm, scorer=scorer, benchmark=benchmark) for arm in (a, b))
+        units = _differences(rows_a, rows_b)
         if units.empty:
             raise MicotaError(
                 f"'{a}' and '{b}' have no answered problem in common",
@@ -103,8 +103,8 @@ def _differences(a: DataFrame, b: DataFrame) -> DataFrame:
     """a - b for each benchmark and problem: the mean over samples, then over the values of variables."""
     shared = [name for name in variables_of(a) if a[name].notna().all() and b[name].notna().all()]
     keys = ["benchmark", *shared, "problem"]
-    one, two = (_means(frame, keys) for frame in (a, b))
-    both = one.merge(two, on=keys, suffixes=("_a", "_b"))
+    means_a, means_b = (_means(frame, keys) for frame in (a, b))
+    both = means_a.merge(means_b, on=keys, suffixes=("_a", "_b"))
     for name in ("accuracy", "tokens"):
         both[name] = both[f"{name}_a"] - both[f"{name}_b"]
     return both.groupby(["benchmark", "problem"], observed=True)[["accuracy", "tokens"]].mean().reset_index()
@@ -119,5 +119,5 @@ def _means(frame: DataFrame, keys: list[str]) -> DataFrame:
 
 def _estimates(units: DataFrame, measure: str) -> dict[str, Estimate]:
     sets = {str(name): part[measure].tolist() for name, part in units.groupby("benchmark", observed=True, sort=False)}
-    found = {name: interval(values) for name, values in sets.items()}
-    return found | ({POOLED: interval(*sets.values())} if len(sets) > 1 else {})
+    estimates = {name: interval(values) for name, values in sets.items()}
+    return estimates | ({POOLED: interval(*sets.values())} if len(sets) > 1 else {})

@@ -32,22 +32,22 @@ def arm_of(word: str) -> str:
 
 def procedure_roles(recipe: Recipe) -> dict[str, str]:
     """The roles of teacher and assistants by the digests of their models, read off what the arms learn from."""
-    found: dict[str, str] = {}
+    roles: dict[str, str] = {}
     for label, spec in recipe.names.items():
         arm, writer = label.partition("[")[0], _writer(learnt_from(spec))
         if writer is None:
             continue
         if arm == "strong":
-            found.setdefault(writer.digest, "teacher")
+            roles.setdefault(writer.digest, "teacher")
         elif arm == "half":
-            found |= _assistant(writer)
+            roles |= _assistant(writer)
         elif arm == "micota" and not isinstance(writer, Source | Train):
-            found[writer.digest] = "ta_mid"
+            roles[writer.digest] = "ta_mid"
             tuned = (
                 writer.target.of if isinstance(writer, LengthDial) else next(iter(getattr(writer, "models", ())), None)
             )
-            found |= _assistant(tuned) if tuned else {}
-    return found
+            roles |= _assistant(tuned) if tuned else {}
+    return roles
 
 
 def taught_roles(recipe: Recipe) -> dict[str, str]:

@@ -15,18 +15,22 @@ from micota.stats import Estimate, interval, mean, pass_at
 
 def samples(results: GradedAnswers) -> tuple[Table, ...]:
     """A row for each model and problem set that was answered more than once; none without such."""
-    found = [(model, data, _samples(model, data)) for model in models(results) for data in model.sets]
-    by, most = scorers(results), max((n for *_, n in found), default=0)
+    answered = [(model, data, _samples(model, data)) for model in models(results) for data in model.sets]
+    by, most = scorers(results), max((n for *_, n in answered), default=0)
     sizes = [*(2**i for i in range(1, 20) if 2**i < most), most]
     rows = [
         Row(
             {"Model": model.title, "Problems": data, "Samples": count(n)}
-            | {scored("avg@n", one, by): with_error(model.estimate([data], "correct", one)) for one in by}
-            | {scored(f"pass@{k}", one, by): with_error(pass_of(model, data, one, k)) for k in sizes for one in by}
+            | {scored("avg@n", scorer, by): with_error(model.estimate([data], "correct", scorer)) for scorer in by}
+            | {
+                scored(f"pass@{k}", scorer, by): with_error(pass_of(model, data, scorer, k))
+                for k in sizes
+                for scorer in by
+            }
             | runaways(model, [data]),
             model.group,
         )
-        for model, data, n in found
+        for model, data, n in answered
         if n > 1
     ]
     return table("samples", rows, words=2, runaways=text("runaways"))
@@ -35,8 +39,8 @@ def samples(results: GradedAnswers) -> tuple[Table, ...]:
 def pass_of(model: Model, data: str, by: str, k: int) -> Estimate:
     """pass@k over the problems, each the mean over its seeds; nan where a problem has fewer than k samples."""
     counts: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
-    for one, rows in model.of(data):
-        if one.spec.by == by:
+    for evaluation, rows in model.of(data):
+        if evaluation.spec.by == by:
             right = (rows["verdict"] == "correct").groupby(rows["problem"]).agg(["size", "sum"])
             for key, n, correct in right.itertuples():
                 counts[key].append((int(n), int(correct)))
@@ -46,4 +50,4 @@ def pass_of(model: Model, data: str, by: str, k: int) -> Estimate:
 
 
 def _samples(model: Model, data: str) -> int:
-    return max((one.spec.completions.n for one, _ in model.of(data)), default=0)
+    return max((evaluation.spec.completions.n for evaluation, _ in model.of(data)), default=0)

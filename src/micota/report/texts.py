@@ -19,8 +19,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 @cache
 def texts() -> dict[str, dict[str, str]]:
     """All texts: by their keys, then `title`, `caption`, `alt` or another name."""
-    found: dict[str, dict[str, str]] = read((TEMPLATES / "texts.yaml").read_text(encoding="utf-8"), "texts.yaml").value
-    return found
+    loaded: dict[str, dict[str, str]] = read((TEMPLATES / "texts.yaml").read_text(encoding="utf-8"), "texts.yaml").value
+    return loaded
 
 
 def text(key: str, name: str = "caption", **values: Any) -> str:

@@ -1,4 +1,4 @@
-"""The figures of how models came to be: bits per character, training loss, lengths of the training data."""
+"""The figures of training: the loss over the steps, and the lengths of the training data."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from micota.report.bits_per_character import bits_per_character, measures
-from micota.report.drawing import LINE, TEXT, Bar, above, bars, colour, counted, described, legend, tall, words
+from micota.report.drawing import LINE, TEXT, above, colour, counted, legend, tall, words
 from micota.report.figures import ALIKE, Shown
 from micota.report.graded_answers import GradedAnswers
 from micota.report.model_rows import Model, models, within
@@ -24,27 +23,6 @@ ORDER = ("strong", "half", "mix_long", "micota", "short")
 BINS = 80
 
 
-def bits(results: GradedAnswers) -> Shown:
-    """Bits per character of each data set under each model."""
-    every = measures(results)
-    found = [one for one in every if one.facts]
-    blocks = []
-    for model in dict.fromkeys(one.model for one in found):
-        cells = {one.title: [x for x in found if (x.title, x.model) == (one.title, model)] for one in found}
-        block = [
-            Bar(
-                data, bits_per_character(ones), colour(ones[0].role), seeds=tuple(bits_per_character([x]) for x in ones)
-            )
-            for data, ones in cells.items()
-            if ones
-        ]
-        blocks.append((f"under {model}", block))
-    if not blocks:
-        return [left_out("bpc")] if every else []
-    alt = described(blocks, ".3f")
-    return [figure("bpc", lambda axes: bars(axes[0], blocks, "Bits per character", ".3f"), {"bars": alt})]
-
-
 @dataclass(frozen=True)
 class Curve:
     """The loss over the steps of one training."""
@@ -56,16 +34,18 @@ class Curve:
 
 def losses(results: GradedAnswers, matched: str) -> Shown:
     """The training loss of the arms that are matched so, a line for each seed; one figure for each group."""
-    arms = [one for one in models(results) if one.arm and one.matched == matched and isinstance(one.spec, Train)]
+    arms = [
+        model for model in models(results) if model.arm and model.matched == matched and isinstance(model.spec, Train)
+    ]
     several = within(arms)
-    shown: Shown = []
+    figures: Shown = []
     for i, (group, inside) in enumerate(several, 1):
-        curves = [curve for one in inside for curve in _curves(results, one)]
+        curves = [curve for model in inside for curve in _curves(results, model)]
         about = {"matched": ALIKE[matched], "group": f" ({group})" if group else ""}
-        about["last"] = ", ".join(f"{one.name} {one.points[-1][1]:.3g}" for one in curves)
+        about["last"] = ", ".join(f"{model.name} {model.points[-1][1]:.3g}" for model in curves)
         file = "loss" + ("_tokens" if matched == "tokens" else "") + (str(i) if len(several) > 1 else "")
-        shown.append(_figure(curves, file, about) if curves else left_out("loss", **about))
-    return shown
+        figures.append(_figure(curves, file, about) if curves else left_out("loss", **about))
+    return figures
 
 
 def _figure(curves: Sequence[Curve], file: str, about: dict[str, str]) -> Figure:
@@ -73,9 +53,9 @@ def _figure(curves: Sequence[Curve], file: str, about: dict[str, str]) -> Figure
 
 
 def _curves(results: GradedAnswers, model: Model) -> list[Curve]:
-    trained = {one.spec.completions.model.digest: one.spec.completions.model for one, _ in model.cells}
+    trained = {loss.spec.completions.model.digest: loss.spec.completions.model for loss, _ in model.cells}
     points = [results.facts(spec).get("loss") for spec in trained.values()]
-    return [Curve(model.title, model.role, tuple(map(tuple, one))) for one in points if one]
+    return [Curve(model.title, model.role, tuple(map(tuple, loss))) for loss in points if loss]
 
 
 def _draw(axes: Axes, curves: Sequence[Curve]) -> None:
@@ -109,11 +89,11 @@ def lengths(results: GradedAnswers) -> Shown:
         for role in ORDER
         if role in learnt
     }
-    there = {role: found for role, found in tokens.items() if found}
-    if not there:
+    known = {role: counts for role, counts in tokens.items() if counts}
+    if not known:
         return [left_out("lengths")] if tokens else []
-    medians = ", ".join(f"{ROLES[role]} {median(found):,.0f} (n = {len(found):,})" for role, found in there.items())
-    return [figure("lengths", lambda axes: _ridges(axes[0], there), {"medians": medians})]
+    medians = ", ".join(f"{ROLES[role]} {median(counts):,.0f} (n = {len(counts):,})" for role, counts in known.items())
+    return [figure("lengths", lambda axes: _ridges(axes[0], known), {"medians": medians})]
 
 
 def _tokens(results: GradedAnswers, data: Data) -> list[int]:
@@ -125,27 +105,27 @@ def _tokens(results: GradedAnswers, data: Data) -> list[int]:
             rows = results.rows(part.completions)
             known |= {(row["key"], row["sample"], row["sha"]): row["tokens"] for row in rows}
         elif isinstance(part, Mix):
-            todo += [one.data for one in part.parts]
+            todo += [component.data for component in part.parts]
     keys = ((row["key"], row.get("sample", 0), row.get("sha", "")) for row in results.rows(data))
     return [known[key] for key in keys if key in known]
 
 
-def _ridges(axes: Axes, there: dict[str, list[int]]) -> None:
+def _ridges(axes: Axes, tokens: dict[str, list[int]]) -> None:
     """Histograms of equal height below each other, with their medians."""
-    top = max(found[-1] for found in there.values()) * 1.02 + 1
+    top = max(counts[-1] for counts in tokens.values()) * 1.02 + 1
     edges = [top * i / BINS for i in range(BINS + 1)]
-    tall(axes, 0.9 + 0.8 * len(there))
-    for at, (role, found) in enumerate(there.items()):
+    tall(axes, 0.9 + 0.8 * len(tokens))
+    for at, (role, counts) in enumerate(tokens.items()):
         heights = [0] * BINS
-        for value in found:
+        for value in counts:
             heights[min(BINS - 1, int(BINS * value / top))] += 1
         shape = [at - 0.72 * height / max(heights) for height in heights]
         axes.stairs(shape, edges, baseline=at, fill=True, color=colour(role), alpha=0.75, linewidth=0)
         axes.plot((0, top), (at, at), color=LINE, linewidth=0.8, zorder=0)
-        middle = median(found)
+        middle = median(counts)
         axes.plot((middle, middle), (at, at - 0.76), color=TEXT, linewidth=1.3)
         axes.text(middle, at - 0.78, f"{middle:,.0f}", fontsize=9, ha="center", va="bottom")
-    axes.set_yticks(range(len(there)), [words(ROLES[role]) for role in there], va="bottom")
-    axes.set(xlim=(0, top), ylim=(len(there) - 0.95, -1.05))
+    axes.set_yticks(range(len(tokens)), [words(ROLES[role]) for role in tokens], va="bottom")
+    axes.set(xlim=(0, top), ylim=(len(tokens) - 0.95, -1.05))
     axes.spines["left"].set_visible(False)
     counted(axes, "Tokens of a response; the line is the median", "left")

@@ -33,11 +33,11 @@ class Evidence:
     def seeds_right(self) -> int:
         return sum(self.low < value <= self.high for value in self.by_seed)
 
-    def inside(self, found: Estimate) -> bool:
-        return found.low > self.low and found.high < self.high
+    def inside(self, estimate: Estimate) -> bool:
+        return estimate.low > self.low and estimate.high < self.high
 
-    def beyond(self, found: Estimate) -> bool:
-        return found.high < self.low or found.low > self.high
+    def beyond(self, estimate: Estimate) -> bool:
+        return estimate.high < self.low or estimate.low > self.high
 
 
 def word(of: Evidence) -> str:
@@ -62,9 +62,9 @@ def loss_word(of: Evidence) -> str:
 
     A loss without an interval is `not shown`.
     """
-    found = of.over_problems
-    if math.isnan(found.value):
+    estimate = of.over_problems
+    if math.isnan(estimate.value):
         return MISSING
-    if math.isnan(found.low) and found.value > 0:
+    if math.isnan(estimate.low) and estimate.value > 0:
         return NOT_SHOWN
-    return LOSES if of.beyond(found) else NO_LOSS
+    return LOSES if of.beyond(estimate) else NO_LOSS
