@@ -116,12 +116,12 @@ def test_the_usual_forms_are_known(row: dict[str, Any], turn: Turn) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"question": "p", "answer": "r"}, "no columns that are training data; it has question, answer"),
-        ({"prompt": "p", "response": ["r"]}, "row 7: its 'response' is no text"),
-        ({"messages": chat(("user", "p"))}, "row 7: its chat goes user"),
+        ({"question": "p", "answer": "r"}, "no columns of training data; it has question, answer"),
+        ({"prompt": "p", "response": ["r"]}, "row 7: its column 'response' is no text"),
+        ({"messages": chat(("user", "p"))}, "row 7: the roles of its chat are user"),
         (
             {"messages": chat(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))},
-            "row 7: its chat goes",
+            "row 7: the roles of its chat are",
         ),
         ({"messages": "text"}, "row 7: it holds no chat"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "row 7: a message has no known role"),

@@ -65,7 +65,7 @@ def test_mistakes_end_with_a_message(folder: Path) -> None:
     command = [sys.executable, "-m", "micota", "train", "./models/student", "mine.jsonl", "--out", "made"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "mine.jsonl has no columns that are training data; it has question, solution" in done.stderr
+    assert "mine.jsonl has no columns of training data; it has question, solution" in done.stderr
     done = subprocess.run([*command, "--set", "lrr=1"], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "unknown key 'lrr'" in done.stderr
 

@@ -1,6 +1,6 @@
 """What two problem sets share: the same text after normalising, or a run of thirteen words.
 
-Training on problems that stand in a benchmark makes its score worthless, so a problem set can be held against others.
+Training on a benchmark's problems makes its score worthless, so a problem set can be compared with others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _WORD = re.compile(r"[a-z0-9]+")
 
 @dataclass(frozen=True)
 class Shared:
-    """One pair: the key here, the set and the key there, and how: `exact`, or `13-gram` with the words."""
+    """One pair of problems: the key here, the other set and its key, and how: `exact`, or `13-gram` with the words."""
 
     key: str
     other_set: str
@@ -50,14 +50,14 @@ def _pairs(
     whole: Mapping[tuple[str, ...], list[tuple[str, str]]],
     grams: Mapping[tuple[str, ...], list[tuple[str, str]]],
 ) -> Iterator[Shared]:
-    found = set()
+    seen = set()
     for name, other in whole.get(tuple(split), ()):
-        found.add((name, other))
+        seen.add((name, other))
         yield Shared(key, name, other, "exact", " ".join(split[:N]))
     for gram in _grams(split):
         for name, other in grams.get(gram, ()):
-            if (name, other) not in found:
-                found.add((name, other))
+            if (name, other) not in seen:
+                seen.add((name, other))
                 yield Shared(key, name, other, f"{N}-gram", " ".join(gram))
 
 

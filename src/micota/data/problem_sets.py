@@ -1,4 +1,4 @@
-"""The rows of a problem set: from the Hub, from a file or folder, or from the lab's world that makes its own."""
+"""The rows of a problem set: from the Hub, from a file or folder, or from the lab's generator."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def read(spec: Problems, cache: Path | None = None) -> Generator[dict[str, Any],
     if spec.source.ref == LAB_WORLD:
         yield from _world(spec)
         return
-    found = table(spec.source, spec.config, spec.split, cache)
+    rows = table(spec.source, spec.config, spec.split, cache)
     for column in (spec.problem, spec.answer):
-        if column not in found.column_names:
+        if column not in rows.column_names:
             raise MicotaError(
-                f"{spec.source.ref} has no column '{column}'; it has {', '.join(found.column_names)}",
+                f"{spec.source.ref} has no column '{column}'; it has {', '.join(rows.column_names)}",
                 fix="name the columns in the recipe, as in `problem: question`",
             )
-    for row in found:
+    for row in rows:
         yield {"problem": row[spec.problem], "answer": row[spec.answer]}
 
 
@@ -41,13 +41,13 @@ def _world(spec: Problems) -> Iterable[dict[str, Any]]:
 
     if spec.n is None or spec.split not in ("train", "dev", "test"):
         raise MicotaError(
-            f"{LAB_WORLD} makes its problems: say how many and of which split",
+            f"{LAB_WORLD} generates its problems: give their number and split",
             fix="{problems: {source: lab:arithmetic, split: train, n: 600}}  (or dev, test)",
         )
     if spec.config not in (None, "hard"):
         raise MicotaError(
             f"{LAB_WORLD} has no config '{spec.config}'",
-            fix="leave config out, or take the harder problems: `config: hard`",
+            fix="remove config, or take the harder problems: `config: hard`",
         )
     split: arithmetic.Split = spec.split  # type: ignore[assignment]
     world: arithmetic.World = "arithmetic-hard" if spec.config else "arithmetic"

@@ -1,4 +1,4 @@
-"""Mix data sets by share of examples, as Mix-Long mixes long and short chains 1:4. A prompt may stand in two parts."""
+"""Mix data sets by share of examples, as Mix-Long mixes long and short chains 1:4. Components may share prompts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(task: Task) -> Result:
     if not all(counts):
         sizes = [len(rows) for rows in parts]
         raise MicotaError(
-            f"a part of the mixture would be empty: the data sets have {sizes} rows", fix="raise its share"
+            f"a component of the mixture would be empty: the data sets have {sizes} rows", fix="raise its share"
         )
     chosen = [row for i, rows in enumerate(parts) for row in _draw(rows, counts[i], spec.seed, i)]
     write_rows(task.out / "rows.jsonl", chosen)
@@ -30,5 +30,5 @@ def run(task: Task) -> Result:
 
 
 def _draw(rows: list[dict[str, Any]], n: int, seed: int, part: int) -> list[dict[str, Any]]:
-    """The n rows whose hashes come first: more rows in a part change few of the chosen."""
+    """The n rows with the smallest hashes: more rows in a component change few of them."""
     return sorted(rows, key=lambda row: text_key(str(seed), str(part), row["key"], str(row["sample"])))[:n]

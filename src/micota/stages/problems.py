@@ -1,4 +1,4 @@
-"""Read a problem set: from the Hub, from a file or folder, or from the lab's world that makes its own."""
+"""Read a problem set: from the Hub, from a file or folder, or from the lab's generator."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from micota.store.task import Task
 
 
 def run(task: Task) -> Result:
-    """Write rows {key, problem, answer}. Problems whose text came before are dropped and counted."""
+    """Write rows {key, problem, answer}. Repeated problems are dropped and counted."""
     spec = task.spec
     assert isinstance(spec, Problems)
     counts = {"duplicates": 0, "conflicting": 0}
     rows = _unique(read(spec, task.scratch), counts)
-    kept = list(islice(rows, spec.skip, None if spec.n is None else spec.skip + spec.n))
-    if not kept:
+    chosen = list(islice(rows, spec.skip, None if spec.n is None else spec.skip + spec.n))
+    if not chosen:
         raise MicotaError(f"no problem is left of {spec.source.ref}", fix="check split, skip and n")
-    if spec.n is not None and len(kept) < spec.n:
-        what = f"{spec.source.ref} has {len(kept)} problems, {spec.n} are wanted"
-        raise MicotaError(what, fix=f"set n: {len(kept)}")
+    if spec.n is not None and len(chosen) < spec.n:
+        what = f"{spec.source.ref} has {len(chosen)} problems, the recipe wants {spec.n}"
+        raise MicotaError(what, fix=f"set n: {len(chosen)}")
     if spec.decontaminate:
-        kept = _decontaminated(task, spec, kept, counts)
-    task.progress(len(kept), len(kept), "problems")
-    write_rows(task.out / "rows.jsonl", kept)
-    return Result({"problems": len(kept), **counts})
+        chosen = _decontaminated(task, spec, chosen, counts)
+    task.progress(len(chosen), len(chosen), "problems")
+    write_rows(task.out / "rows.jsonl", chosen)
+    return Result({"problems": len(chosen), **counts})
 
 
 def _decontaminated(
     task: Task, spec: Problems, rows: list[dict[str, Any]], counts: dict[str, int]
 ) -> list[dict[str, Any]]:
-    """List what the set shares with others in overlap.jsonl; with `drop`, leave those problems out."""
+    """Write what the set shares with others to overlap.jsonl; with `drop`, leave those problems out."""
     others = {
         other.benchmark or other.source.ref: {row["key"]: row["problem"] for row in read_rows(task.rows(other))}
         for other in spec.against
@@ -59,7 +59,7 @@ def _unique(rows: Iterable[dict[str, Any]], counts: dict[str, int]) -> Iterator[
     seen: dict[str, Any] = {}
     for number, row in enumerate(rows):
         if not isinstance(row["problem"], str) or not row["problem"].strip():
-            raise MicotaError(f"row {number} has no text for its problem: {row['problem']!r}")
+            raise MicotaError(f"row {number} has no problem text: {row['problem']!r}")
         key = text_key(row["problem"])
         if key in seen:
             counts["duplicates" if seen[key] == row["answer"] else "conflicting"] += 1

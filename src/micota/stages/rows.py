@@ -1,4 +1,4 @@
-"""Take in training data that was made elsewhere: each row a prompt and its response, put into a pool of its own."""
+"""Import training data of other origin: each row a prompt and its response, put into a pool of its own."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ def run(task: Task) -> Result:
     pool_id = sha({"rows": spec.identity({spec.source.digest: task.input(spec.source).content})})
     pool = task.store.pool(pool_id)
     dropped: Counter[str] = Counter()
-    found = table(spec.source, spec.config, spec.split, task.scratch)
-    made: list[dict[str, Any]] = []
+    rows = table(spec.source, spec.config, spec.split, task.scratch)
+    chosen: list[dict[str, Any]] = []
     with Writer(pool.folder, {"source": spec.source.ref, "spec": spec.own_fields}) as writer:
         fresh: list[Completion] = []
-        for one in _completions(spec, found, dropped):
-            made.append({"key": one.key, "sample": one.sample, "sha": one.sha})
-            if (one.key, one.sample) not in pool:
-                fresh.append(one)
+        for completion in _completions(spec, rows, dropped):
+            chosen.append({"key": completion.key, "sample": completion.sample, "sha": completion.sha})
+            if (completion.key, completion.sample) not in pool:
+                fresh.append(completion)
             if len(fresh) == AT_ONCE:
                 writer.write(fresh)
                 fresh = []
-                task.progress(len(made), len(found), "rows")
+                task.progress(len(chosen), len(rows), "rows")
         if fresh:
             writer.write(fresh)
-    if not made:
-        what = f"no row of {spec.source.ref} is left to learn from: of {len(found)} were dropped {dict(dropped)}"
-        raise MicotaError(what, fix="look at the column of the responses")
-    task.progress(len(found), len(found), "rows")
-    write_rows(task.out / "rows.jsonl", made)
-    return Result({"answers": len(found), "kept": len(made), "dropped": dict(dropped)}, [pool_id])
+    if not chosen:
+        what = f"no row of {spec.source.ref} is left to train on: of {len(rows)} were dropped {dict(dropped)}"
+        raise MicotaError(what, fix="check the column of the responses")
+    task.progress(len(rows), len(rows), "rows")
+    write_rows(task.out / "rows.jsonl", chosen)
+    return Result({"answers": len(rows), "kept": len(chosen), "dropped": dict(dropped)}, [pool_id])
 
 
-def _completions(spec: SftData, found: Any, dropped: Counter[str]) -> Iterator[Completion]:
-    """The rows that are kept, each once, in their own order."""
+def _completions(spec: SftData, rows: Any, dropped: Counter[str]) -> Iterator[Completion]:
+    """The rows to train on, each once, in their own order."""
     pair = (spec.prompt, spec.response) if spec.prompt and spec.response else None
-    read = reader(found.column_names, pair, spec.messages, spec.source.ref)
-    asked: Counter[str] = Counter()
+    read = reader(rows.column_names, pair, spec.messages, spec.source.ref)
+    samples: Counter[str] = Counter()
     seen: set[str] = set()
-    for number, row in enumerate(found, 1):
+    for number, row in enumerate(rows, 1):
         turn = read(row, number)
         _check(spec, turn, number)
         prompt = Prompt(template=spec.template).user_message(turn.prompt)
@@ -64,17 +64,17 @@ def _completions(spec: SftData, found: Any, dropped: Counter[str]) -> Iterator[C
             dropped["duplicate"] += 1
         else:
             seen.add(sha_)
-            yield Completion(key, asked[key], prompt, turn.response, "stop", 0, 0, "made elsewhere")
-            asked[key] += 1
+            yield Completion(key, samples[key], prompt, turn.response, "stop", 0, 0, "made elsewhere")
+            samples[key] += 1
 
 
 def _check(spec: SftData, turn: Turn, number: int) -> None:
     if not turn.prompt.strip():
-        raise MicotaError(f"row {number} of {spec.source.ref} asks nothing", fix="leave the row out")
+        raise MicotaError(f"row {number} of {spec.source.ref} has an empty prompt", fix="remove the row")
     if turn.system is not None and turn.system != spec.system:
         raise MicotaError(
             f"row {number} of {spec.source.ref} has the system message {turn.system!r:.120}, "
             f"the recipe {'none' if spec.system is None else repr(spec.system)}",
-            why="a model that learns under one system message is worse under another",
-            fix="write it into `rows: {system: ...}` and `train: {system: ...}` alike, or take it out of the rows",
+            why="a model that is trained with one system message is worse with another",
+            fix="write it into both `rows: {system: ...}` and `train: {system: ...}`, or remove it from the rows",
         )

@@ -1,4 +1,4 @@
-"""Choose the answers that become training data, and count what was dropped and why (Eq. 1 of the paper)."""
+"""Select the answers that become training data, and count what was dropped and why (Eq. 1 of the paper)."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from micota.store.task import Task
 
 
 def run(task: Task) -> Result:
-    """Write rows {key, sample, sha}: which completions of the pool to learn from."""
+    """Write rows {key, sample, sha}: which completions of the pool to train on."""
     spec = task.spec
     assert isinstance(spec, Select)
     answers = read_rows(task.rows(spec.completions))
     verdicts = {(row["key"], row["sample"]): row["verdict"] for row in read_rows(task.rows(spec.verdicts))}
     dropped: Counter[str] = Counter()
     seen: set[str] = set()
-    kept = []
+    chosen = []
     for row in answers:
         reason = _why_not(spec, row, verdicts[row["key"], row["sample"]], seen)
         if reason:
             dropped[reason] += 1
         else:
             seen.add(row["sha"])
-            kept.append(row)
-    if not kept:
+            chosen.append(row)
+    if not chosen:
         raise MicotaError(
-            f"no answer is left to learn from: of {len(answers)} were dropped {dict(dropped)}",
+            f"no answer is left to train on: of {len(answers)} were dropped {dict(dropped)}",
             why="a model cannot be trained on nothing",
-            fix="look at the verdicts; raise max_tokens, take a stronger teacher, or `keep: all`",
+            fix="check the verdicts; raise max_tokens, take a stronger teacher, or set `keep: all`",
         )
-    write_rows(task.out / "rows.jsonl", [{k: row[k] for k in ("key", "sample", "sha")} for row in kept])
-    lengths = [float(row["tokens"]) for row in kept]
-    facts = {"answers": len(answers), "kept": len(kept), "mean_tokens": mean(lengths), "dropped": dict(dropped)}
+    write_rows(task.out / "rows.jsonl", [{k: row[k] for k in ("key", "sample", "sha")} for row in chosen])
+    lengths = [float(row["tokens"]) for row in chosen]
+    facts = {"answers": len(answers), "kept": len(chosen), "mean_tokens": mean(lengths), "dropped": dict(dropped)}
     return Result(facts, list(task.input(spec.completions).pools))
 
 
 def _why_not(spec: Select, row: dict[str, Any], verdict: str, seen: set[str]) -> str | None:
-    """The reason to drop an answer, or None. One that ran into the limit has no end to learn."""
+    """The reason to drop an answer, or None. One that met the token limit has no end to train on."""
     if row["finish"] == "length":
         return "truncated"
     if row["finish"] == "filter":
