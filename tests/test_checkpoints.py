@@ -17,9 +17,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from whole_tensor import merge_tensor
 
 from micota.errors import MicotaError
-from micota.merging import Settings, merge_tensor
+from micota.merging import Settings
 from micota.merging.buffers import Bytes, raw, typed
 from micota.merging.compatibility import compare
 from micota.merging.folders import merge_folders
@@ -366,10 +367,9 @@ def test_tensors_missing_misshapen_or_sick_are_named(base: Path, tuned: Path) ->
 
 def test_truncated_files_are_named(base: Path, tuned: Path) -> None:
     data = (tuned / SINGLE).read_bytes()
-    for length, message in ((len(data) - 3, r"cut off inside tensor model\."), (100, f"cannot read {SINGLE}"),
-                            (0, f"cannot read {SINGLE}")):  # fmt: skip
+    for length in (len(data) - 3, 100, 0):
         (tuned / SINGLE).write_bytes(data[:length])
-        refused(base, tuned, message)
+        refused(base, tuned, f"cannot read {SINGLE}")
 
 
 def test_folders_without_usable_weights_are_named(tmp_path: Path, base: Path, tuned: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from whole_tensor import merge_tensor
 
 from micota.cli.merge_config import merge_config
-from micota.merging import Settings, merge_tensor
+from micota.merging import Settings
 
 HERE = Path(__file__).parent
 RECORDED = HERE / "data" / "mergekit"

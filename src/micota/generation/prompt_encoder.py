@@ -49,7 +49,7 @@ class PromptEncoder:
         return ids
 
     def ends(self, eos: list[int]) -> list[int]:
-        """The end tokens, and the special tokens that the spec names as stop strings: a text does not show those."""
+        """The end-of-sequence tokens, and the stop strings that are special tokens: a text does not show those."""
         special = self.tokenizer.get_added_vocab()
         return list(dict.fromkeys([*eos, *(special[stop] for stop in self._sampling.stop if stop in special)]))
 

@@ -214,7 +214,7 @@ class Transformers:
         return str(decode(text, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def _completion(self, row: _Row) -> Completion:
-        """The row's text without its end token or from its stop string on; what has neither ran into the limit."""
+        """The row's text, without its end-of-sequence token or what follows a stop string."""
         text, request = self._text(row), row.request
         return Completion(
             request.key,
@@ -231,7 +231,7 @@ class Transformers:
 
 @dataclass(eq=False)
 class _Row:
-    """One request on its way: its prompt's tokens, the new ones (end token included), its random numbers.
+    """One request on its way: its prompt's tokens, the new ones (EOS included), its random numbers.
 
     `think_prefix` is the thought that the prompt has opened, `limit` the new tokens at most.
     """

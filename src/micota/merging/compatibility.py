@@ -96,7 +96,7 @@ def compare(base: Path, models: Sequence[Path]) -> list[str]:
 
 
 def check_ends(like: Sequence[tuple[str, Path]], inputs: Sequence[Path]) -> None:
-    """A merged model must stop where its models stop: refuses to take the end token from the one that differs.
+    """A merged model must stop where its models stop: an end-of-sequence token that differs from theirs is an error.
 
     `like` are the folders that the files are taken from, `inputs` the base and the models.
     """

@@ -45,19 +45,15 @@ def merge_folders(
     record_in: Path | None = None,
     checksums: bool = False,
 ) -> dict[str, Any]:
-    """Merge `models` into `base` and write the model folder `out`; returns facts of the merge, JSON-safe.
+    """Merge `models` into `base` and write the model folder `out`; returns facts, see `tally.facts`.
 
-    Weights have the base's names and shapes, padded vocabulary rows included, and its dtypes unless `dtype` (torch's
-    name) is given. `settings` are one for all tensors, or a function of the tensor's name. A label names a model in the
-    facts and seeds its masks. Everything else comes from the first folder of `like`, (label, folder), that has it: by
-    default the first model, the fine-tuned one, because the merged model is asked with its template and has to stop at
-    its end token; then the base.
+    Weights have the base's names, shapes (padded vocabulary rows included) and, without `dtype` (torch's name), dtypes.
+    `settings` are one for all tensors, or a function of the tensor's name. A label names a model in the facts and seeds
+    its masks. Other files come from the first folder of `like`, (label, folder), that has them: by default from the
+    first model, whose template and end-of-sequence token the merged model needs, then from the base.
 
-    The record of the work lies in `out`, or in the folder `record_in`; with `checksums` it has the SHA-256 of each
-    shard. `progress(done, total)` counts bytes of weights. Facts: `models` (label -> L2 `norm` of the task vector, the
-    same per `layers`, share `kept`), `sign_conflicts` (share of entries where surviving, weighted task vectors
-    disagree; None for one model), `cosines` between task vectors, `parameters`, `seed`, `remarks` of `check`,
-    `findings` of `compare`, `sources` of files.
+    The record is in `out` or `record_in`, with the SHA-256 of each shard if `checksums`; `progress(done, total)` counts
+    bytes. More facts: `seed`, `remarks` of `check`, `findings` of `compare`, `sources` (file -> label).
     """
     like = like or [(labels[0], models[0]), ("base", base)]
     check_labels(labels, len(models))

@@ -116,7 +116,7 @@ class Thresholds:
 class Rescales:
     """The factors that make up for dropped entries, from what the masks of all blocks keep.
 
-    A random mask costs more to make than to store: those of a tensor that needs no more than MEMORY are made once.
+    A random mask costs more to make than to store: those of a tensor that needs no more than MEMORY are stored.
     """
 
     MEMORY = 2**27

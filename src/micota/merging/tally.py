@@ -64,7 +64,11 @@ def dot(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def facts(tallies: Mapping[str, Tally], labels: Sequence[str]) -> dict[str, Any]:
-    """Facts of a merge from the tallies of its tensors (name -> tally), JSON-safe, six significant digits."""
+    """Facts of a merge from the tallies of its tensors (name -> tally), JSON-safe, six significant digits.
+
+    `models` (label -> L2 `norm` of the task vector, the same per `layers`, share `kept`), `sign_conflicts` (share of
+    entries where surviving, weighted task vectors disagree; None for one model), `cosines`, `parameters` (elements).
+    """
     whole, layers = _sum_up(tallies)
     labels = labels if whole.kept else []  # a method without task vectors, or nothing but tensors that are copied
     pairs = [(i, j) for i in range(len(labels)) for j in range(i)]
