@@ -216,13 +216,12 @@ FORMS: dict[str, Callable[..., Any]] = {
     "generate": generate,
     "verify": verify,
     "distill": distill,
-    "distil": distill,
     "pretrain": pretrain,
     "train": train,
     "merge": merge,
     "mix": mix,
     "dial": dial,
 }
-"""The forms of a recipe, `{KIND: {...}}`, with the calls that they spell; `distil` is an older spelling."""
-ALIASES = {"distill": {"from": "model", "data": "problems"}, "distil": {"from": "model", "data": "problems"}}
+"""The forms of a recipe, `{KIND: {...}}`, with the calls that they spell."""
+ALIASES = {"distill": {"from": "model", "data": "problems"}}
 """What recipes call a parameter, where that differs."""

@@ -52,7 +52,26 @@ def read(name: str, overrides: Iterable[str] = (), lock: Lock | None = None) -> 
     for override in overrides:
         yaml_tree.override(tree.value, override)
     beside = Path.cwd() if path.is_relative_to(SHIPPED) else path.absolute().parent
-    return _Reader(tree, path, beside, lock or Lock(beside / f"{path.stem}.lock")).read()
+    return _Reader(_spelled(tree), path, beside, lock or Lock(beside / f"{path.stem}.lock")).read()
+
+
+def _spelled(tree: yaml_tree.Tree) -> yaml_tree.Tree:
+    """The tree with the older spelling of a form, `distil`, replaced; names of a recipe stay as they are."""
+
+    def spell(value: Any, path: yaml_tree.Path) -> Any:
+        if isinstance(value, dict):
+            return {_key(key, path): spell(item, (*path, key)) for key, item in value.items()}
+        return [spell(item, (*path, i)) for i, item in enumerate(value)] if isinstance(value, list) else value
+
+    lines = {
+        tuple(_key(part, path[:i]) if isinstance(part, str) else part for i, part in enumerate(path)): line
+        for path, line in tree.lines.items()
+    }
+    return yaml_tree.Tree(spell(tree.value, ()), tree.name, lines)
+
+
+def _key(key: str, path: yaml_tree.Path) -> str:
+    return "distill" if key == "distil" and (len(path) > 1 or path == ("defaults",)) else key
 
 
 class _Reader:
