@@ -1,6 +1,6 @@
 """How long ten thousand specs take to be read from a recipe and planned: CPU seconds, and microseconds for each spec.
 
-    python benchmarks/planning.py [--seeds 900] [--rounds 3]
+python benchmarks/planning.py [--seeds 900] [--rounds 3]
 """
 
 from __future__ import annotations
