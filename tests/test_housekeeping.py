@@ -77,14 +77,14 @@ def test_what_a_running_stage_reads_stays(made: World) -> None:
     task = {"inputs": {"x": {"content": "c", "files": str(made.store.files(long)), "pools": []}}, "name": "other/arm"}
     write_json(work / "task.json", task)
     found = removable(made)
-    claim = made.store.claim(work.name)
-    assert made.store.claims.take(claim)
+    claim = made.store.lock(work.name)
+    assert made.store.locks.acquire(claim)
     assert names(removable(made)) == {"small/ta-mid"}
     (one,) = (one for one in found if one.id == long.id)
     assert not removal.remove(made.store, one)  # it was found before the stage began
     assert made.store.whole(long)
     assert not any(one.what == "work" for one in removal.removable(made.fresh(), [], hours=0))
-    made.store.claims.release(claim)
+    made.store.locks.release(claim)
     assert [one.id for one in removal.removable(made.fresh(), [], hours=0)] == [work.name]
     assert removal.removable(made.fresh(), [], hours=24) == []
 
@@ -96,7 +96,7 @@ def test_models_that_no_name_leads_to_go_without_a_recipe_but_not_during_a_run(m
     assert sorted(one.id.partition("-")[0] for one in found) == ["merge", "train"]
     assert removal.removable(made.fresh(), [], hours=1) == []
     write_json(made.store.root / "making" / f"bpc-{'2' * 16}" / "task.json", {})
-    assert made.store.claims.take(made.store.claim(f"bpc-{'2' * 16}"))
+    assert made.store.locks.acquire(made.store.lock(f"bpc-{'2' * 16}"))
     assert removal.removable(made.fresh(), [], hours=0) == []
 
 
@@ -148,7 +148,7 @@ def test_status_tells_what_runs_how_fast_and_what_failed(
     began = {"at": time.time() - 10, "done": 20}
     at = {"done": 70, "total": 100, "unit": "steps", "note": "loss 1.25", "at": time.time(), "began": began}
     write_json(runs / "progress.json", at)
-    assert made.store.claims.take(made.store.claim(runs.name))
+    assert made.store.locks.acquire(made.store.lock(runs.name))
     running, left = activity.activities(Store(made.store.root))
     assert [(one.kind, one.work.name) for one in running] == [("train", "small/strong")]
     assert running[0].rate == pytest.approx(5, rel=0.01) and running[0].left_s == pytest.approx(6, rel=0.01)

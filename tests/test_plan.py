@@ -127,6 +127,6 @@ def test_nothing_secret_of_a_launcher_reaches_a_manifest(world: World) -> None:
     assert isinstance(spec, Select)
     manifest = world.store.manifest(spec)
     assert manifest is not None
-    assert manifest.made["launcher"] == "env"
+    assert manifest.provenance["launcher"] == "env"
     for path in world.store.root.rglob("*"):
         assert not path.is_file() or b"hf_secret123" not in path.read_bytes(), path

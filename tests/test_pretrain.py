@@ -136,7 +136,7 @@ def test_behind_a_prefix_it_has_the_same_bits(world: World) -> None:
     assert kinds(world.run(machine=MachineProfile(jobs=2, threads=2, pretrain=pretrain))) == ["pretrain"] * 4
     made = next(here.glob("artifacts/pretrain-*/files"))
     assert bytes_of(world.files("whole")) == bytes_of(made)
-    assert world.store.manifest(world.load().named("whole")).made["launcher"] == "env"  # type: ignore[union-attr]
+    assert world.store.manifest(world.load().named("whole")).provenance["launcher"] == "env"  # type: ignore[union-attr]
 
 
 def test_a_pretrained_model_is_a_model_wherever_one_is_wanted(world: World) -> None:

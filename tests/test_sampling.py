@@ -50,7 +50,7 @@ def test_only_unverified_problems_are_asked_again_and_as_long_as_it_needs(world:
     assert manifest is not None
     assert manifest.facts["left"] == [4, 3, 1]
     assert (manifest.facts["kept"], manifest.facts["answers"]) == (7, 15)
-    assert manifest.made["linked"] == "3 rounds, 1 problems without a verified answer"
+    assert manifest.provenance["linked"] == "3 rounds, 1 problems without a verified answer"
     again = world.run(WARM, AGAIN, only="long-cot")
     assert (again.executed, again.linked) == ([], [])
 

@@ -16,7 +16,7 @@ from micota.errors import MicotaError
 from micota.specs import Problems, Source
 from micota.store import resolution as sources
 from micota.store.artifacts import Result, Store
-from micota.store.locks import Claims, holder
+from micota.store.locks import Locks, holder
 from micota.store.pool import Pool, Writer, find
 from micota.store.records import Completion
 
@@ -91,31 +91,31 @@ def test_an_artifact_made_again_with_other_content_says_so(tmp_path: Path) -> No
     second = store.manifest(spec())
     assert first is not None
     assert second is not None
-    assert second.made["replaces"] == [first.content]
+    assert second.provenance["replaces"] == [first.content]
 
 
-def test_a_claim_keeps_others_out_until_its_process_is_gone(tmp_path: Path) -> None:
+def test_a_lock_keeps_others_out_until_its_process_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "claims" / "x.json"
-    take = f"print(Claims().take(Path({str(path)!r})), flush=True); input()"
-    code = f"from micota.store.locks import Claims; from pathlib import Path; {take}"
+    take = f"print(Locks().acquire(Path({str(path)!r})), flush=True); input()"
+    code = f"from micota.store.locks import Locks; from pathlib import Path; {take}"
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
     assert other.stdout.readline().strip() == "True"
-    assert not Claims().take(path)
+    assert not Locks().acquire(path)
     assert holder(path) == f"process {other.pid} on {os.uname().nodename}"
     other.kill()
     other.communicate()
     assert holder(path) is None
-    assert Claims().take(path)
+    assert Locks().acquire(path)
 
 
-def test_a_claim_of_another_host_is_void_when_nobody_touches_it(tmp_path: Path) -> None:
+def test_a_lock_of_another_host_is_void_when_nobody_touches_it(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(json.dumps({"host": "elsewhere/pid:[1]", "pid": 1, "started": 0.0}))
-    assert not Claims().take(path)
+    assert not Locks().acquire(path)
     long_ago = time.time() - 3600
     os.utime(path, (long_ago, long_ago))
-    assert Claims().take(path)
+    assert Locks().acquire(path)
 
 
 def test_a_pool_that_was_removed_is_filled_again_when_it_is_needed(world: World) -> None:

@@ -219,8 +219,8 @@ def artifact(console: Console, store: Store, name: str) -> None:
     tree = Tree(f"[bold]{manifest.id}[/]")
     tree.add(f"files: {store.files(manifest)}" + ("" if store.whole(manifest) else " (removed)"))
     if manifest.same_as:
-        tree.add(f"same as {manifest.same_as}: {manifest.made.get('linked', '')}")
-    for title, data in (("fields", manifest.fields), ("facts", manifest.facts), ("made", manifest.made)):
+        tree.add(f"same as {manifest.same_as}: {manifest.provenance.get('linked', '')}")
+    for title, data in (("fields", manifest.fields), ("facts", manifest.facts), ("made", manifest.provenance)):
         branch = tree.add(f"[bold]{title}[/]")
         for key, value in data.items():
             branch.add(escape(f"{key}: {_named(value, manifest.children)!r}"))

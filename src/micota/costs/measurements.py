@@ -47,15 +47,15 @@ def generation_rate(store: Store, spec: Generate, machine: str) -> float | None:
     content = store.content(spec.model)
     pool = spec.pool(content) if content is not None else None
     for one in store.all():
-        seconds = one.made.get("seconds", 0)
-        if one.kind == "generate" and pool in one.pools and one.made.get("machine") == machine and seconds > SHORTEST_S:
+        seconds, here = one.provenance.get("seconds", 0), one.provenance.get("machine") == machine
+        if one.kind == "generate" and pool in one.pools and here and seconds > SHORTEST_S:
             return float(one.facts["tokens"] * one.facts["generated"] / one.facts["rows"] / seconds) or None
     return None
 
 
 def training_rate(manifest: Manifest, machine: str) -> float | None:
     """Tokens a second of a finished training, if it ran on a machine profile of that name."""
-    done, seconds = manifest.facts, manifest.made.get("seconds", 0)
-    if manifest.made.get("machine") != machine or seconds <= 1 or not done.get("target_tokens"):
+    done, seconds = manifest.facts, manifest.provenance.get("seconds", 0)
+    if manifest.provenance.get("machine") != machine or seconds <= 1 or not done.get("target_tokens"):
         return None
     return float(done["tokens"] * done["learnt_tokens"] / done["target_tokens"] / seconds)

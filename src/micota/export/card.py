@@ -59,7 +59,7 @@ def of_model(store: Store, manifest: Manifest, title: str, address: str, generat
         metadata=Markdown(data.to_yaml()),
         title=title,
         summary=Markdown(SUMMARIES[manifest.kind]),
-        version=str((store.manifest_of(manifest.holder) or manifest).made.get("micota", "?")),
+        version=str((store.manifest_of(manifest.holder) or manifest).provenance.get("micota", "?")),
         id=manifest.id,
         content=manifest.content,
         system=system,
@@ -211,7 +211,7 @@ def _step(store: Store, one: Manifest, numbers: dict[str, int], names: list[str]
         "sources": list(lineage.origins(store, one)),
         "results": ", ".join(results),
         "same_as": one.same_as,
-        "reason": str(one.made.get("linked", "")),
+        "reason": str(one.provenance.get("linked", "")),
         "made_by": _made_by(one),
         "content": one.content,
     }
@@ -241,8 +241,8 @@ def _value(value: Any) -> str:
 
 def _made_by(one: Manifest) -> str:
     """Software, engine and time; never the machine's name or addresses."""
-    packages = one.made.get("packages", {}) if one.kind in (*lineage.MODELS, "generate") else {}
-    engine = [f"engine {one.made.get('place', {}).get('engine')}"] if one.kind == "generate" else []
-    time = [f"{one.made.get('seconds', 0):,} s", str(one.made.get("finished", ""))]
+    packages = one.provenance.get("packages", {}) if one.kind in (*lineage.MODELS, "generate") else {}
+    engine = [f"engine {one.provenance.get('place', {}).get('engine')}"] if one.kind == "generate" else []
+    time = [f"{one.provenance.get('seconds', 0):,} s", str(one.provenance.get("finished", ""))]
     versions = [f"{name} {version}" for name, version in packages.items()]
-    return ", ".join([f"micota {one.made.get('micota', '?')}", *engine, *time, *versions])
+    return ", ".join([f"micota {one.provenance.get('micota', '?')}", *engine, *time, *versions])

@@ -65,7 +65,7 @@ def origin(store: Store, manifest: Manifest, digest: str) -> Origin:
     """A child of a manifest that was made elsewhere."""
     ref = manifest.children[digest]
     holder = store.manifest_of(manifest.holder) or manifest
-    revision = holder.made.get("sources", {}).get(digest)
+    revision = holder.provenance.get("sources", {}).get(digest)
     hub = bool(HUB_ID.fullmatch(ref))
     local = not hub and not ref.startswith(("lab:", "endpoint:"))
     return Origin(PurePath(ref).name if local else ref, revision, hub)

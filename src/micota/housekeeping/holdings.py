@@ -103,7 +103,7 @@ def works(store: Store) -> list[Work]:
     found = []
     for path in folders:
         named = read_json(path / "task.json").get("name", "")
-        who = holder(store.claim(path.name))
+        who = holder(store.lock(path.name))
         found.append(Work(path.name, str(named), path, size_of(path), age(path), who, path.name in signed))
     return sorted(found, key=lambda work: (-work.age_s, work.id))
 

@@ -79,22 +79,22 @@ def _claimed(store: Store, names: Iterable[str]) -> Iterator[bool]:
     taken = []
     try:
         for name in names:
-            path = store.claim(name)
-            if not store.claims.take(path):
+            path = store.lock(name)
+            if not store.locks.acquire(path):
                 yield False
                 return
             taken.append(path)
         yield True
     finally:
         for path in taken:
-            store.claims.release(path)
+            store.locks.release(path)
 
 
 def being_read(store: Store) -> set[str]:
     """The artifacts whose files the stages that run now were given."""
     found = set()
     for work in (store.root / "making").glob("*/task.json"):
-        if holder(store.claim(work.parent.name)):
+        if holder(store.lock(work.parent.name)):
             inputs = read_json(work).get("inputs", {}).values()
             found |= {Path(one["files"]).parent.name for one in inputs if one.get("files")}
     return found

@@ -98,12 +98,12 @@ def text_column(texts: Iterable[str | None]) -> Any:
 
 def generator(manifest: Manifest | None) -> str:
     """What generated the answers of a `generate` artifact: `transformers 5.23.0 on laptop`, or ""."""
-    place = manifest.made.get("place", {}) if manifest else {}
+    place = manifest.provenance.get("place", {}) if manifest else {}
     if manifest is None or "engine" not in place:
         return ""
-    version = manifest.made.get("packages", {}).get(place["engine"])
+    version = manifest.provenance.get("packages", {}).get(place["engine"])
     server = f"at {place['url']}" if place.get("url") else None
-    machine = f"on {manifest.made['machine']}" if manifest.made.get("machine") else None
+    machine = f"on {manifest.provenance['machine']}" if manifest.provenance.get("machine") else None
     return " ".join(part for part in (place["engine"], version, server, machine) if part)
 
 

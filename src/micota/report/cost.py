@@ -61,11 +61,11 @@ def _spent(results: GradedAnswers, spec: Spec) -> Spent:
         return Spent(spec.kind, "missing", note="missing")
     notes = [] if results.store.whole(manifest) else ["files removed"]
     if manifest.same_as:
-        why = f"linked to {manifest.same_as}: {manifest.made.get('linked', '')}".rstrip(": ")
+        why = f"linked to {manifest.same_as}: {manifest.provenance.get('linked', '')}".rstrip(": ")
         return Spent(spec.kind, "linked", note="; ".join([why, *notes]))
     if manifest.facts.get("reused"):
         notes.insert(0, f"{manifest.facts['reused']} of {manifest.facts['rows']} answers reused")
-    seconds = manifest.made.get("seconds", math.nan)
+    seconds = manifest.provenance.get("seconds", math.nan)
     return Spent(spec.kind, "executed", seconds, _tokens(spec, manifest), "; ".join(notes))
 
 

@@ -1,7 +1,7 @@
-"""Running stages: in this process, or behind the machine profile's prefix; with claims, so that each is made once.
+"""Running stages: in this process, or behind the machine profile's prefix; with locks, so that each runs once.
 
-Only the run that holds the claim writes the manifest, after its stage has ended well. A failure leaves its work for
-the next try and does not hold up what does not depend on it.
+Only the run that holds the lock writes the manifest, after its stage has ended well. A failed stage leaves its work
+folder for the next try, and stages that do not depend on it go on.
 """
 
 from __future__ import annotations
@@ -37,16 +37,25 @@ PACKAGES = ("torch", "transformers", "trl", "accelerate", "tokenizers", "dataset
 class Watcher(Protocol):
     """What shows a run to its user."""
 
-    def started(self, spec: Spec, work: Path) -> None: ...
-    def finished(self, spec: Spec, seconds: float, facts: Mapping[str, Any]) -> None: ...
-    def failed(self, spec: Spec, message: str) -> None: ...
-    def waiting(self, spec: Spec, whom: str) -> None: ...
-    def tick(self) -> None: ...
+    def started(self, spec: Spec, work: Path) -> None:
+        """A stage has started; its progress.json is in `work`."""
+
+    def finished(self, spec: Spec, seconds: float, facts: Mapping[str, Any]) -> None:
+        """A stage has written its artifact."""
+
+    def failed(self, spec: Spec, message: str) -> None:
+        """A stage has failed."""
+
+    def waiting(self, spec: Spec, holder: str) -> None:
+        """A stage waits, since another process is making the same artifact."""
+
+    def tick(self) -> None:
+        """Called a few times a second while the run goes on."""
 
 
 @dataclass
 class Outcome:
-    """What a run did: the artifacts it made and linked, and the messages of stages that failed."""
+    """The result of a run: ids of artifacts that were made and linked, and the messages of failed stages by digest."""
 
     executed: list[str] = field(default_factory=list)
     linked: list[str] = field(default_factory=list)
@@ -54,7 +63,7 @@ class Outcome:
 
 
 class Run:
-    """Makes what the targets need, `machine.jobs` stages at a time: of those in this process one at a time."""
+    """Makes what the targets need, `machine.jobs` stages at a time; stages in this process run one at a time."""
 
     def __init__(
         self, store: Store, machine: MachineProfile, watcher: Watcher, names: Mapping[str, str] | None = None
@@ -68,11 +77,11 @@ class Run:
         self._files = False
 
     def _turn(self, spec: Spec) -> float:
-        """What the longest chain waits for comes first; the choice of a search, unknown before, ends a long wait."""
+        """The sort key: what the longest chain waits for first; before it the choice of a search, unknown until now."""
         return -self._heights[spec.digest] if spec.digest in self._heights else -math.inf
 
     def go(self, targets: Sequence[Spec], files: bool = False) -> Outcome:
-        """Run until nothing more can be made; with `files`, targets whose files were removed are made again.
+        """Run until nothing more can run; with `files`, targets whose files were removed are made again.
 
         Raises Stopped after a request to stop, StageFailed after failures."""
         self._heights = heights(targets)
@@ -104,7 +113,7 @@ class Run:
             child.stop(force)
 
     def _start_what_is_ready(self, targets: Sequence[Spec], pool: ThreadPoolExecutor) -> list[Spec]:
-        """Start stages up to the number of jobs; return those that another run is making."""
+        """Start stages up to the number of jobs; returns those that another run is making."""
         if self._stopping:
             return []
         pull = Pull(self.store, self.outcome.failed)
@@ -116,7 +125,7 @@ class Run:
         for spec in sorted(pull.ready.values(), key=self._turn):
             if spec.digest in running or not self._has_room(spec):
                 continue
-            if self._claim(spec):
+            if self._acquire(spec):
                 task = self._task(spec)
                 self.watcher.started(spec, task.work)
                 started = time.monotonic()
@@ -130,27 +139,27 @@ class Run:
         inside = self.machine.place(spec).prefix is None
         return len(self._running) < self.machine.jobs and not (inside and here)
 
-    def _claim(self, spec: Spec) -> bool:
-        """Claim a spec, and the pool that it fills; False if another run has it or has just finished it."""
-        taken = []
-        for name in self._claims(spec):
-            path = self.store.claim(name)
-            if not self.store.claims.take(path):
+    def _acquire(self, spec: Spec) -> bool:
+        """Lock a spec, and the pool that it fills; False if another run holds a lock or has just finished it."""
+        held = []
+        for name in self._locks(spec):
+            path = self.store.lock(name)
+            if not self.store.locks.acquire(path):
                 self.watcher.waiting(spec, holder(path) or "another run")
                 break
-            taken.append(path)
+            held.append(path)
         else:
             if not self._done_meanwhile(spec):
                 return True
-        for path in taken:
-            self.store.claims.release(path)
+        for path in held:
+            self.store.locks.release(path)
         return False
 
     def _done_meanwhile(self, spec: Spec) -> bool:
         manifest = self.store.manifest(spec)
         return manifest is not None and self.store.whole(manifest)
 
-    def _claims(self, spec: Spec) -> list[str]:
+    def _locks(self, spec: Spec) -> list[str]:
         return list(spec.locks(self.store.content))
 
     def _task(self, spec: Spec) -> Task:
@@ -173,7 +182,7 @@ class Run:
     def _execute(self, task: Task, started: float) -> Result:
         prefix = task.place.prefix
         result = stage(task.spec.kind)(task) if prefix is None else self._behind(task, prefix)
-        self.store.finish(task.spec, result, _made(task, time.monotonic() - started))
+        self.store.finish(task.spec, result, _provenance(task, time.monotonic() - started))
         return result
 
     def _behind(self, task: Task, prefix: str) -> Result:
@@ -198,11 +207,11 @@ class Run:
             except Exception as error:
                 self._note_failure(task, error)
             finally:
-                for name in self._claims(task.spec):
-                    self.store.claims.release(self.store.claim(name))
+                for name in self._locks(task.spec):
+                    self.store.locks.release(self.store.lock(name))
 
     def _note_failure(self, task: Task, error: Exception) -> None:
-        """Keep the whole story in the log, and for the user what matters of it."""
+        """Write the traceback to the log, and tell the user the message."""
         name = task.spec.id
         if not isinstance(error, MicotaError | StageFailed):
             with open(task.work / "log.txt", "a", encoding="utf-8") as log:
@@ -213,8 +222,8 @@ class Run:
         self.watcher.failed(task.spec, message)
 
 
-def _made(task: Task, seconds: float) -> dict[str, Any]:
-    """By what and when an artifact was made; of the prefix only its first word, as the rest can hold secrets."""
+def _provenance(task: Task, seconds: float) -> dict[str, Any]:
+    """By what and when an artifact was made. Of the prefix only the first word: the rest can hold secrets."""
     place: StageConfig = task.place
     return {
         "micota": micota.__version__,

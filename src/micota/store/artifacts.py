@@ -1,11 +1,11 @@
 """The store: one folder of artifacts, each with a manifest that is written last; its presence means done.
 
 STORE/artifacts/KIND-DIGEST/   manifest.json, files/, log.txt
-STORE/making/KIND-DIGEST/      what is being made: task.json, out/, scratch/, log.txt, progress.json
+STORE/making/KIND-DIGEST/      work folders: task.json, out/, scratch/, log.txt, progress.json
 STORE/pools/ID/                completions, shared by every recipe
 STORE/inputs/KEY               which artifact was made of these fields and input contents (early cut-off)
 STORE/names/RECIPE/NAME        links to artifacts by the recipe's names
-STORE/claims/                  who is making what
+STORE/claims/                  locks: who is making what
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from micota.atomic import atomic, write_json, write_text
 from micota.errors import MicotaError, suggestion
 from micota.specs import Source, Spec, sha
-from micota.store.locks import Claims
+from micota.store.locks import Locks
 from micota.store.pool import Pool
 
 ID = re.compile(r"[a-z]+-[0-9a-f]{16}")
@@ -32,10 +32,11 @@ ID = re.compile(r"[a-z]+-[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is known of a finished artifact. `content` is the hash of its files: equal contents are interchangeable.
+    """The record of a finished artifact. `content` is the hash of its files: equal contents are interchangeable.
 
-    `same_as` names the artifact that holds the files of one that was linked instead of made. `pools` names the
-    completion pools that its rows refer to. `facts` are counts and figures of the stage; `made` says by what and when.
+    `same_as` is the id of the artifact whose files a linked one shares. `pools` are the completion pools that its rows
+    refer to. `facts` are counts and figures of the stage. `provenance` says by what and when it was made; in
+    manifest.json its key is `made`.
     """
 
     kind: str
@@ -48,11 +49,12 @@ class Manifest:
     files: dict[str, dict[str, Any]]
     pools: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
-    made: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
     same_as: str | None = None
 
     @property
     def id(self) -> str:
+        """KIND-DIGEST, the name of the artifact's folder."""
         return f"{self.kind}-{self.digest}"
 
     @property
@@ -60,39 +62,49 @@ class Manifest:
         """The id of the artifact whose folder has the files."""
         return self.same_as or self.id
 
+    def as_json(self) -> dict[str, Any]:
+        """The content of manifest.json."""
+        return {"made" if name == "provenance" else name: value for name, value in asdict(self).items()}
+
+    @classmethod
+    def of_json(cls, data: Mapping[str, Any]) -> Manifest:
+        """The manifest of a manifest.json."""
+        return cls(**{"provenance" if name == "made" else name: value for name, value in data.items()})
+
 
 @dataclass(frozen=True)
 class Result:
-    """What a stage hands to the plan: facts for the manifest, and the pools that its rows refer to."""
+    """What a stage returns: facts for the manifest, and the pools that its rows refer to."""
 
     facts: dict[str, Any] = field(default_factory=dict)
     pools: list[str] = field(default_factory=list)
 
 
 def child_name(spec: Spec) -> str:
-    """What a manifest calls an input: an artifact's id, or the reference of a source."""
+    """The name of an input in a manifest: an artifact's id, or the reference of a source."""
     return spec.ref if isinstance(spec, Source) else spec.id
 
 
 class Store:
-    """A store at a folder, which is made when the first artifact is."""
+    """A store at a folder, which appears with its first artifact."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
-        self.claims = Claims()
+        self.locks = Locks()
         self._manifests: dict[str, Manifest] = {}
 
     def manifest(self, spec: Spec) -> Manifest | None:
+        """The manifest of a spec's artifact; None if it is not finished."""
         return self.manifest_of(spec.id)
 
     def manifest_of(self, artifact: str) -> Manifest | None:
-        """The manifest of a finished artifact; None where it is not done."""
+        """The manifest of an artifact by its id; None if it is not finished."""
         if artifact not in self._manifests:
             try:
                 text = (self.root / "artifacts" / artifact / "manifest.json").read_text()
             except FileNotFoundError:
                 return None
-            self._manifests[artifact] = Manifest(**json.loads(text))
+            self._manifests[artifact] = Manifest.of_json(json.loads(text))
         return self._manifests[artifact]
 
     def content(self, spec: Spec) -> str | None:
@@ -103,7 +115,7 @@ class Store:
         return manifest.content if manifest else None
 
     def whole(self, manifest: Manifest) -> bool:
-        """Whether the files are there; an artifact whose bytes were removed is pruned, and still done."""
+        """Whether the files are there; an artifact whose files were removed is pruned, and still finished."""
         files = self.files(manifest)
         sizes = ((files / name, info["size"]) for name, info in manifest.files.items())
         return all(_size(path) == size for path, size in sizes) and all(
@@ -111,18 +123,23 @@ class Store:
         )
 
     def files(self, manifest: Manifest) -> Path:
+        """The folder with an artifact's files; of a linked one that of the other artifact."""
         return self.root / "artifacts" / manifest.holder / "files"
 
     def pool_folder(self, pool: str) -> Path:
+        """The folder of a completion pool by its id."""
         return self.root / "pools" / pool
 
     def pool(self, pool: str) -> Pool:
+        """A completion pool by its id; an unknown one is empty."""
         return Pool(self.pool_folder(pool))
 
     def work(self, spec: Spec) -> Path:
+        """The work folder of a spec's stage."""
         return self.root / "making" / spec.id
 
-    def claim(self, name: str) -> Path:
+    def lock(self, name: str) -> Path:
+        """The lock file of an artifact's id or of `pool-ID`."""
         return self.root / "claims" / f"{name}.json"
 
     def inputs_key(self, spec: Spec) -> str:
@@ -140,10 +157,10 @@ class Store:
     def link(self, spec: Spec, other: Manifest, why: str, facts: Mapping[str, Any] | None = None) -> Manifest:
         """Finish a spec without running it: its artifact is another one's."""
         manifest = self._describe(spec, other.content, other.files, other.pools, other.facts | dict(facts or {}))
-        linked = Manifest(**{**asdict(manifest), "same_as": other.holder, "made": {"linked": why}})
+        linked = replace(manifest, same_as=other.holder, provenance={"linked": why})
         return self._write(linked)
 
-    def finish(self, spec: Spec, result: Result, made: dict[str, Any]) -> Manifest:
+    def finish(self, spec: Spec, result: Result, provenance: dict[str, Any]) -> Manifest:
         """Move a stage's output into its place and write the manifest, last and by rename."""
         folder, work = self.root / "artifacts" / spec.id, self.work(spec)
         files = {path.relative_to(work / "out").as_posix(): _facts(path) for path in _walk(work / "out")}
@@ -154,15 +171,16 @@ class Store:
         manifest = self._describe(spec, content, files, result.pools, result.facts)
         before = self.manifest(spec)
         if before and before.content != content:
-            made = {**made, "replaces": [*before.made.get("replaces", []), before.content]}
-        done = self._write(Manifest(**{**asdict(manifest), "made": made}))
+            replaced = [*before.provenance.get("replaces", []), before.content]
+            provenance = {**provenance, "replaces": replaced}
+        done = self._write(replace(manifest, provenance=provenance))
         if (work / "log.txt").exists():
             os.replace(work / "log.txt", folder / "log.txt")
         shutil.rmtree(work, ignore_errors=True)
         return done
 
     def recover(self, spec: Spec) -> Path:
-        """The spec's work folder, ready to go on in; output that was moved but never signed comes back to it."""
+        """The spec's work folder, ready to resume in; output that was moved but has no manifest comes back to it."""
         work, files = self.work(spec), self.root / "artifacts" / spec.id / "files"
         (work / "scratch").mkdir(parents=True, exist_ok=True)
         if files.is_dir() and self.manifest(spec) is None and not (work / "out").exists():
@@ -229,7 +247,7 @@ class Store:
 
     def _write(self, manifest: Manifest) -> Manifest:
         artifact = manifest.id
-        write_json(self.root / "artifacts" / artifact / "manifest.json", asdict(manifest))
+        write_json(self.root / "artifacts" / artifact / "manifest.json", manifest.as_json())
         if manifest.same_as is None:
             write_text(self.root / "inputs" / manifest.inputs_key, artifact + "\n")
         self._manifests[artifact] = manifest

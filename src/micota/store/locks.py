@@ -1,7 +1,7 @@
-"""Claims: a file that says who is making an artifact, so that two runs on one store do each stage once.
+"""Locks: files that say who is making an artifact, so that two runs on one store do each stage once.
 
-A claim names host and process and is touched every few seconds. It is void when its process is gone (same host) or
-when it has not been touched for a minute (another host).
+A lock file names host and process and is touched every few seconds. It is void when its process is gone (same host) or
+when it has not been touched for a minute (another host). It lies in the store's folder `claims`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def _host() -> str:
         return socket.gethostname()
 
 
-class Claims:
-    """The claims that this process holds; one thread keeps them fresh."""
+class Locks:
+    """The locks that this process holds; one thread keeps them fresh."""
 
     def __init__(self) -> None:
         self._held: set[Path] = set()
@@ -41,8 +41,8 @@ class Claims:
         self._thread: threading.Thread | None = None
         self._me = {"host": _host(), "pid": os.getpid(), "started": psutil.Process().create_time()}
 
-    def take(self, path: Path) -> bool:
-        """Claim `path`; False while somebody else holds it. A void claim is taken over."""
+    def acquire(self, path: Path) -> bool:
+        """Lock `path`; False while somebody else holds it. A void lock is taken over."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.parent / ".lock"):
             if path.exists() and not _void(path):
@@ -56,6 +56,7 @@ class Claims:
         return True
 
     def release(self, path: Path) -> None:
+        """Give a lock back."""
         with self._lock:
             self._held.discard(path)
         path.unlink(missing_ok=True)
@@ -70,7 +71,7 @@ class Claims:
 
 
 def holder(path: Path) -> str | None:
-    """Who holds a valid claim, in words; None where nobody does."""
+    """Who holds a valid lock, in words; None if nobody does."""
     if not path.exists() or _void(path):
         return None
     data = read_json(path)

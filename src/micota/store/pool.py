@@ -1,7 +1,7 @@
-"""The pool of completions: every answer that a model ever gave to one kind of question, each kept once for good.
+"""Completion pools: every completion that a model ever generated with one prompt and sampling, each stored once.
 
-A pool is a folder of append-only files, one for each writer, that readers merge by (key, sample). A line that was cut
-by a crash is not a row: it is owed again.
+A pool is a folder of append-only files, one for each writer, that readers merge by (key, sample). A line truncated by a
+crash is not a row: its completion is generated again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HEAD = re.compile(rb'\{"key":"([0-9a-f]+)","sample":(\d+),')
 
 
 class Pool:
-    """The completions below one folder, found by (key, sample). Texts are read when they are asked for."""
+    """The completions in one folder, by (key, sample). Texts are read on demand."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -46,14 +46,15 @@ class Pool:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the pool is: the model's content, how it is asked, the first prompt as the model read it."""
+        """The model's content, prompt and sampling, and the first prompt as the model read it."""
         return read_json(self.folder / "pool.json")
 
     def keys(self) -> Iterable[Key]:
+        """The (key, sample) of every completion."""
         return self._places.keys()
 
     def read(self, keys: Iterable[Key]) -> Iterator[Completion]:
-        """The completions of the keys, in that order. A key that is not there is a MicotaError."""
+        """The completions of the keys, in that order. Raises MicotaError for a missing key."""
         files: dict[Path, Any] = {}
         try:
             for key in keys:
@@ -81,7 +82,7 @@ def find(pools: Sequence[Pool], rows: Iterable[dict[str, Any]]) -> Iterator[Comp
 
 
 class Writer:
-    """Appends completions to a file of its own; what `write` has returned from is on the disk."""
+    """Appends completions to a file of its own; once `write` returns, they are on the disk."""
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +92,7 @@ class Writer:
         self._file: Any = None
 
     def write(self, rows: Iterable[Completion]) -> None:
+        """Append completions. Raises MicotaError if the disk is full or cannot be written."""
         try:
             if self._file is None:
                 self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115  (closed by __exit__)
@@ -100,7 +102,7 @@ class Writer:
             raise MicotaError(
                 f"answers cannot be written: {error.strerror}",
                 where=str(self._path),
-                fix="make room there; what was written before is kept, and the same command goes on",
+                fix="make room there and run the same command again: it resumes after the last response written",
             ) from error
 
     def __enter__(self) -> Writer:
@@ -114,7 +116,7 @@ class Writer:
 
 
 def _append(file: Any, data: bytes) -> None:
-    """Write all of it: where the disk ends, the system takes a part first and refuses the rest."""
+    """Write all of it: on a nearly full disk the system takes a part first and refuses the rest."""
     while data:
         data = data[file.write(data) :]
 
@@ -123,8 +125,8 @@ def _lost(key: Key, folder: Path) -> MicotaError:
     return MicotaError(
         f"the completion of problem {key[0]}, sample {key[1]} is not in its pool",
         where=str(folder),
-        why="files of the pool were removed or changed after they had been used",
-        fix="put them back, or remove the artifact of the `generate` stage: it is then made again",
+        why="files of the pool were removed or changed after an artifact referred to them",
+        fix="put them back, or remove the artifact of the `generate` stage to generate it again",
     )
 
 

@@ -13,13 +13,13 @@ FinishReason = Literal["stop", "length", "filter"]  # the last: a server refused
 
 
 def text_key(*texts: str) -> str:
-    """16 hexadecimal digits that stand for the texts; any string is taken, lone surrogates too."""
+    """The first 16 hexadecimal digits of the texts' SHA-256; any string is accepted, lone surrogates too."""
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A problem and its gold answer. `key` is the hash of the problem's text: what a model is asked."""
+    """A problem and its reference answer. `key` is the hash of the problem's text."""
 
     key: str
     problem: str
@@ -28,20 +28,20 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One sample that is wanted of one problem; `prompt` is the user turn."""
+    """One sample of one problem to generate; `prompt` is the user message."""
 
     key: str
     sample: int
     prompt: str
 
     def seed(self, seed: int) -> int:
-        """The row's own random seed, so that a drawn text depends on nothing but (seed, key, sample)."""
+        """The row's own random seed, so that a sampled text depends on nothing but (seed, key, sample)."""
         return int(text_key(str(seed), self.key, str(self.sample)), 16) >> 1
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer as the engine gave it. `engine` says what made it, with its version; tokens are the model's own.
+    """One response as the engine returned it, with the engine's name and version; tokens are the model's own.
 
     A template can end the prompt inside the thought (`<think>` and a line's end); `opened` holds that piece.
     """
@@ -58,24 +58,26 @@ class Completion:
 
     @property
     def target(self) -> str:
-        """What a student learns to say: the text, with the thought's opening that the prompt's template had written."""
+        """What a student is trained on: the text, after the think prefix that the prompt's template wrote."""
         return self.opened + self.text
 
     @property
     def sha(self) -> str:
-        """What training learns from this row: the prompt and the target."""
+        """The hash of the training example of this row: the prompt and the target."""
         return text_key(self.prompt, self.target)
 
     def line(self) -> str:
+        """The completion as a line of JSON."""
         return json.dumps(asdict(self), separators=(",", ":")) + "\n"
 
     @classmethod
     def parse(cls, line: str | bytes) -> Completion:
+        """The completion of a line of JSON."""
         return cls(**json.loads(line))
 
 
 def solves(verdict: dict[str, Any]) -> bool:
-    """Whether a row of verdicts is on an answer that is correct and whole."""
+    """Whether a row of verdicts is about a response that is correct and not truncated."""
     return bool(verdict["verdict"] == "correct" and not verdict["truncated"])
 
 
@@ -88,5 +90,6 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file that `write_rows` wrote."""
     with open(path, encoding="utf-8") as file:
         return [json.loads(line) for line in file]

@@ -153,6 +153,7 @@ class Lock:
             self.revisions[f"{what}:{ref}"] = revision
 
     def save(self) -> None:
+        """Write the lock file, if it has any commit."""
         if self.revisions:
             write_json(self.path, self.revisions)
 

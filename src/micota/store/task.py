@@ -46,6 +46,7 @@ class Stop(threading.Event):
         self._file = file
 
     def is_set(self) -> bool:
+        """Whether a stop was requested in either way."""
         return super().is_set() or self._file.exists()
 
 
@@ -94,14 +95,17 @@ class Task:
 
     @property
     def out(self) -> Path:
+        """The folder for the artifact's files."""
         return self.work / "out"
 
     @property
     def scratch(self) -> Path:
+        """The folder for what only a resume needs."""
         return self.work / "scratch"
 
     @property
     def place(self) -> StageConfig:
+        """The machine profile's configuration of this stage."""
         return self.machine.place(self.spec)
 
     @property
@@ -110,6 +114,7 @@ class Task:
         return self.place.processes if isinstance(self.place, GenerateConfig) else 1
 
     def input(self, spec: Spec) -> Input:
+        """An input by its spec."""
         return self.inputs[spec.digest]
 
     def rows(self, spec: Spec) -> Path:
@@ -152,6 +157,7 @@ class Task:
         return made + sum(int(file.read_text()) for file in owing)
 
     def save(self) -> Path:
+        """Write task.json, for a stage in a process of its own; returns the work folder."""
         inputs = {
             digest: {"content": i.content, "files": str(i.files) if i.files else None, "pools": list(i.pools)}
             for digest, i in self.inputs.items()
