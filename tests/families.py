@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -87,5 +88,6 @@ def the(findings: list[checks.Finding], check: str, says: str) -> checks.Finding
     """The one finding of a planted fault: it names the model, shows strings, and says what to change."""
     assert [one.rule for one in findings] == [check], [str(one) for one in findings]
     assert says in findings[0].what
+    assert not re.search(r"\$[a-z]+", findings[0].what + findings[0].why + findings[0].fix), "a value is missing"
     assert findings[0].fix and findings[0].why and findings[0].model in str(findings[0])
     return findings[0]

@@ -10,6 +10,7 @@ import yaml
 from families import DATA, FAMILIES, ours, place, subject, template, the
 
 from micota import checks
+from micota.checks.finding import messages
 from micota.checks.limits import PLAIN, THINKING
 from micota.checks.recipes import compare_prompts
 from micota.specs import Prompt, Sampling
@@ -155,3 +156,8 @@ def test_a_configuration_that_holds_its_language_model_apart_is_read() -> None:
 
 def test_the_probe_has_what_betrays() -> None:
     assert "<think>" in THINKING and "\\boxed{" in PLAIN
+
+
+def test_every_message_says_what_is_wrong_why_it_matters_and_what_to_change() -> None:
+    for name, message in messages().items():
+        assert message.keys() - {"rule", "severity"} == {"what", "why", "fix"}, name

@@ -27,12 +27,7 @@ RENDERINGS = 6  # a random choice among two shows itself in 31 of 32 cases
 def check(subject: Subject) -> Iterator[Finding]:
     """The findings on a template, whatever it is used for; after a rule that finds an error the others are left out."""
     if not subject.has_template:
-        yield subject.finding(
-            "template",
-            f"the tokenizer of {subject.name} has no chat template",
-            "generation and training go through the model's chat template",
-            "add chat_template.jinja to the folder, or generate with `prompt: {mode: raw}`",
-        )
+        yield subject.finding("template-missing")
         return
     try:
         for rule in (_problem, _variation, _markers, _generation_prompt):
@@ -41,32 +36,19 @@ def check(subject: Subject) -> Iterator[Finding]:
             if errors(findings):
                 return
     except Refused as error:
-        yield subject.finding(
-            "template",
-            f"its chat template raises an error: {error}",
-            "neither generation nor training can give this model a prompt",
-            "correct chat_template.jinja, or use the one that was published with the model",
-        )
+        yield subject.finding("template-raises", error=error)
 
 
 def check_system(subject: Subject, system: str) -> Iterator[Finding]:
     """The system message of a recipe stands in the prompt."""
-    fix = "remove `system`, or put its text into the prompt's template"
     try:
         prompt = subject.prompt(TEXTS[0], system)
     except Refused as error:
-        what = f"its chat template refuses the system message {system!r}: {error}"
-        yield subject.finding("system", what, "the run would end there", fix)
+        yield subject.finding("system-refused", system=repr(system), error=error)
         return
     if system.strip() not in prompt:
-        yield subject.finding(
-            "system",
-            "its chat template leaves the system message out",
-            "the model would never read it, and a result would be ascribed to it",
-            fix,
-            ("system message", beginning(system)),
-            ("generation prompt", beginning(prompt)),
-        )
+        evidence = ("system message", beginning(system)), ("generation prompt", beginning(prompt))
+        yield subject.finding("system-lost", *evidence)
 
 
 def _problem(subject: Subject) -> Iterator[Finding]:
@@ -74,25 +56,13 @@ def _problem(subject: Subject) -> Iterator[Finding]:
     for text in TEXTS:
         prompt = subject.prompt(text)
         if text not in prompt:
-            yield subject.finding(
-                "problem",
-                "its chat template changes or cuts a problem",
-                "the model would read another problem than the one that is graded",
-                "write {{ message['content'] }} for the user message in chat_template.jinja, without split or replace",
-                ("problem", beginning(text)),
-                ("generation prompt", beginning(prompt)),
-                severity="warning" if "think>" in text else "error",  # few problems hold a tag
-            )
+            evidence = ("problem", beginning(text)), ("generation prompt", beginning(prompt))
+            rare = "think>" in text  # few problems hold a tag
+            yield subject.finding("problem-changed", *evidence, severity="warning" if rare else "error")
             return
     prompt = subject.prompt(PROBLEM)
     if prompt.count(PROBLEM) > 1:
-        yield subject.finding(
-            "problem",
-            "its chat template writes the problem more than once",
-            "the model would read another prompt than the one it learns from",
-            "write the user message once in chat_template.jinja",
-            ("generation prompt", beginning(prompt)),
-        )
+        yield subject.finding("problem-repeated", ("generation prompt", beginning(prompt)))
 
 
 def _variation(subject: Subject) -> Iterator[Finding]:
@@ -103,16 +73,9 @@ def _variation(subject: Subject) -> Iterator[Finding]:
         prompts = [_on(subject, day) for day in DAYS]
     other = next((prompt for prompt in prompts if prompt != prompts[0]), None)
     if other is not None:
-        first, second = difference(prompts[0], other)
-        yield subject.finding(
-            "changes",
-            f"its chat template writes {'the date' if dated else 'another prompt each time'}",
-            "a model trained today would read another prompt tomorrow than the one it was trained on",
-            "write a constant in its place in chat_template.jinja",
-            ("once", first),
-            ("again", second),
-            severity="warning" if dated else "error",
-        )
+        evidence = zip(("once", "again"), difference(prompts[0], other), strict=True)
+        varying = "the date" if dated else "another prompt each time"
+        yield subject.finding("changes", *evidence, varying=varying, severity="warning" if dated else "error")
 
 
 def _on(subject: Subject, day: str) -> str:
@@ -137,14 +100,8 @@ def _markers(subject: Subject) -> Iterator[Finding]:
     for marker in markers:
         if marker not in whole and marker not in plain_roles:
             pieces = subject.ids(marker)
-            yield subject.finding(
-                "markers",
-                f"its chat template writes {marker}, which its tokenizer splits into {len(pieces)} tokens",
-                "the model was trained on one token there, or can never be stopped by it",
-                f"add {marker} to the tokenizer's special tokens, or use the template that belongs to this tokenizer",
-                ("template", marker),
-                ("tokens", subject.names(pieces)),
-            )
+            evidence = ("template", marker), ("tokens", subject.names(pieces))
+            yield subject.finding("markers", *evidence, marker=marker, number=len(pieces))
 
 
 def _is_unknown(subject: Subject, text: str) -> bool:
@@ -160,14 +117,7 @@ def _generation_prompt(subject: Subject) -> Iterator[Finding]:
         return
     if around is None:
         whole = subject.conversation(("user", PROBLEM), ("assistant", ANSWER))
-        yield subject.finding(
-            "template",
-            "its chat template does not write an answer as it is, once",
-            "the end of an answer cannot be told, and training through the template would use another text",
-            "write {{ message['content'] }} for the assistant message in chat_template.jinja",
-            ("answer", ANSWER),
-            ("template", ending(whole)),
-        )
+        yield subject.finding("template-loses-answer", ("answer", ANSWER), ("template", ending(whole)))
         return
     before, prompt = around[0], subject.prompt(PROBLEM)
     first, second = without_thought_tags(before), without_thought_tags(prompt)
@@ -175,12 +125,6 @@ def _generation_prompt(subject: Subject) -> Iterator[Finding]:
     if first == second and (before == prompt or "think>" in ends or "\n" not in ends):
         return
     lacks = before.startswith(prompt.rstrip())
-    what = "lacks what its chat template writes before an answer" if lacks else "is not what stands before an answer"
-    yield subject.finding(
-        "generation-prompt",
-        f"its generation prompt {what}",
-        "the model would answer behind another prompt than in its training",
-        "let chat_template.jinja write the beginning of the assistant message where add_generation_prompt is set",
-        *zip(("before an answer", "generation prompt"), difference(before, prompt), strict=True),
-        severity="warning" if first == second else "error",
-    )
+    how = "lacks what its chat template writes before an answer" if lacks else "is not what stands before an answer"
+    evidence = zip(("before an answer", "generation prompt"), difference(before, prompt), strict=True)
+    yield subject.finding("generation-prompt", *evidence, how=how, severity="warning" if first == second else "error")

@@ -1,11 +1,17 @@
-"""A finding of the checks: which model, what is wrong, strings that show it, why it matters, what to change."""
+"""A finding of the checks: which model, what is wrong, strings that show it, why it matters, what to change.
+
+`messages.yaml` has the words of all findings.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Literal
 
+from micota import yaml_tree
 from micota.errors import MicotaError
 
 CONTEXT = 60  # characters shown on either side of a difference
@@ -34,6 +40,14 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.error()}"
+
+
+@cache
+def messages() -> dict[str, dict[str, str]]:
+    """The words of each finding: `rule` (else its own name), `what`, `why`, `fix`, and `severity` (else error)."""
+    path = Path(__file__).with_name("messages.yaml")
+    words: dict[str, dict[str, str]] = yaml_tree.read(path.read_text(encoding="utf-8"), path.name).value
+    return words
 
 
 def errors(findings: Iterable[Finding]) -> list[Finding]:

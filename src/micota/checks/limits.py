@@ -13,37 +13,26 @@ THINKING = (
     "Q: yes. Wait, so x = 2.\n</think>"
 )
 PLAIN = "\n\nWe add the numbers: $1 + 1 = 2$.\n\n**Final Answer:** the sum is \\(\\boxed{2}\\)."
-ENDLESS = "generation would go on after its answer until the token limit"
 
 
 def eos(subject: Subject, uses: Sequence[Use]) -> Iterator[Finding]:
     """Generation stops at what the template writes after an answer, and at nothing else."""
     if not subject.eos:
-        yield subject.finding("end", "it has no EOS token", ENDLESS, "set eos_token_id in generation_config.json")
+        yield subject.finding("eos-missing")
         return
     raw = bool(uses) and all(use.prompt.mode == "raw" for use in uses)
     after, markers = ("", []) if raw or not subject.has_template else _after_answer(subject)
     yield from _odd_eos(subject, markers)
-    own = subject.tokenizer.eos_token_id
-    if markers and markers[0] not in subject.eos and not _is_stop_string(subject, markers[0], uses):
-        yield subject.finding(
-            "end",
-            f"generation does not stop at {subject.names(markers[:1])}, which its chat template writes after an answer",
-            ENDLESS,
-            f"write its id into eos_token_id of generation_config.json: {markers[0]} beside {list(subject.eos)}",
-            ("template", after),
-            ("generation", subject.names(subject.eos)),
-        )
-    elif not markers and own is not None and own not in subject.eos:
-        yield subject.finding(
-            "end",
-            f"generation does not stop at {subject.tokenizer.eos_token}, the EOS token of its tokenizer",
-            ENDLESS,
-            f"write its id into eos_token_id of generation_config.json: {own} beside {list(subject.eos)}",
-            ("tokenizer", str(subject.tokenizer.eos_token)),
-            ("generation", subject.names(subject.eos)),
-            severity="warning",
-        )
+    own, eos = subject.tokenizer.eos_token_id, list(subject.eos)
+    generation = ("generation", subject.names(eos))
+    if markers and markers[0] not in eos and not _is_stop_string(subject, markers[0], uses):
+        token, which = subject.names(markers[:1]), "which its chat template writes after an answer"
+        evidence = ("template", after), generation
+        yield subject.finding("eos-not-stopped-at", *evidence, token=token, which=which, id=markers[0], eos=eos)
+    elif not markers and own is not None and own not in eos:
+        token, which = subject.tokenizer.eos_token, "the EOS token of its tokenizer"
+        evidence, values = (("tokenizer", str(token)), generation), {"token": token, "which": which, "id": own}
+        yield subject.finding("eos-not-stopped-at", *evidence, **values, eos=eos, severity="warning")
 
 
 def _after_answer(subject: Subject) -> tuple[str, list[int]]:
@@ -67,19 +56,13 @@ def _odd_eos(subject: Subject, markers: list[int]) -> Iterator[Finding]:
     size = len(subject.tokenizer)
     for token in subject.eos:
         if token >= size:
-            what = f"its EOS token {token} is not in its tokenizer, which has {size} tokens"
+            how = f"is not in its tokenizer, which has {size} tokens"
         elif token not in subject.special and token not in markers:
-            what = f"its EOS token {token} is the ordinary token {subject.names([token])!r}"
+            how = f"is the ordinary token {subject.names([token])!r}"
         else:
             continue
-        yield subject.finding(
-            "end",
-            what,
-            "generation would stop in the middle of a text, or never",
-            "correct eos_token_id in generation_config.json",
-            ("tokenizer", str(subject.tokenizer.eos_token)),
-            ("generation", subject.names(subject.eos)),
-        )
+        evidence = ("tokenizer", str(subject.tokenizer.eos_token)), ("generation", subject.names(subject.eos))
+        yield subject.finding("eos-odd", *evidence, id=token, how=how)
 
 
 def rows(subject: Subject, ids: Iterable[int]) -> Iterator[Finding]:
@@ -93,26 +76,15 @@ def rows(subject: Subject, ids: Iterable[int]) -> Iterator[Finding]:
     beyond = sorted(token for token in used if token >= subject.rows)
     if beyond or size > subject.rows:
         names = subject.names((beyond or range(subject.rows, size))[:4])
-        yield subject.finding(
-            "rows",
-            f"its tokenizer has {size} tokens, its embedding {subject.rows} rows: none for {names}",
-            "such a token ends the run with an index error, on a GPU with an assertion that explains nothing",
-            "use the tokenizer that belongs to these weights, or resize the embedding to it",
-            severity="error" if beyond else "warning",
-        )
+        values = {"size": size, "rows": subject.rows, "names": names}
+        yield subject.finding("rows-of-tokenizer", **values, severity="error" if beyond else "warning")
 
 
 def context(subject: Subject, use: Use) -> Iterator[Finding]:
     """Responses and training examples fit into the positions of the model."""
     limit, name = (use.sampling.max_tokens, "max_tokens") if use.sampling else (use.cutoff or 0, "cutoff")
     if subject.context is not None and limit > subject.context:
-        yield subject.finding(
-            "context",
-            f"{name} is {limit}, but the model has {subject.context} positions ({use.where})",
-            "longer responses would be cut" if use.sampling else "longer examples need positions that it does not have",
-            f"lower {name} to {subject.context}, or raise max_position_embeddings where the model allows it",
-            severity="warning",
-        )
+        yield subject.finding("context", setting=name, limit=limit, context=subject.context, where=use.where)
 
 
 def stop_strings(subject: Subject, use: Use) -> Iterator[Finding]:
@@ -122,32 +94,13 @@ def stop_strings(subject: Subject, use: Use) -> Iterator[Finding]:
     probe, stops = THINKING + PLAIN, use.sampling.stop
     place = use.sampling.stop_place(probe, "")
     if place is not None:
-        within = place < len(THINKING)
-        first = min(stops, key=lambda stop: (probe.find(stop) != place, stop))
-        yield subject.finding(
-            "stop",
-            f"the stop string {first!r} ends {'a thought' if within else 'an answer'} ({use.where})",
-            "the response would be graded without what it cuts off",
-            "remove stop_in_thought, or the stop string" if within else "use a stop string that no answer holds",
-            ("response", beginning(probe[max(0, place - 40) :])),
-            ("what is left", probe[:place][-60:]),
-            severity="warning" if within else "error",
-        )
+        stop = repr(min(stops, key=lambda stop: (probe.find(stop) != place, stop)))
+        evidence = ("response", beginning(probe[max(0, place - 40) :])), ("what is left", probe[:place][-60:])
+        message = "stop-in-thought" if place < len(THINKING) else "stop-in-answer"
+        yield subject.finding(message, *evidence, stop=stop, where=use.where)
     for tag in THOUGHT:
         if any(tag in stop for stop in stops):
-            yield subject.finding(
-                "stop",
-                f"the stop string {tag!r} is a thought tag ({use.where})",
-                "it could end a response before its answer has begun",
-                "remove it: a thought is told from its answer without stop strings",
-                severity="warning",
-            )
+            yield subject.finding("stop-is-tag", stop=repr(tag), where=use.where)
     for stop in () if subject.hidden & set(stops) else stops:
         if token := next((token for token in subject.hidden if token in stop), None):
-            yield subject.finding(
-                "stop",
-                f"the stop string {stop!r} can never be seen ({use.where})",
-                f"{token} is a special token, which a decoded text does not show",
-                f"write {token!r} alone: generation then stops at the token",
-                severity="warning",
-            )
+            yield subject.finding("stop-is-hidden", stop=repr(stop), token=token, where=use.where)

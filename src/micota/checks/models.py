@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from micota.chat import render
-from micota.checks.finding import Finding, Severity
+from micota.checks.finding import Finding, Severity, messages
 from micota.errors import MicotaError
 from micota.specs import Prompt, Sampling
 
@@ -91,10 +92,14 @@ class Subject:
         return cls.beside(name, tokenizer, folder)
 
     def finding(
-        self, rule: str, what: str, why: str, fix: str, *evidence: tuple[str, str], severity: Severity = "error"
+        self, name: str, *evidence: tuple[str, str], severity: Severity | None = None, **values: Any
     ) -> Finding:
-        """A finding on this model."""
-        return Finding(rule, self.name, what, why, fix, evidence, severity)
+        """A finding on this model: the message of this name, filled with values; evidence is pairs of (label, text)."""
+        message = messages()[name]
+        parts = (message[part] for part in ("what", "why", "fix"))
+        what, why, fix = (Template(part).safe_substitute(values, model=self.name) for part in parts)
+        usual: Any = message.get("severity", "error")
+        return Finding(message.get("rule", name), self.name, what, why, fix, evidence, severity or usual)
 
     @cached_property
     def special(self) -> frozenset[int]:

@@ -141,13 +141,9 @@ def _changes(numbers: list[int], size: int) -> list[int]:
 
 def _leak(subject: Subject, row: Row, at: int, what: str) -> Finding:
     low = max(0, at - 12)
-    return subject.finding(
-        "packing",
-        f"in a packed batch {what}",
-        "one example would leak into the next: the loss would not be that of the examples alone",
-        "collate with TRL's DataCollatorForLanguageModeling(padding_free=True) and the packed rows' seq_lengths, on an"
-        " attention that reads position_ids",
+    evidence = (
         ("before", subject.text(row.ids[low:at])),
         ("from there", beginning(subject.text(row.ids[at : at + 24]))),
         ("positions", str(row.positions[low : at + 3]) if row.positions else "none"),
     )
+    return subject.finding("packing", *evidence, what=what)

@@ -65,22 +65,12 @@ def inspect_folder(folder: str) -> Inspection:
 
 def compare_prompts(subject: Subject, training: Use, generation: Use) -> Iterator[Finding]:
     """The finding on a model that is trained and then generates: with one system message, both through its template."""
-    what = ""
+    evidence = _prompts(subject, training, generation)
     if generation.prompt.mode != training.prompt.mode:
-        what = f"it is trained through its chat template and generates without it ({generation.where})"
-        fix = "remove `mode: raw` there; it is right only where the paper's script is to be repeated"
+        yield subject.finding("mode", *evidence, where=generation.where)
     elif (training.prompt.system or "") != (generation.prompt.system or ""):
-        what = f"it is trained with another system message than it generates with ({generation.where})"
-        fix = f"set `system: {generation.prompt.system!r}` in the training, or the training's in the prompt"
-    if what:
-        yield subject.finding(
-            "mode" if "without it" in what else "system",
-            what,
-            "the model would generate behind another prompt than it was trained on",
-            fix,
-            *_prompts(subject, training, generation),
-            severity="warning" if "without it" in what else "error",
-        )
+        system = repr(generation.prompt.system)
+        yield subject.finding("system-differs", *evidence, where=generation.where, system=system)
 
 
 def _prompts(subject: Subject, training: Use, generation: Use) -> Iterator[tuple[str, str]]:

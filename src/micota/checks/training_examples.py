@@ -76,37 +76,21 @@ def _labels(subject: Subject, example: Example, deep: bool) -> Finding | None:
         what = "labels of an example are not its tokens"
     else:
         return None
-    return subject.finding(
-        "labels",
-        what,
-        "the model would learn something else than the response, or nothing",
-        "use labels that are -100 in the prompt and the tokens themselves in the response; the trainer shifts them",
-        ("tokens", ending(subject.text(example.ids))),
-        ("labels", str(list(example.labels[-12:]))),
-    )
+    evidence = ("tokens", ending(subject.text(example.ids))), ("labels", str(list(example.labels[-12:])))
+    return subject.finding("labels", *evidence, what=what)
 
 
 def _rows(subject: Subject, example: Example) -> Finding | None:
     highest = max(example.ids)
     if subject.rows is None or highest < subject.rows:
         return None
-    return subject.finding(
-        "rows",
-        f"an example has the token {highest}, the embedding {subject.rows} rows",
-        "the training would end with an index error, on a GPU with an assertion that explains nothing",
-        "use the tokenizer that belongs to these weights, or resize the embedding to it",
-    )
+    return subject.finding("rows-of-example", token=highest, rows=subject.rows)
 
 
 def _length(subject: Subject, example: Example, cutoff: int | None) -> Iterator[Finding]:
     for limit, name in ((cutoff, "cutoff"), (subject.context, "max_position_embeddings of the model")):
         if limit is not None and len(example.ids) > limit:
-            yield subject.finding(
-                "length",
-                f"an example has {len(example.ids)} tokens, the {name} is {limit}",
-                "the trainer would cut its answer and its EOS token, or use positions that the model does not have",
-                f"drop examples of more than {limit} tokens before the training: lower cutoff, or raise the {name}",
-            )
+            yield subject.finding("length", number=len(example.ids), setting=name, limit=limit)
 
 
 def _packed(subject: Subject, example: Example, shape: Shape | None) -> Finding | None:
@@ -114,14 +98,8 @@ def _packed(subject: Subject, example: Example, shape: Shape | None) -> Finding 
     begins = occurrences(example.ids, shape.head_ids) if shape and shape.at_start_only else []
     if len(begins) < 2:
         return None
-    return subject.finding(
-        "packing",
-        f"{len(begins)} examples stand in one row and nothing separates them",
-        "each would see those before it, and its positions would continue theirs",
-        "add position_ids that begin at 0 with each example, or the seq_lengths of TRL's packing",
-        ("first", beginning(subject.text(example.ids))),
-        ("next", beginning(subject.text(example.ids[begins[1] :]))),
-    )
+    first, following = (beginning(subject.text(example.ids[at:])) for at in begins[:2])
+    return subject.finding("packing-unmarked", ("first", first), ("next", following), number=len(begins))
 
 
 def _prompt(subject: Subject, example: Example, shape: Shape | None) -> Iterator[Finding]:
@@ -131,15 +109,8 @@ def _prompt(subject: Subject, example: Example, shape: Shape | None) -> Iterator
     """
     bos, ids = subject.tokenizer.bos_token_id, list(example.ids)
     if bos is not None and ids[:2] == [bos, bos]:
-        yield subject.finding(
-            "begin",
-            f"an example begins with {subject.tokenizer.bos_token} twice",
-            "no model was trained on a doubled beginning of a sequence",
-            "write {{ bos_token }} once in chat_template.jinja, and tokenize rendered text with"
-            " add_special_tokens=False",
-            ("training", beginning(subject.text(ids))),
-            ("generation", shape.head if shape else ""),
-        )
+        evidence = ("training", beginning(subject.text(ids))), ("generation", shape.head if shape else "")
+        yield subject.finding("begin", *evidence, token=subject.tokenizer.bos_token)
         return
     if shape is None:
         return
@@ -176,25 +147,14 @@ def _loss_begin(subject: Subject, example: Example, shape: Shape, first: int, en
     between = subject.text(example.ids[min(first, end) : max(first, end)])
     if first == end or (first < end and between.strip() in ("", opened_thought(shape.tail).strip())):
         return
-    what = "the prompt is in the loss" if first < end else "the beginning of the response is not in the loss"
-    yield subject.finding(
-        "prompt",
-        f"{what}: {abs(end - first)} tokens",
-        "the loss should cover what the model has to write, all of it and nothing else",
-        "set labels to -100 in the prompt, and to the tokens from the response's first to the EOS token",
+    part = "prompt is in the loss" if first < end else "beginning of the response is not in the loss"
+    evidence = (
         ("in the loss", beginning(subject.text(example.ids[first:]))),
         ("response", beginning(subject.text(example.ids[end:]))),
     )
+    yield subject.finding("prompt-in-loss", *evidence, part=part, number=abs(end - first))
 
 
 def _differs(subject: Subject, training: str, generation: str, how: str = "") -> Finding:
-    first, second = difference(training, generation)
-    return subject.finding(
-        "prompt",
-        f"the prompt in training differs from that of generation{how}",
-        "the model would generate behind another prompt, or system message, than it was trained on",
-        "make examples of the generation prompt, rendered with add_generation_prompt and the same system message,"
-        " and tokenize the response apart from it",
-        ("training", first),
-        ("generation", second),
-    )
+    evidence = zip(("training", "generation"), difference(training, generation), strict=True)
+    return subject.finding("prompt-differs", *evidence, how=how)
