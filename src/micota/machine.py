@@ -119,7 +119,7 @@ class MachineProfile(FrozenModel):
     128
     """
 
-    name: str = Field("here", description="the profile's name in manifests; that of its file if not given")
+    name: str = Field("here", description="the profile's name in manifests; else that of its file")
     jobs: int = Field(1, ge=1, description="stages that run at the same time")
     threads: int = Field(1, ge=1, description="CPU threads of each stage")
     hardware: str | None = Field(None, description="the accelerator, by its name in the table of `micota plan --cost`")

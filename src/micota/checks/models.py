@@ -145,8 +145,8 @@ class Subject:
 
         Raises Refused.
         """
-        before, found, after = self.conversation(("user", PROBLEM), ("assistant", ANSWER)).partition(ANSWER)
-        return (before, after) if found and ANSWER not in after else None
+        before, answer, after = self.conversation(("user", PROBLEM), ("assistant", ANSWER)).partition(ANSWER)
+        return (before, after) if answer and ANSWER not in after else None
 
     def shape(self, system: str | None = None) -> Shape | None:
         """The shape of the generation prompt; None if the problem does not stand in it once. Raises Refused."""

@@ -1,1 +1,1 @@
-"""The lab: a tiny world and three tiny models in which the paper's effect can be watched on two CPU cores."""
+"""The lab: a tiny world and tiny models that show the paper's effect on two CPU cores."""

@@ -1,9 +1,9 @@
 """The lab's designs: the size of each model and what it is trained on, as specs with seed 0.
 
-A model first learns its world in every length of working: merging meets a barrier between models whose common
-base does not know both styles. Then it is lightly tuned to one, a teacher to the long style, the others to the
-terse. A student never sees a document beyond its window, so the teacher's chains, of 200 tokens and more, exceed
-anything it knows.
+A model first learns its world in workings of every length, because merging meets a barrier between models whose common
+base does not know both styles. Then it is tuned lightly to one style: a teacher to the long one, the others to the
+terse one. A student never sees a document longer than its window, so the teacher's chains of 200 tokens and more are
+longer than anything it knows.
 """
 
 from typing import Any
@@ -69,10 +69,10 @@ def design(name: str, **changes: Any) -> Pretrain:
 
 def fields(name: str, **changes: Any) -> dict[str, Any]:
     """The fields of a design, some of them changed: what `like` stands for in a recipe."""
-    found = {field: getattr(DESIGNS[name], field) for field in Pretrain.model_fields}
+    values = {field: getattr(DESIGNS[name], field) for field in Pretrain.model_fields}
     if changes.get("base"):
-        del found["shape"]
-    return {**found, **changes}
+        del values["shape"]
+    return {**values, **changes}
 
 
 DESIGNS["ta-base"] = design("ta", phases=DESIGNS["ta"].phases[:-1])

@@ -1,6 +1,6 @@
 """The documents of pre-training: problems with their workings, in batches that are functions of seed and step.
 
-A batch holds documents of like length, which saves padding: sixteen batches are drawn together and sorted.
+A batch holds documents of similar length, which saves padding: sixteen batches are sampled together and sorted.
 """
 
 import random
@@ -29,7 +29,7 @@ def batch(spec: Pretrain, index: int, step: int) -> Batch:
 
 @lru_cache(maxsize=2)
 def _group(phase: Phase, world: World, window: int, key: str) -> list[Batch]:
-    """`GROUP` batches, shuffled, each of documents of like length; a function of its arguments alone."""
+    """`GROUP` batches, shuffled, each of documents of similar length; a function of its arguments alone."""
     rng = random.Random(key)
     documents: list[Document] = []
     while len(documents) < GROUP * phase.batch:
@@ -50,13 +50,13 @@ def _write(phase: Phase, world: World, window: int, rng: random.Random) -> list[
             texts.append(f"{prompts[-1]}{compose(phase.style, chain, rng)}<eos>")
     tokenizer = _tokenizer()
     heads, rows = tokenizer(prompts)["input_ids"], tokenizer(texts)["input_ids"]
-    kept = [(row, len(head)) for head, row in zip(heads, rows, strict=True) if len(row) <= window]
-    if not kept:
+    documents = [(row, len(head)) for head, row in zip(heads, rows, strict=True) if len(row) <= window]
+    if not documents:
         raise MicotaError(
             f"none of {len(rows)} documents of the style '{phase.style}' fits the window of {window} tokens",
             fix=f"widen the window (the shortest of them has {min(map(len, rows))} tokens), or lower shortest",
         )
-    return kept
+    return documents
 
 
 @lru_cache(maxsize=1)

@@ -17,10 +17,10 @@ from micota.store.task import Task
 
 
 def run(task: Task) -> Result:
-    """Write rows {key, sample, nats, tokens, characters, bytes}; the facts sum them up.
+    """Write rows {key, sample, nats, tokens, characters, bytes} and their sums as facts.
 
-    The value of a data set is the sum of the nats over the sum of the characters; the mean of its rows stands beside.
-    Characters are code points. The end token belongs to no character and is left out.
+    The value of a data set is the sum of the nats over the sum of the characters; the mean over rows is a fact too.
+    Characters are code points. The EOS token belongs to no character and is left out.
     """
     spec = task.spec
     assert isinstance(spec, Bpc)
@@ -61,18 +61,18 @@ def _measured(task: Task, spec: Bpc, chosen: list[Completion]) -> Iterator[list[
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = _loaded(task, spec, folder)
     system = next(iter(spec.data.system_messages), None)
-    made = [(row, example(tokenizer, row.prompt, row.target, system, end=0)) for row in chosen if row.target]
-    made.sort(key=lambda pair: (len(pair[1]["input_ids"]), pair[0].key, pair[0].sample))
-    for start in range(0, len(made), task.machine.bpc.batch):
-        batch = made[start : start + task.machine.bpc.batch]
-        nats = _nats(model, [one for _, one in batch])
-        yield [_row(row, one, value) for (row, one), value in zip(batch, nats, strict=True)]
+    pairs = [(row, example(tokenizer, row.prompt, row.target, system, end=0)) for row in chosen if row.target]
+    pairs.sort(key=lambda pair: (len(pair[1]["input_ids"]), pair[0].key, pair[0].sample))
+    for start in range(0, len(pairs), task.machine.bpc.batch):
+        batch = pairs[start : start + task.machine.bpc.batch]
+        nats = _nats(model, [tokens for _, tokens in batch])
+        yield [_row(row, tokens, value) for (row, tokens), value in zip(batch, nats, strict=True)]
 
 
 def _loaded(task: Task, spec: Bpc, folder: Path) -> Any:
-    """The model, its layers shared out where the place has several devices.
+    """The model, with its layers spread over several devices if the profile has them.
 
-    It gets the head that TRL trains with: of a text of 16K tokens the logits of all would be larger than the weights.
+    It has the head that TRL trains with: all logits of a text of 16K tokens would be larger than the weights.
     """
     import torch
     import transformers
@@ -90,23 +90,23 @@ def _nats(model: Any, batch: list[dict[str, list[int]]]) -> list[float]:
     """The negative log-likelihood of each row's response, in nats, summed in double precision."""
     import torch
 
-    width = max(len(one["input_ids"]) for one in batch) - 1  # without the end token
+    width = max(len(tokens["input_ids"]) for tokens in batch) - 1  # without EOS
     ids = torch.zeros(len(batch), width, dtype=torch.long)
     labels = torch.full((len(batch), width), -100)
     mask = torch.zeros_like(ids)
-    for i, one in enumerate(batch):
-        length = len(one["input_ids"]) - 1
-        ids[i, :length] = torch.tensor(one["input_ids"][:length])
-        labels[i, :length] = torch.tensor(one["labels"][:length])
+    for i, tokens in enumerate(batch):
+        length = len(tokens["input_ids"]) - 1
+        ids[i, :length] = torch.tensor(tokens["input_ids"][:length])
+        labels[i, :length] = torch.tensor(tokens["labels"][:length])
         mask[i, :length] = 1
     ids, labels, mask = (tensor.to(model.device) for tensor in (ids, labels, mask))
     with torch.no_grad():
-        found = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, fused_lm_head=True)
-    return [-float(value) for value in found.log_probs.double().sum(1)]
+        output = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, fused_lm_head=True)
+    return [-float(value) for value in output.log_probs.double().sum(1)]
 
 
-def _row(row: Completion, one: dict[str, list[int]], nats: float) -> dict[str, Any]:
-    tokens = sum(label != -100 for label in one["labels"]) - 1
+def _row(row: Completion, example: dict[str, list[int]], nats: float) -> dict[str, Any]:
+    tokens = sum(label != -100 for label in example["labels"]) - 1
     size = len(row.target.encode("utf-8", "surrogatepass"))
     return {
         "key": row.key,

@@ -1,6 +1,6 @@
-"""Pre-train a model of the lab, or tune one lightly, on documents that a program writes; always on one thread.
+"""Pre-train a model of the lab, or tune one lightly, on generated documents; always on one thread.
 
-Goes on from its last checkpoint and ends with the same bits; a request to stop writes one.
+Continues from its last checkpoint and ends with the same bits; a request to stop writes one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Fine-tune a model on responses: plain SFT through TRL, of all parameters or of adapters; loss on the response and its
-end token.
+"""Fine-tune a model on responses: SFT through TRL, of all parameters or of adapters; the loss covers response and EOS.
 
-Runs in one process or under any launcher of accelerate. Goes on from its last whole checkpoint; SIGTERM writes one.
+Runs in one process or under any launcher of accelerate. Continues from its last complete checkpoint; SIGTERM writes
+one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from micota.training.trl_settings import adapter, load, settings, world
 
 
 def run(task: Task) -> Result:
-    """Write a model folder. Every rank comes here; only rank 0 writes."""
+    """Write a model folder. Every rank runs this; only rank 0 writes."""
     import torch
     import transformers
 
@@ -39,13 +39,13 @@ def run(task: Task) -> Result:
     tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=spec.trust_remote_code)
     examples, dropped = examples_of(spec, task, tokenizer, end_tokens(base, tokenizer, spec.trust_remote_code))
     check_training(task, tokenizer, base, examples)
-    learnt, held_out = set_aside(examples, spec)
-    rows: list[Any] = packed(learnt, spec.cutoff) if spec.packing else learnt
-    batch = packs_of_a_step(spec.batch, len(rows), len(learnt)) if spec.packing else spec.batch
+    kept, held_out = split(examples, spec)
+    rows: list[Any] = packed(kept, spec.cutoff) if spec.packing else kept
+    batch = packs_of_a_step(spec.batch, len(rows), len(kept)) if spec.packing else spec.batch
     of = steps(len(rows), batch, world(), task.machine.train.micro_batch)
     order = InSteps(of, spec.seed, empty=len(rows))
     watch = callback(task, spec, order)
-    at_most = steps_at_most(spec, learnt, of)
+    at_most = steps_at_most(spec, kept, of)
     trainer = _trainer(settings(task, spec, of, at_most), task, base, tokenizer, rows, held_out, order, watch)
     if trainer.args.padding_free:
         check_packed_batch(task, tokenizer, base, trainer.data_collator(rows[: of.micro]))
@@ -57,48 +57,46 @@ def run(task: Task) -> Result:
     shared = {"rows": len(rows), "rows_of_a_step": batch} if spec.packing else {}
     seconds = seconds_of_a_step(watch.ends)
     pace = {"seconds_of_a_step": round(seconds, 4)} if seconds else {}
-    return Result(_facts(trainer, outcome, learnt, dropped) | shared | measured | pace)
+    return Result(_facts(trainer, outcome, kept, dropped) | shared | measured | pace)
 
 
 def examples_of(
     spec: Train, task: Task, tokenizer: Any, eos: list[int]
 ) -> tuple[list[dict[str, list[int]]], dict[str, int]]:
-    """The tokenised examples in the order of the data's rows, and how many were dropped for their length."""
+    """The tokenized examples in the order of the data's rows, and the number dropped for their length."""
     source = task.input(spec.data)
     pools = [task.store.pool(pool) for pool in source.pools]
     end = end_id(tokenizer, eos)
     rows = find(pools, read_rows(task.rows(spec.data)))
-    made = [example(tokenizer, row.prompt, row.target, spec.system, end) for row in rows]
-    kept = [one for one in made if len(one["input_ids"]) <= spec.cutoff]
-    if not kept:
+    examples = [example(tokenizer, row.prompt, row.target, spec.system, end) for row in rows]
+    short = [example for example in examples if len(example["input_ids"]) <= spec.cutoff]
+    if not short:
         raise MicotaError(
-            f"all {len(made)} examples are longer than the cutoff of {spec.cutoff} tokens",
-            why="an example that is cut would teach a response without an end",
-            fix=f"raise cutoff: the shortest has {min(len(one['input_ids']) for one in made)} tokens",
+            f"all {len(examples)} examples are longer than the cutoff of {spec.cutoff} tokens",
+            why="an example that is cut would teach a response without an EOS token",
+            fix=f"raise cutoff: the shortest has {min(len(one['input_ids']) for one in examples)} tokens",
         )
-    return kept, {"too_long": len(made) - len(kept)} if len(kept) < len(made) else {}
+    return short, {"too_long": len(examples) - len(short)} if len(short) < len(examples) else {}
 
 
-def set_aside(examples: list[Example], spec: Train) -> tuple[list[Example], list[Example]]:
-    """The examples that are learnt, and those that are only measured, drawn by the seed."""
+def split(examples: list[Example], spec: Train) -> tuple[list[Example], list[Example]]:
+    """The examples to train on, and those held out, which the seed chooses."""
     if not spec.held_out:
         return examples, []
     if spec.held_out >= len(examples):
         raise MicotaError(
-            f"held_out is {spec.held_out}, and there are {len(examples)} examples: nothing is left to learn",
+            f"held_out is {spec.held_out}, and there are {len(examples)} examples: none is left to train on",
             fix="hold out fewer",
         )
-    aside = set(random.Random(spec.seed).sample(range(len(examples)), spec.held_out))
-    return (
-        [one for i, one in enumerate(examples) if i not in aside],
-        [one for i, one in enumerate(examples) if i in aside],
-    )
+    chosen = set(random.Random(spec.seed).sample(range(len(examples)), spec.held_out))
+    held_out = [example for i, example in enumerate(examples) if i in chosen]
+    return [example for i, example in enumerate(examples) if i not in chosen], held_out
 
 
 def steps_at_most(spec: Train, examples: list[Example], of: Steps) -> int | None:
-    """Optimizer steps at most, None if the epochs decide.
+    """Optimizer steps at most; None if the epochs decide.
 
-    Of `target_tokens` they are the fewest that reach them, where a step learns the mean of an epoch's steps.
+    With `target_tokens`, the fewest steps that reach them, counted by the mean step of an epoch.
     """
     if spec.target_tokens is None:
         return spec.max_steps
@@ -106,12 +104,12 @@ def steps_at_most(spec: Train, examples: list[Example], of: Steps) -> int | None
 
 
 def _targets(examples: list[Example]) -> int:
-    """The tokens of an epoch that are learnt: those of the responses and their end."""
-    return sum(label != -100 for one in examples for label in one["labels"])
+    """The target tokens of an epoch: those of the responses and their EOS."""
+    return sum(label != -100 for example in examples for label in example["labels"])
 
 
 def _trainer(
-    asked: dict[str, Any],
+    arguments: dict[str, Any],
     task: Task,
     base: Path,
     tokenizer: Any,
@@ -127,7 +125,7 @@ def _trainer(
     spec = task.spec
     assert isinstance(spec, Train)
     datasets.disable_progress_bars()
-    arguments = trl.SFTConfig(**asked)  # before the model is loaded: it says how a model is shared out
+    config = trl.SFTConfig(**arguments)  # before the model is loaded: it decides how the model is sharded
     empty = EMPTY | ({"seq_lengths": [2]} if spec.packing else {})
 
     class Trainer(trl.SFTTrainer):  # type: ignore[misc]
@@ -136,7 +134,7 @@ def _trainer(
 
     trainer = Trainer(
         model=load(task, spec, base),
-        args=arguments,
+        args=config,
         train_dataset=datasets.Dataset.from_list([*rows, empty]),
         eval_dataset=datasets.Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,
@@ -148,11 +146,11 @@ def _trainer(
 
 
 def _measured(trainer: Any) -> dict[str, Any]:
-    """The held-out loss after each epoch and at the end: nats of a target token, the mean over the examples."""
-    found = {log["step"]: log["eval_loss"] for log in trainer.state.log_history if "eval_loss" in log}
-    if trainer.state.global_step not in found:
-        found[trainer.state.global_step] = trainer.evaluate()["eval_loss"]
-    return {"held_out_loss": [(step, round(loss, 5)) for step, loss in sorted(found.items())]}
+    """The held-out loss after each epoch and at the end: nats of a target token, the mean over examples."""
+    losses = {log["step"]: log["eval_loss"] for log in trainer.state.log_history if "eval_loss" in log}
+    if trainer.state.global_step not in losses:
+        losses[trainer.state.global_step] = trainer.evaluate()["eval_loss"]
+    return {"held_out_loss": [(step, round(loss, 5)) for step, loss in sorted(losses.items())]}
 
 
 def _facts(trainer: Any, outcome: Any, examples: list[Example], dropped: dict[str, int]) -> dict[str, Any]:
@@ -163,7 +161,7 @@ def _facts(trainer: Any, outcome: Any, examples: list[Example], dropped: dict[st
         "dropped": dropped,
         "steps": trainer.state.global_step,
         "distributed": _distributed(trainer.accelerator),
-        "tokens": sum(len(one["input_ids"]) for one in examples),
+        "tokens": sum(len(example["input_ids"]) for example in examples),
         "target_tokens": target,
         "learnt_tokens": round(target * trainer.state.epoch),  # exact after whole epochs, in between by their mean
         "loss": losses[:: max(1, len(losses) // 200)],
@@ -172,7 +170,7 @@ def _facts(trainer: Any, outcome: Any, examples: list[Example], dropped: dict[st
 
 
 def _distributed(accelerator: Any) -> str:
-    """How the model was shared out, as in `2 processes, FSDP2`."""
+    """How the model was distributed, as in `2 processes, FSDP2`."""
     if accelerator.num_processes == 1:
         return "1 process"
     kind = "FSDP2" if accelerator.is_fsdp2 else accelerator.distributed_type.value

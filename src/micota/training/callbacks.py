@@ -1,4 +1,4 @@
-"""What watches a training: progress, whole checkpoints, requests to stop that all processes agree on, broken losses."""
+"""The trainer's callback: progress, complete checkpoints, requests to stop, broken losses."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from micota.errors import MicotaError
 from micota.specs import Train
 from micota.store.task import Task
-from micota.training import packing_check as isolation
+from micota.training import packing_check
 from micota.training.sft_examples import InSteps
 
 COMPLETE = "complete"  # written into a checkpoint's folder after everything else
 
 
 def callback(task: Task, spec: Train, order: InSteps) -> Any:
-    """Reports each step, marks whole checkpoints, and turns a request to stop into a checkpoint and an end."""
+    """Reports each step, marks complete checkpoints, and turns a request to stop into a checkpoint and an end."""
     import transformers
 
     class Callback(transformers.TrainerCallback):  # type: ignore[misc]
@@ -27,7 +27,7 @@ def callback(task: Task, spec: Train, order: InSteps) -> Any:
 
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             if args.padding_free:
-                isolation.check(model, spec.precision, task.machine.train.attention)
+                packing_check.check(model, spec.precision, task.machine.train.attention)
 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             # of several processes that go on inside an epoch, accelerate does not tell the sampler which epoch it is
@@ -52,7 +52,7 @@ def callback(task: Task, spec: Train, order: InSteps) -> Any:
                 raise MicotaError(
                     f"the loss is {logs['loss']} at step {state.global_step}",
                     why="the weights are lost from here on",
-                    fix="lower lr, or look for broken rows in the data",
+                    fix="lower lr, or remove broken rows from the data",
                 )
 
     return Callback()
@@ -64,7 +64,7 @@ def seconds_of_a_step(ends: list[float]) -> float | None:
 
 
 def agreed(wanted: bool, device: Any) -> bool:
-    """Whether any process wants it; all must ask. One that stopped a step before the others would wait for ever."""
+    """Whether any process wants it. All must call this: one that stopped earlier would let the others wait for ever."""
     import torch
 
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
@@ -75,6 +75,6 @@ def agreed(wanted: bool, device: Any) -> bool:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written whole; a kill can leave a newer one in pieces."""
+    """The newest complete checkpoint; a kill can leave a newer one in pieces."""
     steps = {int(path.parent.name.partition("-")[2]): path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")}
     return str(steps[max(steps)]) if steps else None

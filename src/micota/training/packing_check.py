@@ -1,4 +1,4 @@
-"""Whether examples that share a row see each other: the same model, the same tokens, packed and one by one."""
+"""Whether examples that share a row see each other: the same model and tokens, packed and one by one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from typing import Any
 from micota.errors import MicotaError
 
 LENGTHS = (13, 7, 10)
-TOLERANCE = {
-    "float32": 1e-3,
-    "bfloat16": 0.25,
-    "float16": 0.05,
-}  # nats of one token; a leak moves some by more than one
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}
+"""Nats of one token, by precision; a leak changes some token's loss by more than 1."""
 
 
 def probes(rows: int) -> list[dict[str, list[int]]]:
     """A few short examples over a vocabulary of `rows`."""
-    made = [[(7 * i + 31 * j + 3) % rows for i in range(length)] for j, length in enumerate(LENGTHS)]
-    return [{"input_ids": ids, "labels": ids} for ids in made]
+    texts = [[(7 * i + 31 * j + 3) % rows for i in range(length)] for j, length in enumerate(LENGTHS)]
+    return [{"input_ids": ids, "labels": ids} for ids in texts]
 
 
 def packed_batch(examples: list[dict[str, list[int]]]) -> dict[str, Any]:
@@ -38,14 +35,12 @@ def largest_difference(model: Any, examples: list[dict[str, list[int]]], batch: 
     alone = []
     with torch.no_grad():
         whole = _nats(model(**together, use_cache=False).logits[0], together["input_ids"][0])
-        for one in examples:
-            ids = torch.tensor([one["input_ids"]], device=where)
+        for example in examples:
+            ids = torch.tensor([example["input_ids"]], device=where)
             alone.append(_nats(model(input_ids=ids, use_cache=False).logits[0], ids[0]))
-    ends = torch.tensor([len(one["input_ids"]) for one in examples]).cumsum(0).tolist()
-    kept = [
-        i for i in range(len(whole)) if i + 1 not in ends
-    ]  # from an example's last token the next one's is foretold
-    return float((whole[kept] - torch.cat(alone)).abs().max())
+    ends = torch.tensor([len(example["input_ids"]) for example in examples]).cumsum(0).tolist()
+    within = [i for i in range(len(whole)) if i + 1 not in ends]  # the next-token target of an end is another example's
+    return float((whole[within] - torch.cat(alone)).abs().max())
 
 
 def check(model: Any, precision: str, attention: str | None) -> float:
@@ -53,17 +48,17 @@ def check(model: Any, precision: str, attention: str | None) -> float:
     training = model.training
     model.eval()
     examples = probes(min(1000, model.config.get_text_config().vocab_size))
-    found = largest_difference(model, examples, packed_batch(examples))
+    change = largest_difference(model, examples, packed_batch(examples))
     model.train(training)
-    if not found <= TOLERANCE[precision]:
+    if not change <= TOLERANCE[precision]:
         used = attention or getattr(model.config, "_attn_implementation", None)
         raise MicotaError(
-            f"examples in one row see each other: a token's loss changes by {found:.3g} nats",
+            f"examples in one row see each other: a token's loss changes by {change:.3g} nats",
             where=f"attention '{used}' of the machine profile",
-            why="each example would be learnt as the continuation of another one",
-            fix="train: {attention: flash_attention_2} or sdpa, or leave out packing and padding_free",
+            why="each example would be learned as the continuation of another one",
+            fix="train: {attention: flash_attention_2} or sdpa, or remove packing and padding_free",
         )
-    return found
+    return change
 
 
 def _nats(logits: Any, ids: Any) -> Any:

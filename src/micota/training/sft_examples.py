@@ -1,7 +1,7 @@
-"""Rows and steps: which examples one optimizer step learns from, however many processes share them.
+"""Rows and steps: which examples one optimizer step uses, however many processes share them.
 
-A step learns from the same examples on one device and on many: a sampler deals them out step by step and fills what a
-process lacks with rows that have nothing to learn, which add nothing to the loss, a sum over the step's target tokens.
+A step uses the same examples on one device and on many: a sampler deals them out step by step and fills what a process
+lacks with rows without targets, which add nothing to the loss, a sum over the step's target tokens.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Steps:
 
     @property
     def of_an_epoch(self) -> int:
+        """The optimizer steps of one epoch."""
         return math.ceil(self.rows / self.batch)
 
 
@@ -41,15 +42,14 @@ def steps(rows: int, batch: int, world: int, wanted: int) -> Steps:
 
 
 def packed(examples: list[Example], cutoff: int) -> list[dict[str, Any]]:
-    """Rows of at most `cutoff` tokens made of whole examples, best fit first (Ding et al., arXiv 2404.10830).
+    """Rows of at most `cutoff` tokens, filled with whole examples, best fit first (Ding et al., arXiv 2404.10830).
 
     Each row says where its examples end: `seq_lengths`.
     """
     import datasets
     import trl
 
-    made = trl.pack_dataset(datasets.Dataset.from_list(examples), cutoff, "bfd")
-    rows: list[dict[str, Any]] = made.to_list()
+    rows: list[dict[str, Any]] = trl.pack_dataset(datasets.Dataset.from_list(examples), cutoff, "bfd").to_list()
     return rows
 
 
@@ -61,7 +61,7 @@ def packs_of_a_step(batch: int, packs: int, examples: int) -> int:
 class InSteps:
     """A sampler: every epoch in an order drawn from (seed + epoch), dealt out step by step.
 
-    The order is that of accelerate's SeedableRandomSampler. `empty` is the index of the row with nothing to learn.
+    The order is that of accelerate's SeedableRandomSampler. `empty` is the index of the row without targets.
     """
 
     def __init__(self, of: Steps, seed: int, empty: int) -> None:
@@ -69,6 +69,7 @@ class InSteps:
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[int]:

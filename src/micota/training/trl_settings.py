@@ -1,4 +1,4 @@
-"""A spec and a place as TRL's settings, and the model as it is loaded to be trained."""
+"""TRL's settings from a spec and a machine profile, and the model as it is loaded for training."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ def world() -> int:
 
 
 def settings(task: Task, spec: Train, of: Steps, steps: int | None) -> dict[str, Any]:
-    """What trl.SFTConfig is made with. TRL computes the loss in chunks: it never holds all logits at once."""
-    place, on_cpu = task.machine.train, task.machine.train.device == "cpu"
-    if "tensorboard" in place.report_to:  # by itself it writes beside the checkpoints, which are removed at the end
+    """The arguments of trl.SFTConfig. TRL computes the loss in chunks: it never holds all logits at once."""
+    config = task.machine.train
+    on_cpu = config.device == "cpu"
+    if "tensorboard" in config.report_to:  # its default is beside the checkpoints, which are removed at the end
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(task.store.root / "trackers" / task.work.name))
-    recompute = not on_cpu if place.activation_checkpointing is None else place.activation_checkpointing
+    recompute = not on_cpu if config.activation_checkpointing is None else config.activation_checkpointing
     return {
         "output_dir": str(task.scratch / "checkpoints"),
         "run_name": f"{spec.kind}-{spec.digest}",
@@ -42,7 +43,7 @@ def settings(task: Task, spec: Train, of: Steps, steps: int | None) -> dict[str,
         "data_seed": spec.seed,
         "max_length": None,  # longer examples were dropped and counted: nothing is cut
         "packing": False,  # rows come packed
-        "padding_free": spec.packing or place.padding_free,
+        "padding_free": spec.packing or config.padding_free,
         "eval_strategy": "epoch" if spec.held_out else "no",
         "prediction_loss_only": True,
         "bf16": spec.precision == "bfloat16",
@@ -51,11 +52,11 @@ def settings(task: Task, spec: Train, of: Steps, steps: int | None) -> dict[str,
         "activation_checkpointing": recompute,
         "dataloader_pin_memory": not on_cpu,
         "save_strategy": "steps",
-        "save_steps": place.checkpoint_every,
-        "save_total_limit": place.keep_checkpoints,
+        "save_steps": config.checkpoint_every,
+        "save_total_limit": config.keep_checkpoints,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
-        "report_to": list(place.report_to) or "none",
+        "report_to": list(config.report_to) or "none",
         "disable_tqdm": True,
     }
 
@@ -63,7 +64,7 @@ def settings(task: Task, spec: Train, of: Steps, steps: int | None) -> dict[str,
 def load(task: Task, spec: Train, base: Path) -> Any:
     """The base model. All parameters train in float32, whatever the base is stored in; frozen ones keep the precision.
 
-    Call it after SFTConfig was made: then each process loads only what it will hold.
+    Call it after SFTConfig was constructed: then each process loads only the part that it will hold.
     """
     import torch
     import transformers
@@ -90,7 +91,7 @@ def adapter(lora: Lora) -> Any:
 
 @contextlib.contextmanager
 def needing_peft() -> Any:
-    """What a user who lacks the extra reads."""
+    """Turn a missing library into an error that says how to install it."""
     try:
         yield
     except ImportError as error:
@@ -98,7 +99,7 @@ def needing_peft() -> Any:
 
 
 def _four_bits(spec: Train) -> Any:
-    """QLoRA's: NF4 with quantised constants, computing in the precision of the recipe (Dettmers et al., 2305.14314)."""
+    """QLoRA's: NF4 with quantized constants, computing in the precision of the recipe (Dettmers et al., 2305.14314)."""
     import torch
     import transformers
 
