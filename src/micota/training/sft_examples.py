@@ -59,7 +59,7 @@ def packs_of_a_step(batch: int, packs: int, examples: int) -> int:
 
 
 class InSteps:
-    """A sampler: every epoch in an order drawn from (seed + epoch), dealt out step by step.
+    """A sampler: every epoch in a random order by (seed + epoch), dealt out step by step.
 
     The order is that of accelerate's SeedableRandomSampler. `empty` is the index of the row without targets.
     """
