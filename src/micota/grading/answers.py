@@ -1,14 +1,4 @@
-r"""The types of answer.
-
-Quantity   a number or an expression, with its unit          `\frac{3}{4}`, `2n-1`, `5\text{ cm}`
-Group      a tuple, an interval, a set or a bare list        `(3, 4]`, `\{1, 2\}`, `1 \pm \sqrt 5`
-Union      intervals and sets joined                         `(-\infty, 0) \cup \{1\}`
-Relation   an equation or an inequality                      `y = 2x + 3`, `x \ge 2`
-Matrix     rows of quantities
-Numeral    digits in a stated base                           `4210_5`
-Clock      a time of day; Ratio: parts with colons           `4:30 p.m.`, `2:3`
-Text       words, a letter of a choice, and all that no rule reads
-"""
+"""The types of answer that the semantic grader tells apart."""
 
 from __future__ import annotations
 
@@ -21,6 +11,8 @@ from micota.grading.trees import INFINITY, MINUS_ONE, Tree
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
+    r"""A number or an expression, with its unit: `\frac{3}{4}`, `2n-1`, `5\text{ cm}`."""
+
     tree: Tree
     unit: str = ""
     percent: bool = False
@@ -28,7 +20,10 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """`opening` is `(`, `[` or `{`, or empty for a bare list."""
+    r"""A tuple, an interval, a set or a bare list: `(3, 4]`, `\{1, 2\}`, `1 \pm \sqrt 5`.
+
+    `opening` is `(`, `[` or `{`, or empty for a bare list.
+    """
 
     opening: str
     closing: str
@@ -37,12 +32,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Union:
+    r"""Intervals and sets joined: `(-\infty, 0) \cup \{1\}`."""
+
     parts: tuple[Answer, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """`sides[0] signs[0] sides[1] signs[1] ...`"""
+    r"""An equation or an inequality, `sides[0] signs[0] sides[1] ...`: `y = 2x + 3`, `x \ge 2`."""
 
     sides: tuple[Answer, ...]
     signs: tuple[str, ...]
@@ -50,28 +47,38 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
+    """Rows of quantities."""
+
     rows: tuple[tuple[Answer, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Numeral:
+    """Digits in a stated base: `4210_5`."""
+
     digits: str
     base: int
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
+    """A time of day: `4:30 p.m.`; `half` is a or p."""
+
     parts: tuple[int, ...]
     half: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
+    """Parts with colons: `2:3`."""
+
     parts: tuple[Fraction, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
+    """Words, the letter of a choice, and all that no rule reads."""
+
     words: str
 
 

@@ -1,7 +1,7 @@
-r"""Whether two answers mean the same, type by type.
+r"""Whether two answers have the same value, type by type.
 
 The gold decides how strict to be. An interval's brackets must match; a bare list is compared as a multiset, a
-set in braces without repeats, a union as a set of real numbers however it is cut; a tuple keeps its order. A
+set in braces without repeats, a union as its parts in any order; a tuple keeps its order. A
 name that is only a label is dropped (`x = 5` is 5, `f(x) = 2x` is `2x`), but a list is never one of its
 elements and two equations must be multiples of each other. `Beyond` from below means that the values are too
 large to be computed.
@@ -133,11 +133,11 @@ def _values(items: Sequence[Answer]) -> list[Answer]:
 
 
 def _distinct(items: Sequence[Answer]) -> tuple[Answer, ...]:
-    kept: list[Answer] = []
+    distinct: list[Answer] = []
     for item in items:
-        if not any(same(other, item) for other in kept):
-            kept.append(item)
-    return tuple(kept)
+        if not any(same(other, item) for other in distinct):
+            distinct.append(item)
+    return tuple(distinct)
 
 
 def _matched(left: Sequence[Answer], right: Sequence[Answer]) -> bool:

@@ -1,4 +1,4 @@
-"""A place in a sequence of tokens, and the small moves that a reader of expressions is made of."""
+"""A cursor in a sequence of tokens: look ahead, accept a sign, enter a bracket."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Cursor:
         self.at += 1
         return token
 
-    def found(self, *texts: str) -> str | None:
-        """The sign at the cursor if it is one of those, and the cursor moves past it; otherwise None."""
+    def accept(self, *texts: str) -> str | None:
+        """The sign at the cursor if it is among `texts`, and move past it; otherwise None."""
         token = self.peek()
         if token.kind in {"op", "cmd"} and token.text in texts:
             self.at += 1
@@ -45,7 +45,7 @@ class Cursor:
 
     def braced(self) -> Sequence[Token]:
         """The tokens of a braced group, or the one token that follows."""
-        if not self.found("{"):
+        if not self.accept("{"):
             return [self.take()]
         start = self.at
         while self.peek().kind != "end" and self.peek().text != "}":

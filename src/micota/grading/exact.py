@@ -1,8 +1,8 @@
-r"""The paper's scorer, rule for rule: pull out a string, tidy it, compare strings.
+r"""The paper's exact match, rule for rule: extract a string, normalise it, compare strings.
 
-Its faults are kept on purpose, because the published tables were made with them: a gold that carries
+Its faults are part of it, because the published tables have them: a gold that carries
 `$...$` can hardly be matched, `\boxed {204}` is always wrong, an empty box equals the gold `0`, and a
-price ending in `}` counts for nothing. `semantic` stands beside it for the truth.
+price ending in `}` counts for nothing. `semantic` is the grader without them.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def exact_match(response: str, gold: object, benchmark: str | None = None) -> Gr
 
 def strict_match(response: str, gold: object) -> Grade:
     r"""GSM8K's second figure: only `Final Answer: \boxed{NUMBER}` counts, and the first one."""
-    found = _STRICT.search(response)
-    if found is None:
+    match = _STRICT.search(response)
+    if match is None:
         return Grade(Verdict.no_answer, None, "no line 'Final Answer: \\boxed{NUMBER}'")
-    return _plain_match(found[1], gold)
+    return _plain_match(match[1], gold)
 
 
 def gold_string(gold: object) -> str:

@@ -28,23 +28,25 @@ _NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?", re.A)
 _SENTENCE_END = re.compile(r"\.(?:\s|$)|\s(?:and so|because|since|which)\b")
 
 
-class Found(NamedTuple):
+class FinalAnswer(NamedTuple):
+    """The text of the final answer, None if there is none, and where it stood or why not."""
+
     answer: str | None
     how: str
 
 
-def final_answer(response: str, benchmark: str | None = None, truncated: bool = False) -> Found:
-    """The text of the final answer and how it was found; None with the reason where there is none."""
+def final_answer(response: str, benchmark: str | None = None, truncated: bool = False) -> FinalAnswer:
+    """The text of the final answer and where it stood; None with the reason where there is none."""
     spoken = _after_thought(response, truncated)
     if spoken is None:
-        return Found(None, "cut within the thought")
-    found = _boxed(spoken)
-    if found is None and not truncated and spoken is not response:
-        found = _boxed(response)
-    if found is not None:
-        return found
+        return FinalAnswer(None, "cut within the thought")
+    boxed = _boxed(spoken)
+    if boxed is None and not truncated and spoken is not response:
+        boxed = _boxed(response)
+    if boxed is not None:
+        return boxed
     if truncated:
-        return Found(None, "cut before a final answer")
+        return FinalAnswer(None, "cut before a final answer")
     return _unboxed(spoken, benchmark)
 
 
@@ -55,26 +57,26 @@ def _after_thought(response: str, truncated: bool) -> str | None:
     return response if closed < 0 else response[closed + len("</think>") :]
 
 
-def _boxed(text: str) -> Found | None:
+def _boxed(text: str) -> FinalAnswer | None:
     """The last box with what is joined to it; None if there is no box at all."""
-    found: list[str] = []
+    boxes: list[str] = []
     start = len(text)
     for begin, after in _starts_backwards(text):
         content, end = _content(text, after)
         if content is None:
-            if found:
+            if boxes:
                 break
-            return Found(None, "the last box never closes")
-        if (found and not _JOIN.fullmatch(text, end, min(start, end + 60))) or (found and start - end > 60):
+            return FinalAnswer(None, "the last box never closes")
+        if (boxes and not _JOIN.fullmatch(text, end, min(start, end + 60))) or (boxes and start - end > 60):
             break
         if content.strip():
-            found.insert(0, content.strip())
+            boxes.insert(0, content.strip())
             start = begin
-        if len(found) >= MOST_BOXES:
+        if len(boxes) >= MOST_BOXES:
             break
-    if found:
-        return Found(", ".join(dict.fromkeys(found)), "boxed")
-    return Found(None, "the box is empty") if start == len(text) and _BOX.search(text) else None
+    if boxes:
+        return FinalAnswer(", ".join(dict.fromkeys(boxes)), "boxed")
+    return FinalAnswer(None, "the box is empty") if start == len(text) and _BOX.search(text) else None
 
 
 def _starts_backwards(text: str) -> list[tuple[int, int]]:
@@ -104,28 +106,28 @@ def _content(text: str, start: int) -> tuple[str | None, int]:
     return None, len(text)
 
 
-def _unboxed(text: str, benchmark: str | None) -> Found:
+def _unboxed(text: str, benchmark: str | None) -> FinalAnswer:
     if "####" in text:
         line = text.rpartition("####")[2].strip().partition("\n")[0]
         if line:
-            return Found(line, "after ####")
+            return FinalAnswer(line, "after ####")
     tail = text[-2000:].replace("**", "")
     stated = [_first_sentence(match[1]) for match in _STATED.finditer(tail)]
     if benchmark == "gsm8k":
         return _number(tail, stated)
     if stated:
-        return Found(stated[-1], "stated")
-    return Found(None, "no box and no stated answer")
+        return FinalAnswer(stated[-1], "stated")
+    return FinalAnswer(None, "no box and no stated answer")
 
 
-def _number(tail: str, stated: list[str]) -> Found:
+def _number(tail: str, stated: list[str]) -> FinalAnswer:
     """GSM8K: the first number of the last stated answer, else the last number of the last line with one."""
     if stated and (first := _NUMBER.search(stated[-1])):
-        return Found(first[0].rstrip(","), "stated")
+        return FinalAnswer(first[0].rstrip(","), "stated")
     for line in reversed(tail.splitlines()):
         if numbers := _NUMBER.findall(line):
-            return Found(numbers[-1].rstrip(","), "last number")
-    return Found(None, "no number in the response")
+            return FinalAnswer(numbers[-1].rstrip(","), "last number")
+    return FinalAnswer(None, "no number in the response")
 
 
 def _first_sentence(text: str) -> str:

@@ -40,20 +40,20 @@ class _Reader(Cursor):
 
     def sum(self) -> Tree:
         parts = [self.product()]
-        while sign := self.found("+", "-"):
+        while sign := self.accept("+", "-"):
             part = self.product()
             parts.append(part if sign == "+" else ("mul", MINUS_ONE, part))
         return parts[0] if len(parts) == 1 else ("add", *parts)
 
     def product(self) -> Tree:
         sign = 1
-        while found := self.found("+", "-"):
-            sign = -sign if found == "-" else sign
+        while minus := self.accept("+", "-"):
+            sign = -sign if minus == "-" else sign
         tree = self.factor()
         while True:
-            if self.found("*"):
+            if self.accept("*"):
                 tree = ("mul", tree, self.signed_factor())
-            elif self.found("/"):
+            elif self.accept("/"):
                 tree = ("div", tree, self.signed_factor())
             elif self.starts_factor():
                 tree = ("mul", tree, self.factor())
@@ -61,7 +61,7 @@ class _Reader(Cursor):
                 return tree if sign > 0 else ("mul", MINUS_ONE, tree)
 
     def signed_factor(self) -> Tree:
-        sign = self.found("+", "-")
+        sign = self.accept("+", "-")
         factor = self.factor()
         return ("mul", MINUS_ONE, factor) if sign == "-" else factor
 
@@ -78,11 +78,11 @@ class _Reader(Cursor):
     def factor(self) -> Tree:
         base = self.atom()
         while True:
-            if self.found("^"):
+            if self.accept("^"):
                 base = self.power(base)
-            elif self.found("!"):
+            elif self.accept("!"):
                 base = ("fn", "factorial", base)
-            elif self.found("°"):
+            elif self.accept("°"):
                 base = ("deg", base)
             elif self.peek().kind == "sub":
                 base = self.with_subscript(base)
@@ -93,7 +93,7 @@ class _Reader(Cursor):
                 return base
 
     def power(self, base: Tree) -> Tree:
-        if self.found(r"\circ"):
+        if self.accept(r"\circ"):
             return ("deg", base)
         if self.peek().text == "{" and self.peek(1).text in {r"\circ", "°"} and self.peek(2).text == "}":
             self.at += 3
@@ -102,9 +102,9 @@ class _Reader(Cursor):
 
     def exponent(self) -> Tree:
         self.deeper()
-        sign = self.found("-", "+")
+        sign = self.accept("-", "+")
         tree = self.group() if self.peek().text == "{" else self.plain_atom()
-        if self.found("^"):
+        if self.accept("^"):
             tree = ("pow", tree, self.exponent())
         self.depth -= 1
         return ("mul", MINUS_ONE, tree) if sign == "-" else tree
@@ -179,7 +179,7 @@ class _Reader(Cursor):
         bars, self.open_bars = self.open_bars, 0
         tree = self.sum()
         self.open_bars = bars
-        if not self.found(_CLOSING[opening]):
+        if not self.accept(_CLOSING[opening]):
             raise Unreadable(f"{opening!r} does not close")
         return tree
 
@@ -189,7 +189,7 @@ class _Reader(Cursor):
         self.open_bars = 1
         tree = self.sum()
         self.open_bars = 0
-        if not self.found("|"):
+        if not self.accept("|"):
             raise Unreadable("a bar does not close")
         return ("fn", "abs", tree)
 
@@ -226,14 +226,14 @@ class _Reader(Cursor):
         if kind == "num":
             self.take()
             return ("num", Fraction(text))
-        return ("mul", MINUS_ONE, self.atom()) if self.found("-") else self.atom()
+        return ("mul", MINUS_ONE, self.atom()) if self.accept("-") else self.atom()
 
     def fraction(self) -> Tree:
         return ("div", self.argument(), self.argument())
 
     def root(self) -> Tree:
         degree: Tree = ("num", Fraction(2))
-        if self.found("["):
+        if self.accept("["):
             degree = self.inside("[")
         kind, text = self.peek()
         if kind == "num":
@@ -248,7 +248,7 @@ class _Reader(Cursor):
         power: Tree | None = None
         if self.peek().kind == "sub":
             base = self.base()
-        if self.found("^"):
+        if self.accept("^"):
             power = self.exponent()
         tree = self.applied(name.lstrip("\\"), base)
         return tree if power is None else ("pow", tree, power)
@@ -268,7 +268,7 @@ class _Reader(Cursor):
         """`(x)` alone, or the run of factors up to the next function: `sin 3x cos x` is `sin(3x) cos(x)`."""
         if self.peek().text == "(":
             return self.factor()
-        sign = self.found("-")
+        sign = self.accept("-")
         tree = self.factor()
         while self.starts_factor() and self.peek().text not in _FUNCTIONS and self.peek().text != "(":
             tree = ("mul", tree, self.factor())

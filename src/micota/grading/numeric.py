@@ -45,16 +45,16 @@ def noise(name: str, turn: int) -> int:
 
 
 def _context(digits: int) -> Any:
-    """This thread's context of that precision; making one takes a moment, so the usual ones are kept."""
-    kept: dict[int, Any] = _CONTEXTS.__dict__.setdefault("kept", {})
-    if digits not in kept:
+    """This thread's context of that precision; making one takes a moment, so the usual ones are contexts."""
+    contexts: dict[int, Any] = _CONTEXTS.__dict__.setdefault("contexts", {})
+    if digits not in contexts:
         from mpmath.ctx_mp import MPContext  # type: ignore[import-untyped,unused-ignore]
 
-        if len(kept) >= _MOST_CONTEXTS:
-            kept.clear()
-        kept[digits] = MPContext()
-        kept[digits].dps = digits
-    return kept[digits]
+        if len(contexts) >= _MOST_CONTEXTS:
+            contexts.clear()
+        contexts[digits] = MPContext()
+        contexts[digits].dps = digits
+    return contexts[digits]
 
 
 class _Evaluation:

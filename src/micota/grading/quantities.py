@@ -27,6 +27,7 @@ _HUNDRED: Final[Tree] = ("num", Fraction(100))
 
 
 def quantity(tokens: Sequence[Token]) -> Answer:
+    """A number or an expression with its unit, or words. Raises Unreadable if the tokens are neither."""
     if all(token.kind in {"word", "unit"} or token.text in {"(", ")", "-", "'"} for token in tokens) and any(
         token.kind == "word" for token in tokens
     ):

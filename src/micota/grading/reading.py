@@ -1,8 +1,7 @@
-"""Reading an answer: which type it is, decided by what stands outside all brackets.
+"""From a written answer to its type, decided by what stands outside all brackets.
 
 A text is split at its separators, each part is a relation, a union, a bracketed group, a matrix or a quantity
-with its unit; parts that are one measure in two units, or conditions that hold together, become one answer.
-What none of this reads is a text.
+with its unit. What none of this reads is a text.
 """
 
 from __future__ import annotations
@@ -50,9 +49,7 @@ def _listed(tokens: Sequence[Token]) -> Answer:
     items = [answer for part in parts for answer in _signed(part)]
     if not items:
         raise Unreadable("nothing to read")
-    if len(items) == 1:
-        return items[0]
-    return Group("", "", tuple(items))
+    return items[0] if len(items) == 1 else Group("", "", tuple(items))
 
 
 def _is_range(part: Sequence[Token]) -> bool:
@@ -74,15 +71,15 @@ def _split(tokens: Sequence[Token]) -> list[Sequence[Token]]:
 
 
 def _outside(tokens: Sequence[Token], kind: str = "", texts: frozenset[str] = frozenset()) -> list[int]:
-    depth, found = 0, []
+    depth, places = 0, []
     for at, token in enumerate(tokens):
         if token.text in _OPEN or token.text.startswith(r"\begin:"):
             depth += 1
         elif token.text in _CLOSE or token.text.startswith(r"\end:"):
             depth -= 1
         elif depth == 0 and (token.kind == kind or (token.text in texts and token.kind in {"op", "cmd"})):
-            found.append(at)
-    return found
+            places.append(at)
+    return places
 
 
 def _signed(tokens: Sequence[Token]) -> list[Answer]:
@@ -180,8 +177,6 @@ def _relation(tokens: Sequence[Token], places: Sequence[int]) -> Answer:
     sides = [_labelled(parts[0]) if signs[0] == "=" else _element(parts[0]), *map(_element, parts[1:])]
     if signs == [r"\in"]:
         return sides[1]
-    if signs == ["="] and _is_letter(sides[1]) and not _is_named(sides[0]):
-        sides.reverse()
     return Relation(tuple(sides), tuple(signs))
 
 
@@ -193,14 +188,6 @@ def _labelled(tokens: Sequence[Token]) -> Answer:
         if any(token.text in {"+", "-", "*", "/", "^", r"\frac"} for token in tokens):
             raise
         return Text("".join(token.text for token in tokens))
-
-
-def _is_letter(side: Answer) -> bool:
-    return isinstance(side, Quantity) and side.tree[0] == "sym"
-
-
-def _is_named(side: Answer) -> bool:
-    return isinstance(side, Quantity) and (side.tree[0] == "sym" or str(side.tree[1]).startswith("of "))
 
 
 def _bracketed(tokens: Sequence[Token]) -> Answer:
@@ -225,8 +212,7 @@ def _matrix(tokens: Sequence[Token]) -> Matrix:
     if not tokens[0].text.endswith("matrix") or tokens[0].text.endswith(":vmatrix"):
         raise Unreadable("an environment that is not a matrix")
     inner = tokens[1:-1]
-    rows = _parts(inner, _outside(inner, texts=frozenset({"\\\\"})))
-    rows = [row for row in rows if row]
+    rows = [row for row in _parts(inner, _outside(inner, texts=frozenset({"\\\\"}))) if row]
     if not rows:
         raise Unreadable("an empty matrix")
     return Matrix(

@@ -201,7 +201,4 @@ def _difference(relation: Relation) -> tuple[Tree, str] | None:
 
 
 def _same_chain(gold: Relation, answer: Relation, same: Same) -> bool:
-    sides, signs = answer.sides, answer.signs
-    if (set(gold.signs) & _MORE and set(signs) & _LESS) or (set(gold.signs) & _LESS and set(signs) & _MORE):
-        sides, signs = sides[::-1], tuple(_FLIPPED.get(sign, sign) for sign in signs[::-1])
-    return signs == gold.signs and all(map(same, gold.sides, sides))
+    return answer.signs == gold.signs and all(map(same, gold.sides, answer.sides))

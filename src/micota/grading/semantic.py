@@ -57,14 +57,14 @@ def semantic(response: str, gold: object, benchmark: str | None = None, truncate
 
 def quick_grade(response: str, gold: object, benchmark: str | None = None, truncated: bool = False) -> Grade | str:
     """The grade if extraction and the fast rules settle it, otherwise the answer that `judge` must compare."""
-    found = final_answer(response, benchmark, truncated)
-    if found.answer is None:
-        return Grade(Verdict.no_answer, None, found.how)
-    decided = decide(found.answer, gold_text(gold, benchmark))
+    final = final_answer(response, benchmark, truncated)
+    if final.answer is None:
+        return Grade(Verdict.no_answer, None, final.how)
+    decided = decide(final.answer, gold_text(gold, benchmark))
     if decided is None:
-        return found.answer
+        return final.answer
     verdict = Verdict.correct if decided else Verdict.wrong
-    return Grade(verdict, found.answer, "the same" if decided else "another number")
+    return Grade(verdict, final.answer, "the same" if decided else "another number")
 
 
 def gold_text(gold: object, benchmark: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Units of measure: which words are one, and how two of them relate.
+"""Units of measure: which words name one, and how two of them convert.
 
 A unit beside a number is not part of the number, yet `5 cm` is not `5 m`. So a unit is ignored unless both
 sides name a known one: then the dimensions must agree, and the values are compared after conversion.

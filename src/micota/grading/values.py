@@ -55,8 +55,8 @@ def proportion(left: Tree, right: Tree) -> float | None:
 
 def _identical(left: Tree, right: Tree) -> bool:
     """Equal at every point that says something, and at least one does."""
-    said = [answer for point in points(left, right) if (answer := _same_at(left, right, point)) is not None]
-    return bool(said) and all(said)
+    outcomes = [answer for point in points(left, right) if (answer := _same_at(left, right, point)) is not None]
+    return bool(outcomes) and all(outcomes)
 
 
 def points(*trees: Tree) -> Iterator[dict[str, Fraction]]:

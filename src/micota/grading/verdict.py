@@ -1,4 +1,4 @@
-"""The words of the scoring room: an item to grade, a verdict, a grade.
+"""What graders take and give: an item, a verdict, a grade.
 
 A verdict is one of four words, because "there is no answer" and "nobody can tell" are not the same as
 "the answer is wrong". A grade carries the verdict together with the extracted answer and the reason.

@@ -1,6 +1,6 @@
 r"""The words and signs of written answers, as tables: what is layout, what is text, what is another name.
 
-Each table is a text with one entry per line: the name that is kept, then its other spellings.
+Each table is a text with one entry per line: the name, then its other spellings.
 """
 
 from __future__ import annotations

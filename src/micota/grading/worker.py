@@ -1,4 +1,4 @@
-"""One grading process: reads jobs as JSON lines, answers each with a verdict as a JSON line.
+"""One grading process: reads jobs as JSON lines, replies to each with a verdict as a JSON line.
 
 It is started as a plain child of the interpreter, not through `multiprocessing`: so no main module is run
 again, and it works alike from threads, notebooks and scripts without a main guard, on Linux and macOS. It
