@@ -66,8 +66,8 @@ def merged(console: Console, facts: dict[str, Any]) -> None:
 
     if facts["models"]:
         table = Table("model", "norm of its task vector", "share kept")
-        for label, one in facts["models"].items():
-            table.add_row(label, f"{one['norm']:g}", f"{one['kept']:.4f}")
+        for label, model in facts["models"].items():
+            table.add_row(label, f"{model['norm']:g}", f"{model['kept']:.4f}")
         console.print(table)
     for pair in facts["cosines"]:
         console.print(f"cosine of task vectors {' and '.join(pair['models'])}: {pair['cosine']}", highlight=False)
@@ -117,5 +117,6 @@ def _checksums(out: Path, known: Mapping[str, str]) -> dict[str, dict[str, Any]]
     files = [file for file in sorted(out.rglob("*")) if file.is_file() and file.name != RECORD]
     sums = {file: known.get(file.name) or sha256(file) for file in files}
     return {
-        file.relative_to(out).as_posix(): {"size": file.stat().st_size, "sha256": one} for file, one in sums.items()
+        file.relative_to(out).as_posix(): {"size": file.stat().st_size, "sha256": digest}
+        for file, digest in sums.items()
     }

@@ -37,7 +37,7 @@ class PromptEncoder:
         return opened_thought(self.render(request))
 
     def ids(self, request: Request) -> list[int]:
-        """The prompt's tokens. One that is empty, or leaves no room for an answer, is refused by its problem's key."""
+        """The prompt's tokens. It is an error if there are none, or if they leave no room for an answer."""
         ids = prompt_ids(self.tokenizer, request.prompt, self._prompt.system, self._prompt.mode)
         if not ids:
             raise MicotaError(f"the prompt of problem {request.key} has no tokens", fix="check the prompt template")

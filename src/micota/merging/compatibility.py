@@ -134,26 +134,26 @@ def _check_copy(checkpoint: Checkpoint) -> None:
 
 
 def _compare_weights(base: ModelFolder, model: ModelFolder) -> list[str]:
-    expected, found = base.entries, model.entries
+    expected, entries = base.entries, model.entries
     if base.is_tied != model.is_tied:
         tied = base if base.is_tied else model
         raise MicotaError("one model ties its embeddings, the other has a head of its own", where=f"tied: {tied.path}")
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found or name not in expected:
+    for name in sorted(expected.keys() | entries.keys()):
+        if name not in entries or name not in expected:
             here, there = (model, base) if name in expected else (base, model)
             raise MicotaError(f"tensor {name} is missing", where=str(here.path), why=f"{there.path} has it")
-        _compare_shapes(name, expected[name].shape, found[name].shape, model.path)
-    pairs = sorted({(found[name].dtype, entry.dtype) for name, entry in expected.items()})
+        _compare_shapes(name, expected[name].shape, entries[name].shape, model.path)
+    pairs = sorted({(entries[name].dtype, entry.dtype) for name, entry in expected.items()})
     return [f"stored as {its} where the base has {ours}, which is kept" for its, ours in pairs if its != ours]
 
 
-def _compare_shapes(name: str, expected: tuple[int, ...], found: tuple[int, ...], model: Path) -> None:
-    if expected == found:
+def _compare_shapes(name: str, expected: tuple[int, ...], shape: tuple[int, ...], model: Path) -> None:
+    if expected == shape:
         return
     fix = None
-    if name in (HEAD, EMBEDDING) and expected[1:] == found[1:]:
+    if name in (HEAD, EMBEDDING) and expected[1:] == shape[1:]:
         fix = "give both the same number of vocabulary rows first: rows are never cut or added here"
-    shapes = f"tensor {name} is {list(found)}, in the base {list(expected)}"
+    shapes = f"tensor {name} is {list(shape)}, in the base {list(expected)}"
     raise MicotaError(shapes, where=str(model), why="only models of one shape can be added up", fix=fix)
 
 
@@ -161,10 +161,10 @@ def _compare_configs(base: ModelFolder, model: ModelFolder) -> list[str]:
     ours, theirs = base.config, model.config
     shared = ours.keys() & theirs.keys()
     shaping = [(f"{key} is", theirs[key], ours[key]) for key in _SHAPING if key in shared]
-    for what, found, expected in (*shaping, ("rotary positions are", _rope(theirs), _rope(ours))):
-        if found != expected:
+    for what, value, expected in (*shaping, ("rotary positions are", _rope(theirs), _rope(ours))):
+        if value != expected:
             why = "the same numbers mean another function there"
-            raise MicotaError(f"{what} {found}, in the base {expected}", where=str(model.path), why=why)
+            raise MicotaError(f"{what} {value}, in the base {expected}", where=str(model.path), why=why)
     plain = shared - {*_SHAPING, *_PASSING}
     return _differences({key: ours[key] for key in plain}, {key: theirs[key] for key in plain})
 

@@ -52,19 +52,19 @@ def draw(state: Sequence[int], level: int, size: int) -> tuple[Bytes, int]:
     return bits.view(np.uint8), count
 
 
-def sizes(base: Bytes, model: Bytes, kept: Bytes) -> tuple[float, float]:
+def sizes(base: Bytes, model: Bytes, mask: Bytes) -> tuple[float, float]:
     """The L1 norm of a task vector, and of what a mask keeps of it."""
     import numpy as np
 
     base, model = _padded(base), _padded(model)
     whole, left, groups = np.zeros(GROUP), np.zeros(GROUP), len(base) // BYTES
-    assert len(model) == len(base) and len(kept) == 2 * groups
+    assert len(model) == len(base) and len(mask) == 2 * groups
     if groups:
-        code().sizes(*_places(base, model, kept), groups, *_places(whole, left))
+        code().sizes(*_places(base, model, mask), groups, *_places(whole, left))
     return math.fsum(whole), math.fsum(left)
 
 
-def merge(base: Bytes, model: Bytes, kept: Bytes | None, factor: float, merged: Bytes) -> Seen:
+def merge(base: Bytes, model: Bytes, mask: Bytes | None, factor: float, merged: Bytes) -> Seen:
     """Put base + factor * (model - base) into `merged` where an element is kept, and the base elsewhere; without a mask
     all are kept.
 
@@ -77,7 +77,7 @@ def merge(base: Bytes, model: Bytes, kept: Bytes | None, factor: float, merged: 
     with np.errstate(over="ignore"):
         step = np.float32(factor)
     anchor, way = (base, step) if abs(step) < 0.5 else (model, step - np.float32(1))
-    bits = np.full(2 * groups, 255, dtype=np.uint8) if kept is None else kept
+    bits = np.full(2 * groups, 255, dtype=np.uint8) if mask is None else mask
     out = merged if len(merged) == len(base) else np.empty_like(base)
     assert len(model) == len(base) and len(bits) == 2 * groups and 0 <= len(base) - len(merged) < BYTES
     squares, tops, count = np.zeros(GROUP), np.zeros(GROUP, dtype=np.uint16), 0
@@ -88,7 +88,7 @@ def merge(base: Bytes, model: Bytes, kept: Bytes | None, factor: float, merged: 
         merged[:] = out[: len(merged)]
     square = math.fsum(squares)
     finite = math.isfinite(square) and int(tops.max()) < INFINITE
-    return Seen(len(merged) // 2 if kept is None else count, square, finite)
+    return Seen(len(merged) // 2 if mask is None else count, square, finite)
 
 
 def _padded(block: Bytes) -> Bytes:

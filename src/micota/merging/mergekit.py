@@ -3,7 +3,7 @@
 A parameter is looked up in the model's own `parameters`, then in the global ones. Its value is a scalar, a list (a
 gradient over the layers, with linear interpolation), or a list of {filter, value}, of which the first counts whose
 filter is part of the tensor's name. The embedding, the last norm and the head stand at the beginning of a gradient.
-What is not supported is refused by its name. https://github.com/arcee-ai/mergekit describes the format; parity is
+What is not supported is an error that names it. https://github.com/arcee-ai/mergekit describes the format; parity is
 checked against version 0.1.5.
 """
 
@@ -73,14 +73,14 @@ class Config:
             raise MicotaError(f"no {key} is given for tensor {tensor}", where=self.where, fix=f"parameters: {key}: 0.5")
         return value
 
-    def _rescale(self, said: Any) -> Rescale:
+    def _rescale(self, value: Any) -> Rescale:
         """mergekit's true is l1 and the default of its dare methods; a word is micota's own extension."""
-        if isinstance(said, str):
-            if said not in RESCALES:
-                raise MicotaError(f"rescale: {said} is unknown", where=self.where, fix=suggestion(said, RESCALES))
-            return cast(Rescale, said)
+        if isinstance(value, str):
+            if value not in RESCALES:
+                raise MicotaError(f"rescale: {value} is unknown", where=self.where, fix=suggestion(value, RESCALES))
+            return cast(Rescale, value)
         default = self.method in ("dare_linear", "dare_ties")
-        return "l1" if (default if said is None else said) else "none"
+        return "l1" if (default if value is None else value) else "none"
 
 
 def read(value: Any, where: str) -> Config:
@@ -124,36 +124,36 @@ def _models(value: Mapping[str, Any], where: str) -> list[tuple[str, dict[str, A
     ):
         fix = "models: [{model: FOLDER, parameters: {weight: 0.5}}]"
         raise MicotaError("`models` is a list of models", where=where, fix=fix)
-    found = []
+    models = []
     for entry in entries:
         _refuse_unknown(entry, ("model", "parameters", "layer_range"), f"{where}, models")
         own = entry.get("parameters") or {}
         _refuse_unknown(own, OWN, f"{where}, {entry['model']}, parameters")
-        found.append((entry["model"], own))
-    return found
+        models.append((entry["model"], own))
+    return models
 
 
 def _layers(value: Mapping[str, Any], where: str) -> int | None:
-    """The end of every source's layer_range, if slices are given: a slice that leaves out layers is refused."""
+    """The end of every source's layer_range, if slices are given: a slice that leaves out layers is an error."""
     ranges = {tuple(source.get("layer_range", ())) for part in value.get("slices", ()) for source in part["sources"]}
     if not ranges:
         return None
-    if len(ranges) != 1 or len(one := ranges.pop()) != 2 or one[0] != 0:
+    if len(ranges) != 1 or len(layers := ranges.pop()) != 2 or layers[0] != 0:
         raise MicotaError("a slice that leaves out layers is not supported", where=f"{where}, slices")
-    return int(one[1])
+    return int(layers[1])
 
 
 def _tokenizer(value: Mapping[str, Any], base: str, models: Sequence[str], where: str) -> str:
-    said = value.get("tokenizer_source")
-    if isinstance(asked := value.get("tokenizer"), dict):
-        _refuse_unknown(asked, ("source",), f"{where}, tokenizer")
-        said = asked.get("source")
-    if said in (None, "base"):
+    source = value.get("tokenizer_source")
+    if isinstance(tokenizer := value.get("tokenizer"), dict):
+        _refuse_unknown(tokenizer, ("source",), f"{where}, tokenizer")
+        source = tokenizer.get("source")
+    if source in (None, "base"):
         return base
-    if said not in models:
+    if source not in models:
         fix = "tokenizer_source: base, or one of the models"
-        raise MicotaError(f"tokenizer_source {said} is not supported", where=where, fix=fix)
-    return str(said)
+        raise MicotaError(f"tokenizer_source {source} is not supported", where=where, fix=fix)
+    return str(source)
 
 
 def _dtype(value: Mapping[str, Any], where: str) -> str | None:
@@ -173,10 +173,10 @@ def _refuse_unknown(value: Any, known: Sequence[str], where: str) -> None:
 
 def _position(tensor: str, layers: int) -> float:
     """Where a tensor stands in a gradient: layer i of n at i / (n - 1); what belongs to no layer at 0."""
-    found = _LAYER.search(tensor)
-    if not found:
+    layer = _LAYER.search(tensor)
+    if not layer:
         return 0.0
-    return int(found[1]) / (layers - 1) if layers > 1 else 1.0
+    return int(layer[1]) / (layers - 1) if layers > 1 else 1.0
 
 
 def _evaluate(setting: Any, tensor: str, at: float, where: str) -> Scalar | None:
@@ -185,7 +185,7 @@ def _evaluate(setting: Any, tensor: str, at: float, where: str) -> Scalar | None
     choices = [setting] if isinstance(setting, dict) else setting
     if not isinstance(choices, list) or not choices:
         raise MicotaError(f"{setting!r} is no value, gradient or list of filters", where=where)
-    if all(isinstance(one, Scalar) for one in choices):
+    if all(isinstance(choice, Scalar) for choice in choices):
         return _interpolate(choices, at)
     for choice in choices:
         _refuse_unknown(choice, ("filter", "value"), where)

@@ -48,10 +48,10 @@ class Selection:
         if self.settings.method != "ties":
             return as_bools(self.random(model, block, size)[0], size)
         bits, threshold, share = magnitudes(vector), self.threshold[model], self.share[model]
-        kept = bits >= threshold
+        mask = bits >= threshold
         if share < 1:  # many entries of the same size, as in bf16: a random part of them
-            kept &= (bits > threshold) | as_bools(self._mask(model, block, size, share)[0], size)
-        return kept
+            mask &= (bits > threshold) | as_bools(self._mask(model, block, size, share)[0], size)
+        return mask
 
     def random(self, model: int, block: int, size: int) -> tuple[Bytes, int]:
         """A random mask as bits, the first in the lowest, and how many are set; one in `masks` is taken from there."""
@@ -140,13 +140,13 @@ class Rescales:
         if vector is None:
             return float(size), float(self._random(model, block, size)[1])
         if self._settings.method == "ties":
-            kept = self._selection.keep(model, block, vector)
+            mask = self._selection.keep(model, block, vector)
         else:
-            kept = as_bools(self._random(model, block, size)[0], size)
+            mask = as_bools(self._random(model, block, size)[0], size)
         if self._settings.rescale != "l1":
-            return float(size), float(np.count_nonzero(kept))
+            return float(size), float(np.count_nonzero(mask))
         sizes = vector.abs_()
-        return float(sizes.sum()), float(masked(sizes, kept).sum())
+        return float(sizes.sum()), float(masked(sizes, mask).sum())
 
     def see_compiled(self, block: int, base: Bytes, model: Bytes) -> list[tuple[float, float]]:
         """The same for the L1 norm of one task vector in bf16."""
@@ -233,6 +233,6 @@ def magnitudes(vector: torch.Tensor) -> np.ndarray[Any, Any]:
     return vector.numpy().view(np.int32) & 0x7FFFFFFF
 
 
-def masked(vector: torch.Tensor, kept: np.ndarray[Any, Any]) -> torch.Tensor:
-    """Zero, in place, what is not kept."""
-    return vector.mul_(fp32("kept", typed(kept.view("uint8"), "uint8")))  # by a bool takes eight times as long
+def masked(vector: torch.Tensor, mask: np.ndarray[Any, Any]) -> torch.Tensor:
+    """Set to zero, in place, what a mask does not keep."""
+    return vector.mul_(fp32("mask", typed(mask.view("uint8"), "uint8")))  # by a bool takes eight times as long

@@ -167,10 +167,10 @@ def _weight_files(folder: Path) -> list[Path]:
         return [single]
     if not index.is_file():
         others = sorted(p.name for p in folder.glob("*") if p.suffix in (".safetensors", ".bin", ".pt", ".gguf"))
-        found = f"found only {', '.join(others[:4])}" if others else None
+        there = f"found only {', '.join(others[:4])}" if others else None
         fix = "save the whole model with save_pretrained (an adapter: merge it into its model first)"
         what = f"no {SINGLE} and no {INDEX}" if folder.is_dir() else "no such folder"
-        raise MicotaError(f"{what}: a model folder is needed", where=str(folder), why=found, fix=fix)
+        raise MicotaError(f"{what}: a model folder is needed", where=str(folder), why=there, fix=fix)
     files = sorted({folder / name for name in _weight_map(folder).values()})
     for file in files:
         if not file.is_file():
@@ -180,8 +180,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _weight_map(folder: Path) -> dict[str, str]:
     try:
-        found: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-        return dict(found)
+        return dict(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"])
     except (ValueError, KeyError, TypeError) as error:
         raise MicotaError(f"{INDEX} holds no weight_map", where=str(folder)) from error
 

@@ -75,11 +75,11 @@ def settings_of(merge: Any) -> Settings:
 def check(settings: Settings, models: int | None = None) -> list[str]:
     """Remarks, in plain language, about settings that do nothing; impossible ones are a `MicotaError`."""
     _refuse_impossible(settings, models)
-    one = sum(weight != 0 for weight in settings.weights) == 1
+    single = sum(weight != 0 for weight in settings.weights) == 1
     idle = ", ".join(str(i + 1) for i, weight in enumerate(settings.weights) if weight == 0)
     method = settings.method
     full = all(density == 1 for density in settings.densities)
-    cancels = settings.normalizes and one and method != "slerp"
+    cancels = settings.normalizes and single and method != "slerp"
     alone = "normalize cancels the weight: with one model " + ("it is a copy" if method == "linear" else "only lambda")
     remarks = [
         (idle and method != "slerp", f"weight 0: model {idle} takes no part in the merge"),
@@ -87,7 +87,7 @@ def check(settings: Settings, models: int | None = None) -> list[str]:
         (settings.lambda_ != 1 and method in AVERAGING, f"lambda does nothing: {method} knows no task vectors"),
         (method not in THINNING and not full, f"density does nothing: {method} keeps every entry"),
         (method in THINNING and full, f"density 1 does nothing: {method} then drops no entry"),
-        (method in ELECTING and one, "sign consensus does nothing: one task vector agrees with itself"),
+        (method in ELECTING and single, "sign consensus does nothing: one task vector agrees with itself"),
         (cancels, alone + ("" if method == "linear" else " counts")),
     ]
     return [remark for applies, remark in remarks if applies]

@@ -94,15 +94,15 @@ def _run_passes(
     """Let every tensor of a group see what it has to know of itself before its first block."""
 
     def see(item: tuple[TensorMerge, Pass, int, int, int]) -> tuple[Pass, Any]:
-        tensor, single, block, start, stop = item
-        read = _read(inputs, tensor.entry.name, start, stop) if single.reads else []
-        return single, tensor.see(single, block, stop - start, read)
+        tensor, pass_, block, start, stop = item
+        read = _read(inputs, tensor.entry.name, start, stop) if pass_.reads else []
+        return pass_, tensor.see(pass_, block, stop - start, read)
 
     for turn in range(max((len(tensor.passes) for tensor in group), default=0)):
         turns = [(tensor, tensor.passes[turn]) for tensor in group if len(tensor.passes) > turn]
         items = ((*pair, *place) for pair in turns for place in blocks(pair[0].entry.numel))
-        for single, seen in groupby(in_order(pool, see, items, window), key=itemgetter(0)):
-            single.conclude(what for _, what in seen)
+        for pass_, seen in groupby(in_order(pool, see, items, window), key=itemgetter(0)):
+            pass_.conclude(what for _, what in seen)
     return group
 
 

@@ -60,15 +60,15 @@ class TensorMerge:
         """False for the commonest merge, of one task vector in bf16, which is compiled."""
         return self._is_float and not self._compiled
 
-    def see(self, single: Pass, block: int, size: int, inputs: Sequence[Bytes]) -> Any:
+    def see(self, pass_: Pass, block: int, size: int, inputs: Sequence[Bytes]) -> Any:
         """What a pass sees in a block of `size` elements; one that does not read needs no inputs."""
-        if not single.reads:
-            return single.see(block, size, [])
-        if self._compiled and isinstance(single, Rescales):
-            return single.see_compiled(block, inputs[0], inputs[1])
+        if not pass_.reads:
+            return pass_.see(block, size, [])
+        if self._compiled and isinstance(pass_, Rescales):
+            return pass_.see_compiled(block, inputs[0], inputs[1])
         tensors = self._tensors(inputs)
         slerp = self.settings.method == "slerp"
-        return single.see(block, size, [tensor.float() for tensor in tensors] if slerp else task_vectors(tensors)[1])
+        return pass_.see(block, size, [tensor.float() for tensor in tensors] if slerp else task_vectors(tensors)[1])
 
     def block(self, block: int, inputs: Sequence[Bytes], into: Bytes) -> Tally:
         """Put the merged block into `into`, of its size; returns what was seen of its task vectors."""
@@ -90,9 +90,9 @@ class TensorMerge:
     def _merge_compiled(self, block: int, inputs: Sequence[Bytes], merged: Bytes) -> tuple[Tally, bool]:
         """Also whether all is finite."""
         size = len(merged) // 2
-        kept = self._selection.random(0, block, size)[0] if self.settings.drops(0) else None
+        mask = self._selection.random(0, block, size)[0] if self.settings.drops(0) else None
         factor = self._selection.rescale[0] * self.settings.weights[0] * self.settings.lambda_
-        seen = kernels.merge(inputs[0], inputs[1], kept, factor, merged)
+        seen = kernels.merge(inputs[0], inputs[1], mask, factor, merged)
         return Tally(size, [seen.kept], [[seen.square]]), seen.finite
 
     def _merge(self, block: int, inputs: Sequence[torch.Tensor], merged: torch.Tensor) -> tuple[Tally, bool]:
@@ -122,9 +122,9 @@ class TensorMerge:
         tally = Tally(origin.numel(), [origin.numel()] * len(vectors), _products(vectors))
         for i, vector in enumerate(vectors):
             if self.settings.drops(i):
-                kept = self._selection.keep(i, block, vector)
-                tally.kept[i] = int(np.count_nonzero(kept))
-                masked(vector, kept)
+                mask = self._selection.keep(i, block, vector)
+                tally.kept[i] = int(np.count_nonzero(mask))
+                masked(vector, mask)
             self._scale(vector, self._selection.rescale[i], self.settings.weights[i])
         tally.conflicts = _conflicts(vectors)
         copied = self._copied()
