@@ -57,11 +57,11 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; without, it is only shown.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="The arms of the recipes too.")] = False,
     pools: Annotated[bool, typer.Option("--pools", help="Completions too that no artifact refers to.")] = False,
-    hours: Annotated[float, typer.Option(min=0, help="Leave what nobody names, or was left, for so long.")] = 24.0,
+    hours: Annotated[float, typer.Option(min=0, help="Keep unreferenced artifacts younger than this.")] = 24.0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A value of the recipes.")] = None,
     store: StoreDir = STORE,
 ) -> None:
-    """Show what can go from a store, and with --yes remove it: what is done stays done, and is made again if needed."""
+    """Show unneeded files of a store; --yes removes them. Results are kept; files are rebuilt on demand."""
     from micota.cli import console as terminal
     from micota.cli.tables import removals
     from micota.housekeeping import removal

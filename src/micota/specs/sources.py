@@ -78,10 +78,10 @@ class SftData(Data):
     source: Source
     config: str | None = None
     split: str | None = None
-    prompt: str | None = Field(None, description="the column that holds the user's turn")
+    prompt: str | None = Field(None, description="the column that holds the user message")
     response: str | None = Field(None, description="the column that holds the answer")
     messages: str | None = Field(None, description="the column that holds chats of one question and one answer")
-    template: str = Field("{problem}", description="the user's turn; `{problem}` stands for the prompt's text")
+    template: str = Field("{problem}", description="the user message; `{problem}` stands for the prompt's text")
     system: str | None = Field(None, description="the system message of all rows; `train` needs the same")
     duplicates: Literal["drop", "keep"] = "drop"
 
