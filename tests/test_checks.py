@@ -161,3 +161,9 @@ def test_the_probe_has_what_betrays() -> None:
 def test_every_message_says_what_is_wrong_why_it_matters_and_what_to_change() -> None:
     for name, message in messages().items():
         assert message.keys() - {"rule", "severity"} == {"what", "why", "fix"}, name
+
+
+def test_every_rule_is_in_the_docs() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "checks.md").read_text()
+    rules = {message.get("rule", name) for name, message in messages().items()}
+    assert [rule for rule in rules if f"`{rule}`" not in text] == []
