@@ -51,8 +51,8 @@ def test_a_refused_address_is_not_repeated(url: str, tmp_path: Path) -> None:
 
 
 def test_every_kind_of_stage_has_a_section_and_every_field_a_meaning() -> None:
-    assert machines.STAGES.keys() == STAGES.keys()
-    for config in (MachineProfile, ServerConfig, *machines.STAGES.values()):
+    assert machines.SECTIONS.keys() == STAGES.keys()
+    for config in (MachineProfile, ServerConfig, *machines.SECTIONS.values()):
         assert all(field.description for field in config.model_fields.values()), config
 
 

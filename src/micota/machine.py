@@ -181,7 +181,7 @@ class MachineProfile(FrozenModel):
 
     def as_json(self) -> dict[str, Any]:
         """The profile as plain JSON, without the prefixes: these can hold secrets."""
-        stages = {name: {"prefix"} for name in STAGES}
+        stages = {name: {"prefix"} for name in SECTIONS}
         return self.model_dump(mode="json", exclude={**stages, "servers": {"__all__": {"prefix"}}})
 
     @classmethod
@@ -190,7 +190,7 @@ class MachineProfile(FrozenModel):
         return cls.model_validate_json(json.dumps(data))
 
 
-STAGES: dict[str, type[StageConfig]] = {
+SECTIONS: dict[str, type[StageConfig]] = {
     name: type(config) for name, config in MachineProfile(search=EngineConfig()) if isinstance(config, StageConfig)
 }
 """Each kind of stage, with the class of its fields."""
@@ -229,7 +229,7 @@ def _mistake(tree: yaml_tree.Tree, error: ValidationError) -> MicotaError:
     first = error.errors()[0]
     *parents, last = [str(part) for part in first["loc"]]
     where, section = tree.where((*parents, last)), parents[0] if parents else None
-    taken = (ServerConfig if section == "servers" else STAGES[section]) if section else MachineProfile
+    taken = (ServerConfig if section == "servers" else SECTIONS[section]) if section else MachineProfile
     if first["type"] == "extra_forbidden":
         return _misplaced(last, section, list(taken.model_fields), where)
     if first["type"] in ("model_type", "dict_type"):
@@ -241,7 +241,7 @@ def _mistake(tree: yaml_tree.Tree, error: ValidationError) -> MicotaError:
 
 def _misplaced(field: str, section: str | None, known: list[str], where: str) -> MicotaError:
     """An unknown field: the stages that take it, or else the closest name of those that are taken here."""
-    takers = [f"`{stage}:`" for stage, config in STAGES.items() if field in config.model_fields]
+    takers = [f"`{stage}:`" for stage, config in SECTIONS.items() if field in config.model_fields]
     return MicotaError(
         f"unknown field '{field}'{f' in `{section}:`' if section else ''}",
         where=where,
