@@ -32,7 +32,7 @@ def test_a_stage_without_a_name_takes_that_of_what_it_serves(world: World) -> No
     inline = "arms.strong.train.base={train: {base: student, data: long-cot, seed: 5}}"
     recipe = world.load(inline)
     below = recipe.named("strong").children[0]
-    assert labels(recipe)[below.digest] == "strong"
+    assert labels(recipe)[below.digest] == "./models/student for strong"
 
 
 def test_an_arm_that_is_pre_trained_is_an_arm_and_its_training_is_shown(world: World) -> None:

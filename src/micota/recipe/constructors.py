@@ -40,6 +40,7 @@ from micota.specs import (
 ModelLike = Model | str | Path
 DataLike = Data | str | Path
 ProblemsLike = Problems | Subset | str | Path
+ProbeLike = Probe | ProblemsLike | Mapping[str, Any]
 Grader = str | Source | Callable[..., Any]
 
 
@@ -160,25 +161,31 @@ def train(base: ModelLike, data: DataLike, **fields: Any) -> Train:
 def merge(base: ModelLike, models: Sequence[ModelLike], **fields: Any) -> Merge:
     """A weighted merge of fine-tuned models with their pre-fine-tuning checkpoint.
 
-    >>> mid = merge(ta, [ta_long], method="dare_ties", density=0.7, rescale="inverse_density", weight=0.6)
+    In Python the DARE methods rescale by default as their paper does: `inverse_density`. A recipe writes it out.
+
+    >>> mid = merge(ta, [ta_long], method="dare_ties", density=0.7, weight=0.6)
     """
-    return build(Merge, base=as_model(base), models=[as_model(model) for model in models], **fields)
+    return build(Merge, base=as_model(base), models=[as_model(model) for model in models], **_rescaled(fields))
+
+
+def _rescaled(fields: dict[str, Any]) -> dict[str, Any]:
+    """DARE's own rescale (Yu et al., arXiv 2311.03099) where none is stated."""
+    return {"rescale": "inverse_density", **fields} if str(fields.get("method")).startswith("dare_") else fields
 
 
 @constructor(LengthDial, hidden=("lambda_",), extra=("lambda",))
-def dial(
-    base: ModelLike, models: Sequence[ModelLike], target: Target, probe: Probe | ProblemsLike, **fields: Any
-) -> LengthDial:
+def dial(base: ModelLike, models: Sequence[ModelLike], target: Target, probe: ProbeLike, **fields: Any) -> LengthDial:
     """The merge whose responses have the wanted length, searched on probe problems.
 
-    `weight`, `density` and `lambda` are values, or ranges `(low, high)` to search.
+    `weight`, `density` and `lambda` are values, or ranges `(low, high)` to search. `probe` is a problem set, or a
+    mapping that also says how it is asked: `{"data": math, "n": 200, "prompt": ..., "sampling": ...}`.
 
-    >>> mid = dial(ta, [ta_long], method="dare_ties", density=0.7, rescale="inverse_density", weight=(0.3, 0.9),
+    >>> mid = dial(ta, [ta_long], method="dare_ties", density=0.7, weight=(0.3, 0.9),
     ...            target=length(0.5, of=ta_long), probe=math.take(200))
     """
-    made = probe if isinstance(probe, Probe | Subset | Mapping) else as_problems(probe)
+    probe = probe if isinstance(probe, Probe | Subset | Mapping) else as_problems(probe)
     models = [as_model(model) for model in models]
-    return build(LengthDial, base=as_model(base), models=models, target=target, probe=made, **fields)
+    return build(LengthDial, base=as_model(base), models=models, target=target, probe=probe, **_rescaled(fields))
 
 
 def length(share: float, of: ModelLike) -> Target:

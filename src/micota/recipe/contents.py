@@ -64,6 +64,10 @@ class Contents:
             raise MicotaError(f"the recipe '{self.name}' has no '{name}'", fix=suggestion(name, labels))
         return labels[name]
 
+    def __repr__(self) -> str:
+        arms = ", ".join(self.arms) or "no arms"
+        return f"<Recipe {self.name}: {arms}; {len(self.names)} names, {len(self.evaluations)} evaluations>"
+
 
 def folder_name(name: str) -> str:
     """The name of a recipe, which must do for a folder; else a MicotaError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from micota.recipe.contents import Contents
-from micota.specs import Data, LengthDial, Pretrain, Source, Spec, Train, walk
+from micota.specs import Data, LengthDial, Model, Pretrain, Problems, Source, Spec, Train, walk
 
 
 def everything(recipe: Contents) -> list[Spec]:
@@ -21,11 +21,17 @@ def labels(recipe: Contents) -> dict[str, str]:
         found.setdefault(spec.digest, label)
     for _, spec in known:
         _pass_down(spec, found)
+    for dial in [spec for spec in walk(*recipe.names.values(), *recipe.targets) if isinstance(spec, LengthDial)]:
+        searched = _searched(found[dial.digest], dial)
+        for label, spec in searched:
+            found.setdefault(spec.digest, label)
+        for _, spec in searched:
+            _pass_down(spec, found)
     return found
 
 
 def _known(recipe: Contents) -> Iterator[tuple[str, Spec]]:
-    """What the recipe names, asks, measures and searches, with names for it."""
+    """What the recipe names, evaluates and measures, with names for it."""
     yield from recipe.names.items()
     for one in recipe.evaluations:
         yield f"{one.model} on {one.data}, {one.spec.by}", one.spec
@@ -33,19 +39,30 @@ def _known(recipe: Contents) -> Iterator[tuple[str, Spec]]:
         yield one.data, one.spec.problems
     for label, measure in recipe.measures.items():
         yield label.removeprefix("bpc:").replace("@", " under "), measure
-    for label, spec in recipe.names.items():
-        if isinstance(spec, LengthDial):
-            yield label, spec.search
-            yield f"{label}, reference", spec.search.reference
-            yield f"{label}, probe", spec.search.problems
+
+
+def _searched(name: str, dial: LengthDial) -> list[tuple[str, Spec]]:
+    """What a dial asks for, with names for it."""
+    search = dial.search
+    return [(name, search), (f"{name}, reference", search.reference), (f"{name}, probe", search.problems)]
 
 
 def _pass_down(root: Spec, found: dict[str, str]) -> None:
-    """Stages that sugar made have no name of their own and take that of what they belong to."""
+    """Stages without a name of their own take that of what they belong to, with a model's or a problem set's source."""
     for child in root.children:
         if child.digest not in found:
-            found[child.digest] = child.ref if isinstance(child, Source) else found[root.digest]
+            found[child.digest] = _label(child, found[root.digest])
             _pass_down(child, found)
+
+
+def _label(spec: Spec, owner: str) -> str:
+    if isinstance(spec, Source):
+        return spec.ref
+    if isinstance(spec, Problems):
+        return spec.source.ref
+    if isinstance(spec, Model) and isinstance(spec.origin, Source):
+        return f"{spec.origin.ref} for {owner.rpartition(' for ')[2]}"
+    return owner
 
 
 def learnt_from(model: Spec) -> Data | None:

@@ -23,6 +23,8 @@ EXAMPLES = {
     "distill": "distill: {from: MODEL, data: PROBLEMS}",
     "mix": "mix: [{data: NAME, share: 0.2}, ...]",
 }
+STATED = {"merge": {"rescale": None}, "dial": {"rescale": None}}
+"""Fields that a recipe must state, though Python has a default: mergekit's YAML has another."""
 
 
 @dataclass
@@ -88,7 +90,7 @@ class Scope:
             raise self.wrong(f"'{kind}' has no fields", here, f"write {{{kind}: {{...}}}}")
         defaults = self.defaults.get(kind, {})
         self._inherited |= {(*here, name): ("defaults", kind, name) for name in defaults if name not in fields}
-        return self.call(FORMS[kind], {**defaults, **fields}, here, ALIASES.get(kind, {}))
+        return self.call(FORMS[kind], {**STATED.get(kind, {}), **defaults, **fields}, here, ALIASES.get(kind, {}))
 
     def call(
         self, make: Callable[..., Any], fields: dict[str, Any], path: Path, aliases: Mapping[str, str] | None = None

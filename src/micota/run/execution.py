@@ -99,7 +99,7 @@ class Run:
                     looked = time.monotonic()
                 self.watcher.tick()
         if self._stopping:
-            raise Stopped("stopped; the same command goes on from here")
+            raise Stopped("stopped; the same command, or the same call, goes on from here")
         if self.outcome.failed:
             raise StageFailed("\n\n".join(self.outcome.failed.values()))
         return self.outcome

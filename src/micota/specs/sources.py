@@ -21,6 +21,9 @@ class Source(Model):
     revision: str | None = None
     path: str | None = None
 
+    def __repr__(self) -> str:
+        return f"Source({self.ref!r})"
+
     @property
     def made_elsewhere(self) -> bool:
         """True: no stage makes it."""

@@ -39,6 +39,12 @@ class Spec(FrozenModel):
     source_type: ClassVar[Literal["model", "dataset"]] = "model"
     """What a source among the children is."""
 
+    def __repr__(self) -> str:
+        """The stated fields; specs below stand by their names or ids, so that it fits on a line."""
+        return _stated(self)
+
+    __str__ = __repr__
+
     @property
     def version(self) -> str:
         """The version of the kind's meaning, a part of identity."""
@@ -180,6 +186,18 @@ def plain(value: Any, name: str) -> Any:
     if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise MicotaError(f"'{name}' has no stable form: {value!r}", why="an artifact's identity must not change by itself")
+
+
+def _stated(value: FrozenModel) -> str:
+    return f"{type(value).__name__}({', '.join(f'{n}={_brief(field)}' for n, field in value.stated.items())})"
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, Spec):
+        return repr(value) if value.made_elsewhere else value.id
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_brief, value))}]"
+    return _stated(value) if isinstance(value, FrozenModel) else repr(value)
 
 
 def _rename(value: Any, names: Mapping[str, str]) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,7 +12,33 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from micota.atomic import read_json
 from micota.specs import Spec
+
+TEXTS = ("count", "rate", "note")
+
+
+@dataclass
+class Running:
+    """A running stage: its spec, the file that says how far it is, and its row of the bars."""
+
+    spec: Spec
+    file: Path
+    row: TaskID | None = None
+
+    def progress(self) -> dict[str, Any]:
+        """`completed` of `total`, `count` and `rate` as texts, and a `note`; {} as long as nothing is reported."""
+        at = read_json(self.file)
+        if not {"done", "total", "unit", "note", "at", "began"} <= at.keys():
+            return {}
+        seconds, units = at["at"] - at["began"]["at"], at["done"] - at["began"]["done"]
+        return {
+            "completed": at["done"],
+            "total": at["total"],
+            "count": f"{_short(at['done'])}/{_short(at['total'])} {at['unit']}",
+            "rate": f"{units / seconds:.1f}/s" if seconds > 0 and units else "",
+            "note": at["note"],
+        }
 
 
 class Bars:
@@ -20,15 +46,13 @@ class Bars:
 
     def __init__(self, console: Console, labels: Mapping[str, str]) -> None:
         self._console, self._labels = console, labels
-        self._rows: dict[str, tuple[TaskID, Path]] = {}
-        self._said: set[str] = set()
+        self.running: dict[str, Running] = {}
+        self._waiting: set[str] = set()
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[count]}"),
-            TextColumn("{task.fields[rate]}"),
-            TextColumn("{task.fields[note]}"),
+            *(TextColumn(f"{{task.fields[{name}]}}") for name in TEXTS),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
@@ -49,42 +73,48 @@ class Bars:
         self._progress.stop()
 
     def started(self, spec: Spec, work: Path) -> None:
-        row = self._progress.add_task(self._name(spec), total=None, count="", rate="", note="")
-        self._rows[spec.digest] = (row, work / "progress.json")
-        if not self._console.is_terminal:
-            self._console.print(f"  begin  {self._name(spec)}", highlight=False)
+        """A stage has begun; its work folder has the file that says how far it is."""
+        row = self._progress.add_task(escape(self.name(spec)), total=None, count="", rate="", note="")
+        self.running[spec.digest] = Running(spec, work / "progress.json", row)
+        if not self.live:
+            self.line("begin", "default", spec)
 
     def finished(self, spec: Spec, seconds: float, facts: Mapping[str, Any]) -> None:
+        """A stage is done, with the facts of its artifact."""
         self._drop(spec)
-        shown = ", ".join(f"{k} {_short(v)}" for k, v in facts.items() if isinstance(v, int | float))
-        self._console.print(f"[green]  done[/]   {self._name(spec)} [dim]({seconds:.1f} s) {shown}[/]", highlight=False)
+        numbers = ", ".join(f"{k} {_short(v)}" for k, v in facts.items() if isinstance(v, int | float))
+        self.line("done", "green", spec, f"({seconds:.1f} s) {numbers}")
 
     def failed(self, spec: Spec, message: str) -> None:
+        """A stage has failed; the message is shown when the run ends."""
         self._drop(spec)
-        self._console.print(f"[red]  failed[/] {self._name(spec)}", highlight=False)
+        self.line("failed", "red", spec)
 
     def waiting(self, spec: Spec, whom: str) -> None:
-        if spec.digest not in self._said:
-            self._said.add(spec.digest)
-            self._console.print(f"[yellow]  wait[/]   {self._name(spec)}: {whom} is making it", highlight=False)
+        """Another run makes a spec; said once."""
+        if spec.digest not in self._waiting:
+            self._waiting.add(spec.digest)
+            self.line("wait", "yellow", spec, f": {whom} is making it")
 
     def tick(self) -> None:
-        for row, path in self._rows.values():
-            try:
-                at = json.loads(path.read_text())
-            except (OSError, ValueError):
-                continue
-            count = f"{_short(at['done'])}/{_short(at['total'])} {at['unit']}"
-            task = next(task for task in self._progress.tasks if task.id == row)
-            rate = f"{at['done'] / task.elapsed:.1f}/s" if task.elapsed and at["done"] else ""
-            self._progress.update(row, completed=at["done"], total=at["total"], count=count, rate=rate, note=at["note"])
+        """Show how far the running stages are."""
+        for stage in self.running.values():
+            if stage.row is not None and (at := stage.progress()):
+                self._progress.update(stage.row, **at)
+
+    def line(self, word: str, color: str, spec: Spec, rest: str = "") -> None:
+        """Write one line about a stage."""
+        text = f"[{color}]  {word:6}[/] {escape(self.name(spec))} [dim]{escape(rest)}[/]"
+        self._console.print(text, highlight=False, soft_wrap=not self.live)
+
+    def name(self, spec: Spec) -> str:
+        """Its kind, and what the recipe calls it."""
+        return f"{spec.kind:9}{self._labels.get(spec.digest, spec.digest)}"
 
     def _drop(self, spec: Spec) -> None:
-        if spec.digest in self._rows:
-            self._progress.remove_task(self._rows.pop(spec.digest)[0])
-
-    def _name(self, spec: Spec) -> str:
-        return escape(f"{spec.kind:9}{self._labels.get(spec.digest, spec.digest)}")
+        stage = self.running.pop(spec.digest, None)
+        if stage is not None and stage.row is not None:
+            self._progress.remove_task(stage.row)
 
 
 def _short(value: float) -> str:

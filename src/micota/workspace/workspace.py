@@ -151,11 +151,11 @@ class Workspace:
     def execute(self, recipe: Recipe, specs: list[Spec], files: bool = False, bars: Bars | None = None) -> Outcome:
         """Run the stages with a bar for each; the recipe's names lead to what is done, also after a failure."""
         from micota.run.execution import Run
-        from micota.workspace.progress import Bars
+        from micota.workspace.notebook import bars as usual_bars
 
         self.machine.check(spec for spec in walk(*specs) if not self.store.manifest(spec))
         names = labels(recipe)
-        with bars or Bars(self.console, names) as shown:
+        with bars or usual_bars(self.console, names) as shown:
             running = Run(self.store, self.machine, shown, {k: f"{recipe.name}/{name}" for k, name in names.items()})
             with _signals(running.stop):
                 try:
