@@ -16,10 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Literal, Self
 
 from micota.errors import MicotaError
@@ -55,19 +53,11 @@ def grade_responses(
     """
     grades: list[Grade] = []
     remaining = iter(items)
-    with _grader(by, workers) as grader:
+    with Grader(by, workers) as grader:
         while batch := list(islice(remaining, BATCH)):
             grades += grader.grade(batch)
             progress(len(grades))
     return grades
-
-
-class _UserGrader:
-    def __init__(self, function: UserGrader) -> None:
-        self._function = function
-
-    def grade(self, items: Sequence[Item]) -> list[Grade]:
-        return [_as_grade(self._function(item.response, item.gold)) for item in items]
 
 
 def _as_grade(result: Grade | str | bool) -> Grade:
@@ -78,10 +68,6 @@ def _as_grade(result: Grade | str | bool) -> Grade:
         fix = f"return a bool, a micota.grading.Grade, or one of {', '.join(_VERDICTS)}"
         raise MicotaError(f"the grader returned {word!r}, which is no verdict", fix=fix)
     return Grade(Verdict(word), None, "the user's grader")
-
-
-def _grader(by: By, workers: int) -> AbstractContextManager[Grader | _UserGrader]:
-    return nullcontext(_UserGrader(by)) if callable(by) else Grader(by, workers)
 
 
 class Grader:
@@ -96,7 +82,7 @@ class Grader:
 
     def __init__(
         self,
-        by: Literal["exact_match", "semantic"] = "semantic",
+        by: By = "semantic",
         workers: int = 1,
         deadline: float = 3.0,
         memory_mb: int = 1024,
@@ -109,9 +95,7 @@ class Grader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -125,6 +109,8 @@ class Grader:
 
     def grade(self, items: Sequence[Item]) -> list[Grade]:
         """One grade for each item, in order."""
+        if callable(self.by):
+            return [_as_grade(self.by(item.response, item.gold)) for item in items]
         if self.by == "exact_match":
             return [exact_match(item.response, item.gold, item.benchmark) for item in items]
         with self._lock, ThreadPoolExecutor(self.workers) as threads:
