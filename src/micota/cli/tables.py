@@ -47,17 +47,17 @@ def plan_table(console: Console, states: list[State], names: dict[str, str]) -> 
 
 
 def results(console: Console, report: page.Page) -> None:
-    """Table 2 without what is not there, and below it what holds."""
-    found = {section.title: section for section in report.sections}
+    """Table 2, and below it the claims."""
+    sections = {section.title: section for section in report.sections}
     for title in (tables.MAIN, tables.CLAIMS):
-        items = found[title].items if title in found else ()
+        items = sections[title].items if title in sections else ()
         first = next((item for item in items if isinstance(item, page.Table)), None)
         if first:
             console.print(_printed(first))
 
 
 def dials(console: Console, report: page.Page) -> None:
-    """What the dials tried and chose."""
+    """The candidates of the length dials, and their choices."""
     for section in report.sections:
         for item in section.items if section.title == tables.MERGING else ():
             if isinstance(item, page.Table) and item.key.startswith("dial"):
@@ -65,20 +65,20 @@ def dials(console: Console, report: page.Page) -> None:
 
 
 def _printed(table: page.Table) -> Table:
-    """A table of the report for the terminal: errors in one column with their values, columns that say nothing gone."""
+    """A table of the report for the terminal: values and errors in one column, no empty columns."""
     columns = _columns(table)
     if len(columns) > WIDE:
-        columns = [one for i, one in enumerate(columns) if i < table.words or one[0].startswith(KEPT)]
-    shown = Table(title=escape(short(table.title)))
+        columns = [column for i, column in enumerate(columns) if i < table.words or column[0].startswith(KEPT)]
+    printed = Table(title=escape(short(table.title)))
     for i, (head, _) in enumerate(columns):
-        shown.add_column(escape(short(head)), justify="left" if i < table.words else "right")
+        printed.add_column(escape(short(head)), justify="left" if i < table.words else "right")
     for row, cells in zip(table.rows, zip(*(cells for _, cells in columns), strict=True), strict=True):
-        shown.add_row(*(escape(short(cell)) for cell in cells), style="bold" if len(row) == 1 else "")
-    return shown
+        printed.add_row(*(escape(short(cell)) for cell in cells), style="bold" if len(row) == 1 else "")
+    return printed
 
 
 def _columns(table: page.Table) -> list[tuple[str, list[str]]]:
-    """Each column's head and cells, without what is missing altogether and what the paper says."""
+    """The heads and cells of the columns that are not empty, without the paper's."""
     rows = [row if len(row) > 1 else (*row, *[page.Cell("")] * (len(table.head) - 1)) for row in table.rows]
     columns: list[tuple[str, list[str]]] = []
     for i, head in enumerate(table.head):
@@ -86,7 +86,7 @@ def _columns(table: page.Table) -> list[tuple[str, list[str]]]:
         if head.startswith("± s.e."):
             name, before = columns[-1]
             pairs = zip(before, cells, strict=True)
-            columns[-1] = name, [one if error in ("", "–") else f"{one} ± {error}" for one, error in pairs]
+            columns[-1] = name, [cell if error in ("", "–") else f"{cell} ± {error}" for cell, error in pairs]
         elif not head.startswith("Paper") and any(cell not in ("", "–") for cell in cells):
             columns.append((head, cells))
     return columns

@@ -110,7 +110,7 @@ def generator(manifest: Manifest | None) -> str:
 def rows_where(frame: DataFrame, **wanted: str | None) -> DataFrame:
     """The rows with the wanted words; None takes all. An `arm` is also found by the label of one of its models.
 
-    Raises MicotaError for a word that stands nowhere in the column.
+    Raises MicotaError for a word that the column does not have.
     """
     for column, word in wanted.items():
         if word is not None:

@@ -86,7 +86,7 @@ def _draw(axes: Sequence[Axes], dials: Sequence[Dial]) -> None:
 
 
 def _candidates(axes: Axes, dial: Dial, strength: float) -> None:
-    """The candidates of one dial with their intervals, and what they are held against."""
+    """The candidates of one dial with their intervals, and the reference."""
     reference = 100 * dial.facts["reference"]["accuracy"]
     for row in dial.facts["dial"]:
         x, y = row["share"], 100 * row["accuracy"]

@@ -215,7 +215,7 @@ class Pair:
 
 
 def pair(a: Model, b: Model, measure: str, by: str | None = None) -> Pair:
-    """Two models on the (seed, problem) pairs of both; a model without seeds stands beside each seed of the other."""
+    """Two models on the (seed, problem) pairs of both; one without seeds meets each seed of the other."""
     wanted = [data for data in a.sets if data in b.sets]
     observed = []
     for data in wanted:

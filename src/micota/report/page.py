@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a table: text, as it is printed, and the number behind it for programs."""
+    """A cell of a table: the text that is printed, and the number behind it for programs."""
 
     text: str
     value: float | None = None

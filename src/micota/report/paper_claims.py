@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 
 from micota.report import verdicts
 from micota.report.bits_per_character import Measure, bits_per_character, measures, sums_by_problem
@@ -47,6 +48,7 @@ class Claim:
     sets: str = ""
 
 
+@lru_cache(maxsize=2)
 def claims(results: GradedAnswers, matched: str = "steps") -> list[Claim]:
     """Every claim whose models the recipe evaluates; of arms matched in tokens only what concerns arms."""
     by, every = next(iter(scorers(results)), ""), models(results)

@@ -37,5 +37,5 @@ def figure(
 
 
 def left_out(key: str, **values: Any) -> str:
-    """The line that stands in the place of a figure whose data is missing."""
+    """The line in place of a figure whose data is missing."""
     return text("left_out", title=text(key, "title", **values))

@@ -27,16 +27,20 @@ class Evidence:
 
     @property
     def over_seeds(self) -> Estimate:
+        """The mean over seeds with its t interval."""
         return interval(self.by_seed)
 
     @property
     def seeds_right(self) -> int:
+        """How many seeds lie on the claim's side by themselves."""
         return sum(self.low < value <= self.high for value in self.by_seed)
 
     def inside(self, estimate: Estimate) -> bool:
+        """Whether an interval lies wholly on the claim\'s side."""
         return estimate.low > self.low and estimate.high < self.high
 
     def beyond(self, estimate: Estimate) -> bool:
+        """Whether an interval lies wholly on the other side."""
         return estimate.high < self.low or estimate.low > self.high
 
 
