@@ -36,7 +36,10 @@ class Example:
     @cached_property
     def end(self) -> int:
         """The index after the last token in the loss; 0 if there is none."""
-        return self.spans[-1][1] if self.spans else 0
+        end = len(self.labels)
+        while end and self.labels[end - 1] == IGNORED:  # of every example, so without `spans`, which reads all labels
+            end -= 1
+        return end
 
     @cached_property
     def spans(self) -> list[tuple[int, int]]:
