@@ -43,12 +43,12 @@ def test_intermediate_models_of_a_finished_recipe_go_and_nothing_is_made_again(m
 
 def test_a_removal_that_was_killed_is_ended_the_next_time(made: World) -> None:
     files = made.store.files(made.store.find("small/ta-long"))
-    files.rename(holdings.gone(files))
+    files.rename(holdings.removed_path(files))
     states = {one.manifest.id: one.state for one in holdings.artifacts(made.fresh())}
     assert states[files.parent.name] == "partial"
     assert "small/ta-long" in names(found := removable(made))
     assert all(removal.remove(made.store, one) for one in found)
-    assert not holdings.gone(files).exists() and removable(made) == []
+    assert not holdings.removed_path(files).exists() and removable(made) == []
 
 
 def test_what_newly_needs_a_pruned_model_makes_it_again_with_the_same_content(made: World) -> None:
@@ -152,7 +152,7 @@ def test_status_tells_what_runs_how_fast_and_what_failed(
     running, left = activity.activities(Store(made.store.root))
     assert [(one.kind, one.work.name) for one in running] == [("train", "small/strong")]
     assert running[0].rate == pytest.approx(5, rel=0.01) and running[0].left_s == pytest.approx(6, rel=0.01)
-    assert [one.said for one in left] == ["the loss is nan at step 3"]
+    assert [one.note for one in left] == ["the loss is nan at step 3"]
     before = {path: path.stat().st_mtime_ns for path in made.store.root.rglob("*")}
     micota("status", "--store", str(made.store.root))
     said = capsys.readouterr().out
@@ -186,4 +186,4 @@ def test_a_failed_stage_leaves_its_message_and_its_name(world: World, monkeypatc
             "store",
         )
     _, (left,) = activity.activities(Store(world.folder / "store"))
-    assert left.work.name == "small/ta-long" and "longer than the cutoff of 3 tokens" in left.said
+    assert left.work.name == "small/ta-long" and "longer than the cutoff of 3 tokens" in left.note

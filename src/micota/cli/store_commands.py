@@ -1,4 +1,4 @@
-"""The commands on what a store holds: take a model or data out of it, see its size, make room, see what runs."""
+"""The commands on a store: export a model or data, show sizes, remove files, show what runs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ app = typer.Typer()
 
 @app.command()
 def export(
-    name: Annotated[str, typer.Argument(help="An artifact's id, or a name of a recipe: lab-mini/ta-long.")],
-    out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; it must not be there yet.")],
-    push: Annotated[str | None, typer.Option(metavar="REPO", help="A repository of the Hub to put it into.")] = None,
+    name: Annotated[str, typer.Argument(help="An artifact's id, or RECIPE/NAME, as in lab-mini/ta-long.")],
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; it must be missing or empty.")],
+    push: Annotated[str | None, typer.Option(metavar="REPO", help="Upload it to this repository of the Hub.")] = None,
     store: StoreDir = STORE,
 ) -> None:
-    """Write a model as a folder that serves, or training data as rows, with a card that tells where it comes from."""
+    """Write a model as a folder for transformers and vLLM, or training data as rows, with a card of its lineage."""
     from micota.cli import console as terminal
     from micota.export import folder as exports
     from micota.export import hub
@@ -40,7 +40,7 @@ def export(
 
 @app.command()
 def du(store: StoreDir = STORE) -> None:
-    """Show what a store holds and how large it is: artifacts, completions, unfinished work."""
+    """Show the artifacts, completions and unfinished work of a store, with their sizes."""
     from micota.cli import console as terminal
     from micota.cli.tables import holdings as shown
     from micota.housekeeping import holdings
@@ -52,35 +52,36 @@ def du(store: StoreDir = STORE) -> None:
 @app.command()
 def gc(
     recipes: Annotated[
-        list[str] | None, typer.Argument(metavar="[RECIPE]...", help="Of these the models that nothing needs go.")
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE]...", help="Recipes whose unneeded models to remove."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without, it is only shown.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="The arms of the recipes too.")] = False,
-    pools: Annotated[bool, typer.Option("--pools", help="Completions too that no artifact refers to.")] = False,
-    hours: Annotated[float, typer.Option(min=0, help="Keep unreferenced artifacts younger than this.")] = 24.0,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="A value of the recipes.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only show.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also the arms of the recipes.")] = False,
+    pools: Annotated[bool, typer.Option("--pools", help="Also completions that no artifact refers to.")] = False,
+    hours: Annotated[float, typer.Option(min=0, help="Keep unreferenced artifacts younger than N hours.")] = 24.0,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a value of the recipes.")] = None,
     store: StoreDir = STORE,
 ) -> None:
-    """Show unneeded files of a store; --yes removes them. Results are kept; files are rebuilt on demand."""
+    """Show, or with --yes remove, what nothing needs: results are kept, removed files are rebuilt on demand."""
     from micota.cli import console as terminal
     from micota.cli.tables import removals
     from micota.housekeeping import removal
     from micota.recipe import recipe as loading
 
     place, console = _there(store), terminal.console()
-    made = [loading.load(name, set_ or ()) for name in recipes or ()]
-    found = removal.removable(place, made, hours=hours, everything=everything, unused_pools=pools)
+    loaded = [loading.load(name, set_ or ()) for name in recipes or ()]
+    found = removal.removable(place, loaded, hours=hours, everything=everything, unused_pools=pools)
     removals(console, found)
     if found and not yes:
         console.print("nothing was removed: add --yes")
     elif found:
         gone = [one for one in found if removal.remove(place, one)]
-        console.print(f"{len(gone)} removed, {len(found) - len(gone)} kept because somebody uses them", highlight=False)
+        console.print(f"{len(gone)} removed, {len(found) - len(gone)} kept because they are in use", highlight=False)
 
 
 @app.command()
 def status(store: StoreDir = STORE) -> None:
-    """Show what is being made in a store now, how far it is, and what was left unfinished."""
+    """Show which stages of a store run now, how far they are, and what was left unfinished."""
     from micota.cli import console as terminal
     from micota.cli.tables import activities as shown
     from micota.housekeeping.activity import activities
@@ -89,7 +90,7 @@ def status(store: StoreDir = STORE) -> None:
 
 
 def _there(path: Path) -> Store:
-    """A store that is there: a name with a slip would look like an empty one."""
+    """An existing store: a misspelled name would look like an empty one."""
     from micota.errors import MicotaError
     from micota.store.artifacts import Store
 

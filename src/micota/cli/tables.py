@@ -15,7 +15,7 @@ from micota.checks import Finding, errors
 from micota.cli.grade import rejected_references
 from micota.errors import MicotaError
 from micota.housekeeping.activity import Activity
-from micota.housekeeping.holdings import Held, Pooled, Work
+from micota.housekeeping.holdings import HeldArtifact, HeldPool, WorkFolder
 from micota.housekeeping.removal import Removal
 from micota.report import page
 from micota.report import table_list as tables
@@ -139,7 +139,7 @@ def measured(console: Console, facts: dict[str, Any]) -> None:
     console.print(table)
 
 
-def holdings(console: Console, held: list[Held], pooled: list[Pooled], left: list[Work]) -> None:
+def holdings(console: Console, held: list[HeldArtifact], pools: list[HeldPool], works: list[WorkFolder]) -> None:
     """What a store holds, by size."""
     table = Table("size", "files", "artifact", "names", box=None, pad_edge=False)
     for one in held[:LONG]:
@@ -147,34 +147,34 @@ def holdings(console: Console, held: list[Held], pooled: list[Pooled], left: lis
     console.print(table)
     if len(held) > LONG:
         console.print(f"{len(held) - LONG} smaller artifacts: {_bytes(sum(one.size for one in held[LONG:]))}")
-    if pooled:
-        table = Table("size", "rows", "tokens", "pool", "of", "", box=None, pad_edge=False)
-        for pool in pooled:
+    if pools:
+        table = Table("size", "rows", "tokens", "pool", "model", "", box=None, pad_edge=False)
+        for pool in pools:
             note = "" if pool.used else "no artifact refers to it"
-            table.add_row(
-                _bytes(pool.size), f"{pool.rows:,}", f"{pool.tokens:,}", pool.id, escape(short(pool.what)), note
-            )
+            counts = f"{pool.rows:,}", f"{pool.tokens:,}"
+            table.add_row(_bytes(pool.size), *counts, pool.id, escape(short(pool.source)), note)
         console.print(table)
-    if left:
-        table = Table("size", "unfinished", "name", "last written", "made now by", box=None, pad_edge=False)
-        for work in left:
-            table.add_row(_bytes(work.size), work.id, escape(work.name), f"{_time(work.age_s)} ago", work.who or "")
+    if works:
+        table = Table("size", "unfinished", "name", "last written", "run by", box=None, pad_edge=False)
+        for work in works:
+            age = f"{_time(work.age_s)} ago"
+            table.add_row(_bytes(work.size), work.id, escape(work.name), age, work.holder or "")
         console.print(table)
     for kind in sorted({one.manifest.kind for one in held}):
         sizes = [one.size for one in held if one.manifest.kind == kind]
         console.print(f"{kind}: {len(sizes)}, {_bytes(sum(sizes))}", highlight=False)
-    sizes = [*(one.size for one in held), *(one.size for one in pooled), *(one.size for one in left)]
+    sizes = [*(one.size for one in held), *(one.size for one in pools), *(one.size for one in works)]
     console.print(f"in all {_bytes(sum(sizes))}", highlight=False)
 
 
-def removals(console: Console, found: list[Removal]) -> None:
-    """What can go, and why."""
+def removals(console: Console, removable: list[Removal]) -> None:
+    """What can be removed, and why."""
     table = Table("size", "what", "id", "name", "why", box=None, pad_edge=False)
-    for one in found:
+    for one in removable:
         table.add_row(_bytes(one.size), one.what, one.id, escape(short(one.name)), one.why)
-    console.print(table if found else "nothing can go")
-    if found:
-        console.print(f"in all {_bytes(sum(one.size for one in found))}", highlight=False)
+    console.print(table if removable else "nothing can be removed")
+    if removable:
+        console.print(f"in all {_bytes(sum(one.size for one in removable))}", highlight=False)
 
 
 def activities(console: Console, running: list[Activity], left: list[Activity]) -> None:
@@ -183,14 +183,14 @@ def activities(console: Console, running: list[Activity], left: list[Activity]) 
     for one in running:
         rate = f"{one.rate:.3g} {one.unit}/s" if one.rate else ""
         rest = _time(one.left_s) if one.left_s is not None else ""
-        note = escape(short(one.said))
-        table.add_row(one.kind, escape(one.work.name), one.work.who, _time(one.since_s), _at(one), rate, rest, note)
+        cells = one.kind, escape(one.work.name), one.work.holder, _time(one.since_s)
+        table.add_row(*cells, _at(one), rate, rest, escape(short(one.note)))
     console.print(table if running else "nothing runs now", highlight=False)
     if left:
-        table = Table("unfinished", "name", "last written", "at", "last words", box=None, pad_edge=False)
+        table = Table("unfinished", "name", "last written", "at", "last message", box=None, pad_edge=False)
         for one in left:
-            words = escape(short(one.said))
-            table.add_row(one.work.id, escape(one.work.name), f"{_time(one.since_s)} ago", _at(one), words)
+            age = f"{_time(one.since_s)} ago"
+            table.add_row(one.work.id, escape(one.work.name), age, _at(one), escape(short(one.note)))
         console.print(table, highlight=False)
 
 
