@@ -13,8 +13,9 @@ import torch
 from whole_tensor import merge_tensor
 
 from micota.errors import MicotaError
-from micota.merging import Settings, Tally, check
+from micota.merging import Settings, Tally, check, settings_of
 from micota.merging.masks import BLOCK, as_bools, blocks, mask_bits
+from micota.specs import Merge, Source
 
 FIRST, LONG = "01011111110111111110111111101111", "08af61c7af52b8e0"
 ODD = BLOCK + 12_345  # two blocks, the second short
@@ -322,6 +323,15 @@ def test_settings_that_do_nothing_are_said(settings: Settings, words: list[str])
     assert len(remarks) == len(words)
     for remark, word in zip(remarks, words, strict=True):
         assert word in remark
+
+
+def test_a_recipe_s_merge_has_settings() -> None:
+    model = Source(ref="a/b", revision="c")
+    fields = {"base": model, "models": (model,), "weights": (0.5,), "lambda": 0.9, "seed": 3}
+    thin = Merge(method="dare_ties", density=0.7, rescale="l1", normalize=True, **fields)  # type: ignore[arg-type]
+    assert settings_of(thin) == Settings("dare_ties", (0.5,), 0.7, 0.9, "l1", True, 3)
+    plain = Merge(method="task_arithmetic", **fields)  # type: ignore[arg-type]
+    assert settings_of(plain) == Settings("task_arithmetic", (0.5,), 1.0, 0.9, "none", None, 3)
 
 
 def test_importing_and_checking_loads_no_torch() -> None:
