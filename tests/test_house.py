@@ -145,7 +145,6 @@ def functions() -> dict[str, int]:
     }
 
 
-@OPEN
 def test_files_and_functions_stay_small() -> None:
     lengths = {module(path): len(path.read_text(encoding="utf-8").splitlines()) for path in files()}
     assert {name: n for name, n in lengths.items() if n > LARGEST_FILE} == {}
@@ -182,7 +181,6 @@ def overloaded(node: ast.AST) -> bool:
     return bool(names & {"overload", "setter", "override"})
 
 
-@OPEN
 def test_every_public_name_has_a_docstring() -> None:
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in files()}
     assert sorted(name for path, tree in trees.items() for name in undocumented(tree, module(path))) == []

@@ -73,4 +73,5 @@ def learnt_from(model: Spec) -> Data | None:
 
 
 def name(found: dict[str, str], spec: Spec) -> str:
+    """The label of a spec, else the first eight digits of its digest."""
     return found.get(spec.digest, spec.digest[:8])

@@ -47,6 +47,7 @@ class Rehearsal:
 
     @property
     def faults(self) -> list[str]:
+        """The findings that would make the recipe fail."""
         return [one.text for one in self.findings if one.fault]
 
 
