@@ -174,3 +174,36 @@ def test_a_hub_id_is_resolved_below_its_uses() -> None:
     assert isinstance(spec, Train) and spec.base.digest == hub.digest
     recipe = mc.Recipe(arms={"a": spec})
     assert [one.ref for one in walk(*recipe.names.values()) if isinstance(one, Source)] == ["some/model", "./x"]  # type: ignore[attr-defined]
+
+
+def front_door(folder: Path) -> str:
+    """The first block of docs/python.md with the lab's models, small files, and no other change."""
+    text = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
+    code = text.partition("```python\n")[2].partition("```")[0]
+    for theirs, ours in {
+        'mc.Workspace("runs", machine="one-gpu")': "mc.Workspace('runs', machine=machine)",
+        '"hiyouga/math12k", split="train"': "'./train.jsonl'",
+        "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": "lab:teacher",
+        "Qwen/Qwen2.5-14B-Instruct": "lab:ta",
+        "Qwen/Qwen2.5-1.5B-Instruct": "lab:student",
+        '["math500", "gsm8k"]': "['./test.jsonl', './more.jsonl']",
+        "take(200)": "take(4)",
+    }.items():
+        assert theirs in code
+        code = code.replace(theirs, ours)
+    return code
+
+
+def test_the_front_door_as_the_documentation_has_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.problems("more.jsonl", range(60, 63))
+    monkeypatch.chdir(world.folder)
+    names: dict[str, Any] = {"machine": world.machine}
+    exec(front_door(world.folder), names)
+    assert set(names["results"].frame.benchmark) == {"test", "more"}
+    assert len(names["results"].frame) == 3 * (4 + 3) * 2  # arms, problems, scorers
+    again = mc.load("mine.yaml")
+    assert {k: v.digest for k, v in again.arms.items()} == {
+        word: arm.digest for word, arm in mc.Recipe(arms=names["arms"]).arms.items()
+    }
+    wanted = {one.spec.digest for one in again.evaluations}
+    assert wanted == {one.spec.digest for one in names["results"].recipe.evaluations}

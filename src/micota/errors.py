@@ -6,7 +6,14 @@ import difflib
 from collections.abc import Iterable
 
 
-class MicotaError(Exception):
+class PlainError(Exception):
+    """An error whose message says all: notebooks show it without the way through our code."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+class MicotaError(PlainError):
     """A mistake that the user can mend. `str(error)` is the whole message, ready to print."""
 
     def __init__(self, what: str, *, where: str | None = None, why: str | None = None, fix: str | None = None) -> None:
@@ -22,11 +29,11 @@ class MicotaError(Exception):
         return [("where", self.where), ("why", self.why), ("fix", self.fix)]
 
 
-class StageFailed(Exception):
+class StageFailed(PlainError):
     """A stage of a run ended without its artifact; the message says which one and where its log lies."""
 
 
-class Stopped(Exception):
+class Stopped(PlainError):
     """The run was asked to stop (SIGTERM, Ctrl-C); what was done so far is kept and the same command goes on."""
 
 

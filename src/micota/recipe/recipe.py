@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError, suggestion
 from micota.recipe.constructors import ModelLike, evaluation, measure
 from micota.recipe.contents import EVALUATE, Contents, Evaluation, folder_name
@@ -105,7 +106,7 @@ class Recipe(Contents):
         data = section.get("data")
         if not data or isinstance(data, str):
             raise MicotaError("evaluate needs a list of data", fix="data: [math500], or the names of problem sets")
-        sets = data if isinstance(data, Mapping) else {_word_of(one): one for one in data}
+        sets = data if isinstance(data, Mapping) else self._words(data)
         settings = {key: value for key, value in section.items() if key not in ("models", "data", "by")}
         graders = section.get("by", list(GRADERS))
         cells = []
@@ -115,6 +116,17 @@ class Recipe(Contents):
                     made = evaluation(self._known(word, Model), self._problems(problems), by=by, **settings)
                     cells.append(Evaluation(word, word, data_word, data_word, {}, made))
         return cells
+
+    def _words(self, data: Iterable[Any]) -> dict[str, Any]:
+        """Words for problem sets: benchmarks and names of the recipe as they are, files without folder and suffix."""
+        words: dict[str, Any] = {}
+        for one in data:
+            word = one if isinstance(one, str) and one in self.names else _word_of(one)
+            if word in words:
+                fix = f'give them names: data={{"{word}": ..., "{word}-2": ...}}'
+                raise MicotaError(f"two problem sets are called '{word}'", where="evaluate: data", fix=fix)
+            words[word] = one
+        return words
 
     def _problems(self, value: Any) -> Problems:
         named = self.names.get(value) if isinstance(value, str) else None
@@ -158,9 +170,7 @@ def _moved(one: Evaluation, specs: Mapping[str, Spec]) -> Evaluation:
 
 def _word_of(data: Any) -> str:
     """A word for a problem set in tables."""
-    if isinstance(data, str):
-        return data
-    if isinstance(data, Path):
-        return data.stem
+    if isinstance(data, str | Path):
+        return str(data) if data in BENCHMARKS else Path(data).stem
     problems = as_problems(data)
     return problems.benchmark or Path(problems.source.ref).stem

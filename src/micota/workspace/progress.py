@@ -104,7 +104,7 @@ class Bars:
 
     def line(self, word: str, color: str, spec: Spec, rest: str = "") -> None:
         """Write one line about a stage."""
-        text = f"[{color}]  {word:6}[/] {escape(self.name(spec))} [dim]{escape(rest)}[/]"
+        text = f"[{color}]  {word:6}[/] {escape(self.name(spec))}" + (f" [dim]{escape(rest)}[/]" if rest else "")
         self._console.print(text, highlight=False, soft_wrap=not self.live)
 
     def name(self, spec: Spec) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +16,13 @@ from typing import TYPE_CHECKING, Any, overload
 from micota import checks as lint
 from micota import machine as machines
 from micota.checks.recipes import inspect
-from micota.errors import MicotaError
+from micota.errors import MicotaError, Stopped
 from micota.machine import MachineProfile
 from micota.recipe.constructors import ModelLike, ProblemsLike
 from micota.recipe.labels import labels
 from micota.recipe.recipe import Recipe
 from micota.recipe.words import as_model
-from micota.specs import Spec, walk
+from micota.specs import Source, Spec, walk
 from micota.store.artifacts import Store
 from micota.store.resolution import Lock
 from micota.workspace.artifact import Artifact
@@ -60,6 +61,7 @@ class Workspace:
         self.store = Store(Path(store).expanduser())
         self.machine = machine if isinstance(machine, MachineProfile) else machines.load(machine)
         self._console = console
+        warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, in notebooks without ipywidgets
 
     @property
     def console(self) -> Console:
@@ -138,15 +140,22 @@ class Workspace:
         made for what the checks find, Stopped after a request to stop, StageFailed after failures.
         """
         wanted = wanted or (lambda one: one.targets)
+        try:
+            recipe = self._checked(recipe, wanted)
+        except KeyboardInterrupt:
+            raise Stopped("stopped before anything was made; the same call begins again") from None
+        return recipe, self.execute(recipe, wanted(recipe), files, bars)
+
+    def _checked(self, recipe: Recipe, wanted: Targets) -> Recipe:
+        """The recipe with its commits, after the checks of what is wanted; the lock is written if they pass."""
         recipe = self._locked(recipe, wanted(recipe))
-        specs = wanted(recipe)
-        findings = inspect(specs, self.store)[1]
+        findings = inspect(wanted(recipe), self.store)[1]
         lint.raise_first(findings)
         for finding in findings:
             self.console.print(f"{finding.severity}: {finding.error()}", markup=False, highlight=False, soft_wrap=True)
         if recipe.lock is not None:
             recipe.lock.save()
-        return recipe, self.execute(recipe, specs, files, bars)
+        return recipe
 
     def execute(self, recipe: Recipe, specs: list[Spec], files: bool = False, bars: Bars | None = None) -> Outcome:
         """Run the stages with a bar for each; the recipe's names lead to what is done, also after a failure."""
@@ -168,7 +177,7 @@ class Workspace:
         if isinstance(what, Recipe):
             return what
         if isinstance(what, Spec):
-            return Recipe({}, let={"it": what}, name="python")
+            return Recipe({}, let={_word(what): what}, name="python")
         specs = {name: as_model(value) for name, value in what.items()}
         return Recipe({}, let=specs, name="python")
 
@@ -205,6 +214,11 @@ class Workspace:
         if manifest is None:
             raise MicotaError(f"{spec.id} is not made yet", fix="Workspace.make(spec) makes it")
         return Artifact(self.store, manifest)
+
+
+def _word(spec: Spec) -> str:
+    """A word for a spec without a name: the model or data set that it begins with."""
+    return next((Path(one.ref).name for one in walk(spec) if isinstance(one, Source)), spec.kind)
 
 
 def targets(only: str | None) -> Targets:
