@@ -16,7 +16,7 @@ RESOLVE := $(BIN)/python $(QUIET) --dry-run --ignore-installed --no-build-isolat
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest $(if $(SHARED),--shared=$(SHARED))
 SUITES := test-slow test-vllm soak fuzz parity rehearsals extras docs dist
 
-.PHONY: lab check test suites format clean $(SUITES)
+.PHONY: lab check test suites format reference clean $(SUITES)
 
 lab: $(VENV)/.ready
 	$(BIN)/micota run lab
@@ -75,6 +75,10 @@ dist: $(DIST)/.ready
 	$(DIST)/bin/python -m build
 	$(DIST)/bin/twine check --strict dist/*
 	$(DIST)/bin/python tests/wheel.py dist
+
+# The parts of docs/ that are generated: the reference of recipes and machine profiles, the JSON schema.
+reference: $(VENV)/.ready
+	$(BIN)/python docs/generated.py
 
 format: $(VENV)/.ready-for-tests
 	$(BIN)/ruff format .

@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
+import micota
 from micota.cli import console as terminal
-from micota.cli import single_stage, store_commands
+from micota.cli import package_commands, single_stage, store_commands
 from micota.cli.options import STORE, DataDir, MachineName, Only, RecipeName, Sets, StoreDir
 
 app = typer.Typer(
-    help="Distill long chain-of-thought reasoning into small language models, at the length they can learn.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -23,6 +23,7 @@ lab = typer.Typer(help="The lab: real models, small enough for a laptop.", no_ar
 app.add_typer(lab, name="lab")
 app.add_typer(single_stage.app)
 app.add_typer(store_commands.app)
+app.add_typer(package_commands.app)
 
 
 def main() -> None:
@@ -42,6 +43,21 @@ def main() -> None:
         sys.exit(143)
     finally:
         gc.freeze()  # else the interpreter looks through torch's million objects once more before it ends: 0.5 s
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"micota {micota.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def micota_options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Distill long chain-of-thought reasoning into small language models, at the length they can learn."""
 
 
 @app.command()
@@ -89,13 +105,18 @@ def plan(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="An artifact's id, or a name of a recipe: lab-mini/ta-long.")],
+    name: Annotated[str, typer.Argument(help="An artifact's id or name (lab-mini/ta-long); with --yaml, a recipe.")],
+    yaml: Annotated[bool, typer.Option("--yaml", help="Print the YAML of a recipe, to begin one's own with.")] = False,
     store: StoreDir = STORE,
 ) -> None:
-    """Show what is known of an artifact: what it was made of, by what, and what came out."""
+    """Show what is known of an artifact: its inputs, settings and results; or a recipe's YAML."""
     from micota.cli.tables import artifact
+    from micota.recipe.recipe import find
     from micota.store.artifacts import Store
 
+    if yaml:
+        print(find(name).read_text(encoding="utf-8"), end="")
+        return
     artifact(terminal.console(), Store(store), name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,14 @@ def plan_table(console: Console, states: list[State], names: dict[str, str]) -> 
         kinds = Counter((state.spec.kind, state.word) for state in states)
         console.print("  ".join(f"{kind} {word}: {n}" for (kind, word), n in sorted(kinds.items())))
     console.print(", ".join(f"{n} {word}" for word, n in counts.items()) or "nothing to make")
+
+
+def listing(console: Console, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table of plain values."""
+    table = Table(*head, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    console.print(table)
 
 
 def results(console: Console, report: page.Page) -> None:

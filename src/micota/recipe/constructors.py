@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from micota.benchmarks import BENCHMARKS
 from micota.errors import suggestion
@@ -83,7 +85,7 @@ def generate(model: ModelLike, problems: ProblemsLike, **fields: Any) -> Generat
 def verify(completions: Generate, by: Grader = "semantic") -> Verify:
     """A verdict on each answer: correct, wrong, no_answer or unverifiable.
 
-    `by` is exact_match, semantic, or a grader of your own: `package.module:function`, or the function itself.
+    `by` is exact_match, semantic, or a grader of your own: `package.module:function`, in Python the function itself.
     """
     problems = getattr(completions, "problems", None)
     return build(Verify, completions=completions, problems=problems, **as_grader(by))
@@ -94,13 +96,14 @@ def distill(
     model: ModelLike,
     problems: ProblemsLike,
     by: Grader = "semantic",
-    until: Literal["verified"] | None = None,
+    until: Annotated[Literal["verified"] | None, Field(description="sample again until an answer is verified")] = None,
     at_most: int | None = None,
     **fields: Any,
 ) -> Select | RejectionSampling:
-    """A model's verified answers to problems, as training data: select(verify(generate)).
+    """A model's verified answers to problems, as training data: generate, verify, and select the correct ones.
 
-    With `until="verified", at_most=4` each problem is sampled again until an answer is verified, at most four times.
+    With `until` set to verified and `at_most` to 4, each problem is sampled until an answer is verified, at most four
+    times.
 
     >>> long = distill("deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", math, sampling={"max_tokens": 16_000})
     """
@@ -134,7 +137,10 @@ def _component(part: Any) -> Any:
 
 
 @constructor(Pretrain)
-def pretrain(like: str | None = None, **fields: Any) -> Pretrain:
+def pretrain(
+    like: Annotated[str | None, Field(description="the lab's design to begin with: teacher, ta, student, ...")] = None,
+    **fields: Any,
+) -> Pretrain:
     """A model of the lab from fresh weights; `like` names a design (teacher, ta, student, ...) to begin with.
 
     >>> student = pretrain("student", seed=3)
@@ -157,14 +163,23 @@ def train(base: ModelLike, data: DataLike, **fields: Any) -> Train:
     return build(Train, base=as_model(base), data=as_data(data), **fields)
 
 
-@constructor(Merge, hidden=("lambda_",), extra=("weight", "lambda"))
-def merge(base: ModelLike, models: Sequence[ModelLike], **fields: Any) -> Merge:
+@constructor(Merge, hidden=("lambda_",), extra=("lambda",))
+def merge(
+    base: ModelLike,
+    models: Sequence[ModelLike],
+    *,
+    weight: Annotated[
+        float | tuple[float, ...] | None, Field(description="the weight of one model, in place of `weights`")
+    ] = None,
+    **fields: Any,
+) -> Merge:
     """A weighted merge of fine-tuned models with their pre-fine-tuning checkpoint.
 
     In Python the DARE methods rescale by default as their paper does: `inverse_density`. A recipe writes it out.
 
     >>> mid = merge(ta, [ta_long], method="dare_ties", density=0.7, weight=0.6)
     """
+    fields |= {} if weight is None else {"weight": weight}
     return build(Merge, base=as_model(base), models=[as_model(model) for model in models], **_rescaled(fields))
 
 

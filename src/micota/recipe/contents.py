@@ -10,9 +10,6 @@ from micota.errors import MicotaError, suggestion
 from micota.specs import Bpc, Model, Source, Spec, Verify
 from micota.store.resolution import Lock
 
-EVALUATE = ("models", "data", "prompt", "sampling", "n", "precision", "trust_remote_code", "by")
-"""The keys of a section `evaluate`."""
-
 
 @dataclass(frozen=True)
 class Evaluation:

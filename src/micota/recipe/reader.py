@@ -15,16 +15,15 @@ import micota
 from micota import yaml_tree
 from micota.errors import MicotaError, suggestion
 from micota.recipe.constructors import FORMS, evaluation, measure
-from micota.recipe.contents import EVALUATE, Contents, Evaluation, folder_name
+from micota.recipe.contents import Contents, Evaluation, folder_name
 from micota.recipe.scope import Scope
+from micota.recipe.sections import EVALUATE, BpcSection, MeasureSection, RecipeSections, keys
 from micota.recipe.variables import Values, Variables
 from micota.recipe.words import HERE, as_source
 from micota.specs import GRADERS, Bpc, Data, Model, Problems, Source, Spec
 from micota.store.resolution import Lock, What
 
 SHIPPED = Path(micota.__file__).parent / "recipes"
-SECTIONS = ("name", "for", "let", "defaults", "arms", "evaluate", "measure")
-MEASURE = ("models", "data", "precision")
 
 
 def shipped() -> dict[str, Path]:
@@ -120,7 +119,7 @@ class _Reader:
         return MicotaError(what, where=self._tree.where(path), fix=fix)
 
     def _sections(self) -> None:
-        self._check_keys(self._top, SECTIONS, ())
+        self._check_keys(self._top, keys(RecipeSections), ())
         for key in ("for", "let", "defaults", "arms", "evaluate", "measure"):
             several = key == "evaluate" and isinstance(self._top.get(key), list)
             if not (isinstance(self._top.get(key, {}), dict) or several):
@@ -237,12 +236,12 @@ class _Reader:
 
     def _measures(self, scope: Scope) -> dict[str, Bpc]:
         section = self._expand(self._top.get("measure", {}), ("measure",))
-        self._check_keys(section, ("bpc",), ("measure",))
+        self._check_keys(section, keys(MeasureSection), ("measure",))
         several = section.get("bpc", {})
         made = {}
         for fields in several if isinstance(several, list) else [several]:
             path = ("measure", "bpc")
-            self._check_keys(fields, MEASURE, path)
+            self._check_keys(fields, keys(BpcSection), path)
             settings = {key: value for key, value in fields.items() if key == "precision"}
             for word, name in itertools.product(fields.get("models", []), fields.get("data", [])):
                 model = scope.spec(word, Model, (*path, "models"))
@@ -251,7 +250,7 @@ class _Reader:
                 made[label] = scope.call(measure, {"model": model, "data": data, **settings}, path)
         return made
 
-    def _check_keys(self, section: dict[str, Any], known: tuple[str, ...], path: yaml_tree.Path) -> None:
+    def _check_keys(self, section: dict[str, Any], known: list[str], path: yaml_tree.Path) -> None:
         for key in section:
             if key not in known:
                 raise self._wrong(f"unknown key '{key}'", (*path, key), suggestion(key, known))

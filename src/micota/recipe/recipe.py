@@ -9,8 +9,9 @@ from typing import Any
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError, suggestion
 from micota.recipe.constructors import ModelLike, evaluation, measure
-from micota.recipe.contents import EVALUATE, Contents, Evaluation, folder_name
+from micota.recipe.contents import Contents, Evaluation, folder_name
 from micota.recipe.reader import SHIPPED, find, read, shipped
+from micota.recipe.sections import EVALUATE
 from micota.recipe.signature import FieldError
 from micota.recipe.words import as_model, as_problems
 from micota.recipe.writer import yaml_text

@@ -57,6 +57,7 @@ def constructor(
             return function(*args, **kwargs)
 
         checked.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        checked.built = made  # type: ignore[attr-defined]
         checked.types = {name: field_type(info) for cls in made for name, info in cls.model_fields.items()}  # type: ignore[attr-defined]
         checked.extra = extra  # type: ignore[attr-defined]
         checked.parameters = {one.name: one for one in parameters}  # type: ignore[attr-defined]

@@ -9,10 +9,9 @@ from typing import Any
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError
 from micota.recipe.contents import Contents, Evaluation
+from micota.recipe.sections import SETTINGS
 from micota.recipe.words import benchmark_problems
 from micota.specs import FrozenModel, Generate, Problems, RejectionSampling, Select, Source, Spec, Verify, walk
-
-SETTINGS = ("prompt", "sampling", "n", "precision", "trust_remote_code")
 
 
 def yaml_text(recipe: Contents, beside: Path) -> str:

@@ -30,7 +30,7 @@ class Generate(Spec):
     prompt: PromptField = Field(Prompt(), description="the user message; a string is its template")
     sampling: SamplingField = Field(Sampling(), description="temperature, length and stop strings")
     n: int = Field(1, ge=1, description="samples of each problem")
-    precision: Precision = Field("bfloat16", description="the weights' precision; a part of identity")
+    precision: Precision = Field("bfloat16", description="the precision of the weights; it decides the digest")
     trust_remote_code: bool = Field(False, description="run Python code that the model's folder brings")
     unless: Verify | None = Field(None, description="verdicts on the earlier samples, set by `until: verified`")
 
@@ -81,8 +81,10 @@ class Verify(_Graded):
     kind: ClassVar[str] = "verify"
     problems: Problems = Field(description="the problem set with the reference answers")
     completions: Generate = Field(description="the answers to grade")
-    by: str = Field("semantic", description="exact_match, semantic, or a grader of your own: package.module:function")
-    grader: Source | None = Field(None, description="the file of a grader of your own: its content is identity")
+    by: str = Field(
+        "semantic", description="the grader: exact_match, semantic, or one of your own: `package.module:function`"
+    )
+    grader: Source | None = Field(None, description="the file of a grader of your own; its content decides the digest")
 
     @model_validator(mode="after")
     def _is_a_grader(self) -> Verify:
@@ -97,9 +99,11 @@ class Select(Data):
     kind: ClassVar[str] = "select"
     completions: Generate = Field(description="the answers")
     verdicts: Verify = Field(description="the verdicts on them")
-    keep: Literal["correct", "all"] = Field("correct", description="which answers become training data")
-    max_tokens: int | None = Field(None, ge=1, description="longer responses are dropped (L_max)")
-    duplicates: Literal["drop", "keep"] = Field("drop", description="rows that are equal in prompt and response")
+    keep: Literal["correct", "all"] = Field(
+        "correct", description="which answers become training data: the correct ones or all"
+    )
+    max_tokens: int | None = Field(None, ge=1, description="drop longer responses (L_max)")
+    duplicates: Literal["drop", "keep"] = Field("drop", description="what to do with rows of equal prompt and response")
 
     @property
     def writer(self) -> Model:
@@ -115,10 +119,12 @@ class RejectionSampling(Data, _Graded):
 
     kind: ClassVar[str] = "redraw"
     completions: Generate = Field(description="the first sample of each problem")
-    at_most: int = Field(ge=2, description="samples of a problem at most")
-    by: str = Field("semantic", description="exact_match, semantic, or a grader of your own: package.module:function")
-    grader: Source | None = Field(None, description="the file of a grader of your own: its content is identity")
-    duplicates: Literal["drop", "keep"] = Field("drop", description="rows that are equal in prompt and response")
+    at_most: int = Field(ge=2, description="the most samples of a problem")
+    by: str = Field(
+        "semantic", description="the grader: exact_match, semantic, or one of your own: `package.module:function`"
+    )
+    grader: Source | None = Field(None, description="the file of a grader of your own; its content decides the digest")
+    duplicates: Literal["drop", "keep"] = Field("drop", description="what to do with rows of equal prompt and response")
 
     @model_validator(mode="after")
     def _draws(self) -> RejectionSampling:

@@ -14,15 +14,17 @@ class MixtureComponent(FrozenModel):
     """One data set of a mixture and its share of the examples."""
 
     data: Data = Field(description="the data set")
-    share: float = Field(gt=0, le=1, description="share of the examples; all shares make 1")
+    share: float = Field(gt=0, le=1, description="its share of the examples; all shares add up to 1")
 
 
 class Mix(Data):
     """Data sets mixed by share of examples, as Mix-Long does with 1:4."""
 
     kind: ClassVar[str] = "mix"
-    parts: Annotated[tuple[MixtureComponent, ...], Field(strict=False, min_length=1, description="data sets, shares")]
-    seed: int = Field(0, description="of the choice of examples and of their order")
+    parts: Annotated[
+        tuple[MixtureComponent, ...], Field(strict=False, min_length=1, description="the data sets with their shares")
+    ]
+    seed: int = Field(0, description="the random seed of the choice and order of examples")
 
     @model_validator(mode="after")
     def _is_whole(self) -> Mix:
@@ -47,8 +49,10 @@ class Lora(FrozenModel):
 
     rank: int = Field(16, ge=1, description="rank of each adapter")
     alpha: int = Field(32, ge=1, description="the adapter is scaled by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="of the adapter's input")
-    targets: Annotated[tuple[str, ...], Field(strict=False)] = Field((), description="modules; all linear ones if none")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input")
+    targets: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        (), description="the modules with adapters; all linear ones if empty"
+    )
     quantize: Literal["nf4"] | None = Field(None, description="hold the frozen weights in 4 bits while training: QLoRA")
 
 
@@ -63,22 +67,24 @@ class Train(Model):
     target_tokens: int | None = Field(
         None, ge=1, description="response tokens to learn from, instead of epochs or max_steps"
     )
-    batch: int = Field(32, ge=1, description="examples for each optimizer step, over all devices")
+    batch: int = Field(32, ge=1, description="examples of each optimizer step, over all devices")
     lr: float = Field(1e-5, gt=0, description="peak learning rate")
-    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="of the learning rate")
-    warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps")
-    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="the learning-rate schedule")
+    warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     cutoff: int = Field(16_384, ge=2, description="tokens of prompt and response; longer examples are dropped")
-    system: str | None = Field(None, description="the system message; none of our own by default")
-    seed: int = Field(0, description="of the order of examples and of dropout")
-    precision: Precision = Field("bfloat16", description="of weights and arithmetic")
+    system: str | None = Field(None, description="the system message; without it the chat template's own")
+    seed: int = Field(0, description="the random seed of the order of examples and of dropout")
+    precision: Precision = Field("bfloat16", description="the precision of weights and arithmetic")
     trust_remote_code: bool = Field(False, description="run Python code that the model's folder brings")
     packing: bool = Field(
         False, description="fill rows of `cutoff` tokens with whole examples that do not see each other"
     )
     lora: Annotated[Lora | None, Field(strict=False)] = Field(None, description="adapters instead of all parameters")
-    held_out: int = Field(0, ge=0, description="examples that are not trained on but measured: the held-out loss")
+    held_out: int = Field(
+        0, ge=0, description="examples to leave out of the training and to measure the held-out loss on"
+    )
 
     @property
     def parents(self) -> tuple[Model, ...]:
@@ -109,7 +115,7 @@ class Bpc(Spec):
     kind: ClassVar[str] = "bpc"
     model: Model = Field(description="the model")
     data: Data = Field(description="the data set whose responses are scored")
-    precision: Precision = Field("bfloat16", description="of the weights")
+    precision: Precision = Field("bfloat16", description="the precision of the weights")
 
     @model_validator(mode="after")
     def _has_one_system_message(self) -> Bpc:

@@ -13,10 +13,10 @@ from micota.specs.spec import FrozenModel, Model
 class Shape(FrozenModel):
     """The size of a Qwen2 with tied embeddings."""
 
-    width: int = Field(ge=2)
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    feedforward: int = Field(ge=1)
+    width: int = Field(ge=2, description="the size of the hidden states")
+    layers: int = Field(ge=1, description="the number of layers")
+    heads: int = Field(ge=1, description="attention heads of each layer")
+    feedforward: int = Field(ge=1, description="the inner size of each feed-forward block")
 
     @model_validator(mode="after")
     def _splits_into_heads(self) -> Shape:
@@ -28,11 +28,11 @@ class Shape(FrozenModel):
 class Phase(FrozenModel):
     """A stretch of training on one style, with an optimizer of its own and a cosine schedule."""
 
-    style: Style
-    steps: int = Field(ge=1)
+    style: Style = Field(description="how the chains of thought of its documents are written")
+    steps: int = Field(ge=1, description="optimizer steps")
     lr: float = Field(gt=0, description="peak learning rate")
-    batch: int = Field(64, ge=1, description="documents for each optimizer step")
-    shortest: int = Field(1, ge=1, description="operations of the shortest problem; the world has the longest")
+    batch: int = Field(64, ge=1, description="documents of each optimizer step")
+    shortest: int = Field(1, ge=1, description="operations of the shortest problem")
 
 
 class Pretrain(Model):
@@ -43,13 +43,15 @@ class Pretrain(Model):
     """
 
     kind: ClassVar[str] = "pretrain"
-    world: World = "arithmetic"
+    world: World = Field("arithmetic", description="the world of problems that the documents are from")
     shape: Annotated[Shape | None, Field(strict=False)] = Field(None, description="the size, for fresh weights")
-    base: Model | None = None
-    phases: Annotated[tuple[Phase, ...], Field(strict=False, min_length=1)]
+    base: Model | None = Field(None, description="the model whose training goes on, in place of fresh weights")
+    phases: Annotated[tuple[Phase, ...], Field(strict=False, min_length=1)] = Field(
+        description="the stretches of training, in order"
+    )
     first: int = Field(0, ge=0, description="the number of the first phase")
-    window: int = Field(512, ge=8, le=1024, description="tokens of the longest document; a longer one is never seen")
-    seed: int = 0
+    window: int = Field(512, ge=8, le=1024, description="tokens of the longest document; longer ones are left out")
+    seed: int = Field(0, description="the random seed of weights and documents")
 
     @property
     def parents(self) -> tuple[Model, ...]:

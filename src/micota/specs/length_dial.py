@@ -28,9 +28,9 @@ class Target(FrozenModel):
     `of` is also whose accuracy the candidates may lose `max_loss` of.
     """
 
-    length: float | None = Field(None, gt=0, description="share of the mean response of `of`")
+    length: float | None = Field(None, gt=0, description="share of the mean response length of the model `of`")
     tokens: float | None = Field(None, gt=0, description="mean tokens of a response, in place of a share")
-    of: Model = Field(description="the model whose length is the measure, and whose accuracy may fall by max_loss")
+    of: Model = Field(description="the model whose length and accuracy the candidates are compared with")
 
     @model_validator(mode="after")
     def _is_one(self) -> Target:
@@ -43,10 +43,10 @@ class Probe(FrozenModel):
     """The problems on which merge candidates are tried, and how: never those of the evaluation."""
 
     data: Problems = Field(description="the problem set")
-    n: int = Field(200, ge=1, description="its first n problems")
+    n: int = Field(200, ge=1, description="how many of its problems, from the first")
     prompt: PromptField = Field(Prompt(), description="the user message; a string is its template")
     sampling: SamplingField = Field(Sampling(), description="temperature, length and stop strings")
-    precision: Precision = Field("bfloat16", description="of the weights")
+    precision: Precision = Field("bfloat16", description="the precision of the weights")
     by: Literal["exact_match", "semantic"] = Field("semantic", description="the grader")
 
     @model_validator(mode="before")
@@ -80,14 +80,20 @@ class MergeSearchFields(Spec):
     base: Model = Field(description="the pre-fine-tuning checkpoint")
     models: Annotated[tuple[Model, ...], Field(strict=False, min_length=1, description="the fine-tuned models")]
     method: Method = Field(description="how the models are merged")
-    weight: Range = Field(description="of every model: a value, or the range [low, high] to search")
-    density: Range = Field(1.0, description="share of kept entries: a value, or a range")
-    lambda_: Range = Field(1.0, alias="lambda", description="factor of the merged task vector: a value, or a range")
-    rescale: Rescale | None = Field(None, description="of kept entries: inverse_density, l1 or none; DARE and TIES")
-    seed: int = Field(0, description="of DARE's random masks")
+    weight: Range = Field(description="the weight of every model: a value, or a range to search")
+    density: Range = Field(
+        1.0, description="share of the entries of a task vector that is kept: a value, or a range to search"
+    )
+    lambda_: Range = Field(
+        1.0, alias="lambda", description="factor of the merged task vector: a value, or a range to search"
+    )
+    rescale: Rescale | None = Field(None, description="how kept entries are rescaled; DARE and TIES need it")
+    seed: int = Field(0, description="the random seed of DARE's masks")
     steps: int = Field(7, ge=2, description="values along each range in the first round, both ends included")
     refine: int = Field(2, ge=0, description="rounds of refinement after the first")
-    max_loss: float = Field(0.02, ge=0, description="of accuracy, against the target's `of`")
+    max_loss: float = Field(
+        0.02, ge=0, description="how much accuracy a candidate may lose against the model `of` of the target"
+    )
 
     @model_validator(mode="after")
     def _is_a_search(self) -> MergeSearchFields:
@@ -155,7 +161,9 @@ class LengthDial(MergeSearchFields, Model):
     VERSION: ClassVar[int] = 2
     target: Annotated[Target, Field(strict=False)] = Field(description="the wanted length")
     probe: Annotated[Probe, Field(strict=False)] = Field(description="the problems on which candidates are tried")
-    fallback: Literal["nearest"] | None = Field(None, description="if no candidate qualifies, take the nearest of all")
+    fallback: Literal["nearest"] | None = Field(
+        None, description="nearest: if every candidate loses too much accuracy, take the one nearest in length"
+    )
 
     @property
     def parents(self) -> tuple[Model, ...]:

@@ -24,13 +24,20 @@ class Merge(Model):
     models: Annotated[tuple[Model, ...], Field(strict=False, min_length=1, description="the fine-tuned models")]
     method: Method = Field(description="how the models are merged")
     weights: Annotated[
-        tuple[float, ...], Field(strict=False, min_length=1, description="one for each model; slerp's one weight is t")
+        tuple[float, ...],
+        Field(
+            strict=False,
+            min_length=1,
+            description="a weight for each model, in place of `weight`; slerp's one weight is t",
+        ),
     ]
     density: float = Field(1.0, gt=0, le=1, description="share of the entries of a task vector that is kept")
     lambda_: float = Field(1.0, alias="lambda", description="factor of the merged task vector")
-    rescale: Rescale | None = Field(None, description="of kept entries: inverse_density, l1 or none; DARE and TIES")
-    normalize: bool | None = Field(None, description="divide by the weights; null: in linear and ties only")
-    seed: int = Field(0, description="of DARE's random masks")
+    rescale: Rescale | None = Field(None, description="how kept entries are rescaled; DARE and TIES need it")
+    normalize: bool | None = Field(
+        None, description="divide by the sum of the weights; by default in linear and ties only"
+    )
+    seed: int = Field(0, description="the random seed of DARE's masks")
 
     @model_validator(mode="before")
     @classmethod

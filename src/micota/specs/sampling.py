@@ -15,13 +15,15 @@ DEFAULT_PROMPT = "{problem}\nPlease reason step by step, and put your final answ
 class Sampling(FrozenModel):
     """How tokens are sampled; without n, so that more samples join the same pool. Greedy decoding ignores the rest."""
 
-    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    temperature: float = Field(0.0, ge=0, description="the sampling temperature; 0 is greedy decoding")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling; 1 is off")
-    top_k: int = Field(0, ge=0, description="0 is off")
-    max_tokens: int = Field(16_384, ge=1, description="new tokens at most, by the generating model's tokenizer")
-    seed: int = Field(0, description="of the sampling; greedy decoding has none")
+    top_k: int = Field(0, ge=0, description="sample from the k likeliest tokens; 0 is off")
+    max_tokens: int = Field(16_384, ge=1, description="the most new tokens, by the tokenizer of the model that answers")
+    seed: int = Field(0, description="the random seed; greedy decoding has none")
     stop: Annotated[tuple[str, ...], Field(strict=False)] = Field((), description="strings that end a response")
-    stop_in_thought: bool = Field(False, description="stop strings end a thought too, as in the paper's harness")
+    stop_in_thought: bool = Field(
+        False, description="stop strings also end the text inside <think>, as in the paper's harness"
+    )
 
     @model_validator(mode="after")
     def _stops_say_something(self) -> Sampling:
@@ -49,9 +51,11 @@ class Sampling(FrozenModel):
 class Prompt(FrozenModel):
     """The user message made of a problem."""
 
-    template: str = Field(DEFAULT_PROMPT, description="`{problem}` stands for the problem's text")
-    mode: Literal["chat", "raw"] = Field("chat", description="raw: without the model's chat template")
-    system: str | None = Field(None, description="the system message; none of our own by default")
+    template: str = Field(DEFAULT_PROMPT, description="the text; `{problem}` stands for the problem")
+    mode: Literal["chat", "raw"] = Field(
+        "chat", description="chat: through the model's chat template; raw: the text as it is"
+    )
+    system: str | None = Field(None, description="the system message; without it the chat template's own")
 
     @model_validator(mode="before")
     @classmethod

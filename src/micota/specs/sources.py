@@ -17,9 +17,11 @@ class Source(Model):
     """
 
     kind: ClassVar[str] = "source"
-    ref: str
-    revision: str | None = None
-    path: str | None = None
+    ref: str = Field(description="the Hub id, path or `lab:NAME` as it was written")
+    revision: str | None = Field(
+        None, description="the Hub's commit, or the hash of a local folder's or file's content"
+    )
+    path: str | None = Field(None, description="where a local folder or file lies")
 
     def __repr__(self) -> str:
         return f"Source({self.ref!r})"
@@ -36,21 +38,25 @@ class Source(Model):
 
 
 class Problems(ProblemSet):
-    """A set of problems with their gold answers; exact duplicates are dropped and counted."""
+    """A set of problems with their reference answers; exact duplicates are dropped and counted."""
 
     kind: ClassVar[str] = "problems"
     source_type: ClassVar[Literal["model", "dataset"]] = "dataset"
-    source: Source
-    config: str | None = None
-    split: str | None = None
-    problem: str = Field("problem", description="the column that holds the text")
-    answer: str = Field("answer", description="the column that holds the gold answer")
-    n: int | None = Field(None, ge=1, description="the first n only")
-    skip: int = Field(0, ge=0)
-    seed: int = Field(0, description="of a world that makes its problems (lab:arithmetic)")
-    benchmark: str | None = Field(None, description="the benchmark whose rules of extraction hold")
-    decontaminate: Literal["report", "drop"] | None = Field(None, description="what to do with problems of `against`")
-    against: Annotated[tuple[Problems, ...], Field(strict=False)] = ()
+    source: Source = Field(description="a Hub id, a JSONL, CSV or Parquet file, or `lab:arithmetic`")
+    config: str | None = Field(None, description="the configuration of the data set on the Hub")
+    split: str | None = Field(None, description="the split to read")
+    problem: str = Field("problem", description="the column with the text of the problem")
+    answer: str = Field("answer", description="the column with the reference answer")
+    n: int | None = Field(None, ge=1, description="how many problems to take; all of them without it")
+    skip: int = Field(0, ge=0, description="how many problems to leave out at the beginning")
+    seed: int = Field(0, description="the random seed of problems that a program writes (`lab:arithmetic`)")
+    benchmark: str | None = Field(None, description="the benchmark whose columns and answer extraction to use")
+    decontaminate: Literal["report", "drop"] | None = Field(
+        None, description="count the problems that also stand in `against`, or drop them"
+    )
+    against: Annotated[tuple[Problems, ...], Field(strict=False)] = Field(
+        (), description="the problem sets to compare with; all benchmarks if `decontaminate` is set without it"
+    )
 
     def take(self, n: int) -> Subset:
         """The first n problems, as a probe or a smaller problem set: `mc.dial(..., probe=problems.take(200))`."""
@@ -60,8 +66,8 @@ class Problems(ProblemSet):
 class Subset(FrozenModel):
     """The first n problems of a problem set."""
 
-    data: Problems
-    n: int = Field(ge=1)
+    data: Problems = Field(description="the problem set")
+    n: int = Field(ge=1, description="how many problems to take")
 
     @property
     def problems(self) -> Problems:
@@ -78,15 +84,17 @@ class SftData(Data):
 
     kind: ClassVar[str] = "rows"
     source_type: ClassVar[Literal["model", "dataset"]] = "dataset"
-    source: Source
-    config: str | None = None
-    split: str | None = None
-    prompt: str | None = Field(None, description="the column that holds the user message")
-    response: str | None = Field(None, description="the column that holds the answer")
-    messages: str | None = Field(None, description="the column that holds chats of one question and one answer")
-    template: str = Field("{problem}", description="the user message; `{problem}` stands for the prompt's text")
+    source: Source = Field(description="a Hub id, or a JSONL, CSV or Parquet file")
+    config: str | None = Field(None, description="the configuration of the data set on the Hub")
+    split: str | None = Field(None, description="the split to read")
+    prompt: str | None = Field(None, description="the column with the user message")
+    response: str | None = Field(None, description="the column with the response")
+    messages: str | None = Field(None, description="the column with chats of one question and one answer")
+    template: str = Field(
+        "{problem}", description="the user message; `{problem}` stands for the text of the prompt column"
+    )
     system: str | None = Field(None, description="the system message of all rows; `train` needs the same")
-    duplicates: Literal["drop", "keep"] = "drop"
+    duplicates: Literal["drop", "keep"] = Field("drop", description="what to do with rows of equal prompt and response")
 
     @model_validator(mode="after")
     def _has_one_form(self) -> SftData:
