@@ -10,7 +10,7 @@ from micota.benchmarks import BENCHMARKS, Benchmark
 from micota.errors import MicotaError, suggestion
 from micota.machine import STAGES, MachineProfile, ServerConfig
 from micota.recipe.constructors import FORMS
-from micota.recipe.schema import Schema, definitions, forms, references, results, summary
+from micota.recipe.schema import Schema, definitions, references, results, summary
 from micota.specs import Data, FrozenModel, Model, ProblemSet, Spec
 
 WORDS = {
@@ -50,7 +50,6 @@ def recipe_reference(kind: str | None = None) -> str:
     parts["benchmarks"] = _benchmarks()
     if kind is None:
         return "\n\n".join(parts.values()) + "\n"
-    kind = next((one for one in forms() if FORMS.get(kind) is FORMS[one]), kind)
     if kind not in parts:
         raise MicotaError(f"the reference has no '{kind}'", fix=suggestion(kind, parts))
     return parts[kind] + "\n"
@@ -75,7 +74,7 @@ def machine_reference() -> str:
 
 def _names(defs: dict[str, Schema]) -> dict[str, str]:
     """What each definition is called: a form by its kind, a group of fields by the first key that holds one."""
-    names = {kind: kind for kind in forms()} | SECTIONS
+    names = {kind: kind for kind in FORMS} | SECTIONS
     for schema in defs.values():
         for key, field in schema.get("properties", {}).items():
             for group in references(field):
@@ -86,12 +85,12 @@ def _names(defs: dict[str, Schema]) -> dict[str, str]:
 
 def _ordered(defs: dict[str, Schema], names: dict[str, str]) -> Iterable[tuple[str, Schema]]:
     """Sections, then forms, then groups of fields."""
-    return ((name, defs[name]) for name in sorted(names, key=[*SECTIONS, *forms(), *defs].index))
+    return ((name, defs[name]) for name in sorted(names, key=[*SECTIONS, *FORMS, *defs].index))
 
 
 def _part(title: str, name: str, schema: Schema, names: dict[str, str]) -> str:
     about = str(schema.get("description", ""))
-    if name in forms():
+    if name in FORMS:
         sorts = {word for word in (_sort(cls) for cls in results(FORMS[name])) if word}
         about += "".join(f"\n\nStands for {word}." for word in sorted(sorts))
     return _text(title if name == "RecipeSections" else f"`{title}`", about, _table(schema, names))

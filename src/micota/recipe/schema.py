@@ -24,11 +24,11 @@ def recipe_schema() -> Schema:
     """The JSON schema of a recipe. What a recipe's names and variables stand for it leaves to `micota check`."""
     defs = definitions()
     defs |= {cls.__name__: _expression(cls) for cls in SORTS}
-    for kind in forms():
+    for kind in FORMS:
         del defs[kind]["required"]  # `defaults` may have them
     defs["Prompt"] = {"anyOf": [{"type": "string"}, defs["Prompt"]]}
     top = defs.pop("RecipeSections")
-    fields = {kind: {"$ref": f"#/$defs/{forms_of(kind)}"} for kind in FORMS}
+    fields = {kind: {"$ref": f"#/$defs/{kind}"} for kind in FORMS}
     top["properties"]["defaults"] |= {"properties": fields, "additionalProperties": False}
     word, form = defs["Model"]["anyOf"]
     named = {**form, "properties": {"name": {"type": "string"}, **form["properties"]}}
@@ -43,22 +43,12 @@ def recipe_schema() -> Schema:
 
 def definitions() -> dict[str, Schema]:
     """The schemas of all forms by kind, and of sections and groups of fields by class; specs are references."""
-    models: list[type[BaseModel]] = [*(_form(kind) for kind in forms()), RecipeSections]
+    models: list[type[BaseModel]] = [*(_form(kind) for kind in FORMS), RecipeSections]
     defs: dict[str, Schema] = models_json_schema([(model, "validation") for model in models])[1]["$defs"]
     defs["EvaluateSection"]["properties"] |= {name: defs["generate"]["properties"][name] for name in SETTINGS}
     for cls in _below(Spec):
         defs.pop(cls.__name__, None)
     return defs
-
-
-def forms() -> list[str]:
-    """The kinds of forms, each under its newest spelling."""
-    return list({id(call): kind for kind, call in reversed(FORMS.items())}.values())[::-1]
-
-
-def forms_of(kind: str) -> str:
-    """The newest spelling of a kind."""
-    return next(one for one in forms() if FORMS[one] is FORMS[kind])
 
 
 def results(call: Callable[..., Any]) -> tuple[type[Spec], ...]:
@@ -93,7 +83,7 @@ def summary(documented: Any) -> str:
 def _expression(cls: type[Spec]) -> Schema:
     """What may stand where a spec of a class is wanted: a word, or a form that gives one."""
     kinds = [kind for kind, call in FORMS.items() if all(issubclass(one, cls) for one in results(call))]
-    fields: dict[str, Schema] = {kind: {"$ref": f"#/$defs/{forms_of(kind)}"} for kind in kinds}
+    fields: dict[str, Schema] = {kind: {"$ref": f"#/$defs/{kind}"} for kind in kinds}
     if "mix" in fields:
         fields["mix"] = {"anyOf": [fields["mix"], {"type": "array", "items": {"$ref": "#/$defs/MixtureComponent"}}]}
     form = {"type": "object", "properties": fields, "additionalProperties": False, "minProperties": 1}
