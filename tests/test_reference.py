@@ -73,7 +73,7 @@ def test_the_reference_has_every_section_benchmark_and_kind_of_stage() -> None:
         assert f"| `{key}` |" in text
     for one in BENCHMARKS.values():
         assert f"**{one.name}**: `{one.source}`" in text and json.dumps(one.prompt) in text
-    assert all(f"`{stage}`" in machine_reference() for stage in micota.machine.STAGES)
+    assert all(f"`{stage}`" in machine_reference() for stage in micota.machine.SECTIONS)
 
 
 def test_types_are_told_in_words() -> None:

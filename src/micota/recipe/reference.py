@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from micota import machine
 from micota.benchmarks import BENCHMARKS, Benchmark
 from micota.errors import MicotaError, suggestion
-from micota.machine import STAGES, MachineProfile, ServerConfig
 from micota.recipe.constructors import FORMS
 from micota.recipe.schema import Schema, definitions, references, results, summary
 from micota.specs import Data, FrozenModel, Model, ProblemSet, Spec
@@ -57,8 +57,8 @@ def recipe_reference(kind: str | None = None) -> str:
 
 def machine_reference() -> str:
     """The reference of machine profiles: their own fields, and those of each kind of stage."""
-    classes: dict[type[FrozenModel], list[str]] = {MachineProfile: ["profile"]}
-    stages: dict[str, type[FrozenModel]] = {**STAGES, "servers": ServerConfig}
+    classes: dict[type[FrozenModel], list[str]] = {machine.MachineProfile: ["profile"]}
+    stages: dict[str, type[FrozenModel]] = {**machine.SECTIONS, "servers": machine.ServerConfig}
     for stage, config in stages.items():
         classes.setdefault(config, []).append(f"`{stage}`")
     names = {cls.__name__: titles[0].strip("`") for cls, titles in classes.items()}
@@ -66,7 +66,9 @@ def machine_reference() -> str:
     for cls, titles in classes.items():
         schema = cls.model_json_schema()
         fields = {
-            key: one for key, one in schema["properties"].items() if cls is not MachineProfile or key not in STAGES
+            key: one
+            for key, one in schema["properties"].items()
+            if cls is not machine.MachineProfile or key not in machine.SECTIONS
         }
         parts.append(_text(", ".join(titles), summary(cls), _table({**schema, "properties": fields}, names)))
     return "\n\n".join(parts) + "\n"
