@@ -42,12 +42,16 @@ def test_states_are_new_partial_done_and_pruned(world: World) -> None:
 def test_why_names_the_field_or_input_that_differs(world: World) -> None:
     world.run()
     changed = world.load("let.ta-long.train.lr=2e-3", "defaults.distil.keep=correct")
-    assert why(world.fresh(), changed.named("ta-long"))[1:] == ["  lr: 0.002 here, 0.001 there"]
+    assert why(world.fresh(), changed.named("ta-long"))[1:] == ["  lr: this recipe: 0.002; existing artifact: 0.001"]
     below = world.load("let.long-cot.distil.max_tokens=9").named("ta-mid")
-    assert "  models.0.data.max_tokens: 9 here, its default there" in why(world.fresh(), below)
+    assert "  models.0.data.max_tokens: this recipe: 9; existing artifact: default" in why(world.fresh(), below)
     student = world.load("let.ta-mid.merge.weight=0.6").named("micota")
-    assert why(world.fresh(), student)[1:] == ["  data.completions.model.weights.0: 0.6 here, 0.5 there"]
-    assert why(world.fresh(), world.load().named("ta-mid")) == [f"merge-{world.load().named('ta-mid').digest} is done"]
+    assert why(world.fresh(), student)[1:] == [
+        "  data.completions.model.weights.0: this recipe: 0.6; existing artifact: 0.5"
+    ]
+    assert why(world.fresh(), world.load().named("ta-mid")) == [
+        f"merge-{world.load().named('ta-mid').digest} is finished"
+    ]
 
 
 def test_what_is_missing_is_what_a_run_then_makes_or_links_and_looking_writes_nothing(world: World) -> None:

@@ -1,4 +1,4 @@
-"""A stage in a process of its own: started behind a launcher by a run, and run there as `micota stage WORK/`."""
+"""A stage in a process of its own: the run starts it behind a launcher, and it runs as `micota stage WORK/`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from micota.store.artifacts import Result
 from micota.store.locks import locked
 from micota.store.task import DONE, ERROR, STOP, Progress, Task
 
-STOPPED = 75  # the exit code of a stage that was asked to stop and can go on; a launcher may turn it into another
+STOPPED = 75  # the exit code of a stage that stopped on request and can resume; a launcher may change it
 FAULT = re.compile(r"(\[rank\d+\]:\s*)?[\w.]*(Error|Exception)\b(?<!ChildFailedError)")
 
 
@@ -58,13 +58,13 @@ class Child:
                 )
         except FileNotFoundError:
             raise MicotaError(
-                f"the launcher '{command[0]}' is not there",
+                f"the launcher '{command[0]}' is not installed",
                 where=f"machine profile '{task.machine.name}', {task.spec.kind}.prefix",
                 fix="install it, or change the prefix",
             ) from None
 
     def stop(self, force: bool = False) -> None:
-        """Ask the stage to stop where it can go on later; `force` kills it, with all that its launcher started."""
+        """Ask the stage to stop where it can resume; `force` kills it, with all that its launcher started."""
         (self._task.work / STOP).touch()
         if force:
             with contextlib.suppress(ProcessLookupError):
@@ -87,8 +87,7 @@ class Child:
             raise MicotaError((work / ERROR).read_text(encoding="utf-8"))
         lines = (work / "log.txt").read_text(errors="replace").splitlines()
         errors = dict.fromkeys(line for line in lines if FAULT.match(line))
-        shown = [*list(errors)[-3:], "the log ends with", *lines[-8:]]
-        raise StageFailed("\n    ".join([f"exit code {code}", *shown]))
+        raise StageFailed("\n    ".join([f"exit code {code}", *list(errors)[-3:], "the log ends with", *lines[-8:]]))
 
 
 def run_alone(work: Path) -> int:
@@ -118,8 +117,8 @@ def run_alone(work: Path) -> int:
             return 2
         except Exception as error:
             if shared:  # the first process would wait for this one
-                said = f"process {task.rank} of {task.processes} failed: {type(error).__name__}: {error}"
-                (work / ERROR).write_text(said, encoding="utf-8")
+                message = f"process {task.rank} of {task.processes} failed: {type(error).__name__}: {error}"
+                (work / ERROR).write_text(message, encoding="utf-8")
             raise
         if first:
             write_json(work / "result.json", {"facts": result.facts, "pools": result.pools})
@@ -130,28 +129,28 @@ def run_alone(work: Path) -> int:
 
 
 def _number(*names: str) -> int | None:
-    """What a launcher has put into the environment: torchrun's variable, else that of srun."""
+    """A number that a launcher has put into the environment, under the first of these names."""
     return next((int(os.environ[name]) for name in names if name in os.environ), None)
 
 
 def _check_launched(task: Task) -> None:
-    """The processes that share a stage need a number each; with too few of them the first would wait for ever."""
-    wanted = task.processes
-    there = _number("WORLD_SIZE", "SLURM_NTASKS")
-    if there != wanted or _number("RANK", "SLURM_PROCID") is None:
+    """Each of the processes that share a stage needs a number; with too few processes the first would wait forever."""
+    expected = task.processes
+    started = _number("WORLD_SIZE", "SLURM_NTASKS")
+    if started != expected or _number("RANK", "SLURM_PROCID") is None:
         raise MicotaError(
-            f"the launcher has started {there or 'an unknown number of'} processes, not {wanted}",
+            f"the launcher has started {started or 'an unknown number of'} processes, not {expected}",
             where=f"machine profile '{task.machine.name}', {task.spec.kind}",
             why="they know their number by RANK and WORLD_SIZE, or by SLURM_PROCID and SLURM_NTASKS",
-            fix=f"a prefix as in srun --ntasks {wanted}, or `processes: {there or 1}`",
+            fix=f"a prefix as in srun --ntasks {expected}, or `processes: {started or 1}`",
         )
 
 
 def _left_group() -> bool:
-    """Take leave of the other processes, if there are any.
+    """Destroy the process group, if there is one; returns whether there was.
 
-    What torch's threads do when an interpreter ends aborts one process in many, which would fail a stage that is done.
-    So such a process ends at once; the first one only if no tracker has still something to send.
+    Torch's threads abort one process in many when the interpreter exits, which would fail a finished stage. So a
+    process of a group exits at once; the first one only if no tracker has anything left to send.
     """
     torch = sys.modules.get("torch")
     if not (torch and torch.distributed.is_available() and torch.distributed.is_initialized()):
@@ -161,7 +160,7 @@ def _left_group() -> bool:
 
 
 def _micota() -> list[str]:
-    """How to call micota: its script, which any launcher takes; without one, the package's own."""
+    """The command for micota: its script, which any launcher accepts; without one, the package's `__main__.py`."""
     script = Path(sys.executable).parent / "micota"
     return [str(script)] if script.exists() else [str(Path(micota.__file__).parent / "__main__.py")]
 
@@ -177,9 +176,9 @@ def _environment(task: Task) -> dict[str, str]:
 
 
 def _end_with_parent() -> None:
-    """End this process when the run that started it is gone, so that no orphan writes on.
+    """End this process when the run that started it has ended, so that no orphan goes on writing.
 
-    A launcher that gives its stage another input (sbatch: none) leaves it to itself.
+    Not behind a launcher that gives its stage another input (sbatch: none).
     """
     if os.environ.pop("MICOTA_PARENT_PIPE", None) is None or not stat.S_ISFIFO(os.fstat(0).st_mode):
         return

@@ -27,9 +27,9 @@ STAGES = {
 
 
 def heights(targets: Iterable[Spec]) -> defaultdict[str, int]:
-    """How many stages come after each spec at most: what the longest chain waits for is made first.
+    """The most stages that come after each spec, by digest: what the longest chain waits for runs first.
 
-    What a search asks for comes before it, and so before all that is made of its choice.
+    What a search needs comes before it, and so before all that is made of its choice.
     """
     above: defaultdict[str, int] = defaultdict(int)
     for spec in reversed(list(walk(*targets, asked=True))):
@@ -40,7 +40,7 @@ def heights(targets: Iterable[Spec]) -> defaultdict[str, int]:
 
 @dataclass(frozen=True)
 class State:
-    """How far one spec is: done, pruned (done, files removed), partial, new, or unresolved (a Hub id)."""
+    """The state of one spec: done, pruned (done, files removed), partial, new, or unresolved (a Hub id)."""
 
     spec: Spec
     word: str
@@ -48,7 +48,7 @@ class State:
 
 
 def survey(store: Store, targets: Iterable[Spec]) -> list[State]:
-    """The state of every spec below the targets, in the order in which they would be made. Reads only."""
+    """The state of every spec below the targets, in the order of making. Reads only."""
     return [_state(store, spec) for spec in walk(*targets)]
 
 
@@ -60,16 +60,16 @@ def _state(store: Store, spec: Spec) -> State:
         word = "done" if store.whole(manifest) else "pruned"
         return State(spec, word, f"same as {manifest.same_as}" if manifest.same_as else "")
     if isinstance(spec, Generate) and (counts := requests.pooled(spec, store)) and counts[1]:
-        return State(spec, "partial", f"{counts[1]} answers are there")
+        return State(spec, "partial", f"{counts[1]} of {counts[0]} responses")
     return State(spec, "partial" if (store.work(spec) / "task.json").exists() else "new")
 
 
 def why(store: Store, spec: Spec) -> list[str]:
-    """In words, why a spec is not done: how it differs from the nearest artifact of its kind, down to the fields."""
+    """Why a spec is not finished: the fields in which it differs from the nearest artifact of its kind, a line each."""
     if isinstance(spec, Source):
-        return [f"{spec.ref} is made elsewhere; revision {spec.revision or 'unresolved'}"]
+        return [f"{spec.ref} comes from elsewhere; revision {spec.revision or 'unresolved'}"]
     if store.manifest(spec):
-        return [f"{spec.id} is done"]
+        return [f"{spec.id} is finished"]
     others = [manifest for manifest in store.all() if manifest.kind == spec.kind]
     if not others:
         return [f"new: there is no {spec.kind} in this store yet"]
@@ -80,14 +80,20 @@ def why(store: Store, spec: Spec) -> list[str]:
     return [f"new: the nearest artifact is {nearest.kind}-{nearest.digest}; it differs in", *lines]
 
 
+def _line(path: str, here: Any, there: Any) -> str:
+    return f"  {path}: this recipe: {here}; existing artifact: {there}"
+
+
 def _differences(store: Store, spec: Spec, other: Manifest, path: str, seen: set[tuple[str, str]]) -> list[str]:
-    """Each field that differs, as `path: here, there`; an input that differs is followed down, once."""
+    """Each field that differs, as `path: this recipe: x; existing artifact: y`; inputs are compared in turn, once."""
     if (spec.digest, other.digest) in seen:
         return []
     seen.add((spec.digest, other.digest))
     lines = []
     if spec.version != other.version:
-        lines.append(f"  {path or spec.kind}: version {spec.version} here, {other.version} there")
+        lines.append(
+            f"  {path or spec.kind}: this recipe: version {spec.version}; existing artifact: version {other.version}"
+        )
     return lines + _fields(store, spec, path, spec.own_fields, other.fields, other, seen)
 
 
@@ -97,17 +103,17 @@ def _fields(
     if isinstance(here, list) and isinstance(there, list) and len(here) == len(there):
         here, there = ({str(i): item for i, item in enumerate(items)} for items in (here, there))
     if not (isinstance(here, dict) and isinstance(there, dict)):
-        return [f"  {path}: {here} here, {there} there"]
+        return [_line(path, here, there)]
     if "$" in here and "$" in there:
         child = next(child for child in spec.children if child.digest == here["$"])
         name = other.children[there["$"]]
         manifest = store.manifest_of(name)
         if manifest and manifest.kind == child.kind:
             return _differences(store, child, manifest, path, seen)
-        return [f"  {path}: {child_name(child)} here, {name} there"]
+        return [_line(path, child_name(child), name)]
     lines = []
     for key in sorted(here.keys() | there.keys()):
-        one, two = here.get(key, "its default"), there.get(key, "its default")
+        one, two = here.get(key, "default"), there.get(key, "default")
         if one != two:
             lines += _fields(store, spec, f"{path}.{key}" if path else key, one, two, other, seen)
     return lines

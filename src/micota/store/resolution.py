@@ -1,4 +1,4 @@
-"""Where things that were made elsewhere lie, and what they contain: Hub ids, local folders and files, `lab:NAME`.
+"""Models, data and graders from elsewhere: Hub ids, local folders and files, `lab:NAME`; their places and contents.
 
 A local model or data set is identified by the hash of its content, so a copy elsewhere is the same and a changed one
 is another. A Hub id is identified by its commit, which is read once and kept in the recipe's lock file.
@@ -29,7 +29,7 @@ DATA_FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "p
 
 
 def is_literal(word: str) -> bool:
-    """Whether a word of a recipe names something made elsewhere, and not a name in the recipe."""
+    """Whether a word of a recipe is a Hub id, a path, `lab:NAME` or `endpoint:NAME`, and not a name in the recipe."""
     return word.startswith(("./", "../", "/", "~", "lab:", ENDPOINT)) or "/" in word
 
 

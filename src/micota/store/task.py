@@ -1,5 +1,5 @@
-"""A task: all that a stage is given. It can be written to WORK/task.json and read by another process, on any machine
-that sees the store."""
+"""A task: all that a stage needs. Saved as WORK/task.json, another process can run it, on any machine that sees the
+store."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from micota.store import resolution as sources
 from micota.store.artifacts import Store
 
 PROGRESS_EVERY_S = 0.25
-STOP = "stop"  # the file in a work folder that asks its stage to stop
-ERROR = "error.txt"  # the one that says what a stage has failed with
-DONE = "done-"  # and, with its number, how much a process of several has made, which has done its share
+STOP = "stop"  # the file in a work folder that requests a stop
+ERROR = "error.txt"  # the file with the error of a failed stage
+DONE = "done-"  # with its rank: the file with the count of rows of a process that has finished its share
 WAIT_S = 0.5
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Stop(threading.Event):
 
 
 class Progress:
-    """How far a stage is, in a small file that whoever shows it reads; also the place where a stage is stopped."""
+    """The progress of a stage in a small file, for whoever displays it; also the point where a stage can be stopped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -60,7 +60,7 @@ class Progress:
         self.stop = Stop(path.with_name(STOP))
 
     def report(self, done: float, total: float, unit: str, note: str = "") -> None:
-        """Say how far the stage is, and how far it was when it first said so: from both, how fast it goes."""
+        """Write how far the stage is, and how far it was at the first report: both give the rate."""
         now = time.monotonic()
         self._began = self._began or (time.time(), done)
         if now - self._written > PROGRESS_EVERY_S or done >= total:
@@ -70,7 +70,7 @@ class Progress:
             write_json(self._path, data)
 
     def __call__(self, done: float, total: float, unit: str, note: str = "") -> None:
-        """Report; raises Stopped if the run was asked to stop, so call it where work is safe on the disk."""
+        """Report. Raises Stopped after a request to stop, so call it where all work is on the disk."""
         self.report(done, total, unit, note)
         if self.stop.is_set():
             raise Stopped("stopped")
@@ -78,9 +78,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Task:
-    """A spec to make in `work`: the artifact's files go to `out`, what only a resume needs to `scratch`.
+    """A stage to run in the folder `work`: the artifact's files go to `out`, what only a resume needs to `scratch`.
 
-    `name` is what the recipe calls it, RECIPE/NAME; only people read it.
+    `name` is RECIPE/NAME, for people.
     """
 
     spec: Spec
@@ -91,7 +91,7 @@ class Task:
     progress: Progress = field(compare=False)
     name: str = field(default="", compare=False)
     rank: int = 0
-    """Which it is of the `processes` that a launcher has started for this stage."""
+    """The number of this process among the `processes` that a launcher has started for the stage."""
 
     @property
     def out(self) -> Path:
@@ -135,26 +135,25 @@ class Task:
         return files
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """What is for this process to do, of what all processes of the stage do together."""
+        """The items of this process, of those that all processes of the stage share."""
         return items[self.rank :: self.processes]
 
-    def together(self, made: int) -> int | None:
-        """What all processes have made, for the one that goes on when all have done their shares: the first waits for
-        the others, which get None.
+    def together(self, count: int) -> int | None:
+        """The count of all processes: the first process waits for the others, which get None.
 
-        Raises what another one has failed with; a launcher has to end all of them where one ends without a word.
+        Raises the error of a failed process; if one exits without an error file, its launcher has to end the others.
         """
         if self.rank:
-            write_json(self.work / f"{DONE}{self.rank}", made)
+            write_json(self.work / f"{DONE}{self.rank}", count)
             return None
-        owing = [self.work / f"{DONE}{rank}" for rank in range(1, self.processes)]
-        while not all(file.exists() for file in owing):
+        others = [self.work / f"{DONE}{rank}" for rank in range(1, self.processes)]
+        while not all(file.exists() for file in others):
             if (error := self.work / ERROR).exists():
                 raise MicotaError(error.read_text(encoding="utf-8"))
             if self.progress.stop.is_set():
                 raise Stopped("stopped")
             time.sleep(WAIT_S)
-        return made + sum(int(file.read_text()) for file in owing)
+        return count + sum(int(file.read_text()) for file in others)
 
     def save(self) -> Path:
         """Write task.json, for a stage in a process of its own; returns the work folder."""
