@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from conftest import World
 
 import micota
 
@@ -184,3 +185,18 @@ def overloaded(node: ast.AST) -> bool:
 def test_every_public_name_has_a_docstring() -> None:
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in files()}
     assert sorted(name for path, tree in trees.items() for name in undocumented(tree, module(path))) == []
+
+
+def test_a_run_of_a_recipe_enters_few_rooms(world: World) -> None:
+    """Rooms are counted by the modules that `micota run` has imported at its end; the files at the bottom are one."""
+    code = (
+        "import sys; from micota.cli.main import app; app(sys.argv[1:], standalone_mode=False);"
+        "print('modules', *(m for m in sys.modules if m.startswith('micota.')))"
+    )
+    (world.folder / "machine.yaml").write_text("generate: {engine: scripted, script: ./answers.jsonl}\n")
+    command = [sys.executable, "-c", code, "run", "recipe.yaml", "--store", "store", "--machine", "machine.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=world.folder)
+    entered = {room_of(name) for name in done.stdout.rpartition("modules ")[2].split()}
+    height = rooms()
+    files = {room for room in entered if height.get(room, 99) <= height["atomic"]}
+    assert len(entered - files) + 1 <= 20, sorted(entered)

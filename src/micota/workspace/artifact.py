@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from micota.errors import MicotaError
-from micota.export import folder as exports
-from micota.export.lineage import DATA, ancestors
 from micota.generation.repetition import loops
 from micota.store.artifacts import Manifest, Store
 from micota.store.pool import find
 from micota.store.records import read_rows
+
+DATA = {"select", "redraw", "mix", "rows"}
+"""Kinds whose rows are training data."""
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -51,6 +52,8 @@ class Artifact:
     @property
     def lineage(self) -> list[str]:
         """The ids of all artifacts that it was made of, each before what was made of it, itself last."""
+        from micota.export.lineage import ancestors
+
         return [one.id for one in ancestors(self.store, self.manifest)]
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -79,6 +82,8 @@ class Artifact:
 
     def export(self, folder: str | Path) -> Path:
         """Copy it into a folder of its own with a card: a model as one that serves, training data as rows."""
+        from micota.export import folder as exports
+
         out = Path(folder)
         exports.export(self.store, self.manifest, self.id, out, str(out), lambda done, total: None)
         return out
