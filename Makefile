@@ -36,12 +36,14 @@ suites: $(VENV)/.ready-for-tests
 
 # Kills, restarts and several processes on one store.
 test-slow: $(VENV)/.ready-for-tests
-	$(PYTEST) -m slow
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m slow
 
 # The engine tests against real vLLM: 3.5 GB, about two minutes to set up.
 test-vllm: $(VLLM)/.ready
 	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest tests/test_contract.py tests/test_search.py::test_with_vllm_the_candidates_answer_as_with_transformers --deselect 'tests/test_contract.py::test_killed_at_random_moments_every_key_is_there_once[transformers-48]'
 
+# `make soak KILLS=20` kills more often.
+soak: export KILLS ?= 8
 soak: $(VENV)/.ready-for-tests $(VLLM)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py transformers openai
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python tests/soak.py vllm

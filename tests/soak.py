@@ -1,10 +1,11 @@
-"""Kill generation 20 times on each engine and let it finish: `python tests/soak.py ENGINE...` prints what came out.
+"""Kill generation KILLS times on each engine and let it finish: `python tests/soak.py ENGINE...` prints the counts.
 
 The engine openai is asked through the public fake server, which answers slowly and fails a tenth of the requests.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -14,7 +15,8 @@ from killing import Killed, soak
 
 from micota.generation.fake_server import FAULTS, FakeServer
 
-KILLS, PROBLEMS = 20, 200
+KILLS = int(os.environ.get("KILLS", "8"))
+PROBLEMS = 10 * KILLS
 
 
 def main() -> None:
