@@ -363,7 +363,7 @@ def test_what_is_missing_leaves_a_line_and_the_command(
 def test_the_case_is_chosen_by_a_rule_that_counts_both_ways(rich: tuple[recipes.Recipe, Store]) -> None:
     recipe, store = rich
     results = Results(recipe, store)
-    found = case(results)
+    (found,) = case(results)
     assert isinstance(found, Case)
     rows = results.frame.query("scorer == 'exact_match' and benchmark == 'set-a' and seed == 1 and size == 'small'")
     half, micota = (

@@ -17,7 +17,7 @@ from micota.report.files import write
 from micota.report.page import Table
 from micota.report.results import Results
 from micota.report.samples import samples
-from micota.report.table_list import sections
+from micota.report.sections import sections
 from micota.specs import Generate, RejectionSampling, Select
 from micota.stats import mean, pass_at
 
@@ -92,7 +92,7 @@ def test_the_first_round_is_the_plain_generation(world: World) -> None:
     [
         ("until: verified, at_most: 3", "set a temperature"),
         ("until: verified, at_most: 1, sampling: {temperature: 1.0}", "greater than or equal to 2"),
-        ("until: verified, sampling: {temperature: 1.0}", "drawing again is said with both"),
+        ("until: verified, sampling: {temperature: 1.0}", "rejection sampling needs both fields"),
         ("until: verified, at_most: 3, n: 2, sampling: {temperature: 1.0}", "'n' does not go with"),
     ],
 )

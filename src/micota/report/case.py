@@ -30,13 +30,13 @@ class Side(NamedTuple):
     rows: DataFrame
 
 
-def case(results: GradedAnswers) -> Case | str | None:
-    """The case, a line that says why there is none, or None where a recipe has nothing to compare."""
+def case(results: GradedAnswers) -> list[Case | str]:
+    """The case, or a line that says what is missing; nothing where a recipe has nothing to compare."""
     pairs = list(_pairs(results))
     for rival, ours in pairs:
         if not (rival.rows.empty or ours.rows.empty):
-            return _case(results, rival, ours)
-    return text("figure4", "missing", a=pairs[0][0].model.title, b=pairs[0][1].model.title) if pairs else None
+            return [_case(results, rival, ours)]
+    return [text("figure4", "missing", a=rival.model.title, b=ours.model.title) for rival, ours in pairs[:1]]
 
 
 def _pairs(results: GradedAnswers) -> Iterator[tuple[Side, Side]]:

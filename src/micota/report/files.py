@@ -15,20 +15,15 @@ import micota
 from micota.atomic import atomic
 from micota.recipe.labels import everything
 from micota.recipe.recipe import Recipe
-from micota.report import figures, merge_figures, render, training_figures
-from micota.report import table_list as tables
-from micota.report.case import case
+from micota.report import render
 from micota.report.drawing import picture
 from micota.report.graded_answers import GradedAnswers
-from micota.report.page import Case, Figure, Page, Section, Table
+from micota.report.page import Figure, Page, Section, Table
+from micota.report.sections import missing, sections
 from micota.report.texts import text
 from micota.specs import Source
 from micota.store.artifacts import Store
 from micota.store.records import text_key
-
-CASE = "One problem, two students"
-ORDER = (tables.CLAIMS, tables.MAIN, tables.TOKENS, tables.GAINS, tables.ABLATION, tables.BITS, CASE, tables.MERGING,
-         tables.FUNNEL, tables.COST)  # fmt: skip
 
 
 def write(recipe: Recipe, store: Store) -> Path:
@@ -53,37 +48,9 @@ def page(recipe: Recipe, store: Store) -> Page:
 
 
 def page_of(results: GradedAnswers) -> Page:
-    """The whole report: tables, each with the figures that belong to it."""
-    sections = {section.title: section for section in tables.sections(results)}
-    beside: dict[str, list[Figure | Case | str]] = {
-        tables.CLAIMS: [*figures.accuracy_by_length(results, "steps")],
-        tables.MAIN: [*figures.students(results)],
-        tables.TOKENS: [*figures.accuracy_by_length(results, "tokens")],
-        CASE: [study] if (study := case(results)) else [],
-        tables.MERGING: [
-            *(figures.assistant(results)),
-            *merge_figures.dials(results),
-            *merge_figures.task_vectors(results),
-        ],
-        tables.FUNNEL: [
-            *training_figures.lengths(results),
-            *training_figures.losses(results, "steps"),
-            *training_figures.losses(results, "tokens"),
-        ],
-    }
-    joined = [_joined(sections.get(title, Section(title, "", ())), beside.get(title, [])) for title in ORDER]
-    filed = tuple(_filed(section) for section in joined if section.items or section.text)
-    return Page(results.recipe.name, tuple(_notes(results)), filed)
-
-
-def _joined(section: Section, more: Iterable[Figure | Case | str]) -> Section:
-    """A section with its pictures behind its first table, at the top of the page before it; lines join its text."""
-    beside = list(more)
-    lines = [item for item in beside if isinstance(item, str)]
-    pictures = (item for item in beside if not isinstance(item, str))
-    first = 0 if section.title == tables.CLAIMS else 1
-    items = (*section.items[:first], *pictures, *section.items[first:])
-    return replace(section, text="\n\n".join(filter(None, [section.text, *lines])), items=items)
+    """The whole report as a page."""
+    shown = tuple(_filed(section) for section in sections(results))
+    return Page(results.recipe.name, tuple(_notes(results)), shown)
 
 
 def _filed(section: Section) -> Section:
@@ -92,7 +59,7 @@ def _filed(section: Section) -> Section:
 
 
 def _notes(results: GradedAnswers) -> Iterable[str]:
-    if evaluations := tables.missing(results):
+    if evaluations := missing(results):
         yield text("page", "command", evaluations=evaluations)
     specs = [spec for spec in everything(results.recipe) if not isinstance(spec, Source)]
     done = Counter(spec.kind for spec in specs if results.store.manifest(spec))

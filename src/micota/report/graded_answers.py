@@ -35,6 +35,7 @@ class GradedAnswers:
 
     def __init__(self, recipe: Recipe, store: Store) -> None:
         self.recipe, self.store = recipe, store
+        self._pools: dict[str, Pool] = {}
 
     @cached_property
     def frame(self) -> DataFrame:
@@ -133,4 +134,9 @@ class GradedAnswers:
     def pool(self, spec: Generate) -> Pool | None:
         """The pool that has the texts of a finished generation; None of a missing one."""
         manifest = self.store.manifest(spec)
-        return self.store.pool(manifest.pools[0]) if manifest and manifest.pools else None
+        if manifest is None or not manifest.pools:
+            return None
+        name = manifest.pools[0]
+        if name not in self._pools:
+            self._pools[name] = self.store.pool(name)
+        return self._pools[name]

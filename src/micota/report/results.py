@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 POOLED = "all"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """Model `a` minus model `b`, paired by problem, with 95 % intervals over problems.
 
