@@ -7,7 +7,7 @@ from typing import Any
 
 from conftest import World
 
-from micota.report import sections as tables
+from micota.report import page_sections as tables
 from micota.report.page import Cell, Section, Table
 from micota.report.results import Results
 from micota.specs import Spec

@@ -11,7 +11,7 @@ from micota.errors import MicotaError
 from micota.recipe import recipe as recipes
 from micota.recipe.recipe import Recipe
 from micota.report import distillation_gains as pivotal
-from micota.report import sections as tables
+from micota.report import page_sections as tables
 from micota.report.results import Results
 from micota.run.plan import survey
 from micota.specs import Mix, Spec, Train

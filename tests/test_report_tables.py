@@ -10,8 +10,8 @@ import pytest
 from by_hand import BPC, FOUR, LET, PLAIN, SEEDED, cell, grade, put, results, section, table, texts
 from conftest import World
 
+from micota.report import page_sections as tables
 from micota.report import paper_claims as claims
-from micota.report import sections as tables
 from micota.report.bits_per_character import measures
 from micota.report.cells import grouped
 from micota.report.page import Cell, Table

@@ -15,9 +15,9 @@ from micota.errors import MicotaError
 from micota.generation.repetition import loops
 from micota.report.files import write
 from micota.report.page import Table
+from micota.report.page_sections import sections
 from micota.report.results import Results
 from micota.report.samples import samples
-from micota.report.sections import sections
 from micota.specs import Generate, RejectionSampling, Select
 from micota.stats import mean, pass_at
 

@@ -19,7 +19,7 @@ from micota.housekeeping.activity import Activity
 from micota.housekeeping.holdings import HeldArtifact, HeldPool, WorkFolder
 from micota.housekeeping.removal import Removal
 from micota.report import page
-from micota.report import sections as tables
+from micota.report import page_sections as tables
 from micota.report.escape import short
 from micota.run.plan import State
 from micota.stats import accuracy

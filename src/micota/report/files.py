@@ -19,7 +19,7 @@ from micota.report import render
 from micota.report.drawing import picture
 from micota.report.graded_answers import GradedAnswers
 from micota.report.page import Figure, Page, Section, Table
-from micota.report.sections import missing, sections
+from micota.report.page_sections import missing, sections
 from micota.report.texts import text
 from micota.specs import Source
 from micota.store.artifacts import Store
