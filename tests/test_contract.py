@@ -133,7 +133,7 @@ def test_texts_ends_and_counts_are_equal(made: Engine, reference: dict[tuple[str
 
 def same(one: dict[tuple[str, int], Completion], other: dict[tuple[str, int], Completion], key: str) -> bool:
     def told(a: Completion) -> tuple[Any, ...]:
-        return a.text, a.finish_reason, a.prompt_tokens, a.completion_tokens, a.opened, a.sha
+        return a.text, a.finish_reason, a.prompt_tokens, a.completion_tokens, a.think_prefix, a.sha
 
     return all(told(one[pair]) == told(other[pair]) for pair in one if pair[0] == key)
 
@@ -176,7 +176,7 @@ def test_a_stop_string_does_not_end_a_thought(other: Engine) -> None:
     one = asked(2)[0]
     prompt = f"<bos><user>{one.prompt}<assistant><think>\n"
     found = answers(other, [Request(one.key, sample, prompt) for sample in range(12)]).values()
-    assert {answer.opened for answer in found} == {"<think>\n"}
+    assert {answer.think_prefix for answer in found} == {"<think>\n"}
     assert [answer.text for answer in found if "Hmm" in answer.text]
 
 

@@ -179,7 +179,7 @@ def test_a_thought_that_comes_apart_is_put_back(apart: bool) -> None:
     with FakeServer(lambda turn: "<think>\nHm.\n</think>\n\nIt is 4.", apart=apart) as server:
         (answer,) = ask(engine(server))
     assert answer.target == "<think>\nHm.\n</think>\n\nIt is 4."
-    assert answer.opened == ("<think>\n" if apart else "")
+    assert answer.think_prefix == ("<think>\n" if apart else "")
 
 
 def test_a_stop_string_in_the_thought_stops_only_in_the_papers_mode() -> None:

@@ -159,3 +159,13 @@ def test_a_broken_lock_file_is_an_error_and_not_other_commits(tmp_path: Path) ->
     (tmp_path / "r.lock").write_text('{"model:a/b": "12')
     with pytest.raises(MicotaError, match=r"r\.lock is no lock file"):
         sources.Lock(tmp_path / "r.lock")
+
+
+def test_the_lines_of_older_pools_stay_readable_and_keep_their_keys() -> None:
+    line = (
+        '{"key":"aa","sample":0,"prompt":"p","text":"2","finish_reason":"stop","prompt_tokens":3,'
+        '"completion_tokens":1,"engine":"e 1","opened":"<think>\\n"}\n'
+    )
+    assert Completion.parse(line).target == "<think>\n2"
+    assert Completion.parse(line).line() == line
+    assert Completion.parse(line.replace(',"opened":"<think>\\n"', "")).think_prefix == ""

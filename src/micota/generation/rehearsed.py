@@ -36,6 +36,6 @@ class Rehearsed(Transformers):
         text = completion.text
         for marker in (*THOUGHT, "\\boxed"):
             text = text.replace(marker, "")
-        close = f"\n{THOUGHT[1]}" if completion.opened else ""
+        close = f"\n{THOUGHT[1]}" if completion.think_prefix else ""
         answer = f"{close}\n\nFinal Answer: \\boxed{{{self._answers[completion.prompt]}}}"
         return replace(completion, text=text + answer, finish_reason="stop")

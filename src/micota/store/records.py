@@ -43,7 +43,8 @@ class Request:
 class Completion:
     """One response as the engine returned it, with the engine's name and version; tokens are the model's own.
 
-    A template can end the prompt inside the thought (`<think>` and a line's end); `opened` holds that piece.
+    A template can end the prompt inside the reasoning (`<think>` and a line's end): `think_prefix` is that piece; its
+    key in a pool's lines is `opened`.
     """
 
     key: str
@@ -54,12 +55,12 @@ class Completion:
     prompt_tokens: int
     completion_tokens: int
     engine: str
-    opened: str = ""
+    think_prefix: str = ""
 
     @property
     def target(self) -> str:
         """What a student is trained on: the text, after the think prefix that the prompt's template wrote."""
-        return self.opened + self.text
+        return self.think_prefix + self.text
 
     @property
     def sha(self) -> str:
@@ -68,12 +69,13 @@ class Completion:
 
     def line(self) -> str:
         """The completion as a line of JSON."""
-        return json.dumps(asdict(self), separators=(",", ":")) + "\n"
+        data = {"opened" if name == "think_prefix" else name: value for name, value in asdict(self).items()}
+        return json.dumps(data, separators=(",", ":")) + "\n"
 
     @classmethod
     def parse(cls, line: str | bytes) -> Completion:
         """The completion of a line of JSON."""
-        return cls(**json.loads(line))
+        return cls(**{"think_prefix" if name == "opened" else name: value for name, value in json.loads(line).items()})
 
 
 def solves(verdict: dict[str, Any]) -> bool:
