@@ -196,7 +196,7 @@ WRONG = [
     ("like: student, phases: []", "at least 1 item", "phases"),
     ("like: student, shape: {width: 30, layers: 1, heads: 4, feedforward: 8}", "a width of 30 gives 4 heads", "shape"),
     ("like: student, world: algebra", "world: 'algebra'", "arithmetic-hard"),
-    ("like: student, base: set", "'set' is a problems", "a model is wanted here"),
+    ("like: student, base: set", "'set' is a problem set", "a model is expected here"),
 ]
 
 
