@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -57,3 +58,13 @@ def test_the_site_lists_every_page() -> None:
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
     listed = [page for section in nav for pages in section.values() for page in pages]
     assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_python_of_the_readme_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything up to the evaluation runs offline; what it would make is planned."""
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    assert block and "results = ws.evaluate" in block[1]
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(block[1].partition("results = ")[0], names)
+    assert {state.spec.kind for state in names["ws"].plan(names["arms"]).states} >= {"train", "dial", "select"}
