@@ -54,3 +54,23 @@ def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_notebook_is_committed_without_outputs(path: Path) -> None:
     for cell in json.loads(path.read_text())["cells"]:
         assert not cell.get("outputs") and cell.get("execution_count") is None
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_notebook_runs_in_a_kernel_with_one_updating_area(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("MICOTA_SMALL", "1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    notebook = nbformat.read(ROOT / "examples/lab.ipynb", as_version=4)
+    setup = (
+        "from micota.machine import GenerateConfig, MachineProfile\nHERE = MachineProfile(generate=GenerateConfig())\n"
+    )
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    first.source = setup + first.source.replace('mc.Workspace("runs")', 'mc.Workspace("runs", machine=HERE)')
+    NotebookClient(notebook, timeout=280, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    (run,) = [cell for cell in notebook.cells if cell.source.startswith("results = ws.evaluate")]
+    areas = [one for one in run.outputs if one.output_type == "display_data" and "stages made" in str(one.data)]
+    assert len(areas) == 1 and "generate" in areas[0].data["text/html"]
