@@ -13,6 +13,7 @@ from conftest import LAB, World, kinds
 from micota.atomic import write_json
 from micota.cli import main as cli
 from micota.housekeeping import activity, holdings, removal
+from micota.housekeeping.forgetting import forgettable
 from micota.housekeeping.removal import Removal
 from micota.store.artifacts import Store
 from micota.store.task import Progress
@@ -135,6 +136,45 @@ def test_the_commands_show_first_and_remove_when_told(
     assert "pruned" in capsys.readouterr().out
     with pytest.raises(Exception, match="there is no store"):
         micota("du", "--store", "nowhere")
+
+
+def test_forget_shows_first_and_removes_with_links_and_completions(
+    made: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(made.folder)
+    long = made.store.find("small/ta-long")
+    names, where = ["forget", "small/long-cot", long.id], ["--store", "store"]
+    rows = made.store.find("small/long-cot")
+    micota(*names, "--answers", *where)
+    shown = capsys.readouterr().out
+    assert long.id in shown and rows.id in shown and "add --yes" in shown
+    assert all(pool in shown for pool in rows.pools) and made.fresh().manifest_of(long.id)
+    micota(*names, "--yes", *where)
+    assert "removed, 0 kept" in capsys.readouterr().out
+    assert made.fresh().manifest_of(long.id) is None and made.fresh().manifest_of(rows.id) is None
+    assert all(made.store.pool_folder(pool).is_dir() for pool in rows.pools)
+    assert not (made.store.root / "artifacts" / long.id).exists()
+    with pytest.raises(Exception, match="there is no artifact"):
+        micota("forget", "small/ta-lung", *where)
+
+
+def test_what_a_running_stage_reads_or_makes_is_not_forgotten(made: World) -> None:
+    long, rows = made.store.find("small/ta-long"), made.store.find("small/long-cot")
+    work = made.store.root / "making" / f"train-{'1' * 16}"
+    files = {one.id: str(made.store.files(one)) for one in (long, rows)}
+    inputs = {"x": {"content": "c", "files": files[long.id], "pools": list(rows.pools)}}
+    write_json(work / "task.json", {"inputs": inputs, "name": "other/arm"})
+    found = forgettable(made.store, [long, rows], answers=True)
+    assert {one.what for one in found} == {"artifact", "pool"}
+    assert made.store.locks.acquire(made.store.lock(work.name))
+    assert made.store.locks.acquire(made.store.lock(rows.id))
+    assert [one.id for one in found if removal.remove(made.store, one)] == []
+    assert made.store.whole(long) and made.store.whole(rows)
+    made.store.locks.release(made.store.lock(work.name))
+    linked = {one.id for one in made.store.all() if one.same_as == rows.id}
+    gone = {one.lock for one in found if removal.remove(made.store, one)}
+    assert gone == {one.lock for one in found} - {rows.id} - linked
+    made.store.locks.release(made.store.lock(rows.id))
 
 
 def test_status_tells_what_runs_how_fast_and_what_failed(

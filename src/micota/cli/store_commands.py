@@ -10,6 +10,7 @@ import typer
 from micota.cli.options import STORE, StoreDir
 
 if TYPE_CHECKING:
+    from micota.housekeeping.removal import Removal
     from micota.store.artifacts import Store
 
 app = typer.Typer()
@@ -63,20 +64,27 @@ def gc(
     store: StoreDir = STORE,
 ) -> None:
     """Show, or with --yes remove, what nothing needs: results are kept, removed files are rebuilt on demand."""
-    from micota.cli import console as terminal
-    from micota.cli.tables import removals
     from micota.housekeeping import removal
     from micota.recipe import recipe as loading
 
-    place, console = _there(store), terminal.console()
+    place = _there(store)
     loaded = [loading.load(name, set_ or ()) for name in recipes or ()]
     found = removal.removable(place, loaded, hours=hours, everything=everything, unused_pools=pools)
-    removals(console, found)
-    if found and not yes:
-        console.print("nothing was removed: add --yes")
-    elif found:
-        gone = [one for one in found if removal.remove(place, one)]
-        console.print(f"{len(gone)} removed, {len(found) - len(gone)} kept because they are in use", highlight=False)
+    _remove(place, found, yes)
+
+
+@app.command()
+def forget(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Ids or names of artifacts: lab/ta-long.")],
+    answers: Annotated[bool, typer.Option("--answers", help="Also the completions that they refer to.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only show.")] = False,
+    store: StoreDir = STORE,
+) -> None:
+    """Show, or with --yes remove, finished artifacts, so that the next run makes them again."""
+    from micota.housekeeping.forgetting import forgettable
+
+    place = _there(store)
+    _remove(place, forgettable(place, [place.find(name) for name in names], answers), yes)
 
 
 @app.command()
@@ -87,6 +95,21 @@ def status(store: StoreDir = STORE) -> None:
     from micota.housekeeping.activity import activities
 
     shown(terminal.console(), *activities(_there(store)))
+
+
+def _remove(store: Store, found: list[Removal], yes: bool) -> None:
+    """Show what can be removed, and with `yes` remove it."""
+    from micota.cli import console as terminal
+    from micota.cli.tables import removals
+    from micota.housekeeping.removal import remove
+
+    console = terminal.console()
+    removals(console, found)
+    if found and not yes:
+        console.print("nothing was removed: add --yes")
+    elif found:
+        count = sum(remove(store, one) for one in found)
+        console.print(f"{count} removed, {len(found) - count} kept because they are in use", highlight=False)
 
 
 def _there(path: Path) -> Store:

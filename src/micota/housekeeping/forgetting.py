@@ -1,24 +1,32 @@
-"""Removing finished artifacts by name: what they hold, what was linked to them, and, if wanted, their completions."""
+"""Removing finished artifacts by name, so that a run makes them again; if wanted, also their completions."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 
+from micota.export.lineage import labels
+from micota.housekeeping.holdings import size_of
+from micota.housekeeping.removal import Removal
 from micota.store.artifacts import Manifest, Store
 
 
-def forget(store: Store, manifests: Sequence[Manifest], answers: bool) -> list[str]:
-    """Remove artifacts, so that a run makes them again; returns the ids of what went.
+def forgettable(store: Store, manifests: Sequence[Manifest], answers: bool = False) -> list[Removal]:
+    """What forgetting these artifacts removes: they, what is linked to them, and with `answers` their completions.
 
-    An artifact that was linked to one of them has its files there, and goes too. What was made *of* them stays.
+    An artifact that is linked to one of them has its files there. Artifacts that were made from them stay. Pass each to
+    `removal.remove`.
     """
-    gone = {one.id for one in manifests}
-    linked = [one for one in store.all() if one.same_as in gone and one.id not in gone]
-    going = [*manifests, *linked]
-    for one in going:
-        store.remove(one)
-    pools = sorted({pool for one in going for pool in one.pools}) if answers else []
-    for pool in pools:
-        shutil.rmtree(store.pool_folder(pool), ignore_errors=True)
-    return [one.id for one in going] + [f"pool-{pool}" for pool in pools]
+    names, named = labels(store), {one.id: one for one in manifests}
+    linked = [one for one in store.all() if one.same_as in named and one.id not in named]
+    going = {one.id: one for one in (*named.values(), *linked)}
+    found = []
+    for one in going.values():
+        folder = store.root / "artifacts" / one.id
+        why = "named" if one.id in named else f"its files are those of {one.same_as}"
+        name = ", ".join(names.get(one.id, ()))
+        found.append(Removal("artifact", one.id, name, folder / "files", size_of(folder), why))
+    for pool in sorted({pool for one in going.values() for pool in one.pools}) if answers else ():
+        others = [one.id for one in store.all() if pool in one.pools and one.id not in going]
+        why = f"completions, also of {', '.join(others)}" if others else "completions of these artifacts only"
+        found.append(Removal("pool", pool, "", store.pool_folder(pool), size_of(store.pool_folder(pool)), why))
+    return found

@@ -23,7 +23,7 @@ from micota.store.locks import holder, locked
 
 @dataclass(frozen=True)
 class Removal:
-    """Something that can be removed, and why. `what` is model, work or pool."""
+    """Something that can be removed, and why. `what` is model (its files), artifact, work or pool."""
 
     what: str
     id: str
@@ -61,37 +61,46 @@ def removable(
 
 
 def remove(store: Store, one: Removal) -> bool:
-    """Remove it, unless somebody is making or reading it; a model's files go at once, by rename."""
+    """Remove it, unless somebody is making or reading it; its files go at once, by rename. Returns whether it went."""
     lock, removed = store.lock(one.lock), removed_path(one.path)
     if not store.locks.acquire(lock):
         return False
     try:
-        if one.what == "model" and one.id in being_read(store):
+        manifest = store.manifest_of(one.id) if one.what == "artifact" else None
+        ids = {one.lock, manifest.holder} if manifest else {one.lock}
+        if ids & being_read(store) or any(holder(store.lock(other)) for other in ids - {one.lock}):
             return False
         shutil.rmtree(removed, ignore_errors=True)
-        if not one.path.exists():
-            return True
-        if one.what == "work":
-            with locked(one.path / "lock", wait=False) as free:  # a stage that outlives its run for a moment
-                if not free:
-                    return False
-        one.path.rename(removed)
-        if one.what == "model" and one.id in being_read(store):  # began in between
-            removed.rename(one.path)
+        if one.path.exists() and not _remove_files(store, one, removed, ids):
             return False
-        shutil.rmtree(removed)
+        if manifest:
+            store.remove(manifest)
         return True
     finally:
         store.locks.release(lock)
 
 
+def _remove_files(store: Store, one: Removal, removed: Path, ids: set[str]) -> bool:
+    if one.what == "work":
+        with locked(one.path / "lock", wait=False) as free:  # a stage that outlives its run for a moment
+            if not free:
+                return False
+    one.path.rename(removed)
+    if ids & being_read(store):  # began in between
+        removed.rename(one.path)
+        return False
+    shutil.rmtree(removed)
+    return True
+
+
 def being_read(store: Store) -> set[str]:
-    """The ids of the artifacts that are inputs of running stages."""
+    """The locks of the artifacts and pools that are inputs of running stages."""
     found = set()
     for task in (store.root / "making").glob("*/task.json"):
         if holder(store.lock(task.parent.name)):
             inputs = read_json(task).get("inputs", {}).values()
             found |= {Path(one["files"]).parent.name for one in inputs if one.get("files")}
+            found |= {f"pool-{pool}" for one in inputs for pool in one.get("pools", ())}
     return found
 
 

@@ -123,13 +123,16 @@ class Workspace:
         return Artifact(self.store, manifest)
 
     def forget(self, *what: Spec | str, answers: bool = False) -> list[str]:
-        """Remove finished artifacts from the store, with those that were linked to them; returns the ids of what went.
+        """Remove finished artifacts, with those that are linked to them; returns the ids of what was removed.
 
-        With `answers`, the completions that they refer to go too, and are paid for again when they are needed.
+        With `answers`, also the completions that they refer to, which are paid for again when they are needed. What a
+        running stage reads or makes stays.
         """
-        from micota.housekeeping.forgetting import forget
+        from micota.housekeeping.forgetting import forgettable
+        from micota.housekeeping.removal import remove
 
-        return forget(self.store, [self.artifact(one).manifest for one in what], answers)
+        found = forgettable(self.store, [self.artifact(one).manifest for one in what], answers)
+        return [one.lock for one in found if remove(self.store, one)]
 
     def run(
         self, recipe: Recipe, wanted: Targets | None = None, files: bool = False, bars: Bars | None = None
