@@ -297,7 +297,7 @@ def test_a_full_disk_is_said_and_loses_nothing_that_was_written(tmp_path: Path) 
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert "cannot be written" in done.stderr
-        assert "the same command goes on" in done.stderr
+        assert "run the same command again" in done.stderr
         (file,) = tmp_path.glob("store/pools/*/*.jsonl")
         kept = len(Pool(file.parent))
         assert 0 < kept < 60

@@ -92,7 +92,7 @@ def test_distilled_answers_are_data_that_a_training_reads(folder: Path, capsys: 
     micota("distil", "./models/teacher", "train.jsonl", "--out", "cot", *asked)
     assert "distilled: cot" in capsys.readouterr().out
     assert len((folder / "cot" / "rows.jsonl").read_text().splitlines()) == 5
-    assert "5 prompts with a response each" in (folder / "cot" / "README.md").read_text()
+    assert "5 prompts with one response each" in (folder / "cot" / "README.md").read_text()
     micota("distil", "./models/teacher", "train.jsonl", "--out", "cot", *asked)
     assert "begin" not in capsys.readouterr().out
     micota("train", "./models/student", "cot/rows.jsonl", "--out", "from-file", *SETS)
