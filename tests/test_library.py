@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,77 @@ def test_the_front_door_as_the_documentation_has_it(world: World, monkeypatch: p
     }
     wanted = {one.spec.digest for one in again.evaluations}
     assert wanted == {one.spec.digest for one in names["results"].recipe.evaluations}
+
+
+def test_workspaces_in_threads_share_a_store(world: World) -> None:
+    contents: list[str] = []
+    data = mc.problems(str(world.folder / "train.jsonl"))
+    answers = mc.generate(str(world.folder / "models/ta"), data, prompt="{problem}", sampling={"max_tokens": 4})
+
+    def work(store: str) -> None:
+        contents.append(mc.Workspace(world.folder / store, world.machine).make(mc.verify(answers)).manifest.content)
+
+    threads = [threading.Thread(target=work, args=(store,)) for store in ("one", "one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(contents) == 3 and len(set(contents)) == 1
+
+
+def test_specs_and_recipes_fit_on_a_line() -> None:
+    arms = method()
+    assert repr(arms["strong"]).startswith("Train(base=Source('lab:student'), data=select-")
+    assert repr(mc.Recipe(arms=arms)).startswith("<Recipe untitled: instruct, strong, micota;")
+
+
+def test_two_files_of_one_name_need_words(world: World) -> None:
+    (world.folder / "more").mkdir()
+    other = (world.folder / "more/test.jsonl").resolve()
+    other.write_bytes((world.folder / "test.jsonl").read_bytes())
+    with pytest.raises(MicotaError, match="two problem sets are called 'test'"):
+        mc.Recipe(arms={"a": "lab:student"}, evaluate={"data": [world.folder / "test.jsonl", other]})
+
+
+def test_dare_rescales_by_its_own_rule_unless_told_otherwise() -> None:
+    dare = {"method": "dare_ties", "density": 0.7, "weight": 0.5}
+    plain, stated = (
+        mc.merge("lab:ta", ["lab:ta-base"], **dare, **more) for more in ({}, {"rescale": "inverse_density"})
+    )
+    assert plain.digest == stated.digest
+    with pytest.raises(MicotaError, match="rescaled"):
+        mc.merge("lab:ta", ["lab:ta-base"], method="ties", density=0.7, weight=0.5)
+
+
+def test_ctrl_c_ends_a_call_and_the_same_call_resumes(tmp_path: Path) -> None:
+    """In a process of its own, which interrupts itself as soon as completions are being written."""
+    code = """
+    import os, signal, threading, time
+    from pathlib import Path
+    import micota as mc
+    from micota.machine import GenerateConfig, MachineProfile
+
+    def written():
+        return sum(path.read_bytes().count(b"\\n") for path in Path("runs").glob("pools/*/*.jsonl"))
+
+    def interrupt():
+        while not written():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    ws = mc.Workspace("runs", machine=MachineProfile(generate=GenerateConfig(batch=4)))
+    data = mc.problems("lab:arithmetic", split="train", n=24)
+    answers = mc.generate("lab:ta", data, prompt="{problem}", precision="float32", sampling={"max_tokens": 60})
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        ws.make(answers)
+    except mc.Stopped as stopped:
+        print("STOPPED:", stopped)
+    before = written()
+    ws.make(answers)
+    print("RESUMED:", 0 < before < 24 and written() == 24)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "STOPPED: stopped; the same command, or the same call, goes on from here" in done.stdout
+    assert "RESUMED: True" in done.stdout

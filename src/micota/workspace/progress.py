@@ -94,7 +94,7 @@ class Bars:
         """Another run makes a spec; said once."""
         if spec.digest not in self._waiting:
             self._waiting.add(spec.digest)
-            self.line("wait", "yellow", spec, f": {whom} is making it")
+            self.line("wait", "yellow", spec, f"({whom} is making it)")
 
     def tick(self) -> None:
         """Show how far the running stages are."""
