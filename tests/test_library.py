@@ -282,3 +282,10 @@ def test_ctrl_c_ends_a_call_and_the_same_call_resumes(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "STOPPED: stopped; the same command, or the same call, goes on from here" in done.stdout
     assert "RESUMED: True" in done.stdout
+
+
+def test_a_model_made_elsewhere_is_handed_back_as_it_is(tmp_path: Path) -> None:
+    ws = mc.Workspace(tmp_path / "runs")
+    models = ws.make({"instruct": "lab:student", "teacher": "lab:teacher"})
+    assert (models["instruct"].path / "config.json").is_file() and models["teacher"].lineage
+    assert not (tmp_path / "runs" / "artifacts").exists()

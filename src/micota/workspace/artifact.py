@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from micota.errors import MicotaError
 from micota.generation.repetition import loops
+from micota.specs import Source
 from micota.store.artifacts import Manifest, Store
 from micota.store.pool import find
 from micota.store.records import read_rows
+from micota.store.resolution import fetch
 
 DATA = {"select", "redraw", "mix", "rows"}
 """Kinds whose rows are training data."""
@@ -31,6 +33,14 @@ class Artifact:
 
     store: Store
     manifest: Manifest
+    source: Source | None = None
+    """What was made elsewhere, and has no files in the store."""
+
+    @classmethod
+    def made_elsewhere(cls, store: Store, source: Source) -> Artifact:
+        """A model of the Hub or a local folder, as if it were an artifact."""
+        fields, content = source.own_fields, str(store.content(source))
+        return cls(store, Manifest("source", source.version, source.digest, fields, {}, "", content, {}), source)
 
     @property
     def id(self) -> str:
@@ -39,7 +49,9 @@ class Artifact:
 
     @property
     def path(self) -> Path:
-        """The folder of its files; raises MicotaError if they were removed."""
+        """The folder of its files; raises MicotaError if they were removed. A model of the Hub is downloaded."""
+        if self.source is not None:
+            return fetch(self.source, "model")
         if not self.store.whole(self.manifest):
             raise MicotaError(f"the files of {self.id} were removed", fix="Workspace.make(spec) makes them again")
         return self.store.files(self.manifest)

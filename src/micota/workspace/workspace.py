@@ -213,6 +213,8 @@ class Workspace:
         return next(iter(self._locked(self._recipe(spec)).names.values()))
 
     def _artifact(self, spec: Spec) -> Artifact:
+        if isinstance(spec, Source):
+            return Artifact.made_elsewhere(self.store, spec)
         manifest = self.store.manifest(spec)
         if manifest is None:
             raise MicotaError(f"{spec.id} is not made yet", fix="Workspace.make(spec) makes it")
