@@ -80,7 +80,7 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only show.")] = False,
     store: StoreDir = STORE,
 ) -> None:
-    """Show, or with --yes remove, finished artifacts, so that the next run makes them again."""
+    """Show, or with --yes remove, finished artifacts, so that a run that needs them makes them again."""
     from micota.housekeeping.forgetting import forgettable
 
     place = _there(store)

@@ -197,9 +197,9 @@ def _sort(model: Model) -> str:
 
 
 def _lines(source: Source) -> Span | None:
-    """Rows of a local JSONL file."""
+    """Rows of a local JSONL or CSV file, by its lines."""
     path = Path(source.path or "")
-    if path.suffix != ".jsonl" or not path.is_file():
+    if path.suffix not in (".jsonl", ".csv") or not path.is_file():
         return None
     with open(path, "rb") as file:
-        return known(sum(1 for _ in file))
+        return known(sum(1 for _ in file) - (path.suffix == ".csv"))

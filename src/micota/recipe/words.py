@@ -81,11 +81,12 @@ def as_grader(by: str | Source | Callable[..., Any]) -> dict[str, Any]:
         return {"by": by.ref, "grader": by}
     if callable(by):
         file = inspect.getsourcefile(by)
-        if by.__module__ == "__main__" or file is None or not Path(file).is_file():
+        outside = by.__module__ == "__main__" or by.__qualname__ != by.__name__
+        if outside or file is None or not Path(file).is_file():
             raise MicotaError(
-                f"the grader '{by.__name__}' is in no file",
-                why="its file's content is a part of what a verdict is",
-                fix=f"write it into mygrader.py and give by='mygrader:{by.__name__}'",
+                f"the grader '{by.__name__}' is no function of a module: other processes cannot import it",
+                why="the content of its file is a part of what a verdict is",
+                fix="define it as a function in mygrader.py and give by='mygrader:NAME'",
             )
         word = f"{by.__module__}:{by.__name__}"
         return {"by": word, "grader": local(word, "grader", Path(file).parent)}

@@ -170,7 +170,7 @@ class _Watching(Bars):
     def failed(self, spec: Spec, message: str) -> None:
         super().failed(spec, message)
         self._done.failed[spec.kind] += 1
-        said = message.partition(" failed: ")[2].rpartition("\n  log: ")[0]
+        said = message.partition(" failed: ")[2].partition("\n  log: ")[0]
         if not any(said in fault for fault in self._done.faults):
             self._done.findings.append(Finding(True, f"{spec.kind} {self._names.get(spec.digest, '')}: {said}"))
 

@@ -217,7 +217,10 @@ class Run:
             with open(task.work / "log.txt", "a", encoding="utf-8") as log:
                 log.writelines(traceback.format_exception(error))
         (task.work / ERROR).write_text(str(error) or type(error).__name__, encoding="utf-8")
-        message = f"{name} failed: {error or type(error).__name__}\n  log: {task.work / 'log.txt'}"
+        known = isinstance(error, MicotaError | StageFailed)
+        what = str(error) if known else f"{type(error).__name__}: {error}"
+        place = f"\n  log: {task.work / 'log.txt'}" if (task.work / "log.txt").exists() else ""
+        message = f"{name} failed: {what}{place}"
         self.outcome.failed[task.spec.digest] = message
         self.watcher.failed(task.spec, message)
 

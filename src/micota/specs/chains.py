@@ -110,6 +110,11 @@ class Select(Data):
         """The model that answered."""
         return self.completions.model
 
+    def warning(self, facts: Mapping[str, Any]) -> str | None:
+        """Data of which little was kept."""
+        kept, answers = facts.get("kept", 0), facts.get("answers", 0)
+        return f"only {kept} of {answers} answers were kept as training data" if 5 * kept < answers else None
+
 
 class RejectionSampling(Data, _Graded):
     """Training data for which each problem is sampled again until an answer is verified, `at_most` times.

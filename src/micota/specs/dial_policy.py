@@ -102,6 +102,11 @@ def _distance(target: float) -> Any:
     return lambda row: (round(abs(row["share"] - target), 9), *(row[name] for name in SETTINGS))
 
 
+def same_setting(row: Row, setting: Row) -> bool:
+    """Whether a candidate has these settings."""
+    return all(row[name] == setting[name] for name in SETTINGS)
+
+
 def setting_text(row: Row) -> str:
     """`weight 0.55`, with density and lambda where they are not 1."""
     return ", ".join(f"{name} {row[name]:g}" for name in SETTINGS if name == "weight" or row[name] != 1)

@@ -18,6 +18,8 @@ from micota.specs.spec import Choice, FrozenModel, Model, Spec
 
 Range = float | Annotated[tuple[float, float], Field(strict=False)]
 """A value, or the two ends between which the best one is searched."""
+MISSED = 0.1
+"""A chosen merge whose share of the length is farther than this from the target is warned of."""
 MAX_CANDIDATES = 64
 """Of a grid: a finer one is cheaper as rounds of refinement."""
 
@@ -182,6 +184,14 @@ class LengthDial(MergeSearchFields, Model):
         reference = self.probe.grade(self.target.of)
         return MergeSearch(**shared, problems=reference.problems, reference=reference,
                       length=self.target.length, tokens=self.target.tokens)  # fmt: skip
+
+    def warning(self, facts: Mapping[str, Any]) -> str | None:
+        """A chosen merge whose length is far from the target."""
+        chosen = next((row for row in facts["dial"] if dial_policy.same_setting(row, facts["chosen"])), None)
+        if chosen is None or abs(chosen["share"] - facts["target"]) <= MISSED:
+            return None
+        text = f"{chosen['share']:.2f} of the length, the target is {facts['target']:.2f}"
+        return f"the chosen merge ({dial_policy.setting_text(chosen)}) has {text}; widen the ranges or raise max_loss"
 
     def next(self, results: Mapping[str, Mapping[str, Any]]) -> tuple[Spec, ...] | Choice | None:
         """The search, and from its results the chosen merge."""

@@ -104,6 +104,10 @@ class Spec(FrozenModel):
         """
         return None
 
+    def warning(self, facts: Mapping[str, Any]) -> str | None:
+        """What a user must know of a finished artifact with these facts, if anything."""
+        return None
+
     @property
     def needs(self) -> tuple[Spec, ...]:
         """The children and, of a search, what it asks for as long as it has no results."""

@@ -202,7 +202,7 @@ class Store:
 
     def links(self) -> dict[str, str]:
         """RECIPE/NAME -> the id of the artifact that holds its files; a slash in a name stands there as `--`."""
-        found = (path for path in sorted((self.root / "names").glob("*/*")) if path.is_symlink())
+        found = (path for path in sorted((self.root / "names").glob("*/*")) if path.is_symlink() and path.exists())
         return {f"{path.parent.name}/{path.name}": path.readlink().name for path in found}
 
     def remove(self, manifest: Manifest) -> None:

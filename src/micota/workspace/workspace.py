@@ -22,7 +22,7 @@ from micota.recipe.constructors import ModelLike, ProblemsLike
 from micota.recipe.labels import labels
 from micota.recipe.recipe import Recipe
 from micota.recipe.words import as_model
-from micota.specs import Source, Spec, walk
+from micota.specs import Problems, Source, Spec, Subset, walk
 from micota.store.artifacts import Store
 from micota.store.resolution import Lock
 from micota.workspace.artifact import Artifact
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from micota.workspace.progress import Bars
 
 SAMPLING = ("temperature", "top_p", "top_k", "max_tokens", "stop")
-Data = Sequence[ProblemsLike] | Mapping[str, ProblemsLike]
+Data = ProblemsLike | Sequence[ProblemsLike] | Mapping[str, ProblemsLike]
 Targets = Callable[[Recipe], list[Spec]]
 
 
@@ -175,6 +175,14 @@ class Workspace:
                 finally:
                     for name, spec in recipe.names.items():
                         self.store.name(recipe.name, name, spec)
+                    self._warn(recipe, names)
+
+    def _warn(self, recipe: Recipe, names: Mapping[str, str]) -> None:
+        """Say what a finished recipe does not show by itself: a missed length, and data that is nearly empty."""
+        for spec in walk(*recipe.targets):
+            manifest = self.store.manifest(spec)
+            if manifest and (text := spec.warning(manifest.facts)):
+                self.console.print(f"warning: {names[spec.digest]}: {text}", markup=False, soft_wrap=True)
 
     def _recipe(self, what: Recipe | Spec | Mapping[str, ModelLike]) -> Recipe:
         if isinstance(what, Recipe):
@@ -189,6 +197,8 @@ class Workspace:
     ) -> Recipe:
         if isinstance(arms, Recipe):
             return arms
+        if isinstance(data, str | Path | Problems | Subset):
+            data = [data]
         if not data:
             raise MicotaError("evaluate needs problem sets", fix='ws.evaluate(arms, ["math500", "gsm8k"])')
         sampling = {key: settings.pop(key) for key in SAMPLING if key in settings}
@@ -223,7 +233,8 @@ class Workspace:
 
 def _word(spec: Spec) -> str:
     """A word for a spec without a name: the model or data set that it begins with."""
-    return next((Path(one.ref).name for one in walk(spec) if isinstance(one, Source)), spec.kind)
+    names = (Path(one.ref).name for one in walk(spec) if isinstance(one, Source))
+    return f"{spec.kind}-{next(names, spec.digest)}"
 
 
 def targets(only: str | None) -> Targets:
