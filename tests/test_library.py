@@ -289,3 +289,58 @@ def test_a_model_made_elsewhere_is_handed_back_as_it_is(tmp_path: Path) -> None:
     models = ws.make({"instruct": "lab:student", "teacher": "lab:teacher"})
     assert (models["instruct"].path / "config.json").is_file() and models["teacher"].lineage
     assert not (tmp_path / "runs" / "artifacts").exists()
+
+
+def test_a_file_that_changed_after_its_spec_was_built_is_refused(world: World) -> None:
+    file = world.folder / "test.jsonl"
+    spec, text = mc.problems(str(file)), file.read_text()
+    file.write_text(text.replace("answer", "ANSWER"))
+    ws = mc.Workspace(world.folder / "store", world.machine)
+    with pytest.raises(MicotaError, match=r"test\.jsonl has changed since the spec was built"):
+        ws.make(spec)
+    file.write_text(text)
+    assert len(list(ws.make(spec).rows())) == 4
+
+
+def test_completions_that_another_artifact_uses_are_not_forgotten(world: World) -> None:
+    ws = mc.Workspace(world.folder / "store", world.machine)
+    asked: dict[str, Any] = {"prompt": "{problem}", "precision": "float32", "sampling": {"max_tokens": 6}}
+    large = mc.generate(str(world.folder / "models/student"), str(world.folder / "test.jsonl"), **asked)
+    small = mc.generate(
+        str(world.folder / "models/student"), mc.problems(str(world.folder / "test.jsonl"), n=2), **asked
+    )
+    ws.make({"large": large, "small": small})
+    ws.forget(small, answers=True)
+    assert len(list(ws.artifact(large).rows())) == 4
+
+
+def test_what_a_table_would_mix_is_refused(world: World) -> None:
+    file = str(world.folder / "test.jsonl")
+    ways = [{"data": {"t": file}, "prompt": text} for text in ("{problem}", "Say: {problem}")]
+    with pytest.raises(MicotaError, match="'a' is evaluated on 't' in two ways"):
+        mc.Recipe(arms={"a": "lab:student"}, evaluate=ways)
+    sets = [{"data": {"t": file}}, {"data": {"t": str(world.folder / "train.jsonl")}}]
+    with pytest.raises(MicotaError, match="two problem sets are called 't'"):
+        mc.Recipe(arms={"a": "lab:student"}, evaluate=sets)
+
+
+def test_a_recipe_that_would_read_back_as_another_is_not_saved(world: World) -> None:
+    test, train = (mc.problems(str(world.folder / f"{name}.jsonl")) for name in ("test", "train"))
+    recipe = mc.Recipe({"a": "lab:student"}, let={"t": train}, evaluate={"data": {"t": test}})
+    with pytest.raises(MicotaError, match="would read back as another one"):
+        recipe.save(world.folder / "wrong.yaml")
+    assert not (world.folder / "wrong.yaml").exists()
+    odd = mc.Recipe({"1e5": "lab:student", "nUll": "lab:ta"}, evaluate={"data": {"t": test}})
+    assert set(mc.load(odd.save(world.folder / "odd.yaml")).arms) == {"1e5", "nUll"}
+
+
+def test_a_probe_never_reads_beyond_its_problem_set() -> None:
+    assert mc.problems("lab:arithmetic", split="train", n=5).take(10).problems.n == 5
+
+
+def test_secrets_of_a_profile_are_not_repeated() -> None:
+    from micota.machine import EngineConfig
+
+    with pytest.raises(ValueError) as refused:
+        EngineConfig(engine="openai", url="http://127.0.0.1:1/v1", key_env="sk-SECRET123")
+    assert "SECRET" not in str(refused.value)

@@ -39,7 +39,9 @@ class EngineConfig(StageConfig):
     data_parallel: int = Field(1, ge=1, description="vllm: copies of the model")
     prefix_caching: bool = Field(True, description="vllm: a prefix that prompts share is computed once")
     memory: float = Field(0.9, gt=0, lt=1, description="vllm: share of a GPU's memory")
-    url: str | None = Field(None, description="openai: the server's address, as in http://127.0.0.1:8000/v1")
+    url: str | None = Field(
+        None, repr=False, description="openai: the server's address, as in http://127.0.0.1:8000/v1"
+    )
     served: str | None = Field(None, description="openai: the model's name on the server, if not the recipe's")
     key_env: str | None = Field(None, description="openai: the environment variable that holds the API key")
     timeout_s: float = Field(3600, gt=0, description="openai: seconds that one response may take")

@@ -97,7 +97,7 @@ def uses(recipe: Recipe, targets: Sequence[Spec]) -> Counter[str]:
     for one in recipe.evaluations:
         roots[one.model].append(one.spec)
     for label, spec in recipe.names.items():
-        if label.partition("[")[0] in recipe.titles:
+        if recipe.is_arm(label):
             roots[label].append(spec)
     counts: Counter[str] = Counter()
     for specs in roots.values():

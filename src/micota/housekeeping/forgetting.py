@@ -13,7 +13,8 @@ from micota.store.artifacts import Manifest, Store
 def forgettable(store: Store, manifests: Sequence[Manifest], answers: bool = False) -> list[Removal]:
     """What forgetting these artifacts removes: they, what is linked to them, and with `answers` their completions.
 
-    An artifact that is linked to one of them has its files there. Artifacts that were made from them stay. Pass each to
+    An artifact that is linked to one of them has its files there. Artifacts that were made from them stay, and so do
+    completions that another artifact uses too. Pass each to
     `removal.remove`.
     """
     names, named = labels(store), {one.id: one for one in manifests}
@@ -26,7 +27,8 @@ def forgettable(store: Store, manifests: Sequence[Manifest], answers: bool = Fal
         name = ", ".join(names.get(one.id, ()))
         found.append(Removal("artifact", one.id, name, folder / "files", size_of(folder), why))
     for pool in sorted({pool for one in going.values() for pool in one.pools}) if answers else ():
-        others = [one.id for one in store.all() if pool in one.pools and one.id not in going]
-        why = f"completions, also of {', '.join(others)}" if others else "completions of these artifacts only"
+        if any(pool in one.pools and one.id not in going for one in store.all()):
+            continue
+        why = "completions of these artifacts only"
         found.append(Removal("pool", pool, "", store.pool_folder(pool), size_of(store.pool_folder(pool)), why))
     return found

@@ -123,7 +123,7 @@ def _unneeded(store: Store, recipes: Sequence[Recipe], everything: bool) -> Iter
 
 def _finals(store: Store, recipe: Recipe) -> set[str]:
     """The ids of a recipe's arms, or of all its targets if it has none."""
-    arms = [spec for label, spec in recipe.names.items() if label.partition("[")[0] in recipe.titles]
+    arms = [spec for label, spec in recipe.names.items() if recipe.is_arm(label)]
     manifests = (store.manifest(spec) for spec in (arms or recipe.targets) if not spec.made_elsewhere)
     return {manifest.holder for manifest in manifests if manifest}
 

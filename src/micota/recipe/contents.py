@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,8 +44,11 @@ class Contents:
     @property
     def arms(self) -> dict[str, Model]:
         """The arms by their labels: the words, with the variables that they depend on."""
-        found = {label: spec for label, spec in self.names.items() if label.partition("[")[0] in self.titles}
-        return {label: spec for label, spec in found.items() if isinstance(spec, Model)}
+        return {label: spec for label, spec in self.names.items() if self.is_arm(label) and isinstance(spec, Model)}
+
+    def is_arm(self, label: str) -> bool:
+        """Whether a label is that of an arm, alone or with the variables that it depends on."""
+        return label in self.titles or label.partition("[")[0] in self.titles
 
     @property
     def targets(self) -> list[Spec]:
@@ -66,8 +69,29 @@ class Contents:
         return f"<Recipe {self.name}: {arms}; {len(self.names)} names, {len(self.evaluations)} evaluations>"
 
 
+def check_evaluations(evaluations: Iterable[Evaluation]) -> None:
+    """Refuse what a table would mix: one model on one problem set asked in two ways, or one word for two sets."""
+    cells: dict[tuple[str, str, str], str] = {}
+    sets: dict[str, str] = {}
+    for one in evaluations:
+        if sets.setdefault(one.data, one.spec.problems.digest) != one.spec.problems.digest:
+            fix = "give one of them another name"
+            raise MicotaError(f"two problem sets are called '{one.data}'", where="evaluate", fix=fix)
+        if cells.setdefault((one.model, one.data, one.spec.by), one.spec.digest) != one.spec.digest:
+            fix = "give the model or the problem set a second name for the second way"
+            what = f"'{one.model}' is evaluated on '{one.data}' in two ways"
+            raise MicotaError(what, where="evaluate", why="a table would mix them", fix=fix)
+
+
+def check_name(name: Any) -> str:
+    """A name that does for a table, a link and a file; else a MicotaError."""
+    if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name.encode()) > 200:
+        raise MicotaError(f"{name!r:.80} is no name", fix="give a printable text of 1 to 200 bytes")
+    return name
+
+
 def folder_name(name: str) -> str:
     """The name of a recipe, which must do for a folder; else a MicotaError."""
-    if name.startswith(".") or "/" in name:
+    if check_name(name).startswith(".") or "/" in name:
         raise MicotaError(f"'{name}' is no name for a folder", fix="leave out the slash and the leading dot")
     return name

@@ -15,7 +15,7 @@ import micota
 from micota import yaml_tree
 from micota.errors import MicotaError, suggestion
 from micota.recipe.constructors import FORMS, evaluation, measure
-from micota.recipe.contents import Contents, Evaluation, folder_name
+from micota.recipe.contents import Contents, Evaluation, check_evaluations, folder_name
 from micota.recipe.scope import Scope
 from micota.recipe.sections import EVALUATE, BpcSection, MeasureSection, RecipeSections, keys
 from micota.recipe.variables import Values, Variables
@@ -58,7 +58,9 @@ def _spelled(tree: yaml_tree.Tree) -> yaml_tree.Tree:
     """The tree with the older spelling of a form, `distil`, replaced; names of a recipe stay as they are."""
 
     def spell(value: Any, path: yaml_tree.Path) -> Any:
-        if isinstance(value, dict):
+        if isinstance(value, dict) and path[:1] != ("for",):
+            if {"distil", "distill"} <= {key for key in value if _key(key, path) == "distill"}:
+                raise MicotaError("'distil' and 'distill' are one form", where=tree.where(path), fix="keep one of them")
             return {_key(key, path): spell(item, (*path, key)) for key, item in value.items()}
         return [spell(item, (*path, i)) for i, item in enumerate(value)] if isinstance(value, list) else value
 
@@ -70,7 +72,7 @@ def _spelled(tree: yaml_tree.Tree) -> yaml_tree.Tree:
 
 
 def _key(key: str, path: yaml_tree.Path) -> str:
-    return "distill" if key == "distil" and (len(path) > 1 or path == ("defaults",)) else key
+    return "distill" if key == "distil" and path[:1] != ("for",) and (len(path) > 1 or path == ("defaults",)) else key
 
 
 class _Reader:
@@ -106,6 +108,7 @@ class _Reader:
             name = folder_name(str(self._top.get("name", self._stem)))
         except MicotaError as error:
             raise self._wrong(error.what, ("name",), error.fix) from None
+        check_evaluations(evaluations.values())
         return Contents(
             name=name,
             names=names,

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from micota.atomic import atomic
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError, suggestion
 from micota.recipe.constructors import ModelLike, evaluation, measure
-from micota.recipe.contents import Contents, Evaluation, folder_name
+from micota.recipe.contents import Contents, Evaluation, check_evaluations, check_name, folder_name
 from micota.recipe.reader import SHIPPED, find, read, shipped
 from micota.recipe.sections import EVALUATE
 from micota.recipe.signature import FieldError
@@ -49,10 +50,13 @@ class Recipe(Contents):
         self.names: dict[str, Spec] = {**(let or {}), **{word: as_model(model) for word, model in arms.items()}}
         if both := arms.keys() & (let or {}).keys():
             raise MicotaError(f"'{min(both)}' is defined in both `let` and `arms`", fix="rename one of the two")
+        for word in self.names:
+            check_name(word)
         self.lock: Lock | None = None
         self.evaluations: list[Evaluation] = []
         for section in [evaluate] if isinstance(evaluate, Mapping) else evaluate or ():
             self.evaluations += self._section(section)
+        check_evaluations(self.evaluations)
         self.measures: dict[str, Bpc] = {}
         for word, models in (measure or {}).items():
             self.measures |= {f"bpc:{word}@{model}": self._measure(word, model) for model in models}
@@ -72,9 +76,23 @@ class Recipe(Contents):
         return recipe
 
     def save(self, path: str | Path) -> Path:
-        """Write the recipe as YAML that reads back with equal digests; returns the path."""
+        """Write the recipe as YAML that reads back with equal digests, and its Hub commits beside it; returns the path.
+
+        Raises MicotaError, and writes nothing, where YAML cannot say what the recipe says.
+        """
         path = Path(path)
-        path.write_text(yaml_text(self, path.absolute().parent), encoding="utf-8")
+        if not path.absolute().parent.is_dir():
+            raise MicotaError(f"there is no folder {path.parent}", fix="make it first")
+        lock = Lock(path.with_suffix(".lock"))
+        lock.revisions = commits([*self.targets, *self.names.values()])
+        with atomic(path) as temporary:
+            temporary.write_text(yaml_text(self, path.absolute().parent), encoding="utf-8")
+            back = read(str(temporary), (), lock)
+            if _identity(back) != _identity(self):
+                why = "a name equals a literal, a benchmark or another name, or two names stand for one thing"
+                fix = "give models, problem sets and arms names of their own"
+                raise MicotaError(f"the recipe '{self.name}' would read back as another one", why=why, fix=fix)
+        lock.save()
         return path
 
     def resolved(self, targets: Iterable[Spec], lock: Lock, ask: bool = True) -> Recipe:
@@ -110,6 +128,8 @@ class Recipe(Contents):
         sets = data if isinstance(data, Mapping) else self._words(data)
         settings = {key: value for key, value in section.items() if key not in ("models", "data", "by")}
         graders = section.get("by", list(GRADERS))
+        if graders in ([], ()):
+            raise MicotaError("evaluate: no grader is named", where="by", fix="leave `by` out for both scorers")
         cells = []
         for word in section.get("models", list(self.titles)):
             for data_word, problems in sets.items():
@@ -161,6 +181,21 @@ def unresolved(targets: Iterable[Spec]) -> dict[str, What]:
                 what = f"'{child.ref}' is used as a model and as a data set"
                 raise MicotaError(what, fix="give one of them as a local folder (./NAME)")
     return found
+
+
+def commits(targets: Iterable[Spec]) -> dict[str, str]:
+    """What a lock file says of the Hub ids below the targets: `model:ORGANIZATION/NAME` and the commit of each."""
+    uses = [(spec.source_type, child) for spec in walk(*targets) for child in spec.children]
+    uses += [("model", spec) for spec in targets]
+    hub = [(what, one) for what, one in uses if isinstance(one, Source) and one.path is None and "/" in one.ref]
+    return {f"{what}:{one.ref}": one.revision for what, one in hub if one.revision}
+
+
+def _identity(contents: Contents) -> tuple[Any, ...]:
+    """What must be equal after a recipe was written and read: models by their words, evaluations, measures."""
+    arms = {word: spec.digest for word, spec in contents.arms.items()}
+    cells = sorted((one.model, one.spec.digest) for one in contents.evaluations)
+    return arms, cells, {word: spec.digest for word, spec in contents.measures.items()}
 
 
 def _moved(one: Evaluation, specs: Mapping[str, Spec]) -> Evaluation:

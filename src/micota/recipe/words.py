@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError, suggestion
 from micota.recipe.signature import describe
-from micota.specs import Data, Model, Problems, SftData, Source, Subset
+from micota.specs import Data, Model, Problems, SftData, Source, Spec, Subset
 from micota.store.resolution import ENDPOINT, What, local
 
+S = TypeVar("S", bound=Spec)
 HERE = ("./", "../", "/", "~", "lab:", ENDPOINT)
 
 
@@ -41,14 +43,16 @@ def as_source(word: Source | str | Path, what: What, beside: Path | None = None)
 
 def as_model(value: Model | str | Path) -> Model:
     """A model: a spec as it is, a word as the model made elsewhere that it names."""
-    return value if isinstance(value, Model) or not isinstance(value, str | Path) else as_source(value, "model")
+    if isinstance(value, str | Path):
+        return as_source(value, "model")
+    return _checked(value, Model, "a model")
 
 
 def as_data(value: Data | str | Path) -> Data:
     """Training data: a spec as it is, a word as rows made elsewhere."""
     if isinstance(value, str | Path):
         return SftData(source=as_source(value, "dataset"))
-    return value
+    return _checked(value, Data, "training data")
 
 
 def as_problems(value: Problems | Subset | str | Path) -> Problems:
@@ -59,7 +63,16 @@ def as_problems(value: Problems | Subset | str | Path) -> Problems:
         return benchmark_problems(value)
     if isinstance(value, str) and "/" not in value and not Path(value).exists():
         raise MicotaError(f"unknown problem set '{value}'", fix=suggestion(value, BENCHMARKS))
-    return Problems(source=as_source(value, "dataset")) if isinstance(value, str | Path) else value
+    if isinstance(value, str | Path):
+        return Problems(source=as_source(value, "dataset"))
+    return _checked(value, Problems, "a problem set")
+
+
+def _checked(value: Any, sort: type[S], words: str) -> S:
+    if isinstance(value, sort) and hasattr(value, "kind"):  # the base classes have none
+        return value
+    what = f"{describe(value)[:200]} is given; {words} is expected here"
+    raise MicotaError(what, fix="give a spec, a Hub id or a path")
 
 
 def benchmark_problems(name: str, source: Source | None = None) -> Problems:
@@ -80,15 +93,16 @@ def as_grader(by: str | Source | Callable[..., Any]) -> dict[str, Any]:
     if isinstance(by, Source):
         return {"by": by.ref, "grader": by}
     if callable(by):
-        file = inspect.getsourcefile(by)
-        outside = by.__module__ == "__main__" or by.__qualname__ != by.__name__
-        if outside or file is None or not Path(file).is_file():
+        file = inspect.getsourcefile(by) if inspect.isfunction(by) else None
+        name, module = getattr(by, "__name__", repr(by)), getattr(by, "__module__", "__main__")
+        importable = module != "__main__" and getattr(sys.modules.get(module), name, None) is by
+        if not importable or file is None or not Path(file).is_file():
             raise MicotaError(
-                f"the grader '{by.__name__}' is no function of a module: other processes cannot import it",
+                f"the grader '{name}' is no function of a module: other processes cannot import it",
                 why="the content of its file is a part of what a verdict is",
                 fix="define it as a function in mygrader.py and give by='mygrader:NAME'",
             )
-        word = f"{by.__module__}:{by.__name__}"
+        word = f"{module}:{name}"
         return {"by": word, "grader": local(word, "grader", Path(file).parent)}
     if isinstance(by, str) and ":" in by:
         return {"by": by, "grader": local(by, "grader", Path.cwd())}

@@ -12,6 +12,7 @@ from micota.recipe.contents import Contents, Evaluation
 from micota.recipe.sections import SETTINGS
 from micota.recipe.words import benchmark_problems
 from micota.specs import FrozenModel, Generate, Problems, RejectionSampling, Select, Source, Spec, Verify, walk
+from micota.yaml_tree import scalar
 
 
 def yaml_text(recipe: Contents, beside: Path) -> str:
@@ -21,12 +22,19 @@ def yaml_text(recipe: Contents, beside: Path) -> str:
     """
     import yaml
 
+    class Dumper(yaml.SafeDumper):
+        """Quotes what YAML 1.2 would not read as text; the library writes YAML 1.1."""
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if scalar(value) == value else "'")
+
+    Dumper.add_representer(str, text)
     writer = _Writer(recipe, beside)
     document = writer.document()
     if any("$" in text for text in _texts(document)):
         why = "in YAML it stands for a variable of `for`"
         raise MicotaError(f"the recipe '{recipe.name}' cannot be saved: a text has a $", why=why, fix="reword it")
-    dumped: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
+    dumped: str = yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110)
     return dumped
 
 

@@ -61,7 +61,7 @@ class Probe(FrozenModel):
     @property
     def problems(self) -> Problems:
         """The first n of the probe problems."""
-        return self.data.changed(n=self.n)
+        return self.data.take(self.n).problems
 
     def grade(self, model: Model) -> Verify:
         """A model's answers to the probe problems, verified."""

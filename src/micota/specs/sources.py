@@ -72,7 +72,7 @@ class Subset(FrozenModel):
     @property
     def problems(self) -> Problems:
         """The subset as a problem set of its own."""
-        return self.data.changed(n=self.n)
+        return self.data.changed(n=self.n if self.data.n is None else min(self.n, self.data.n))
 
 
 class SftData(Data):

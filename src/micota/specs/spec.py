@@ -18,7 +18,9 @@ from micota.errors import MicotaError
 class FrozenModel(BaseModel):
     """A frozen group of typed fields; unknown fields and wrong types are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, populate_by_name=True, hide_input_in_errors=True
+    )
 
     @property
     def stated(self) -> dict[str, Any]:

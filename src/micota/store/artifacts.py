@@ -93,6 +93,10 @@ class Store:
         self.locks = Locks()
         self._manifests: dict[str, Manifest] = {}
 
+    def refresh(self) -> None:
+        """Read manifests anew from now on: another process, or another Store, may have removed some."""
+        self._manifests.clear()
+
     def manifest(self, spec: Spec) -> Manifest | None:
         """The manifest of a spec's artifact; None if it is not finished."""
         return self.manifest_of(spec.id)

@@ -73,6 +73,17 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def check_unchanged(source: Source) -> None:
+    """Whether a local source still has the content that its spec was built from; else a MicotaError."""
+    if source.path is None or source.ref.startswith("lab:"):
+        return
+    path = Path(source.path)
+    if not path.exists() or content_hash(path) != source.revision:
+        what = "has changed" if path.exists() else "is gone"
+        why = "artifacts are known by the content of what they were made of"
+        raise MicotaError(f"{path} {what} since the spec was built from it", why=why, fix="build the spec again")
+
+
 def fetch(source: Source, what: What) -> Path:
     """The local folder of a model or data set, downloaded from the Hub where it is not local."""
     if source.path:
@@ -196,7 +207,7 @@ def _grader(word: str, beside: Path) -> Source:
     if not path.is_file():
         try:
             found = importlib.util.find_spec(module)
-        except ModuleNotFoundError:
+        except (ImportError, ValueError):
             found = None
         if found is None or found.origin is None:
             raise MicotaError(f"there is no module '{module}'", fix=f"put {path.name} beside the recipe, or install it")

@@ -104,6 +104,8 @@ class Artifact:
         """Rows of answers, or of verdicts on them, with the problem, the response and what generated it."""
         inputs = [self.store.manifest_of(name) for name in self.manifest.children.values()]
         manifests = {one.kind: one for one in (*inputs, self.manifest) if one is not None}
+        if "generate" not in manifests:
+            raise MicotaError(f"the answers that {self.id} grades were removed", fix="make them again")
         asked = {row["key"]: row for row in self._rows_of(manifests.get("problems"))}
         pools = [self.store.pool(pool) for pool in manifests["generate"].pools]
         wanted = rows if self.manifest.kind == "generate" else self._rows_of(manifests["generate"])

@@ -22,9 +22,9 @@ from micota.recipe.constructors import ModelLike, ProblemsLike
 from micota.recipe.labels import labels
 from micota.recipe.recipe import Recipe
 from micota.recipe.words import as_model
-from micota.specs import Problems, Source, Spec, Subset, walk
+from micota.specs import Problems, Sampling, Source, Spec, Subset, walk
 from micota.store.artifacts import Store
-from micota.store.resolution import Lock
+from micota.store.resolution import Lock, check_unchanged
 from micota.workspace.artifact import Artifact
 from micota.workspace.planning import Plan
 
@@ -72,6 +72,7 @@ class Workspace:
 
     def plan(self, what: Recipe | Spec | Mapping[str, ModelLike], only: str | None = None) -> Plan:
         """What a run would find done, partial or new, with its cost; makes nothing and asks no network."""
+        self.store.refresh()
         recipe = self._recipe(what)
         return Plan.of(recipe, self.store, self.machine, targets(only)(recipe))
 
@@ -108,6 +109,7 @@ class Workspace:
         self, arms: Mapping[str, ModelLike] | Recipe, data: Data | None = None, *, name: str = "python", **settings: Any
     ) -> Results:
         """The same table of what is there already; makes nothing."""
+        self.store.refresh()
         recipe = self._evaluation(arms, data, name, settings)
         return self._results(self._locked(recipe))
 
@@ -117,6 +119,7 @@ class Workspace:
 
     def artifact(self, what: Spec | str) -> Artifact:
         """A finished artifact: of a spec, by its id, or by the name that a recipe gave it (`lab/ta-long`)."""
+        self.store.refresh()
         if isinstance(what, Spec):
             return self._artifact(self._resolved_spec(what))
         manifest = self.store.find(what)
@@ -143,6 +146,7 @@ class Workspace:
         made for what the checks find, Stopped after a request to stop, StageFailed after failures.
         """
         wanted = wanted or (lambda one: one.targets)
+        self.store.refresh()
         try:
             recipe = self._checked(recipe, wanted)
         except KeyboardInterrupt:
@@ -152,6 +156,10 @@ class Workspace:
     def _checked(self, recipe: Recipe, wanted: Targets) -> Recipe:
         """The recipe with its commits, after the checks of what is wanted; the lock is written if they pass."""
         recipe = self._locked(recipe, wanted(recipe))
+        for spec in walk(*wanted(recipe)):
+            if not spec.made_elsewhere and not self.store.manifest(spec):
+                for source in (child for child in spec.children if isinstance(child, Source)):
+                    check_unchanged(source)
         findings = inspect(wanted(recipe), self.store)[1]
         lint.raise_first(findings)
         for finding in findings:
@@ -189,13 +197,15 @@ class Workspace:
             return what
         if isinstance(what, Spec):
             return Recipe({}, let={_word(what): what}, name="python")
-        specs = {name: as_model(value) for name, value in what.items()}
+        specs = {name: value if isinstance(value, Spec) else as_model(value) for name, value in what.items()}
         return Recipe({}, let=specs, name="python")
 
     def _evaluation(
         self, arms: Mapping[str, ModelLike] | Recipe, data: Data | None, name: str, settings: Any
     ) -> Recipe:
         if isinstance(arms, Recipe):
+            if data or settings:
+                raise MicotaError("a recipe has its own evaluations", fix="leave out data and settings, or change it")
             return arms
         if isinstance(data, str | Path | Problems | Subset):
             data = [data]
@@ -203,7 +213,8 @@ class Workspace:
             raise MicotaError("evaluate needs problem sets", fix='ws.evaluate(arms, ["math500", "gsm8k"])')
         sampling = {key: settings.pop(key) for key in SAMPLING if key in settings}
         if sampling:
-            settings["sampling"] = {**dict(settings.get("sampling", {})), **sampling}
+            given = settings.get("sampling", {})
+            settings["sampling"] = {**(given.stated if isinstance(given, Sampling) else given), **sampling}
         return Recipe(arms, evaluate={"data": data, **settings}, name=name)
 
     def _results(self, recipe: Recipe) -> Results:
@@ -234,7 +245,7 @@ class Workspace:
 def _word(spec: Spec) -> str:
     """A word for a spec without a name: the model or data set that it begins with."""
     names = (Path(one.ref).name for one in walk(spec) if isinstance(one, Source))
-    return f"{spec.kind}-{next(names, spec.digest)}"
+    return f"{spec.kind}-{next(names, spec.kind)}-{spec.digest[:8]}"
 
 
 def targets(only: str | None) -> Targets:
