@@ -44,7 +44,8 @@ LAUNCHED = "accelerate launch --cpu --num_processes 1 --num_machines 1 --mixed_p
 KINDS = ("problems", "generate", "verify", "select", "train", "search", "merge", "pretrain", "mix", "bpc")
 KILLED = """
 import os, signal
-from micota import cli, execution
+from micota.cli import main as cli
+from micota.run import execution
 stage = execution.stage
 def killed(kind):
     def run(task):
