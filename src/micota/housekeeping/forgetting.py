@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from micota.export.lineage import labels
+from micota.export.lineage import ancestors, labels
 from micota.housekeeping.holdings import size_of
 from micota.housekeeping.removal import Removal
 from micota.store.artifacts import Manifest, Store
@@ -14,7 +14,7 @@ def forgettable(store: Store, manifests: Sequence[Manifest], answers: bool = Fal
     """What forgetting these artifacts removes: they, what is linked to them, and with `answers` their completions.
 
     An artifact that is linked to one of them has its files there. Artifacts that were made from them stay, and so do
-    completions that another artifact uses too. Pass each to
+    completions that other answers use too. Pass each to
     `removal.remove`.
     """
     names, named = labels(store), {one.id: one for one in manifests}
@@ -26,8 +26,9 @@ def forgettable(store: Store, manifests: Sequence[Manifest], answers: bool = Fal
         why = "named" if one.id in named else f"its files are those of {one.same_as}"
         name = ", ".join(names.get(one.id, ()))
         found.append(Removal("artifact", one.id, name, folder / "files", size_of(folder), why))
+    mine = {below.id for one in going.values() for below in ancestors(store, one)}
     for pool in sorted({pool for one in going.values() for pool in one.pools}) if answers else ():
-        if any(pool in one.pools and one.id not in going for one in store.all()):
+        if any(pool in one.pools and one.id not in mine for one in store.all()):
             continue
         why = "completions of these artifacts only"
         found.append(Removal("pool", pool, "", store.pool_folder(pool), size_of(store.pool_folder(pool)), why))
