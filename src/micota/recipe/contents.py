@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from micota.errors import MicotaError, suggestion
-from micota.specs import Bpc, Model, Source, Spec, Verify
+from micota.specs import GRADERS, Bpc, Model, Source, Spec, Verify
 from micota.store.resolution import Lock
 
 
@@ -81,6 +81,15 @@ def check_evaluations(evaluations: Iterable[Evaluation]) -> None:
             fix = "give the model or the problem set a second name for the second way"
             what = f"'{one.model}' is evaluated on '{one.data}' in two ways"
             raise MicotaError(what, where="evaluate", why="a table would mix them", fix=fix)
+
+
+def graders(section: Mapping[str, Any]) -> list[Any]:
+    """The graders of a section `evaluate`: those of `by`, one or several, else both scorers; none is a MicotaError."""
+    by = section.get("by", list(GRADERS))
+    several = list(by) if isinstance(by, list | tuple) else [by]
+    if not several:
+        raise MicotaError("evaluate names no grader", where="evaluate: by", fix="leave `by` out for both scorers")
+    return several
 
 
 def check_name(name: Any) -> str:

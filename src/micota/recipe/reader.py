@@ -15,12 +15,12 @@ import micota
 from micota import yaml_tree
 from micota.errors import MicotaError, suggestion
 from micota.recipe.constructors import FORMS, evaluation, measure
-from micota.recipe.contents import Contents, Evaluation, check_evaluations, folder_name
+from micota.recipe.contents import Contents, Evaluation, check_evaluations, folder_name, graders
 from micota.recipe.scope import Scope
 from micota.recipe.sections import EVALUATE, BpcSection, MeasureSection, RecipeSections, keys
 from micota.recipe.variables import Values, Variables
 from micota.recipe.words import HERE, as_source
-from micota.specs import GRADERS, Bpc, Data, Model, Problems, Source, Spec
+from micota.specs import Bpc, Data, Model, Problems, Source, Spec
 from micota.store.resolution import Lock, What
 
 SHIPPED = Path(micota.__file__).parent / "recipes"
@@ -87,7 +87,7 @@ class _Reader:
         self._titles: dict[str, str] = {}
         self._definitions = {**self._top.get("let", {}), **self._arms()}
         self._depends = {name: self._variables(name) for name in self._definitions}
-        self._made: dict[tuple[Any, ...], Spec] = {}
+        self._specs: dict[tuple[Any, ...], Spec] = {}
         self._literals: dict[tuple[str, str], Source] = {}
         self._opening: list[str] = []
         self._env: Values = {}
@@ -184,14 +184,14 @@ class _Reader:
     def _lookup(self, name: str, path: yaml_tree.Path) -> Spec:
         """The spec of a name in the current combination; made once for equal values of what it depends on."""
         key = (name, *(str(self._env[variable]) for variable in self._depends[name]))
-        if key not in self._made:
+        if key not in self._specs:
             if name in self._opening:
                 circle = " -> ".join([*self._opening[self._opening.index(name) :], name])
                 raise self._wrong(f"the definitions run in a circle: {circle}", path, "let one of them begin")
             self._opening.append(name)
-            self._made[key] = self._define(self._expand(self._definitions[name], self._place(name)), self._place(name))
+            self._specs[key] = self._define(self._expand(self._definitions[name], self._place(name)), self._place(name))
             self._opening.pop()
-        return self._made[key]
+        return self._specs[key]
 
     def _define(self, expression: Any, place: yaml_tree.Path) -> Spec:
         """A form is what it says; a bare word in a definition is a model."""
@@ -207,10 +207,10 @@ class _Reader:
         if key not in self._literals:
             local = what == "grader" or word.startswith(HERE)
             try:
-                made = as_source(word, what, self._beside) if local else self._lock.source(word, what)
+                source = as_source(word, what, self._beside) if local else self._lock.source(word, what)
             except MicotaError as error:
                 raise MicotaError(error.what, where=self._tree.where(path), why=error.why, fix=error.fix) from None
-            self._literals[key] = made
+            self._literals[key] = source
         return self._literals[key]
 
     def _evaluations(self, scope: Scope) -> list[Evaluation]:
@@ -225,23 +225,22 @@ class _Reader:
         models, data = self._listed(section, "models", path), self._listed(section, "data", path)
         arms = list(self._top.get("arms", {}))
         wanted = dict.fromkeys(one for word in models for one in (arms if word == "arms" else [word]))
-        graders = section.get("by", list(GRADERS))
         settings = {key: value for key, value in section.items() if key not in ("models", "data", "by")}
-        made = []
+        cells = []
         for word, name in itertools.product(wanted, data):
             model = scope.spec(word, Model, (*path, "models"))
             problems = scope.spec(name, Problems, (*path, "data"))
             used = {v: self._env[v] for w in (word, name) for v in self._depends.get(w, ())}
-            for by in graders if isinstance(graders, list) else [graders]:
+            for by in graders(section):
                 spec = scope.call(evaluation, {**settings, "model": model, "problems": problems, "by": by}, path)
-                made.append(Evaluation(word, self._label(word), name, self._label(name), used, spec))
-        return made
+                cells.append(Evaluation(word, self._label(word), name, self._label(name), used, spec))
+        return cells
 
     def _measures(self, scope: Scope) -> dict[str, Bpc]:
         section = self._expand(self._top.get("measure", {}), ("measure",))
         self._check_keys(section, keys(MeasureSection), ("measure",))
         several = section.get("bpc", {})
-        made = {}
+        measures = {}
         for fields in several if isinstance(several, list) else [several]:
             path = ("measure", "bpc")
             self._check_keys(fields, keys(BpcSection), path)
@@ -250,8 +249,8 @@ class _Reader:
                 model = scope.spec(word, Model, (*path, "models"))
                 data = scope.spec(name, Data, (*path, "data"))
                 label = f"bpc:{self._label(name)}@{self._label(word)}"
-                made[label] = scope.call(measure, {"model": model, "data": data, **settings}, path)
-        return made
+                measures[label] = scope.call(measure, {"model": model, "data": data, **settings}, path)
+        return measures
 
     def _check_keys(self, section: dict[str, Any], known: list[str], path: yaml_tree.Path) -> None:
         for key in section:

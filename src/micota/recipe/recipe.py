@@ -10,13 +10,13 @@ from micota.atomic import atomic
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError, suggestion
 from micota.recipe.constructors import ModelLike, evaluation, measure
-from micota.recipe.contents import Contents, Evaluation, check_evaluations, check_name, folder_name
+from micota.recipe.contents import Contents, Evaluation, check_evaluations, check_name, folder_name, graders
 from micota.recipe.reader import SHIPPED, find, read, shipped
 from micota.recipe.sections import EVALUATE
 from micota.recipe.signature import FieldError
 from micota.recipe.words import as_model, as_problems
 from micota.recipe.writer import yaml_text
-from micota.specs import GRADERS, Bpc, Data, Model, Problems, Source, Spec, Verify, replace, walk
+from micota.specs import Bpc, Data, Model, Problems, Source, Spec, Verify, replace, walk
 from micota.store.resolution import Lock, What
 
 Section = Mapping[str, Any]
@@ -105,8 +105,8 @@ class Recipe(Contents):
             return self
         if ask:
             lock.resolve(sorted(ref for ref, what in wanted.items() if lock.source(ref, what).revision is None))
-        commits = {Source(ref=ref).digest: lock.source(ref, what) for ref, what in wanted.items()}
-        specs = replace([*self.names.values(), *self.targets, *(e.spec for e in self.evaluations)], commits)
+        sources = {Source(ref=ref).digest: lock.source(ref, what) for ref, what in wanted.items()}
+        specs = replace([*self.names.values(), *self.targets], sources)
         return self.with_specs(
             lock=lock,
             names={label: specs[spec.digest] for label, spec in self.names.items()},
@@ -127,15 +127,12 @@ class Recipe(Contents):
             raise MicotaError("evaluate needs a list of data", fix="data: [math500], or the names of problem sets")
         sets = data if isinstance(data, Mapping) else self._words(data)
         settings = {key: value for key, value in section.items() if key not in ("models", "data", "by")}
-        graders = section.get("by", list(GRADERS))
-        if graders in ([], ()):
-            raise MicotaError("evaluate: no grader is named", where="by", fix="leave `by` out for both scorers")
         cells = []
         for word in section.get("models", list(self.titles)):
             for data_word, problems in sets.items():
-                for by in graders if isinstance(graders, list | tuple) else [graders]:
-                    made = evaluation(self._known(word, Model), self._problems(problems), by=by, **settings)
-                    cells.append(Evaluation(word, word, data_word, data_word, {}, made))
+                for by in graders(section):
+                    spec = evaluation(self._known(word, Model), self._problems(problems), by=by, **settings)
+                    cells.append(Evaluation(word, word, data_word, data_word, {}, spec))
         return cells
 
     def _words(self, data: Iterable[Any]) -> dict[str, Any]:

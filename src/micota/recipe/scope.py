@@ -52,17 +52,17 @@ class Scope:
     def spec(self, expression: Any, wanted: type[Spec], path: Path) -> Any:
         """The spec of an expression, which must be of the wanted class."""
         if isinstance(expression, str):
-            made = self._word(expression, wanted, path)
+            spec = self._word(expression, wanted, path)
         elif isinstance(expression, dict) and len(expression) == 1:
-            made = self.form(expression, path)
+            spec = self.form(expression, path)
         else:
             what = f"{expression!r} is no expression"
             raise self.wrong(what, path, "write a name, a literal, or {KIND: {...}}")
-        if not isinstance(made, wanted):
+        if not isinstance(spec, wanted):
             subject = f"'{expression}'" if isinstance(expression, str) else "this"
             sort = next((word for cls, word in SORTS.items() if issubclass(wanted, cls)), wanted.__name__)
-            raise self.wrong(f"{subject} is {describe(made)}; {sort} is expected here", path)
-        return made
+            raise self.wrong(f"{subject} is {describe(spec)}; {sort} is expected here", path)
+        return spec
 
     def _word(self, word: str, wanted: type[Spec], path: Path) -> Spec:
         if word in self.names:

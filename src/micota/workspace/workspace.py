@@ -151,16 +151,21 @@ class Workspace:
             recipe = self._checked(recipe, wanted)
         except KeyboardInterrupt:
             raise Stopped("stopped before anything was made; the same call begins again") from None
-        return recipe, self.execute(recipe, wanted(recipe), files, bars)
+        specs = wanted(recipe)
+        outcome = self.execute(recipe, specs, files, bars)
+        self._warn(recipe, specs)
+        return recipe, outcome
 
     def _checked(self, recipe: Recipe, wanted: Targets) -> Recipe:
         """The recipe with its commits, after the checks of what is wanted; the lock is written if they pass."""
         recipe = self._locked(recipe, wanted(recipe))
-        for spec in walk(*wanted(recipe)):
-            if not spec.made_elsewhere and not self.store.manifest(spec):
-                for source in (child for child in spec.children if isinstance(child, Source)):
-                    check_unchanged(source)
-        findings = inspect(wanted(recipe), self.store)[1]
+        specs = wanted(recipe)
+        due = [spec for spec in walk(*specs) if not spec.made_elsewhere and not self.store.manifest(spec)]
+        inputs = {child.digest: child for spec in due for child in spec.children}
+        for source in inputs.values():  # each once: a large model takes long to hash
+            if isinstance(source, Source):
+                check_unchanged(source)
+        findings = inspect(specs, self.store)[1]
         lint.raise_first(findings)
         for finding in findings:
             self.console.print(f"{finding.severity}: {finding.error()}", markup=False, highlight=False, soft_wrap=True)
@@ -183,14 +188,14 @@ class Workspace:
                 finally:
                     for name, spec in recipe.names.items():
                         self.store.name(recipe.name, name, spec)
-                    self._warn(recipe, names)
 
-    def _warn(self, recipe: Recipe, names: Mapping[str, str]) -> None:
-        """Say what a finished recipe does not show by itself: a missed length, and data that is nearly empty."""
-        for spec in walk(*recipe.targets):
+    def _warn(self, recipe: Recipe, specs: Sequence[Spec]) -> None:
+        """Say what finished artifacts do not show by themselves: a missed length, and data that is nearly empty."""
+        names = labels(recipe)
+        for spec in walk(*specs):
             manifest = self.store.manifest(spec)
             if manifest and (text := spec.warning(manifest.facts)):
-                self.console.print(f"warning: {names[spec.digest]}: {text}", markup=False, soft_wrap=True)
+                self.console.print(f"warning: {names.get(spec.digest, spec.id)}: {text}", markup=False, soft_wrap=True)
 
     def _recipe(self, what: Recipe | Spec | Mapping[str, ModelLike]) -> Recipe:
         if isinstance(what, Recipe):
