@@ -344,3 +344,20 @@ def test_secrets_of_a_profile_are_not_repeated() -> None:
     with pytest.raises(ValueError) as refused:
         EngineConfig(engine="openai", url="http://127.0.0.1:1/v1", key_env="sk-SECRET123")
     assert "SECRET" not in str(refused.value)
+
+
+def test_a_benchmark_keeps_its_limit_and_stop_strings_under_any_form_of_sampling() -> None:
+    from micota.specs import Sampling
+
+    value = mc.evaluation("lab:student", "gsm8k", sampling=Sampling(temperature=0.5))
+    mapping = mc.evaluation("lab:student", "gsm8k", sampling={"temperature": 0.5})
+    assert value.digest == mapping.digest and "Q:" in value.completions.sampling.stop
+
+
+def test_rows_of_an_artifact_and_of_results_have_the_same_response(world: World) -> None:
+    ws = mc.Workspace(world.folder / "store", world.machine)
+    arms, data = {"a": str(world.folder / "models/student")}, {"test": str(world.folder / "test.jsonl")}
+    settings: dict[str, Any] = {"prompt": "{problem}", "precision": "float32", "by": "exact_match"}
+    results = ws.evaluate(arms, data, max_tokens=6, **settings)
+    rows = ws.artifact(results.recipe.evaluations[0].spec.completions).rows()
+    assert set(results.responses()["response"]) == {row["response"] for row in rows}

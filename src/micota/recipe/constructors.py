@@ -30,6 +30,7 @@ from micota.specs import (
     Probe,
     Problems,
     RejectionSampling,
+    Sampling,
     Select,
     SftData,
     Source,
@@ -61,7 +62,7 @@ def problems(source: Source | str | Path, **fields: Any) -> Problems:
         fields = {"problem": BENCHMARKS[name].problem, "answer": BENCHMARKS[name].answer, **fields}
     if fields.get("decontaminate") and "against" not in fields:
         fields["against"] = [benchmark_problems(name) for name in BENCHMARKS]
-    elif "against" in fields:
+    elif fields.get("against") is not None:
         fields["against"] = [as_problems(one) for one in fields["against"]]
     return build(Problems, source=as_source(source, "dataset"), **fields)
 
@@ -226,6 +227,7 @@ def evaluation(model: ModelLike, problems: ProblemsLike, by: Grader = "semantic"
     if (b := BENCHMARKS.get(asked.benchmark or "")) is not None:
         usual = {"stop": list(b.stop), "max_tokens": b.max_tokens}
         sampling = fields.get("sampling", {})
+        sampling = sampling.stated if isinstance(sampling, Sampling) else sampling
         if isinstance(sampling, Mapping):
             sampling = {**usual, **sampling}
         fields = {"prompt": b.prompt, **fields, "sampling": sampling}

@@ -21,7 +21,6 @@ from micota.report.answer_frame import (
 from micota.specs import Generate, Source, Spec
 from micota.store.artifacts import Manifest, Store
 from micota.store.pool import Pool
-from micota.store.records import read_rows
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -103,7 +102,7 @@ class GradedAnswers:
         for key in zip(rows["problem"], map(int, rows["sample"]), strict=True):
             problem = problems.get(key[0], {})
             answer = next(pool.read([key])) if pool is not None and key in pool else None
-            written = (answer.text, answer.engine) if answer else (None, None)
+            written = (answer.target, answer.engine) if answer else (None, None)
             texts.append((problem.get("problem"), gold_text(problem.get("answer")), *written))
         return texts
 
@@ -128,8 +127,7 @@ class GradedAnswers:
 
     def rows(self, spec: Spec) -> list[dict[str, Any]]:
         """The rows of a finished artifact; none of what is missing."""
-        manifest = self.manifest(spec)
-        return read_rows(self.store.files(manifest) / "rows.jsonl") if manifest else []
+        return self.store.rows(None if isinstance(spec, Source) else self.store.manifest(spec))
 
     def pool(self, spec: Generate) -> Pool | None:
         """The pool that has the texts of a finished generation; None of a missing one."""

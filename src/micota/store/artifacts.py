@@ -25,6 +25,7 @@ from micota.errors import MicotaError, suggestion
 from micota.specs import Source, Spec, sha
 from micota.store.locks import Locks
 from micota.store.pool import Pool
+from micota.store.records import read_rows
 
 ID = re.compile(r"[a-z]+-[0-9a-f]{16}")
 """An artifact's id."""
@@ -129,6 +130,11 @@ class Store:
     def files(self, manifest: Manifest) -> Path:
         """The folder with an artifact's files; of a linked one that of the other artifact."""
         return self.root / "artifacts" / manifest.holder / "files"
+
+    def rows(self, manifest: Manifest | None) -> list[dict[str, Any]]:
+        """The rows of a finished artifact; none of a missing one and of one whose files were removed."""
+        there = manifest and self.whole(manifest)
+        return read_rows(self.files(manifest) / "rows.jsonl") if manifest and there else []
 
     def pool_folder(self, pool: str) -> Path:
         """The folder of a completion pool by its id."""

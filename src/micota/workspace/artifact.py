@@ -106,9 +106,9 @@ class Artifact:
         manifests = {one.kind: one for one in (*inputs, self.manifest) if one is not None}
         if "generate" not in manifests:
             raise MicotaError(f"the answers that {self.id} grades were removed", fix="make them again")
-        asked = {row["key"]: row for row in self._rows_of(manifests.get("problems"))}
+        asked = {row["key"]: row for row in self.store.rows(manifests.get("problems"))}
         pools = [self.store.pool(pool) for pool in manifests["generate"].pools]
-        wanted = rows if self.manifest.kind == "generate" else self._rows_of(manifests["generate"])
+        wanted = rows if self.manifest.kind == "generate" else self.store.rows(manifests["generate"])
         found = {(one.key, one.sample): one for one in find(pools, wanted)}
         for row in rows:
             answer, problem = found[row["key"], row["sample"]], asked.get(row["key"], {})
@@ -123,12 +123,6 @@ class Artifact:
                 "completion_tokens": answer.completion_tokens,
                 "engine": answer.engine,
             }
-
-    def _rows_of(self, manifest: Manifest | None) -> list[dict[str, Any]]:
-        """The rows of another artifact; none where its files were removed."""
-        if manifest is None or not self.store.whole(manifest):
-            return []
-        return read_rows(self.store.files(manifest) / "rows.jsonl")
 
     def __repr__(self) -> str:
         facts = ", ".join(f"{k} {v}" for k, v in self.facts.items() if isinstance(v, int | float))
