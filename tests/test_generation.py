@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import World, problem
 
 from micota.store.pool import Pool, Writer
@@ -131,9 +132,10 @@ def test_pushed_rows_come_with_a_card(world: World, hub: tuple[Hub, str]) -> Non
     assert "pushed: " in done.stdout
     assert there.files["rows.jsonl"] == (world.folder / "made" / "rows.jsonl").read_bytes()
     text = there.files["README.md"].decode()
-    assert text.startswith("---\ntask_categories: [text-generation]")
+    metadata = yaml.safe_load(text.split("---\n")[1])
+    assert metadata["task_categories"] == ["text-generation"] and "synthetic" in metadata["tags"]
     assert "8 answers, 1 to each problem" in text
-    assert "````text\n10" in text  # the first prompt
+    assert "```text\n10" in text  # the first prompt
     assert "| `finish_reason` |" in text
     assert there.created["visibility"] == "private"
     there.refuses = True

@@ -1,4 +1,4 @@
-"""What `micota generate` writes: a row for each answer, and the card of a data set of the Hub."""
+"""What `micota generate` writes: a row for each answer, in a file or in a data set of the Hub."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from micota.atomic import atomic
-from micota.export import hub
-from micota.specs import Generate
+from micota.export import card, hub
 from micota.workspace import Artifact
 
 COLUMNS = {
@@ -37,40 +35,9 @@ def write_rows(answers: Artifact, out: Path) -> int:
     return count
 
 
-def card(spec: Generate, facts: dict[str, Any], model: str, problems: str) -> str:
-    """The data set's card: what the Hub reads at its top, and what a reader must know below."""
-    sampling = spec.sampling
-    drawn = f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}" if sampling.temperature else "greedy"
-    columns = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in COLUMNS.items())
-    return f"""---
-task_categories: [text-generation]
-tags: [micota, chain-of-thought, synthetic]
-configs:
-- config_name: default
-  data_files: rows.jsonl
----
-# Answers of {model} to {problems}
-
-{facts["rows"]:,} answers, {spec.n} to each problem; mean length {facts["mean_tokens"]:.0f} tokens.
-{facts["truncated"]:,} are cut at {sampling.max_tokens:,} tokens, {facts["looped"]:,} end in degenerate repetition.
-They are as the model wrote them: not graded, not filtered. Sampling: {drawn}, in {spec.precision}. Made with micota.
-
-The first prompt, as the model read it:
-
-````text
-{facts.get("first_prompt", "")}
-````
-
-| column | what it is |
-|---|---|
-{columns}
-
-The terms of the model and of the problems hold for this data too.
-"""
-
-
-def push(repo: str, out: Path, text: str) -> str:
+def push(repo: str, out: Path, answers: Artifact, model: str, problems: str) -> str:
     """Put rows and card into a data set of the Hub, private if it is new; returns its address."""
+    text = card.of_answers(answers.manifest, model, problems, COLUMNS)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "README.md").write_text(text, encoding="utf-8")
         os.symlink(out.absolute(), Path(folder) / "rows.jsonl")

@@ -111,18 +111,16 @@ def generate(
     """Let a model answer problems, and write the answers as rows."""
     from micota.cli import generate_rows as writing
     from micota.cli import single_recipes as recipes
-    from micota.specs import Generate
 
     ws, path = terminal.workspace(store, machine), out.with_suffix(".yaml")
     asked = {"model": recipes.word(model), "problems": recipes.problem_set(problems, split, limit), "n": n}
     asked |= {"prompt": {}, "sampling": recipes.sampling(temperature, max_tokens)}
     name = recipes.single(path, out.stem, "generate", asked, set_ or ())
-    spec, answers = _make(ws, path, name)
-    assert isinstance(spec, Generate)
+    answers = _make(ws, path, name)
     ws.console.print(f"{writing.write_rows(answers, out)} answers: {out}", soft_wrap=True, highlight=False)
     if push:
-        text = writing.card(spec, answers.facts, model, problems)
-        ws.console.print(f"pushed: {writing.push(push, out, text)}", soft_wrap=True, highlight=False)
+        address = writing.push(push, out, answers, model, problems)
+        ws.console.print(f"pushed: {address}", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -190,7 +188,7 @@ def measure(
     fields = {"model": recipes.word(model), "data": recipes.rows(data, split, system)}
     label = recipes.single(path, name, "measure", fields, set_ or ())
     ws = terminal.workspace(store, machine)
-    _, measures = _make(ws, path, label)
+    measures = _make(ws, path, label)
     measured(ws.console, measures.facts)
     if out:
         _write_measures(measures, out)
@@ -216,14 +214,14 @@ def _export(ws: Workspace, kind: str, fields: Mapping[str, Any], sets: list[str]
     title = out.absolute().name
     path = out.absolute().with_name(f"{title}.yaml")
     name = recipes.single(path, title, kind, fields, sets)
-    _, artifact = _make(ws, path, name, out)
+    artifact = _make(ws, path, name, out)
     if not exports.is_there(out, artifact.manifest):
         with terminal.bar("copying") as report:
             exports.export(ws.store, artifact.manifest, f"{title}/{name}", out, str(out), report)
     ws.console.print(f"{name}: {out}", soft_wrap=True, highlight=False)
 
 
-def _make(ws: Workspace, path: Path, name: str, out: Path | None = None) -> tuple[Spec, Artifact]:
+def _make(ws: Workspace, path: Path, name: str, out: Path | None = None) -> Artifact:
     """Make one name of a recipe with its files; `out` is a folder that must be free for it."""
     from micota.cli.single_recipes import check_place
     from micota.recipe import recipe as reader
@@ -235,8 +233,7 @@ def _make(ws: Workspace, path: Path, name: str, out: Path | None = None) -> tupl
         return [recipe.named(name)]
 
     recipe, _ = ws.run(reader.load(str(path)), wanted, files=True)
-    spec = recipe.named(name)
-    return spec, ws.artifact(spec)
+    return ws.artifact(recipe.named(name))
 
 
 def _cores() -> int:

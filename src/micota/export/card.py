@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -75,17 +76,39 @@ def of_model(store: Store, manifest: Manifest, title: str, address: str, generat
 
 def of_data(store: Store, manifest: Manifest, title: str, rows: int) -> str:
     """The card of training data with so many rows."""
+    metadata, number = _data_metadata(), Markdown(f"{rows:,}")
+    return _render(
+        "data.md", metadata=metadata, title=title, rows=number, id=manifest.id, steps=_steps(store, manifest)
+    )
+
+
+def of_answers(manifest: Manifest, model: str, problems: str, columns: Mapping[str, str]) -> str:
+    """The card of a generation's rows; `columns` says in Markdown what each column holds."""
+    return _render(
+        "answers.md",
+        metadata=_data_metadata("synthetic"),
+        model=model,
+        problems=problems,
+        facts=manifest.facts,
+        repetitive=manifest.facts.get("looped", 0),
+        n=manifest.fields.get("n", 1),
+        mean_tokens=Markdown(f"{manifest.facts['mean_tokens']:.0f}"),
+        sampling=Markdown(_sampling(manifest)),
+        precision=Markdown(manifest.fields.get("precision", "bfloat16")),
+        first_prompt=manifest.facts.get("first_prompt", ""),
+        columns=columns,
+    )
+
+
+def _data_metadata(*tags: str) -> Markdown:
     from huggingface_hub import DatasetCardData
 
     data = DatasetCardData(
         task_categories=["text-generation"],
-        tags=["micota", "chain-of-thought"],
+        tags=["micota", "chain-of-thought", *tags],
         configs=[{"config_name": "default", "data_files": "rows.jsonl"}],
     )
-    metadata, number = Markdown(data.to_yaml()), Markdown(f"{rows:,}")
-    return _render(
-        "data.md", metadata=metadata, title=title, rows=number, id=manifest.id, steps=_steps(store, manifest)
-    )
+    return Markdown(data.to_yaml())
 
 
 def code(text: str) -> str:
