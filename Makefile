@@ -50,6 +50,7 @@ soak: $(VENV)/.ready-for-tests $(VLLM)/.ready
 
 fuzz: $(VENV)/.ready-for-tests
 	$(BIN)/python tests/scoring/fuzz.py 20000
+	$(BIN)/python tests/fuzz/recipes.py 300
 
 # mergekit's merges of the same cases, recorded in an environment of its own; tests/test_parity.py reads them.
 parity: $(VENV)/.ready-for-tests

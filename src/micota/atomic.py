@@ -11,6 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from micota.errors import MicotaError
+
+LARGEST = 2**20  # bytes of a file that a person wrote
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -49,6 +53,32 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):  # nesting without end, from a stranger
         return {}
     return data if isinstance(data, dict) else {}
+
+
+def written_path(word: str) -> Path:
+    """The path that a person wrote; what no file system takes is a MicotaError."""
+    path = Path(os.path.expanduser(word))
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:
+        raise MicotaError(f"{word!r:.80} is no path: {getattr(error, 'strerror', error)}") from None
+    return path
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that a person wrote, such as a recipe or a profile; a MicotaError if it is none."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST + 1)
+    except OSError as error:
+        raise MicotaError(f"{path} cannot be read: {error.strerror}") from None
+    if len(data) > LARGEST:
+        raise MicotaError(f"{path} is larger than {LARGEST >> 20} MB", why="no recipe, profile or merge is")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = f"{path.name}, line {data[: error.start].count(10) + 1}"
+        raise MicotaError(f"{path.name} is not in UTF-8", where=where, fix="save it as UTF-8") from None
 
 
 def _sync(path: Path) -> None:

@@ -5,9 +5,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 3_000  # characters of one part of a message: what was refused can be of any length
+
+
+def visible(text: str) -> str:
+    """A text from anywhere with its control characters written out: none of them reaches a terminal."""
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text.expandtabs(4))
+
 
 class PlainError(Exception):
     """An error whose message says all: notebooks show it without the way through our code."""
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
     def _render_traceback_(self) -> list[str]:
         return [f"{type(self).__name__}: {self}"]
@@ -21,9 +31,8 @@ class MicotaError(PlainError):
         self.what, self.where, self.why, self.fix = what, where, why, fix
 
     def __str__(self) -> str:
-        parts = [self.what]
-        parts += [f"  {label}: {text}" for label, text in self._details() if text]
-        return "\n".join(parts)
+        parts = [self.what, *(f"  {label}: {text}" for label, text in self._details() if text)]
+        return visible("\n".join(part if len(part) <= LONGEST else f"{part[:LONGEST]} ..." for part in parts))
 
     def _details(self) -> list[tuple[str, str | None]]:
         return [("where", self.where), ("why", self.why), ("fix", self.fix)]

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 import micota
 from micota import yaml_tree
+from micota.atomic import read_text, written_path
 from micota.errors import MicotaError, suggestion
 from micota.specs import FrozenModel, LengthDial, Spec
 
@@ -201,10 +202,10 @@ SECTIONS: dict[str, type[StageConfig]] = {
 def load(name: str) -> MachineProfile:
     """A shipped profile by its name, or a YAML file by its path. Raises MicotaError with the line of a mistake."""
     shipped = {path.stem: path for path in PROFILES.glob("*.yaml")}
-    path = shipped.get(name) or Path(name).expanduser()
+    path = shipped.get(name) or written_path(name)
     if not path.is_file():
         raise MicotaError(f"there is no machine profile '{name}'", fix=suggestion(name, shipped))
-    tree = yaml_tree.read(path.read_text(encoding="utf-8"), path.name)
+    tree = yaml_tree.read(read_text(path), path.name)
     if not isinstance(tree.value, dict):
         raise MicotaError(f"{path} holds no machine profile", fix="begin with `jobs: 1`")
     fields = {"name": path.stem, **{key: value for key, value in tree.value.items() if value is not None}}
@@ -223,7 +224,7 @@ def _mappings(servers: Any) -> Iterable[Any]:
 def _make_script_absolute(config: Any, folder: Path) -> None:
     """A relative script lies beside the profile, wherever the stage that reads it will run."""
     if isinstance(config, dict) and isinstance(config.get("script"), str):
-        config["script"] = str((folder / Path(config["script"]).expanduser()).resolve())
+        config["script"] = str((folder / written_path(config["script"])).resolve())
 
 
 def _mistake(tree: yaml_tree.Tree, error: ValidationError) -> MicotaError:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 def console() -> Console:
     """The terminal; into a file or a pipe, lines wide enough for a table."""
-    from rich.console import Console
+    from micota.terminal import Terminal
 
-    return Console() if sys.stdout.isatty() else Console(width=160)
+    return Terminal() if sys.stdout.isatty() else Terminal(width=160)
 
 
 def workspace(store: Path, machine: str) -> Workspace:

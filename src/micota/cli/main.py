@@ -88,13 +88,14 @@ def plan(
 ) -> None:
     """Show what a run would find done, partial or new, or what it will cost; makes nothing."""
     from micota.cli.tables import plan_table
+    from micota.errors import visible
     from micota.recipe import recipe as reader
     from micota.recipe.labels import labels
 
     ws, made = terminal.workspace(store, machine), reader.load(recipe, set_ or ())
     found = ws.plan(made, only)
     if why:
-        print("\n".join([why, *found.why(why)]))
+        print(visible("\n".join([why, *found.why(why)])))
     elif cost:
         from micota.cli import cost_table
 
@@ -110,12 +111,14 @@ def show(
     store: StoreDir = STORE,
 ) -> None:
     """Show what is known of an artifact: its inputs, settings and results; or a recipe's YAML."""
+    from micota.atomic import read_text
     from micota.cli.tables import artifact
+    from micota.errors import visible
     from micota.recipe.recipe import find
     from micota.store.artifacts import Store
 
     if yaml:
-        print(find(name).read_text(encoding="utf-8"), end="")
+        print(visible(read_text(find(name))), end="")
         return
     artifact(terminal.console(), Store(store), name)
 

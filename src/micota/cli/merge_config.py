@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from micota import yaml_tree
+from micota.atomic import read_text
 from micota.errors import MicotaError
 from micota.merging.folders import Progress, merge_folders
 from micota.merging.merge_record import RECORD
@@ -34,7 +35,7 @@ def merge_config(
     """
     if not file.is_file():
         raise MicotaError(f"there is no file {file}", fix="micota merge CONFIG.yml OUT")
-    text = file.read_text(encoding="utf-8")
+    text = read_text(file)
     config = read(yaml_tree.read(text, file.name).value, file.name)
     folders = {ref: _folder(ref, file.parent) for ref in (config.base, *config.models, config.tokenizer)}
     layers = _layers(config, folders[config.base])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from micota import yaml_tree
-from micota.atomic import read_json, write_text
+from micota.atomic import read_json, write_text, written_path
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError
 from micota.export.folder import RECORD
@@ -68,7 +68,7 @@ def sampling(temperature: float | None, max_tokens: int | None) -> dict[str, flo
 
 def word(given: str) -> str:
     """A path as one that means the same in the recipe's folder; any other word as it is."""
-    path = Path(given).expanduser()
+    path = written_path(given)
     there = path.exists() or (is_literal(given) and given.startswith((".", "/", "~")))
     return os.path.abspath(path) if there else given
 

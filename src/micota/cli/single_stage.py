@@ -47,11 +47,9 @@ def merge(
     shard_gb: Annotated[float, typer.Option(help="Largest file, in GB.")] = 1.0,
 ) -> None:
     """Merge models, repeatably to the bit; the same command goes on after an interruption."""
-    from rich.console import Console
-
     from micota.cli.merge_config import merge_config, merged
 
-    console, size = Console(), max(1, int(shard_gb * 1e9))
+    console, size = terminal.console(), max(1, int(shard_gb * 1e9))
     with _uncollected(), terminal.bar("merging") as report:
         facts = merge_config(config, out, seed=seed, threads=threads or _cores(), shard_bytes=size, progress=report)
     merged(console, facts)

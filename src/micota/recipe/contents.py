@@ -10,6 +10,8 @@ from micota.errors import MicotaError, suggestion
 from micota.specs import GRADERS, Bpc, Model, Source, Spec, Verify
 from micota.store.resolution import Lock
 
+LONGEST = 200  # bytes of a name: with what is put before it and behind it, it is the name of a file
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -92,15 +94,32 @@ def graders(section: Mapping[str, Any]) -> list[Any]:
     return several
 
 
-def check_name(name: Any) -> str:
-    """A name that does for a table, a link and a file; else a MicotaError."""
-    if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name.encode()) > 200:
-        raise MicotaError(f"{name!r:.80} is no name", fix="give a printable text of 1 to 200 bytes")
-    return name
+def check_names(names: Iterable[Any]) -> None:
+    """Refuse a name that does not do for a table, a link and a file, and two that would be one link."""
+    links: dict[str, str] = {}
+    for name in names:
+        if not _printable(name) or name.startswith(".") or len((link := name.replace("/", "--")).encode()) > LONGEST:
+            fix = f"give a printable text of 1 to {LONGEST} bytes without a dot before it"
+            raise NameRefused(f"{name!r:.80} is no name", name, fix)
+        if (other := links.setdefault(link, name)) != name:
+            raise NameRefused(f"'{other}' and '{name}' are one file name", name, "rename one of the two")
 
 
-def folder_name(name: str) -> str:
+class NameRefused(MicotaError):
+    """A name that cannot be used; `name` is the name."""
+
+    def __init__(self, what: str, name: Any, fix: str) -> None:
+        super().__init__(what, fix=fix)
+        self.name = name
+
+
+def _printable(name: Any) -> bool:
+    return isinstance(name, str) and bool(name.strip()) and name.isprintable()
+
+
+def folder_name(name: Any) -> str:
     """The name of a recipe, which must do for a folder; else a MicotaError."""
-    if check_name(name).startswith(".") or "/" in name:
-        raise MicotaError(f"'{name}' is no name for a folder", fix="leave out the slash and the leading dot")
-    return name
+    check_names([name])
+    if "/" in name:
+        raise NameRefused(f"'{name}' is no name for a folder", name, "leave out the slash")
+    return str(name)

@@ -13,12 +13,21 @@ from typing import Any
 
 import micota
 from micota import yaml_tree
+from micota.atomic import read_text, written_path
 from micota.errors import MicotaError, suggestion
 from micota.recipe.constructors import FORMS, evaluation, measure
-from micota.recipe.contents import Contents, Evaluation, check_evaluations, folder_name, graders
+from micota.recipe.contents import (
+    Contents,
+    Evaluation,
+    NameRefused,
+    check_evaluations,
+    check_names,
+    folder_name,
+    graders,
+)
 from micota.recipe.scope import Scope
 from micota.recipe.sections import EVALUATE, BpcSection, MeasureSection, RecipeSections, keys
-from micota.recipe.variables import Values, Variables
+from micota.recipe.variables import TEXTS, Values, Variables
 from micota.recipe.words import HERE, as_source
 from micota.specs import Bpc, Data, Model, Problems, Source, Spec
 from micota.store.resolution import Lock, What
@@ -34,7 +43,7 @@ def shipped() -> dict[str, Path]:
 
 def find(name: str) -> Path:
     """The file of a recipe: a shipped one by its name, or a path."""
-    path = shipped().get(name) or Path(name).expanduser()
+    path = shipped().get(name) or written_path(name)
     if not path.is_file():
         raise MicotaError(
             f"there is no recipe '{name}'", fix=suggestion(name, shipped()) + " or the path of a YAML file"
@@ -45,7 +54,7 @@ def find(name: str) -> Path:
 def read(name: str, overrides: Iterable[str] = (), lock: Lock | None = None) -> Contents:
     """Read a recipe; Hub ids have the commits of its lock file. Raises MicotaError for every mistake."""
     path = find(name)
-    tree = yaml_tree.read(path.read_text(encoding="utf-8"), path.name)
+    tree = yaml_tree.read(read_text(path), path.name)
     if not isinstance(tree.value, dict):
         raise MicotaError(f"{path.name} is no recipe", fix="begin with `name:` and `arms:`")
     for override in overrides:
@@ -75,6 +84,11 @@ def _key(key: str, path: yaml_tree.Path) -> str:
     return "distill" if key == "distil" and path[:1] != ("for",) and (len(path) > 1 or path == ("defaults",)) else key
 
 
+def _word(name: Any) -> Any:
+    """A name that YAML reads as a number is a text too."""
+    return str(name) if isinstance(name, int | float | str) else name
+
+
 class _Reader:
     """Turns the tree of a recipe into specs, one combination of variables after the other."""
 
@@ -85,7 +99,7 @@ class _Reader:
         self._sections()
         self._matrix = Variables(tree)
         self._titles: dict[str, str] = {}
-        self._definitions = {**self._top.get("let", {}), **self._arms()}
+        self._definitions = {**self._top["let"], **self._arms()}
         self._depends = {name: self._variables(name) for name in self._definitions}
         self._specs: dict[tuple[Any, ...], Spec] = {}
         self._literals: dict[tuple[str, str], Source] = {}
@@ -104,13 +118,10 @@ class _Reader:
             for one in self._evaluations(scope):
                 evaluations[one.model, one.data, one.spec.digest] = one
             measures |= self._measures(scope)
-        try:
-            name = folder_name(str(self._top.get("name", self._stem)))
-        except MicotaError as error:
-            raise self._wrong(error.what, ("name",), error.fix) from None
+        self._check_names(names)
         check_evaluations(evaluations.values())
         return Contents(
-            name=name,
+            name=self._name,
             names=names,
             evaluations=list(evaluations.values()),
             measures=measures,
@@ -123,24 +134,51 @@ class _Reader:
 
     def _sections(self) -> None:
         self._check_keys(self._top, keys(RecipeSections), ())
-        for key in ("for", "let", "defaults", "arms", "evaluate", "measure"):
-            several = key == "evaluate" and isinstance(self._top.get(key), list)
-            if not (isinstance(self._top.get(key, {}), dict) or several):
-                raise self._wrong(f"'{key}' is no mapping", (key,), f"write `{key}:` and its entries below it")
-        for kind in self._top.get("defaults", {}):
+        for key in ("for", "let", "defaults", "arms", "measure"):
+            self._mapping(self._top.setdefault(key, {}), (key,))
+        for kind, fields in self._top["defaults"].items():
             if kind not in FORMS:
                 raise self._wrong(f"unknown kind '{kind}'", ("defaults", kind), suggestion(kind, FORMS))
-        both = self._top.get("let", {}).keys() & self._top.get("arms", {}).keys()
+            self._mapping(fields, ("defaults", kind))
+        both = self._top["let"].keys() & self._top["arms"].keys()
         if both:
             what = f"'{min(both)}' is defined in both `let` and `arms`"
             raise self._wrong(what, ("arms", min(both)), "rename one of the two")
+        name = self._top.get("name")
+        try:
+            self._name = folder_name(self._stem if name is None else _word(name))
+        except NameRefused as error:
+            raise self._wrong(error.what, ("name",), error.fix) from None
+        self._check_names([*self._top["for"], *self._top["let"], *self._top["arms"]])
+
+    def _check_names(self, names: Iterable[str]) -> None:
+        """A name that cannot be used is an error at its line; a label's is that of its name."""
+        try:
+            check_names(names)
+        except NameRefused as error:
+            place = self._place(error.name if error.name in self._top["arms"] else error.name.partition("[")[0])
+            raise self._wrong(error.what, place, error.fix) from None
+
+    def _mapping(self, value: Any, path: yaml_tree.Path) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        here = path[-1] if isinstance(path[-1], str) else f"{path[-2]}.{path[-1]}"
+        raise self._wrong(f"'{here}' is no mapping", path, f"write `{here}:` and its entries below it")
+
+    def _several(self, value: Any, path: yaml_tree.Path) -> list[tuple[dict[str, Any], yaml_tree.Path]]:
+        """The mappings of a section that may also be a list of them, each with its place."""
+        if isinstance(value, list):
+            return [(self._mapping(one, (*path, i)), (*path, i)) for i, one in enumerate(value)]
+        return [(self._mapping(value, path), path)] if value != {} else []
 
     def _arms(self) -> dict[str, Any]:
         """The arms without the `name` that only changes what is printed."""
         arms = {}
-        for role, value in self._top.get("arms", {}).items():
+        for role, value in self._top["arms"].items():
             named = isinstance(value, dict) and len(value) == 2 and "name" in value
-            self._titles[role] = str(value["name"]) if named else ""
+            self._titles[role] = _word(value["name"]) if named else ""
+            if not (isinstance(self._titles[role], str) and self._titles[role].isprintable()):
+                raise self._wrong(f"{value['name']!r:.80} is no name", ("arms", role, "name"), "give a printable text")
             arms[role] = {key: item for key, item in value.items() if key != "name"} if named else value
         return arms
 
@@ -150,27 +188,27 @@ class _Reader:
         seen, todo = {name}, [name]
         while todo:
             current = todo.pop()
-            for word in self._words(self._definitions[current]):
-                found |= set(self._matrix.mentioned(word, self._place(current)))
+            for word, text in self._words(self._definitions[current]):
+                found |= set(self._matrix.mentioned(word, self._place(current), text))
                 if word in self._definitions and word not in seen:
                     seen.add(word)
                     todo.append(word)
         return tuple(sorted(found))
 
-    def _words(self, value: Any) -> Iterable[str]:
-        """The words of an expression, those included that its forms take from the defaults."""
+    def _words(self, value: Any, text: bool = False) -> Iterable[tuple[str, bool]]:
+        """The words of an expression, those included that its forms take from the defaults; which are free text."""
         if isinstance(value, str):
-            yield value
+            yield value, text
         elif isinstance(value, dict):
             for key, item in value.items():
-                yield from self._words(item)
-                yield from self._words(self._top.get("defaults", {}).get(key, []) if key in FORMS else [])
+                yield from self._words(item, text or key in TEXTS)
+                yield from self._words(self._top["defaults"].get(key, []) if key in FORMS else [])
         elif isinstance(value, list):
             for item in value:
-                yield from self._words(item)
+                yield from self._words(item, text)
 
     def _place(self, name: str) -> yaml_tree.Path:
-        return ("let" if name in self._top.get("let", {}) else "arms", name)
+        return ("let" if name in self._top["let"] else "arms", name)
 
     def _label(self, name: str) -> str:
         depends = self._depends.get(name, ())
@@ -178,7 +216,7 @@ class _Reader:
         return f"{name}[{inside}]" if inside else name
 
     def _scope(self) -> Scope:
-        defaults = self._expand(self._top.get("defaults", {}), ("defaults",))
+        defaults = self._expand(self._top["defaults"], ("defaults",))
         return Scope(self._definitions, self._lookup, self._literal, self._tree.where, defaults)
 
     def _lookup(self, name: str, path: yaml_tree.Path) -> Spec:
@@ -215,15 +253,13 @@ class _Reader:
 
     def _evaluations(self, scope: Scope) -> list[Evaluation]:
         """The cells of the tables; `evaluate` is one section, or a list of sections with prompts of their own."""
-        sections = self._expand(self._top.get("evaluate", {}), ("evaluate",))
-        if isinstance(sections, dict):
-            return self._section(scope, sections, ("evaluate",)) if sections else []
-        return [one for i, section in enumerate(sections) for one in self._section(scope, section, ("evaluate", i))]
+        sections = self._several(self._expand(self._top.get("evaluate", {}), ("evaluate",)), ("evaluate",))
+        return [one for section, path in sections for one in self._section(scope, section, path)]
 
     def _section(self, scope: Scope, section: dict[str, Any], path: yaml_tree.Path) -> list[Evaluation]:
         self._check_keys(section, EVALUATE, path)
         models, data = self._listed(section, "models", path), self._listed(section, "data", path)
-        arms = list(self._top.get("arms", {}))
+        arms = list(self._top["arms"])
         wanted = dict.fromkeys(one for word in models for one in (arms if word == "arms" else [word]))
         settings = {key: value for key, value in section.items() if key not in ("models", "data", "by")}
         cells = []
@@ -237,15 +273,14 @@ class _Reader:
         return cells
 
     def _measures(self, scope: Scope) -> dict[str, Bpc]:
-        section = self._expand(self._top.get("measure", {}), ("measure",))
+        section = self._expand(self._top["measure"], ("measure",))
         self._check_keys(section, keys(MeasureSection), ("measure",))
-        several = section.get("bpc", {})
         measures = {}
-        for fields in several if isinstance(several, list) else [several]:
-            path = ("measure", "bpc")
+        for fields, path in self._several(section.get("bpc", {}), ("measure", "bpc")):
             self._check_keys(fields, keys(BpcSection), path)
             settings = {key: value for key, value in fields.items() if key == "precision"}
-            for word, name in itertools.product(fields.get("models", []), fields.get("data", [])):
+            words = (self._listed(fields, key, path) for key in ("models", "data"))
+            for word, name in itertools.product(*words):
                 model = scope.spec(word, Model, (*path, "models"))
                 data = scope.spec(name, Data, (*path, "data"))
                 label = f"bpc:{self._label(name)}@{self._label(word)}"
@@ -260,5 +295,5 @@ class _Reader:
     def _listed(self, section: dict[str, Any], key: str, path: yaml_tree.Path) -> list[str]:
         values = section.get(key)
         if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
-            raise self._wrong(f"'evaluate' needs a list of {key}", path, f"{key}: [NAME, ...]")
+            raise self._wrong(f"'{path[0]}' needs a list of {key}", path, f"{key}: [NAME, ...]")
         return values

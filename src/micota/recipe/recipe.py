@@ -10,7 +10,7 @@ from micota.atomic import atomic
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError, suggestion
 from micota.recipe.constructors import ModelLike, evaluation, measure
-from micota.recipe.contents import Contents, Evaluation, check_evaluations, check_name, folder_name, graders
+from micota.recipe.contents import Contents, Evaluation, check_evaluations, check_names, folder_name, graders
 from micota.recipe.reader import SHIPPED, find, read, shipped
 from micota.recipe.sections import EVALUATE
 from micota.recipe.signature import FieldError
@@ -50,8 +50,7 @@ class Recipe(Contents):
         self.names: dict[str, Spec] = {**(let or {}), **{word: as_model(model) for word, model in arms.items()}}
         if both := arms.keys() & (let or {}).keys():
             raise MicotaError(f"'{min(both)}' is defined in both `let` and `arms`", fix="rename one of the two")
-        for word in self.names:
-            check_name(word)
+        check_names(self.names)
         self.lock: Lock | None = None
         self.evaluations: list[Evaluation] = []
         for section in [evaluate] if isinstance(evaluate, Mapping) else evaluate or ():

@@ -56,7 +56,7 @@ class Scope:
         elif isinstance(expression, dict) and len(expression) == 1:
             spec = self.form(expression, path)
         else:
-            what = f"{expression!r} is no expression"
+            what = f"{expression!r:.200} is no expression"
             raise self.wrong(what, path, "write a name, a literal, or {KIND: {...}}")
         if not isinstance(spec, wanted):
             subject = f"'{expression}'" if isinstance(expression, str) else "this"

@@ -3,11 +3,16 @@
 A value may be a mapping with a name: `{name: 3B, model: Qwen/Qwen2.5-3B-Instruct, batch: 128}`. Then `$student` is its
 name and `$student.batch` its field. A field that depends on another variable has a value for each of that one's names:
 `batch: {3B: 128, 1.5B: 96}`.
+
+`$$student` is the text `$student`. In free text (prompts, system messages, stop strings) a `$` before what is no
+variable is a dollar: `Solve for $x$`.
 """
 
 from __future__ import annotations
 
+import difflib
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -16,7 +21,9 @@ from typing import Any
 from micota.errors import MicotaError, suggestion
 from micota.yaml_tree import Path, Tree
 
-MENTIONED = re.compile(r"\$(\w+)(?:\.(\w+))?")
+MENTIONED = re.compile(r"(\$?)\$(\w+)(?:\.(\w+))?")
+TEXTS = ("prompt", "template", "system", "stop")  # the fields of free text
+COMBINATIONS = 10_000
 Values = Mapping[str, Any]
 """One combination: the value of each variable, of a mapping its name."""
 
@@ -34,39 +41,53 @@ class Variables:
 
     def combinations(self) -> list[Values]:
         """Every value of every variable with every other, in the order in which they stand."""
+        if (count := math.prod(map(len, self._names.values()))) > COMBINATIONS:
+            what = f"`for` makes {count:,} combinations; {COMBINATIONS:,} are possible"
+            raise self._wrong(what, ("for",), "split the recipe, or leave values out")
         return [dict(zip(self._names, values, strict=True)) for values in itertools.product(*self._names.values())]
 
-    def mentioned(self, word: str, place: Path) -> Iterator[str]:
-        """The variables that a word depends on."""
+    def mentioned(self, word: str, place: Path, text: bool = False) -> Iterator[str]:
+        """The variables that a word depends on; `text` says that it is free text."""
         for found in MENTIONED.finditer(word):
+            if found[1] or self._is_text(found, text):
+                continue
             variable, field = self._meant(found, place)
             yield variable
             if other := self._keys.get((variable, field)):
                 yield other
 
-    def expand(self, value: Any, values: Values, place: Path) -> Any:
+    def expand(self, value: Any, values: Values, place: Path, text: bool = False) -> Any:
         """The value with every mention replaced. A word that is nothing but a mention becomes what it stands for."""
         if isinstance(value, str):
             whole = MENTIONED.fullmatch(value)
-            stands = partial(self._stands_for, values=values, place=place)
+            stands = partial(self._stands_for, values=values, place=place, text=text)
             return stands(whole) if whole else MENTIONED.sub(lambda found: str(stands(found)), value)
         if isinstance(value, dict):
-            return {key: self.expand(item, values, place) for key, item in value.items()}
-        return [self.expand(item, values, place) for item in value] if isinstance(value, list) else value
+            return {key: self.expand(item, values, place, text or key in TEXTS) for key, item in value.items()}
+        return [self.expand(item, values, place, text) for item in value] if isinstance(value, list) else value
 
-    def _stands_for(self, found: re.Match[str], values: Values, place: Path) -> Any:
+    def _stands_for(self, found: re.Match[str], values: Values, place: Path, text: bool) -> Any:
+        if self._is_text(found, text):
+            return found[0]
+        if found[1]:
+            return found[0][1:]
         variable, field = self._meant(found, place)
         value = values[variable]
         if field:
             value = self._fields[variable][value][field]
             return value[values[str(self._keys[variable, field])]] if isinstance(value, dict) else value
-        return f"{value}.{found[2]}" if found[2] else value  # `./data-$seed.jsonl`: a plain value has no fields
+        return f"{value}.{found[3]}" if found[3] else value  # `./data-$seed.jsonl`: a plain value has no fields
+
+    def _is_text(self, found: re.Match[str], text: bool) -> bool:
+        """Whether a dollar is one of free text: before what is no variable, nor nearly one."""
+        return text and found[2] not in self._names and not difflib.get_close_matches(found[2], self._names)
 
     def _meant(self, found: re.Match[str], place: Path) -> tuple[str, str]:
         """The variable and the field that are mentioned; "" for a variable without fields."""
-        variable, field = found[1], found[2] or ""
+        variable, field = found[2], found[3] or ""
         if variable not in self._names:
-            raise self._wrong(f"unknown variable '${variable}'", place, suggestion(variable, self._names))
+            fix = f"{suggestion(variable, self._names)}; $${variable} is the text ${variable}"
+            raise self._wrong(f"unknown variable '${variable}'", place, fix)
         if variable not in self._fields:
             return variable, ""
         if field and field not in self._known(variable):
@@ -112,3 +133,12 @@ class Variables:
 
     def _wrong(self, what: str, place: Path, fix: str | None = None) -> MicotaError:
         return MicotaError(what, where=self._tree.where(place), fix=fix)
+
+
+def escaped(value: Any, text: bool = False) -> Any:
+    """The value written so that `expand` without variables gives it back."""
+    if isinstance(value, str) and not text:
+        return MENTIONED.sub(r"$\g<0>", value)
+    if isinstance(value, dict):
+        return {key: escaped(item, text or key in TEXTS) for key, item in value.items()}
+    return [escaped(item, text) for item in value] if isinstance(value, list) else value

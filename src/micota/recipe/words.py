@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,8 +33,9 @@ def as_source(word: Source | str | Path, what: What, beside: Path | None = None)
         raise MicotaError(f"{describe(word)} is no {what}", fix="give a Hub id, a path or lab:NAME")
     if word.startswith(HERE) or what == "grader":
         return local(word, what, beside)
-    if "/" not in word or (beside / word).exists():
-        if not (beside / word).exists():
+    there = os.path.exists(beside / word)
+    if "/" not in word or there:
+        if not there:
             raise MicotaError(
                 f"there is no {what} '{word}'", fix="give a Hub id (ORGANISATION/NAME), a path or lab:NAME"
             )
@@ -61,7 +63,7 @@ def as_problems(value: Problems | Subset | str | Path) -> Problems:
         return value.problems
     if isinstance(value, str) and value in BENCHMARKS:
         return benchmark_problems(value)
-    if isinstance(value, str) and "/" not in value and not Path(value).exists():
+    if isinstance(value, str) and "/" not in value and not os.path.exists(value):
         raise MicotaError(f"unknown problem set '{value}'", fix=suggestion(value, BENCHMARKS))
     if isinstance(value, str | Path):
         return Problems(source=as_source(value, "dataset"))

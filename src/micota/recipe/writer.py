@@ -7,33 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from micota.benchmarks import BENCHMARKS
-from micota.errors import MicotaError
 from micota.recipe.contents import Contents, Evaluation
 from micota.recipe.sections import SETTINGS
+from micota.recipe.variables import escaped
 from micota.recipe.words import benchmark_problems
 from micota.specs import FrozenModel, Generate, Problems, RejectionSampling, Select, Source, Spec, Verify, walk
 from micota.yaml_tree import scalar
 
 
 def yaml_text(recipe: Contents, beside: Path) -> str:
-    """The recipe as YAML for a file in the folder `beside`; a recipe with variables comes out expanded.
-
-    Raises MicotaError for what YAML cannot say: a `$` in a prompt, which would read as a variable.
-    """
+    """The recipe as YAML for a file in the folder `beside`; a recipe with variables comes out expanded."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
         """Quotes what YAML 1.2 would not read as text; the library writes YAML 1.1."""
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if scalar(value) == value else "'")
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if _is_plain(value) else "'")
 
     Dumper.add_representer(str, text)
-    writer = _Writer(recipe, beside)
-    document = writer.document()
-    if any("$" in text for text in _texts(document)):
-        why = "in YAML it stands for a variable of `for`"
-        raise MicotaError(f"the recipe '{recipe.name}' cannot be saved: a text has a $", why=why, fix="reword it")
+    document = escaped(_Writer(recipe, beside).document())
     dumped: str = yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110)
     return dumped
 
@@ -158,9 +151,9 @@ def _benchmark(spec: Problems) -> str | None:
     return name if spec.changed(source=Source(ref=spec.source.ref)) == benchmark_problems(name) else None
 
 
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [text for item in value.values() for text in _texts(item)]
-    if isinstance(value, list):
-        return [text for item in value for text in _texts(item)]
-    return [value] if isinstance(value, str) else []
+def _is_plain(text: str) -> bool:
+    """Whether an unquoted text reads as text."""
+    try:
+        return bool(scalar(text) == text)
+    except ValueError:
+        return False

@@ -10,17 +10,19 @@ import hashlib
 import importlib.util
 import os
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import micota
-from micota.atomic import read_json, write_json
+from micota.atomic import read_json, write_json, written_path
 from micota.errors import MicotaError, suggestion
 from micota.specs import Source
 
 What = Literal["model", "dataset", "grader"]
 LAB_MODELS = Path(micota.__file__).parent / "lab" / "models"
 LARGE = 64 * 2**20  # bytes: weights of a real model take minutes to hash, at every plan if nobody remembered
+MOST_FILES = 20_000  # of one model or data set
 ENDPOINT = "endpoint:"
 TOKENIZER_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.py"]  # all of a model but its weights
 LAB_WORLD = "lab:arithmetic"
@@ -41,7 +43,7 @@ def local(word: str, what: What, beside: Path) -> Source:
         return _lab(word, what)
     if word.startswith(ENDPOINT):
         return _endpoint(word, what)
-    path = Path(os.path.abspath(beside / Path(word).expanduser()))
+    path = Path(os.path.abspath(beside / written_path(word)))
     if not path.exists():
         raise MicotaError(f"there is no {'folder' if what == 'model' else 'file'} {path}", fix="check the path")
     if what == "model":
@@ -232,7 +234,12 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
     if path.is_file():
         yield path.suffix, path
         return
-    for file in sorted(path.rglob("*")):
+    entries = sorted(islice(path.rglob("*"), MOST_FILES + 1))
+    if len(entries) > MOST_FILES:
+        raise MicotaError(
+            f"{path} holds more than {MOST_FILES:,} files", fix="name the folder of the model or data itself"
+        )
+    for file in entries:
         name = file.relative_to(path)
         if file.is_file() and not any(part.startswith(".") for part in name.parts):
             yield name.as_posix(), file

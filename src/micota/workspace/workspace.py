@@ -66,9 +66,9 @@ class Workspace:
     @property
     def console(self) -> Console:
         """Where bars and lines go."""
-        from rich.console import Console
+        from micota.terminal import Terminal
 
-        return self._console or Console()
+        return self._console or Terminal()
 
     def plan(self, what: Recipe | Spec | Mapping[str, ModelLike], only: str | None = None) -> Plan:
         """What a run would find done, partial or new, with its cost; makes nothing and asks no network."""
