@@ -33,10 +33,11 @@ def shared(request: pytest.FixtureRequest) -> Path:
 
 
 class Quiet:
-    """A watcher that shows nothing and remembers who was waited for."""
+    """A watcher that shows nothing and remembers who was waited for and what was lost."""
 
     def __init__(self) -> None:
         self.waited: list[str] = []
+        self.losses: list[str] = []
 
     def started(self, spec: Spec, work: Path) -> None: ...
     def finished(self, spec: Spec, seconds: float, facts: Mapping[str, Any]) -> None: ...
@@ -45,6 +46,9 @@ class Quiet:
 
     def waiting(self, spec: Spec, whom: str) -> None:
         self.waited.append(whom)
+
+    def lost(self, spec: Spec, message: str) -> None:
+        self.losses.append(message)
 
 
 def tiny_model(folder: Path, seed: int, width: int = 16) -> Path:

@@ -78,14 +78,14 @@ def test_what_a_running_stage_reads_stays(made: World) -> None:
     task = {"inputs": {"x": {"content": "c", "files": str(made.store.files(long)), "pools": []}}, "name": "other/arm"}
     write_json(work / "task.json", task)
     found = removable(made)
-    claim = made.store.lock(work.name)
-    assert made.store.locks.acquire(claim)
+    claim, locks = made.store.lock(work.name), made.store.locks
+    assert locks.acquire(claim)
     assert names(removable(made)) == {"small/ta-mid"}
     (one,) = (one for one in found if one.id == long.id)
     assert not removal.remove(made.store, one)  # it was found before the stage began
     assert made.store.whole(long)
     assert not any(one.what == "work" for one in removal.removable(made.fresh(), [], hours=0))
-    made.store.locks.release(claim)
+    locks.release(claim)
     assert [one.id for one in removal.removable(made.fresh(), [], hours=0)] == [work.name]
     assert removal.removable(made.fresh(), [], hours=24) == []
 

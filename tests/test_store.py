@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,11 +13,12 @@ from pathlib import Path
 import pytest
 from conftest import World, kinds
 
-from micota.errors import MicotaError
+from micota.errors import ClaimLost, MicotaError
 from micota.specs import Problems, Source
+from micota.store import locks as locking
 from micota.store import resolution as sources
 from micota.store.artifacts import Result, Store
-from micota.store.locks import Locks, holder
+from micota.store.locks import Claim, Locks, holder
 from micota.store.pool import Pool, Writer, find
 from micota.store.records import Completion
 
@@ -96,7 +98,7 @@ def test_an_artifact_made_again_with_other_content_says_so(tmp_path: Path) -> No
 
 def test_a_lock_keeps_others_out_until_its_process_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "claims" / "x.json"
-    take = f"print(Locks().acquire(Path({str(path)!r})), flush=True); input()"
+    take = f"print(bool(Locks().acquire(Path({str(path)!r}))), flush=True); input()"
     code = f"from micota.store.locks import Locks; from pathlib import Path; {take}"
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
@@ -109,13 +111,119 @@ def test_a_lock_keeps_others_out_until_its_process_is_gone(tmp_path: Path) -> No
     assert Locks().acquire(path)
 
 
-def test_a_lock_of_another_host_is_void_when_nobody_touches_it(tmp_path: Path) -> None:
+ELSEWHERE = {"host": "elsewhere/pid:[1]", "pid": 1, "started": "1", "token": "theirs"}
+
+
+def watched(locks: Locks, path: Path, seconds: float, touch: bool = False) -> Claim | None:
+    """Look at a claim ten times a second, as a run that waits does once a second."""
+    for _ in range(round(seconds * 10)):
+        if claim := locks.acquire(path):
+            return claim
+        if touch:
+            os.utime(path)
+        time.sleep(0.1)
+    return None
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locking, "STALE_S", 1.0)
+
+
+def test_a_claim_of_another_host_is_void_when_it_was_watched_and_nobody_touched_it(quick: None, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    path.write_text(json.dumps({"host": "elsewhere/pid:[1]", "pid": 1, "started": 0.0}))
+    path.write_text(json.dumps(ELSEWHERE))
+    os.utime(path, (0, 0))  # how old it is by any clock says nothing
     assert not Locks().acquire(path)
-    long_ago = time.time() - 3600
-    os.utime(path, (long_ago, long_ago))
+    locks = Locks()
+    assert watched(locks, path, 1.6, touch=True) is None
+    claim = watched(locks, path, 5)
+    assert claim is not None and claim.over
+    claim.check()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"host": 3}', '{"host": "HERE"}', "\x00" * 9])
+def test_a_claim_that_cannot_be_read_is_void_after_a_minute_too(quick: None, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text.replace("HERE", os.uname().nodename))
+    locks = Locks()
+    assert locks.acquire(path) is None
+    assert watched(locks, path, 5) is not None
+
+
+def test_a_watcher_that_was_paused_does_not_count_that_time(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(ELSEWHERE))
+    code = """
+import signal, sys, time
+from pathlib import Path
+from micota.store import locks
+locks.STALE_S, locks.BEAT_S = 2.0, 0.2
+held = locks.Locks()
+print(held.void(Path(sys.argv[1])), flush=True)
+sys.stdin.readline()
+print(held.void(Path(sys.argv[1])), flush=True)
+"""
+    command = [sys.executable, "-c", code, str(path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline() == "False\n"
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(2.5)
+    process.send_signal(signal.SIGCONT)
+    assert process.communicate("\n")[0] == "False\n"
+
+
+def test_who_has_lost_a_claim_gives_nothing_back_and_touches_nothing(tmp_path: Path) -> None:
+    path, locks = tmp_path / "x.json", Locks()
+    claim = locks.acquire(path)
+    assert claim is not None
+    claim.check()
+    path.write_text(json.dumps(ELSEWHERE))
+    with pytest.raises(ClaimLost, match="x is made by process 1 on elsewhere now"):
+        claim.check()
+    locks.release(path)
+    assert json.loads(path.read_text()) == ELSEWHERE
+    path.unlink()
+    with pytest.raises(ClaimLost, match="another run"):
+        claim.check()
+
+
+def test_two_hosts_of_one_name_are_two(tmp_path: Path) -> None:
+    """Machines that were copied from one image share their name, and process ids begin at 1 on each."""
+    path = tmp_path / "x.json"
     assert Locks().acquire(path)
+    mine = json.loads(path.read_text())
+    name, boot, space = mine["host"].split("/", 2)
+    path.write_text(json.dumps({**mine, "host": f"{name}/{boot[::-1]}/{space}", "pid": 2**22 + 1}))
+    assert not Locks().acquire(path)
+
+
+def test_a_run_that_lost_its_stage_can_finish_nothing(tmp_path: Path) -> None:
+    """The first run wakes while the second is at work, or after it has finished: whatever it does then fails."""
+    one, two = Store(tmp_path), Store(tmp_path)
+    first = one.locks.acquire(one.lock(spec().id))
+    assert first is not None
+    lost = one.recover(spec(), first)
+    (lost / "out" / "rows.jsonl").write_text("first\n")
+    held = open(lost / "out" / "rows.jsonl", "a")  # noqa: SIM115  (as a stage that was paused in the middle of a write)
+    first.path.write_text(json.dumps(ELSEWHERE))
+    second = Claim(first.path, "theirs", over=True)
+    work = two.recover(spec(), second)
+    assert work != lost and not lost.exists()
+    with pytest.raises(FileNotFoundError):
+        one.finish(spec(), Result(), {}, lost)
+    assert one.manifest(spec()) is None
+    (work / "out" / "rows.jsonl").write_text("second\n")
+    done = two.finish(spec(), Result(), {}, work)
+    held.write("of the first\n")
+    held.close()
+    with pytest.raises(FileNotFoundError):
+        one.finish(spec(), Result(), {}, lost)
+    with pytest.raises(ClaimLost):
+        one.recover(spec(), first)
+    fresh = Store(tmp_path).manifest(spec())
+    assert fresh is not None and fresh.content == done.content
+    assert (two.files(done) / "rows.jsonl").read_text() == "second\n"
 
 
 def test_a_pool_that_was_removed_is_filled_again_when_it_is_needed(world: World) -> None:

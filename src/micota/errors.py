@@ -46,6 +46,10 @@ class Stopped(PlainError):
     """The run was asked to stop (SIGTERM, Ctrl-C); what was done so far is kept and the same command goes on."""
 
 
+class ClaimLost(PlainError):
+    """Another run has taken a stage over, since this one was paused or cut off for too long; it writes nothing more."""
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Name the closest known word, or list them all: `did you mean 'train'?`"""
     options = sorted(set(known))

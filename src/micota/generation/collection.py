@@ -7,7 +7,7 @@ asked, and an interrupted collection continues with the same ones.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,15 +39,21 @@ def missing(requests: Sequence[Request], pool: Pool) -> list[Request]:
 
 
 def collect(
-    engine: Engine, requests: Sequence[Request], pool: Pool, about: dict[str, Any], plan: Path
+    engine: Engine,
+    requests: Sequence[Request],
+    pool: Pool,
+    about: dict[str, Any],
+    plan: Path,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Step]:
     """Ask for `requests`, batch by batch, and write what `pool` lacks into it; each step's answers are on the disk.
 
-    `about` describes a new pool; the batches are kept in the file `plan`. Call `pool.refresh()` to read the answers.
+    `about` describes a new pool; the batches are kept in the file `plan`; `check` is called before each write. Call
+    `pool.refresh()` to read the answers.
     """
     batches = _batches(plan, requests, engine.batch) if engine.batch else [requests]
     done, total = 0, sum(map(len, batches))
-    with Writer(pool.folder, about) as writer:
+    with Writer(pool.folder, about, check) as writer:
         for batch in batches:
             wanted = {(request.key, request.sample) for request in missing(batch, pool)}
             done += 0 if wanted else len(batch)

@@ -15,6 +15,10 @@ from micota.store.locks import holder
 TOKENS = re.compile(rb'"completion_tokens":(\d+),')  # quotes inside a text are escaped, so no text matches
 
 
+WORK = re.compile(rf"\.?(?P<id>{ID.pattern})(\..+)?")
+"""The name of a work folder, or of what a removal left of one."""
+
+
 @dataclass(frozen=True)
 class HeldArtifact:
     """An artifact with a folder of its own: its names, bytes, and whether its files are whole, pruned or partial."""
@@ -77,7 +81,7 @@ def pools(store: Store) -> list[HeldPool]:
     """The pools, largest first; read line by line, never as a whole."""
     sources = _sources(store)
     held = []
-    for folder in (path for path in (store.root / "pools").glob("*") if path.is_dir()):
+    for folder in _in(store, "pools"):
         tokens: list[int] = []
         for path in folder.glob("*.jsonl"):
             with open(path, "rb") as file:
@@ -104,21 +108,25 @@ def _sources(store: Store) -> dict[str, str]:
 def works(store: Store) -> list[WorkFolder]:
     """The work folders, and files that were moved to their artifact but have no manifest; the oldest first."""
     finished = {one.id for one in store.all()}
-    moved = [path for path in (store.root / "artifacts").glob("*") if path.name not in finished]
-    folders = [path for path in (*(store.root / "making").glob("*"), *moved) if path.is_dir()]
+    folders = ((WORK.fullmatch(path.name), path) for place in ("making", "artifacts") for path in _in(store, place))
     held = [
         WorkFolder(
-            path.name,
+            match["id"],
             str(read_json(path / "task.json").get("name", "")),
             path,
             size_of(path),
             age_s(path),
-            holder(store.lock(path.name)),
-            path.name in finished,
+            holder(store.lock(match["id"])),
+            match["id"] in finished,
         )
-        for path in folders
+        for match, path in folders
+        if match and not (path.parent.name == "artifacts" and match["id"] in finished)
     ]
     return sorted(held, key=lambda work: (-work.age_s, work.id))
+
+
+def _in(store: Store, name: str) -> list[Path]:
+    return [path for path in (store.root / name).glob("*") if path.is_dir()]
 
 
 def age_s(path: Path) -> float:

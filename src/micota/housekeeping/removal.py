@@ -97,7 +97,7 @@ def being_read(store: Store) -> set[str]:
     """The locks of the artifacts and pools that are inputs of running stages."""
     found = set()
     for task in (store.root / "making").glob("*/task.json"):
-        if holder(store.lock(task.parent.name)):
+        if holder(store.lock(task.parent.stem)):
             inputs = read_json(task).get("inputs", {}).values()
             found |= {Path(one["files"]).parent.name for one in inputs if one.get("files")}
             found |= {f"pool-{pool}" for one in inputs for pool in one.get("pools", ())}

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import micota
 from micota.atomic import write_json
-from micota.errors import MicotaError, StageFailed, Stopped
+from micota.errors import ClaimLost, MicotaError, StageFailed, Stopped
 from micota.run.plan import STAGES
 from micota.store import task as tasks
 from micota.store.artifacts import Result
@@ -65,16 +65,18 @@ class Child:
 
     def stop(self, force: bool = False) -> None:
         """Ask the stage to stop where it can resume; `force` kills it, with all that its launcher started."""
-        (self._task.work / STOP).touch()
+        with contextlib.suppress(FileNotFoundError):  # another run has taken it over
+            (self._task.work / STOP).touch()
         if force:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def result(self) -> Result:
-        """Wait for the end. Raises Stopped, the stage's own MicotaError, or StageFailed with the end of the log."""
+        """Wait for the end. Raises Stopped, ClaimLost, the stage's own MicotaError, or StageFailed with its log."""
         code = self._process.wait()
         assert self._process.stdin is not None
         self._process.stdin.close()
+        self._task.progress.check()
         with locked(self._task.work / "lock"):  # a launcher can end before the stage that it started
             pass
         work = self._task.work
@@ -97,8 +99,9 @@ def run_alone(work: Path) -> int:
     rank = _number("RANK", "SLURM_PROCID") if shared else _number("RANK")
     first = not rank
     if shared and rank:
-        task = replace(task, rank=rank, progress=Progress(work / f"progress-{rank}.json"))
-    for number in (signal.SIGTERM, signal.SIGUSR1):  # a scheduler sends one of them before it takes the machine away
+        task = replace(task, rank=rank, progress=Progress(work / f"progress-{rank}.json", task.progress.claims))
+    # a scheduler sends one of them before it takes the machine away, a closed connection the last
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, lambda *_: task.progress.stop.set())
     _end_with_parent()
     with locked(work / "lock") if first else contextlib.nullcontext():
@@ -106,6 +109,9 @@ def run_alone(work: Path) -> int:
             if shared:
                 _check_launched(task)
             result = stage(task.spec.kind)(task)
+        except ClaimLost as error:
+            print(error, file=sys.stderr)
+            return STOPPED
         except Stopped:
             if first:
                 (work / "stopped").touch()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import shutil
 import socket
 import time
 import traceback
@@ -19,14 +20,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import micota
-from micota.errors import MicotaError, StageFailed, Stopped
+from micota.errors import ClaimLost, MicotaError, StageFailed, Stopped
 from micota.machine import MachineProfile, StageConfig
 from micota.run.child import Child, stage
 from micota.run.missing import Pull
 from micota.run.plan import heights
 from micota.specs import Source, Spec
 from micota.store.artifacts import Result, Store
-from micota.store.locks import holder
+from micota.store.locks import Claim, holder
 from micota.store.task import ERROR, STOP, Input, Progress, Task
 
 POLL_S = 0.2
@@ -48,6 +49,9 @@ class Watcher(Protocol):
 
     def waiting(self, spec: Spec, holder: str) -> None:
         """A stage waits, since another process is making the same artifact."""
+
+    def lost(self, spec: Spec, message: str) -> None:
+        """A stage has ended without a trace, since another process has taken it over; the run waits for that."""
 
     def tick(self) -> None:
         """Called a few times a second while the run goes on."""
@@ -125,8 +129,7 @@ class Run:
         for spec in sorted(pull.ready.values(), key=self._turn):
             if spec.digest in running or not self._has_room(spec):
                 continue
-            if self._acquire(spec):
-                task = self._task(spec)
+            if task := self._task(spec):
                 self.watcher.started(spec, task.work)
                 started = time.monotonic()
                 self._running[pool.submit(self._execute, task, started)] = (task, started)
@@ -139,34 +142,40 @@ class Run:
         inside = self.machine.place(spec).prefix is None
         return len(self._running) < self.machine.jobs and not (inside and here)
 
-    def _acquire(self, spec: Spec) -> bool:
-        """Lock a spec, and the pool that it fills; False if another run holds a lock or has just finished it."""
-        held = []
-        for name in self._locks(spec):
-            path = self.store.lock(name)
-            if not self.store.locks.acquire(path):
-                self.watcher.waiting(spec, holder(path) or "another run")
-                break
-            held.append(path)
-        else:
-            if not self._done_meanwhile(spec):
-                return True
-        for path in held:
-            self.store.locks.release(path)
-        return False
+    def _task(self, spec: Spec) -> Task | None:
+        """Claim a spec, and the pool that it fills; None if another run holds a claim or has just finished it."""
+        paths = [self.store.lock(name) for name in spec.locks(self.store.content)]
+        held = [path for path in paths if not self.store.locks.void(path)]
+        if held:
+            self.watcher.waiting(spec, holder(held[0]) or "another run")
+            return None
+        claims = [claim for path in paths if (claim := self.store.locks.acquire(path))]
+        try:
+            if len(claims) == len(paths):
+                work = self.store.recover(spec, claims[0])
+                if not self._done_meanwhile(spec):
+                    return self._begun(spec, work, claims)
+                shutil.rmtree(work)
+        except ClaimLost:
+            pass
+        except BaseException:
+            self._release(claims)
+            raise
+        self._release(claims)
+        return None
+
+    def _release(self, claims: Sequence[Claim]) -> None:
+        for claim in claims:
+            self.store.locks.release(claim.path)
 
     def _done_meanwhile(self, spec: Spec) -> bool:
         manifest = self.store.manifest(spec)
         return manifest is not None and self.store.whole(manifest)
 
-    def _locks(self, spec: Spec) -> list[str]:
-        return list(spec.locks(self.store.content))
-
-    def _task(self, spec: Spec) -> Task:
-        work = self.store.recover(spec)
+    def _begun(self, spec: Spec, work: Path, claims: Sequence[Claim]) -> Task:
         for name in (ERROR, STOP):  # of the run before
             (work / name).unlink(missing_ok=True)
-        progress, name = Progress(work / "progress.json"), self._names.get(spec.digest, "")
+        progress, name = Progress(work / "progress.json", claims), self._names.get(spec.digest, "")
         task = Task(spec, work, self._inputs(spec), self.store, self.machine, progress, name)
         task.save()
         return task
@@ -182,7 +191,9 @@ class Run:
     def _execute(self, task: Task, started: float) -> Result:
         prefix = task.place.prefix
         result = stage(task.spec.kind)(task) if prefix is None else self._behind(task, prefix)
-        self.store.finish(task.spec, result, _provenance(task, time.monotonic() - started))
+        provenance = _provenance(task, time.monotonic() - started)
+        task.progress.check()
+        self.store.finish(task.spec, result, provenance, task.work)
         return result
 
     def _behind(self, task: Task, prefix: str) -> Result:
@@ -205,10 +216,14 @@ class Run:
             except Stopped:
                 pass
             except Exception as error:
-                self._note_failure(task, error)
+                try:
+                    task.progress.check()
+                    self._note_failure(task, error)
+                except ClaimLost as lost:
+                    shutil.rmtree(task.work, ignore_errors=True)  # its name is this run's own
+                    self.watcher.lost(task.spec, str(lost))
             finally:
-                for name in self._locks(task.spec):
-                    self.store.locks.release(self.store.lock(name))
+                self._release(task.progress.claims)
 
     def _note_failure(self, task: Task, error: Exception) -> None:
         """Write the traceback to the log, and tell the user the message."""

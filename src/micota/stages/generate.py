@@ -58,7 +58,7 @@ def _generate(task: Task, spec: Generate, pool: Pool, lacking: list[Request]) ->
         plan = task.scratch / (f"batches-{task.rank}.json" if task.rank else "batches.json")
         where = f" in the first of {task.processes} processes" if task.processes > 1 else ""
         tokens = 0
-        for step in collect(engine, lacking, pool, about, plan):
+        for step in collect(engine, lacking, pool, about, plan, task.progress.check):
             tokens += sum(answer.completion_tokens for answer in step.new)
             task.progress(step.done, step.total, "answers", f"{tokens} tokens{where}")
     return first

@@ -27,7 +27,8 @@ def run(task: Task) -> Result:
     dropped: Counter[str] = Counter()
     rows = table(spec.source, spec.config, spec.split, task.scratch)
     chosen: list[dict[str, Any]] = []
-    with Writer(pool.folder, {"source": spec.source.ref, "spec": spec.own_fields}) as writer:
+    about = {"source": spec.source.ref, "spec": spec.own_fields}
+    with Writer(pool.folder, about, task.progress.check) as writer:
         fresh: list[Completion] = []
         for completion in _completions(spec, rows, dropped):
             chosen.append({"key": completion.key, "sample": completion.sample, "sha": completion.sha})

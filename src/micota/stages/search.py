@@ -95,7 +95,7 @@ class CandidateRunner:
             about = {"candidate": dict(point), "spec": self._generation.own_fields}
             plan = task.scratch / f"batches-{pool_id}.json"
             with self._engine(merge) as engine:
-                for step in collect(engine, lacking, pool, about, plan):
+                for step in collect(engine, lacking, pool, about, plan, task.progress.check):
                     self.generated += len(step.new)
                     task.progress(done + step.done / step.total, total, "candidates", note)
             pool.refresh()

@@ -1,7 +1,7 @@
 """The store: one folder of artifacts, each with a manifest that is written last; its presence means done.
 
 STORE/artifacts/KIND-DIGEST/   manifest.json, files/, log.txt
-STORE/making/KIND-DIGEST/      work folders: task.json, out/, scratch/, log.txt, progress.json
+STORE/making/KIND-DIGEST.TOKEN/  work folders of one run each: task.json, out/, scratch/, log.txt, progress.json
 STORE/pools/ID/                completions, shared by every recipe
 STORE/inputs/KEY               which artifact was made of these fields and input contents (early cut-off)
 STORE/names/RECIPE/NAME        links to artifacts by the recipe's names
@@ -10,6 +10,7 @@ STORE/claims/                  locks: who is making what
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -23,7 +24,7 @@ from typing import Any
 from micota.atomic import atomic, write_json, write_text
 from micota.errors import MicotaError, suggestion
 from micota.specs import Source, Spec, sha
-from micota.store.locks import Locks
+from micota.store.locks import Claim, Locks
 from micota.store.pool import Pool
 from micota.store.records import read_rows
 
@@ -145,8 +146,8 @@ class Store:
         return Pool(self.pool_folder(pool))
 
     def work(self, spec: Spec) -> Path:
-        """The work folder of a spec's stage."""
-        return self.root / "making" / spec.id
+        """The work folder of a spec's stage; its name ends in the token of the run that makes it."""
+        return next((self.root / "making").glob(f"{spec.id}*"), self.root / "making" / spec.id)
 
     def lock(self, name: str) -> Path:
         """The lock file of an artifact's id or of `pool-ID`."""
@@ -170,12 +171,16 @@ class Store:
         linked = replace(manifest, same_as=other.holder, provenance={"linked": why})
         return self._write(linked)
 
-    def finish(self, spec: Spec, result: Result, provenance: dict[str, Any]) -> Manifest:
-        """Move a stage's output into its place and write the manifest, last and by rename."""
-        folder, work = self.root / "artifacts" / spec.id, self.work(spec)
+    def finish(self, spec: Spec, result: Result, provenance: dict[str, Any], work: Path | None = None) -> Manifest:
+        """Move a stage's output into its place and write the manifest, last and by rename.
+
+        Each step is a rename from or to the work folder: where another run has taken that over, it fails.
+        """
+        folder, work = self.root / "artifacts" / spec.id, work or self.work(spec)
         files = {path.relative_to(work / "out").as_posix(): _facts(path) for path in _walk(work / "out")}
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder / "files", ignore_errors=True)
+        if (folder / "files").exists():
+            os.replace(folder / "files", work / "replaced")
         os.replace(work / "out", folder / "files")
         content = sha({name: info["sha256"] for name, info in files.items()})
         manifest = self._describe(spec, content, files, result.pools, result.facts)
@@ -183,15 +188,28 @@ class Store:
         if before and before.content != content:
             replaced = [*before.provenance.get("replaces", []), before.content]
             provenance = {**provenance, "replaces": replaced}
-        done = self._write(replace(manifest, provenance=provenance))
+        done = self._write(replace(manifest, provenance=provenance), work)
         if (work / "log.txt").exists():
             os.replace(work / "log.txt", folder / "log.txt")
         shutil.rmtree(work, ignore_errors=True)
         return done
 
-    def recover(self, spec: Spec) -> Path:
-        """The spec's work folder, ready to resume in; output that was moved but has no manifest comes back to it."""
-        work, files = self.work(spec), self.root / "artifacts" / spec.id / "files"
+    def recover(self, spec: Spec, claim: Claim | None = None) -> Path:
+        """The spec's work folder, ready to resume in; output that was moved but has no manifest comes back to it.
+
+        It gets the claim's own name, so that a run that has lost the spec finds nothing under its paths; what that may
+        still hold open is copied.
+        """
+        left, files = self.work(spec), self.root / "artifacts" / spec.id / "files"
+        work = left.with_name(f"{spec.id}.{claim.token}") if claim else left
+        if claim:
+            claim.check()  # after the look: what was there then is of an earlier run
+            with contextlib.suppress(FileNotFoundError):  # none, or finished at this moment
+                os.rename(left, work)
+        shutil.rmtree(work / "replaced", ignore_errors=True)
+        for path in _walk(work) if claim and claim.over else ():
+            with atomic(path) as copy:
+                shutil.copyfile(path, copy)
         (work / "scratch").mkdir(parents=True, exist_ok=True)
         if files.is_dir() and self.manifest(spec) is None and not (work / "out").exists():
             os.replace(files, work / "out")
@@ -255,9 +273,11 @@ class Store:
             spec.kind, spec.version, spec.digest, spec.own_fields, children, key, content, files, pools, dict(facts)
         )
 
-    def _write(self, manifest: Manifest) -> Manifest:
+    def _write(self, manifest: Manifest, work: Path | None = None) -> Manifest:
         artifact = manifest.id
-        write_json(self.root / "artifacts" / artifact / "manifest.json", manifest.as_json())
+        folder = self.root / "artifacts" / artifact
+        write_json((work or folder) / "manifest.json", manifest.as_json())
+        os.replace((work or folder) / "manifest.json", folder / "manifest.json")
         if manifest.same_as is None:
             write_text(self.root / "inputs" / manifest.inputs_key, artifact + "\n")
         self._manifests[artifact] = manifest

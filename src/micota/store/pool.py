@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -82,9 +82,13 @@ def find(pools: Sequence[Pool], rows: Iterable[dict[str, Any]]) -> Iterator[Comp
 
 
 class Writer:
-    """Appends completions to a file of its own; once `write` returns, they are on the disk."""
+    """Appends completions to a file of its own; once `write` returns, they are on the disk.
 
-    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+    `check` is called before each write: it raises ClaimLost if another run fills the pool now.
+    """
+
+    def __init__(self, folder: Path, about: dict[str, Any], check: Callable[[], None] = lambda: None) -> None:
+        self._check = check
         folder.mkdir(parents=True, exist_ok=True)
         _describe(folder / "pool.json", about)
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{socket.gethostname()}-{os.getpid()}-{time.monotonic_ns() % 10**6}"
@@ -93,6 +97,7 @@ class Writer:
 
     def write(self, rows: Iterable[Completion]) -> None:
         """Append completions. Raises MicotaError if the disk is full or cannot be written."""
+        self._check()
         try:
             if self._file is None:
                 self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115  (closed by __exit__)

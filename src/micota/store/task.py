@@ -17,6 +17,7 @@ from micota.machine import GenerateConfig, MachineProfile, StageConfig
 from micota.specs import Source, Spec, from_json, to_json
 from micota.store import resolution as sources
 from micota.store.artifacts import Store
+from micota.store.locks import Claim
 
 PROGRESS_EVERY_S = 0.25
 STOP = "stop"  # the file in a work folder that requests a stop
@@ -53,24 +54,30 @@ class Stop(threading.Event):
 class Progress:
     """The progress of a stage in a small file, for whoever displays it; also the point where a stage can be stopped."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, claims: Sequence[Claim] = ()) -> None:
+        self._path, self.claims = path, claims
         self._written = 0.0
         self._began: tuple[float, float] | None = None
         self.stop = Stop(path.with_name(STOP))
+
+    def check(self) -> None:
+        """Raises ClaimLost if another run has taken the stage over: call it before anything is written."""
+        for claim in self.claims:
+            claim.check()
 
     def report(self, done: float, total: float, unit: str, note: str = "") -> None:
         """Write how far the stage is, and how far it was at the first report: both give the rate."""
         now = time.monotonic()
         self._began = self._began or (time.time(), done)
         if now - self._written > PROGRESS_EVERY_S or done >= total:
+            self.check()
             self._written = now
             began, at = dict(zip(("at", "done"), self._began, strict=True)), time.time()
             data = {"done": done, "total": total, "unit": unit, "note": note, "at": at, "began": began}
             write_json(self._path, data)
 
     def __call__(self, done: float, total: float, unit: str, note: str = "") -> None:
-        """Report. Raises Stopped after a request to stop, so call it where all work is on the disk."""
+        """Report. Raises Stopped after a request to stop, so call it where all work is on the disk; or ClaimLost."""
         self.report(done, total, unit, note)
         if self.stop.is_set():
             raise Stopped("stopped")
@@ -167,6 +174,7 @@ class Task:
             "inputs": inputs,
             "store": str(self.store.root),
             "machine": self.machine.as_json(),
+            "claims": [[str(claim.path), claim.token] for claim in self.progress.claims],
         }
         write_json(self.work / "task.json", data)
         return self.work
@@ -179,5 +187,6 @@ def load(work: Path) -> Task:
         digest: Input(i["content"], Path(i["files"]) if i["files"] else None, tuple(i["pools"]))
         for digest, i in data["inputs"].items()
     }
-    store, progress = Store(Path(data["store"])), Progress(work / "progress.json")
+    claims = [Claim(Path(path), token) for path, token in data["claims"]]
+    store, progress = Store(Path(data["store"])), Progress(work / "progress.json", claims)
     return Task(from_json(data["spec"]), work, inputs, store, MachineProfile.of_json(data["machine"]), progress)

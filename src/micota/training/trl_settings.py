@@ -23,7 +23,7 @@ def settings(task: Task, spec: Train, of: Steps, steps: int | None) -> dict[str,
     config = task.machine.train
     on_cpu = config.device == "cpu"
     if "tensorboard" in config.report_to:  # its default is beside the checkpoints, which are removed at the end
-        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(task.store.root / "trackers" / task.work.name))
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(task.store.root / "trackers" / spec.id))
     recompute = not on_cpu if config.activation_checkpointing is None else config.activation_checkpointing
     return {
         "output_dir": str(task.scratch / "checkpoints"),

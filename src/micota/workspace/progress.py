@@ -96,6 +96,11 @@ class Bars:
             self._waiting.add(spec.digest)
             self.line("wait", "yellow", spec, f"({whom} is making it)")
 
+    def lost(self, spec: Spec, message: str) -> None:
+        """Another run has taken a stage over."""
+        self._drop(spec)
+        self.line("lost", "yellow", spec, f"(this run was paused or cut off: {message})")
+
     def tick(self) -> None:
         """Show how far the running stages are."""
         for stage in self.running.values():
