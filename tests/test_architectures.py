@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config
 
 from micota.architectures import KNOWN, of_config
 
@@ -12,13 +12,15 @@ SMALL = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidd
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("make", [Qwen2Config, LlamaConfig])
+@pytest.mark.parametrize("make", [Qwen2Config, LlamaConfig, MistralConfig])
 def test_parameters_are_those_of_the_real_model(make: type, tied: bool) -> None:
     config = make(**SMALL, num_key_value_heads=2, tie_word_embeddings=tied)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     shape = of_config(config.to_dict())
+    shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     assert shape is not None
+    assert shape.tensors == {name: size for name, size in shapes.items() if not (tied and name == "lm_head.weight")}
     assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -61,6 +61,23 @@ class Architecture:
         return self.linear + self.layers * bias + norms + self.head * (1 if self.tied else 2)
 
     @property
+    def tensors(self) -> dict[str, tuple[int, ...]] | None:
+        """Names and shapes of all weights by transformers' names; None where they are not known here for certain."""
+        if self.model_type not in ("qwen2", "llama", "mistral") or self.attention_bias != (self.model_type == "qwen2"):
+            return None
+        hidden, inner, q, kv = self.hidden, self.inner, self.heads * self.head_dim, self.kv_heads * self.head_dim
+        names = {"embed_tokens.weight": (self.rows, hidden), "norm.weight": (hidden,)}
+        each = {"q": (q, hidden), "k": (kv, hidden), "v": (kv, hidden), "o": (hidden, q)}
+        mlp = {"gate": (inner, hidden), "up": (inner, hidden), "down": (hidden, inner)}
+        for layer in (f"layers.{i}" for i in range(self.layers)):
+            names |= {f"{layer}.self_attn.{name}_proj.weight": shape for name, shape in each.items()}
+            names |= {f"{layer}.self_attn.{n}_proj.bias": each[n][:1] for n in ("q", "k", "v") if self.attention_bias}
+            names |= {f"{layer}.mlp.{name}_proj.weight": shape for name, shape in mlp.items()}
+            names |= {f"{layer}.{name}_layernorm.weight": (hidden,) for name in ("input", "post_attention")}
+        head = {} if self.tied else {"lm_head.weight": (self.rows, hidden)}
+        return {f"model.{name}": shape for name, shape in names.items()} | head
+
+    @property
     def kv_per_token(self) -> int:
         """Entries of the key-value cache for each token."""
         return 2 * self.layers * self.kv_heads * self.head_dim

@@ -51,6 +51,8 @@ def eos_ids(generation_config: Any, tokenizer: Any) -> list[int]:
     """The tokens that end a response: those of the generation config, else the tokenizer's."""
     ids = generation_config.eos_token_id
     ids = [ids] if isinstance(ids, int) else list(ids or [])
+    if not all(isinstance(token, int) for token in ids):
+        raise MicotaError(f"eos_token_id of the model {tokenizer.name_or_path} is {ids}", fix="write token ids there")
     if not ids and tokenizer.eos_token_id is not None:
         ids = [tokenizer.eos_token_id]
     if not ids:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 from micota.chat import render
 from micota.checks.finding import Finding, Severity, messages
 from micota.errors import MicotaError
+from micota.merging.model_files import read_object
 from micota.specs import Prompt, Sampling
 
 PROBLEM, ANSWER = "micota-problem", "micota-response"
@@ -75,8 +75,7 @@ class Subject:
     def beside(cls, name: str, tokenizer: Any, folder: Path) -> Subject:
         """The subject of a tokenizer and of the configurations in a model folder."""
         paths = (folder / "generation_config.json", folder / "config.json")
-        configs = (json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None for path in paths)
-        return cls.of(name, tokenizer, *configs)
+        return cls.of(name, tokenizer, *(read_object(path) or None for path in paths))
 
     @classmethod
     def read(cls, name: str, folder: Path, trust_remote_code: bool = False) -> Subject:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from micota.chat import render
+from micota.checks import weights
 from micota.checks.finding import Finding, beginning, difference, distinct
 from micota.checks.models import PROBLEM, Subject, Use
 from micota.checks.rules import check_model
@@ -36,10 +37,11 @@ def inspect(targets: Iterable[Spec], store: Store | None = None) -> Inspection:
     return list(dict.fromkeys(lines + on_models)), findings
 
 
-def inspect_models(specs: Iterable[Spec]) -> Inspection:
-    """Check the models that generate or are trained."""
-    lines: list[str] = []
-    findings: list[Finding] = []
+def inspect_models(specs: Sequence[Spec]) -> Inspection:
+    """Check the models that generate, are trained or merged."""
+    lines, findings = _inspect_files(specs)
+    if findings:
+        return lines, findings
     for model in _models(specs):
         ref = model.source.ref
         folder = None if ref.startswith(ENDPOINT) else cached_tokenizer(model.source)
@@ -55,12 +57,30 @@ def inspect_models(specs: Iterable[Spec]) -> Inspection:
     return lines, distinct(findings)
 
 
+def _inspect_files(specs: Sequence[Spec]) -> Inspection:
+    """Check the weights of the models that are read, where they are here, and the modules that get adapters."""
+    lines: list[str] = []
+    findings: list[Finding] = []
+    uses = [(spec, child) for spec in specs if spec.source_type == "model" for child in spec.children]
+    models = {one.digest: one for spec, one in uses if isinstance(one, Source) and one != getattr(spec, "grader", 0)}
+    trainings = [(tokenizer_source(spec.base), spec.lora) for spec in specs if isinstance(spec, Train)]
+    trust = any(getattr(spec, "trust_remote_code", False) for spec in specs)
+    for model in models.values():
+        if folder := cached_tokenizer(model):
+            targets = {target for base, lora in trainings if base == model and lora for target in lora.targets}
+            more, here = weights.check(model.ref, folder, targets, trust, needed=model.path is not None)
+            lines += more
+            findings += here
+    return lines, findings
+
+
 def inspect_folder(folder: str) -> Inspection:
     """Check a model folder alone. Raises MicotaError if it is none."""
     if not (Path(folder) / "tokenizer_config.json").is_file():
         raise MicotaError(f"{folder} has no tokenizer_config.json", fix="name the folder that from_pretrained loads")
-    findings = check_model(Subject.read(folder, Path(folder)))
-    return [f"{folder}: {_summary(findings)}"], findings
+    lines, findings = weights.check(folder, Path(folder))
+    findings = findings or check_model(Subject.read(folder, Path(folder)))
+    return [f"{folder}: {_summary(findings)}", *lines], findings
 
 
 def compare_prompts(subject: Subject, training: Use, generation: Use) -> Iterator[Finding]:
@@ -84,7 +104,11 @@ def _prompts(subject: Subject, training: Use, generation: Use) -> Iterator[tuple
 
 
 def _summary(findings: list[Finding]) -> str:
-    return f"{len(findings)} findings" if findings else "template, EOS tokens and examples are right"
+    return (
+        f"{len(findings)} finding{'s' * (len(findings) > 1)}"
+        if findings
+        else "template, EOS tokens and examples are right"
+    )
 
 
 @dataclass

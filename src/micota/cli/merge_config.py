@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from micota import yaml_tree
+from micota import pretrained, yaml_tree
 from micota.atomic import read_text
 from micota.errors import MicotaError
 from micota.merging.folders import Progress, merge_folders
@@ -39,6 +39,7 @@ def merge_config(
     config = read(yaml_tree.read(text, file.name).value, file.name)
     folders = {ref: _folder(ref, file.parent) for ref in (config.base, *config.models, config.tokenizer)}
     layers = _layers(config, folders[config.base])
+    remarks = [f"{ref}: {text}" for ref in dict.fromkeys((config.base, *config.models)) for text in _fit(folders[ref])]
     facts = merge_folders(
         out,
         folders[config.base],
@@ -57,7 +58,7 @@ def merge_config(
         named = {"base": config.base, "models": list(config.models)}
         files = _checksums(out, record.pop("sums", {}))
         write_object(out / RECORD, record | {"config": text, **named, "files": files})
-    return facts
+    return facts | {"findings": remarks + facts["findings"]}
 
 
 def merged(console: Console, facts: dict[str, Any]) -> None:
@@ -81,6 +82,15 @@ def merged(console: Console, facts: dict[str, Any]) -> None:
         origins.setdefault(label, []).append(name)
     for label, names in origins.items():
         console.print(f"from {escape(label)}: {escape(', '.join(names))}", soft_wrap=True, highlight=False)
+
+
+def _fit(folder: Path) -> list[str]:
+    """Remarks on a folder's weights. One that has most of its architecture must have all of it; the arithmetic itself
+    needs no architecture, so that another kind of folder can be merged too."""
+    fit = pretrained.inspect(folder)
+    if not fit.is_stub:
+        fit.refuse()
+    return fit.remarks()
 
 
 def _layers(config: Config, base: Path) -> int:

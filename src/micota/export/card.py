@@ -193,7 +193,7 @@ def _row(one: Evaluated) -> dict[str, Any]:
 def _sampling(generation: Manifest) -> str:
     sampling = generation.fields.get("sampling", {})
     first = f"temperature {sampling['temperature']:g}" if sampling.get("temperature") else "greedy"
-    more = [f"{name} {sampling[name]}" for name in ("top_p", "top_k", "seed") if name in sampling]
+    more = [f"{name} {sampling[name]}" for name in ("top_p", "top_k", "repetition_penalty", "seed") if name in sampling]
     return ", ".join([first, *more, f"at most {sampling.get('max_tokens', 16_384):,} tokens"])
 
 

@@ -96,6 +96,10 @@ class OpenAI:
         about = next((model for model in models if model.id == self._served), None)
         self._is_vllm = getattr(about, "owned_by", "") == "vllm"
         self._context = getattr(about, "max_model_len", None)
+        if self._spec.sampling.repetition_penalty != 1 and not self._is_vllm:
+            why = "OpenAI's interface has no such setting, and other servers ignore it or mean something else by it"
+            fix = "generate with vLLM or transformers, or leave it out"
+            raise MicotaError("the server has no repetition_penalty", where=self._where, why=why, fix=fix)
         self._inspected = True
 
     async def _complete(self, request: Request) -> Completion:
@@ -155,7 +159,8 @@ class OpenAI:
         if stops:
             body["stop"] = stops if self._is_vllm else stops[:STOPS]
         if self._is_vllm:  # it would take what is not set from the model's own generation defaults
-            body["extra_body"] = {"top_k": sampling.top_k, "min_p": 0.0, "repetition_penalty": 1.0}
+            penalty = sampling.repetition_penalty
+            body["extra_body"] = {"top_k": sampling.top_k, "min_p": 0.0, "repetition_penalty": penalty}
         elif sampling.top_k:
             body["extra_body"] = {"top_k": sampling.top_k}
         if self._spec.prompt.mode == "raw":

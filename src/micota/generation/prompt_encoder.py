@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from micota.chat import eos_ids, opened_thought, prompt_ids, render
 from micota.errors import MicotaError
+from micota.merging.model_files import GENERATION, read_object
 from micota.specs import Generate
 from micota.store.records import Request
 
@@ -63,9 +65,7 @@ def end_tokens(folder: Path, tokenizer: Any, trust_remote_code: bool = False) ->
     """The tokens that end a response of the model in a folder, as `from_pretrained` would find them."""
     import transformers
 
-    try:
-        generation = transformers.GenerationConfig.from_pretrained(folder)
-    except OSError:  # a model need not have one
-        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        generation = transformers.GenerationConfig.from_model_config(config)
-    return eos_ids(generation, tokenizer)
+    if (folder / GENERATION).is_file():
+        return eos_ids(SimpleNamespace(eos_token_id=read_object(folder / GENERATION).get("eos_token_id")), tokenizer)
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    return eos_ids(transformers.GenerationConfig.from_model_config(config), tokenizer)

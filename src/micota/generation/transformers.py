@@ -11,10 +11,10 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from micota.chat import eos_ids
 from micota.errors import MicotaError, Stopped
-from micota.generation.prompt_encoder import PromptEncoder
+from micota.generation.prompt_encoder import PromptEncoder, end_tokens
 from micota.machine import EngineConfig
+from micota.pretrained import load
 from micota.specs import Generate
 from micota.store.records import Completion, Request
 
@@ -45,11 +45,11 @@ class Transformers:
         self._name = f"transformers {transformers.__version__}"
         trust = spec.trust_remote_code
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=trust)
-        load = self._shape if empty else transformers.AutoModelForCausalLM.from_pretrained
-        loaded = load(model, dtype=getattr(torch, spec.precision), trust_remote_code=trust)
+        loaded = (self._shape if empty else load)(model, dtype=getattr(torch, spec.precision), trust_remote_code=trust)
         self._model: Any = loaded.to(place.device).eval()
         self._encoder = PromptEncoder(spec, tokenizer, self._model.config)
-        self._eos = self._encoder.ends(eos_ids(self._model.generation_config, tokenizer))
+        self._eos = self._encoder.ends(end_tokens(model, tokenizer, trust))
+        self._model.generation_config = transformers.GenerationConfig()  # what a call leaves open is taken from there
 
     def _shape(self, folder: Path, dtype: Any, trust_remote_code: bool) -> Any:
         """The model that a folder describes, its weights still to be written; no file of weights is read."""
@@ -62,8 +62,6 @@ class Transformers:
             model = transformers.AutoModelForCausalLM.from_config(
                 config, dtype=dtype, trust_remote_code=trust_remote_code
             )
-        if (folder / "generation_config.json").is_file():
-            model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
         memory = {name: torch.empty(weight.shape, dtype=dtype) for name, weight in model.named_parameters()}
         model.load_state_dict(memory, assign=True, strict=False)
         model.tie_weights()
@@ -142,7 +140,7 @@ class Transformers:
         return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
     def _settings(self, rows: list[_Row], tokens: int) -> dict[str, Any]:
-        """All that decides the text: nothing is taken from the model's own generation defaults."""
+        """All that decides the text; the model's own generation config, which would fill the rest, is an empty one."""
         from transformers import GenerationConfig, LogitsProcessorList
 
         sampling = self._spec.sampling
@@ -158,9 +156,9 @@ class Transformers:
         settings: dict[str, Any] = {"generation_config": config, "stopping_criteria": [self._unless_stopped]}
         if sampling.stop:
             settings["stopping_criteria"].append(self._stops(rows))
-        if sampling.temperature > 0:
-            settings["logits_processor"] = LogitsProcessorList(self._sample(rows))
-        return settings
+        steps = [_RepetitionPenalty(sampling.repetition_penalty, rows)] if sampling.repetition_penalty != 1 else []
+        steps += self._sample(rows) if sampling.temperature > 0 else []
+        return settings | {"logits_processor": LogitsProcessorList(steps)}
 
     def _stops(self, rows: list[_Row]) -> Any:
         """Ends a row that holds a stop string. The library's own criterion fails on small vocabularies.
@@ -243,6 +241,22 @@ class _Row:
     generator: Any
     new: list[int] = field(default_factory=list)
     ended: bool = False
+
+
+class _RepetitionPenalty:
+    """Positive logits of tokens that a row holds already are divided, negative ones multiplied. Padding is no part of
+    a row, as it is for the library's own processor."""
+
+    def __init__(self, penalty: float, rows: Sequence[_Row]) -> None:
+        self._penalty, self._rows = penalty, rows
+        self._width = max(len(row.prompt) + len(row.new) for row in rows)
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        for row, ids, logits in zip(self._rows, input_ids, scores, strict=True):
+            seen = ids[self._width - len(row.prompt) - len(row.new) :].unique()
+            values = logits[seen]
+            logits[seen] = values.where(values < 0, values / self._penalty).where(values > 0, values * self._penalty)
+        return scores
 
 
 class _Gumbel:

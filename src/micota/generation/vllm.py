@@ -164,6 +164,7 @@ class Vllm:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
+            repetition_penalty=sampling.repetition_penalty,
             seed=request.seed(sampling.seed) if sampling.temperature > 0 else None,
             max_tokens=self._encoder.room(ids),
             stop=stops,

@@ -26,7 +26,7 @@ def read_object(file: Path) -> dict[str, Any]:
         return {}
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise MicotaError(f"{file.name} is not a JSON object", where=str(file), why=str(error)) from error
 
 

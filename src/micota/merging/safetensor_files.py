@@ -56,6 +56,11 @@ class Entry:
         return DTYPES[self.dtype][0]
 
     @property
+    def is_float(self) -> bool:
+        """Whether it holds floating-point numbers of two bytes or more; those of one byte need scales beside them."""
+        return self.torch_dtype.endswith(("16", "32", "64")) and "float" in self.torch_dtype
+
+    @property
     def itemsize(self) -> int:
         """Bytes of an element."""
         return DTYPES[self.dtype][1]

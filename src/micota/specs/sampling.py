@@ -21,6 +21,11 @@ class Sampling(FrozenModel):
     max_tokens: int = Field(16_384, ge=1, description="the most new tokens, by the tokenizer of the model that answers")
     seed: int = Field(0, description="the random seed; greedy decoding has none")
     stop: Annotated[tuple[str, ...], Field(strict=False)] = Field((), description="strings that end a response")
+    repetition_penalty: float = Field(
+        1.0,
+        gt=0,
+        description="divide the logits of tokens that prompt or response hold already (arXiv 1909.05858); 1 is off",
+    )
     stop_in_thought: bool = Field(
         False, description="stop strings also end the text inside <think>, as in the paper's harness"
     )

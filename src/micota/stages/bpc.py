@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from micota.chat import example
+from micota.pretrained import load
 from micota.specs import Bpc
 from micota.stats import mean
 from micota.store.artifacts import Result
@@ -75,11 +76,10 @@ def _loaded(task: Task, spec: Bpc, folder: Path) -> Any:
     It has the head that TRL trains with: all logits of a text of 16K tokens would be larger than the weights.
     """
     import torch
-    import transformers
     from trl.trainer.utils import add_fused_lm_head
 
-    several = {"device_map": "auto"} if task.machine.bpc.devices > 1 else {}
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, spec.precision), **several)
+    several: dict[str, Any] = {"device_map": "auto"} if task.machine.bpc.devices > 1 else {}
+    model = load(folder, dtype=getattr(torch, spec.precision), **several)
     if not several:
         model.to(task.machine.bpc.device)
     add_fused_lm_head(model)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import micota
 from micota.atomic import read_json, write_json, written_path
 from micota.errors import MicotaError, suggestion
+from micota.pretrained import refuse_adapter
 from micota.specs import Source
 
 What = Literal["model", "dataset", "grader"]
@@ -57,6 +58,7 @@ def check_model(path: Path) -> None:
     """A model folder has a configuration, a tokenizer and weights in safetensors."""
     if not path.is_dir():
         raise MicotaError(f"{path} is a file; a model is a folder")
+    refuse_adapter(path)
     for needed in ("config.json", "tokenizer_config.json"):
         if not (path / needed).is_file():
             raise MicotaError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from micota import pretrained
 from micota.atomic import write_json
 from micota.errors import MicotaError, Stopped
 from micota.machine import GenerateConfig, MachineProfile, StageConfig
@@ -129,8 +130,10 @@ class Task:
         return self._files(spec) / "rows.jsonl"
 
     def model(self, spec: Spec) -> Path:
-        """The folder of an input model; one of the Hub is downloaded."""
-        return sources.fetch(spec, "model") if isinstance(spec, Source) else self._files(spec)
+        """The folder of an input model, whose weights are those of its architecture; one of the Hub is downloaded."""
+        folder = sources.fetch(spec, "model") if isinstance(spec, Source) else self._files(spec)
+        pretrained.inspect(folder, getattr(self.spec, "trust_remote_code", False)).refuse()
+        return folder
 
     def tokenizer(self, spec: Spec) -> Path | None:
         """A folder that has the tokenizer of an input model; the weights may be missing there. Of an endpoint None."""

@@ -14,6 +14,7 @@ from micota.errors import MicotaError, Stopped
 from micota.lab.documents import batch
 from micota.lab.tokenizer import BOS, EOS, PAD, SYMBOLS, build
 from micota.merging.tensor import single_threaded
+from micota.pretrained import load
 from micota.specs import Pretrain, Shape
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def create(shape: Shape, seed: int) -> "Qwen2ForCausalLM":
 def _load(base: Path | None) -> "Qwen2ForCausalLM":
     """The model of a folder in fp32; one that was not made with the lab's tokenizer is a MicotaError."""
     import torch
-    from transformers import AutoTokenizer, Qwen2ForCausalLM
+    from transformers import AutoTokenizer
 
     assert base is not None, "a spec without a shape has a base"
     if AutoTokenizer.from_pretrained(base).get_vocab() != build().get_vocab():
@@ -114,7 +115,7 @@ def _load(base: Path | None) -> "Qwen2ForCausalLM":
             why="the documents of pre-training are written in its 28 symbols",
             fix="take a model of the lab (lab:student, or one made of it), or `train` on data",
         )
-    model: Qwen2ForCausalLM = Qwen2ForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model: Qwen2ForCausalLM = load(base, dtype=torch.float32)
     return model.train()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from micota.merging.model_files import copy_model_files
+from micota.pretrained import load
 from micota.specs import Train
 from micota.training.trl_settings import needing_peft
 
@@ -34,14 +35,11 @@ def save(trainer: Any, spec: Train, base: Path, out: Path, scratch: Path) -> Non
 def _merged(spec: Train, base: Path, adapter: Path) -> tuple[Any, dict[str, Any]]:
     """The base in float32 with the adapters added to it, also where they were trained on 4 bits."""
     import torch
-    import transformers
 
     with needing_peft():
         import peft
 
-    whole = transformers.AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.float32, trust_remote_code=spec.trust_remote_code
-    )
+    whole = load(base, dtype=torch.float32, trust_remote_code=spec.trust_remote_code)
     model = peft.PeftModel.from_pretrained(whole, adapter).merge_and_unload()
     return model, model.state_dict()
 

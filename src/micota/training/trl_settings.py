@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from micota import pretrained
 from micota.errors import MicotaError
 from micota.specs import Lora, Train
 from micota.store.task import Task
@@ -67,7 +68,6 @@ def load(task: Task, spec: Train, base: Path) -> Any:
     Call it after SFTConfig was constructed: then each process loads only the part that it will hold.
     """
     import torch
-    import transformers
 
     options: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
     if task.machine.train.attention:
@@ -75,7 +75,7 @@ def load(task: Task, spec: Train, base: Path) -> Any:
     if spec.lora and spec.lora.quantize:
         options |= {"quantization_config": _four_bits(spec), "device_map": {"": _device(task)}}
     options["dtype"] = getattr(torch, spec.precision) if spec.lora else torch.float32
-    return transformers.AutoModelForCausalLM.from_pretrained(base, **options)
+    return pretrained.load(base, **options)
 
 
 def adapter(lora: Lora) -> Any:

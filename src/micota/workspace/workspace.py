@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from micota.run.execution import Outcome
     from micota.workspace.progress import Bars
 
-SAMPLING = ("temperature", "top_p", "top_k", "max_tokens", "stop")
+SAMPLING = ("temperature", "top_p", "top_k", "repetition_penalty", "max_tokens", "stop")
 Data = ProblemsLike | Sequence[ProblemsLike] | Mapping[str, ProblemsLike]
 Targets = Callable[[Recipe], list[Spec]]
 

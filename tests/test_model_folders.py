@@ -1,0 +1,238 @@
+"""Model folders whose weights are not those of their architecture, and what a folder ships that nobody asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+import torch
+from conftest import World
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+import micota
+from micota import pretrained
+from micota.cli import main as cli
+from micota.errors import MicotaError
+from micota.generation.transformers import Transformers
+from micota.machine import EngineConfig
+from micota.specs import Generate, Problems, Prompt, Sampling, Source
+from micota.store.records import Request
+
+Tensors = dict[str, Any]
+LAB = Path(micota.__file__).parent / "lab" / "models"
+FIRST = "model.layers.0.self_attn.q_proj.weight"
+INV_FREQ = "model.layers.0.self_attn.rotary_emb.inv_freq"
+UP = "model.layers.0.mlp.up_proj.weight"
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
+
+def change(folder: Path, name: str, **values: object) -> None:
+    path = folder / name
+    path.write_text(json.dumps((json.loads(path.read_text()) if path.is_file() else {}) | values))
+
+
+def weights(edit: Callable[[Tensors], object]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        edit(tensors)
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return apply
+
+
+def untie(folder: Path) -> None:
+    change(folder, "config.json", tie_word_embeddings=False)
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a projection is missing": (weights(lambda t: t.pop(FIRST)), f"{FIRST}: missing"),
+    "the last norm is missing": (weights(lambda t: t.pop("model.norm.weight")), "model.norm.weight: missing"),
+    "the embedding is missing": (weights(lambda t: t.pop(EMBEDDING)), "missing"),
+    "a bias is missing": (weights(lambda t: t.pop(FIRST.replace("weight", "bias"))), "q_proj.bias: missing"),
+    "one has another name": (
+        weights(lambda t: t.update(x=t.pop("model.layers.1.mlp.up_proj.weight"))),
+        "up_proj.weight: missing.*instead",
+    ),
+    "all have a prefix": (
+        weights(lambda t: [t.update({f"net.{name}": t.pop(name)}) for name in list(t)]),
+        "missing.*the files hold net.model",
+    ),
+    "one is transposed": (
+        weights(lambda t: t.update({UP: t[UP].T.contiguous()})),
+        "up_proj.weight .*of another shape",
+    ),
+    "one has a row more": (
+        weights(lambda t: t.update({EMBEDDING: torch.zeros(len(t[EMBEDDING]) + 1, t[EMBEDDING].shape[1])})),
+        "of another shape",
+    ),
+    "an untied head is missing": (untie, "lm_head.weight: missing"),
+    "one holds integers": (weights(lambda t: t.update({FIRST: t[FIRST].to(torch.int8)})), "I8.*floating-point"),
+    "one is in eight bits": (
+        weights(lambda t: t.update({FIRST: t[FIRST].to(torch.float8_e4m3fn)})),
+        "F8_E4M3.*floating-point",
+    ),
+    "a layer is missing": (lambda f: change(f, "config.json", num_hidden_layers=3), "num_hidden_layers"),
+    "layers without end": (lambda f: change(f, "config.json", num_hidden_layers=10**9), "num_hidden_layers: 10{9}"),
+    "an adapter": (lambda f: change(f, "adapter_config.json", base_model_name_or_path="a/b"), "LoRA adapter.*a/b"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
+}  # fmt: skip
+RIGHT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "as it is": (lambda folder: None, ""),
+    "heads for other tasks": (weights(lambda t: t.update({"mtp.fc.weight": torch.zeros(2, 2)})), "mtp.fc.weight"),
+    "rotary buffers": (weights(lambda t: t.update({INV_FREQ: torch.ones(4)})), ""),
+    "a copy of the tied head": (weights(lambda t: t.update({HEAD: t[EMBEDDING].clone()})), ""),
+    "another precision": (weights(lambda t: t.update({n: v.to(torch.bfloat16) for n, v in t.items()})), ""),
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the lab's student, two layers with tied embeddings."""
+    return Path(shutil.copytree(LAB / "student", tmp_path / "model"))
+
+
+def check(folder: Path) -> tuple[bool, str]:
+    """Whether `micota check --model` passes, and what it says."""
+    result = CliRunner().invoke(cli.app, ["check", "--model", str(folder)])
+    assert result.exception is None or isinstance(result.exception, MicotaError)
+    return result.exception is None, f"{result.output}{result.exception or ''}"
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_weights_that_are_not_the_architectures_are_refused_before_they_are_loaded(name: str, folder: Path) -> None:
+    damage, says = FAULTS[name]
+    damage(folder)
+    right, said = check(folder)
+    assert not right and re.search(says, said, re.S), said
+    with pytest.raises(MicotaError, match=re.compile(says, re.S)):
+        pretrained.inspect(folder).refuse()
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_what_loads_nothing_wrong_is_no_fault_and_extra_tensors_are_said(name: str, folder: Path) -> None:
+    edit, says = RIGHT[name]
+    edit(folder)
+    right, said = check(folder)
+    assert right and says in said
+    pretrained.load(folder, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("name", ["a projection is missing", "one is transposed", "an untied head is missing"])
+def test_a_load_itself_refuses_what_it_would_fill_with_random_numbers(name: str, folder: Path) -> None:
+    FAULTS[name][0](folder)
+    with pytest.raises(MicotaError, match=r"missing|another shape"):
+        pretrained.load(folder, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_none_are_named_when_a_model_is_loaded(value: float, folder: Path) -> None:
+    weights(lambda t: t[FIRST].view(-1)[5:6].fill_(value))(folder)
+    with pytest.raises(MicotaError, match=f"tensor {FIRST} holds NaN or infinite numbers"):
+        pretrained.load(folder, dtype=torch.float32)
+
+
+def test_one_function_loads_every_model() -> None:
+    files = Path(micota.__file__).parent.rglob("*.py")
+    loading = {f.name for f in files if re.search(r"^[^>\n]*(LM|\(model\))\.from_pretrained\(", f.read_text(), re.M)}
+    assert loading == {"pretrained.py"}
+
+
+def test_a_run_refuses_a_model_that_lacks_a_tensor_and_makes_nothing(world: World) -> None:
+    models = (world.folder / "models").resolve()
+    (world.folder / "models").unlink()
+    shutil.copytree(models, world.folder / "models")
+    weights(lambda t: t.pop(FIRST))(world.folder / "models" / "student")
+    result = CliRunner().invoke(cli.app, ["run", str(world.recipe_file), "--store", str(world.folder / "store")])
+    assert isinstance(result.exception, MicotaError) and f"{FIRST}: missing" in str(result.exception)
+    assert not list((world.folder / "store").rglob("manifest.json"))
+
+
+def test_a_merge_refuses_it_in_the_base_and_in_a_model(folder: Path, tmp_path: Path) -> None:
+    whole = shutil.copytree(LAB / "student", tmp_path / "whole")
+    weights(lambda t: t.pop(FIRST))(folder)
+    for base, model in ((folder, folder), (whole, folder), (folder, whole)):
+        config = tmp_path / "merge.yml"
+        config.write_text(
+            f"merge_method: linear\nbase_model: {base}\nmodels: [{{model: {model}, parameters: {{weight: 1}}}}]"
+        )
+        result = CliRunner().invoke(cli.app, ["merge", str(config), str(tmp_path / "out")])
+        assert isinstance(result.exception, MicotaError) and "missing" in str(result.exception)
+        assert not (tmp_path / "out").exists()
+
+
+SHIPPED: list[dict[str, Any]] = [
+    {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "encoder_repetition_penalty": 2.0, "use_cache": False},
+    {"min_new_tokens": 60, "min_length": 90, "exponential_decay_length_penalty": [2, 1.9], "stop_strings": ["1"]},
+    {"bad_words_ids": [[10], [11]], "suppress_tokens": [5, 6], "begin_suppress_tokens": [4], "forced_bos_token_id": 5},
+    {"forced_eos_token_id": 7, "sequence_bias": [[[5], -9.0]], "guidance_scale": 1.5, "max_time": 0.0001},
+    {"num_beams": 3, "num_return_sequences": 2, "output_scores": True, "max_new_tokens": 3, "max_length": 4},
+    {"return_dict_in_generate": True, "penalty_alpha": 0.6, "top_k": 4, "watermarking_config": {"bias": 5.0}},
+    {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "min_p": 0.3, "typical_p": 0.4, "epsilon_cutoff": 0.3},
+    {"prompt_lookup_num_tokens": 3, "num_assistant_tokens": 2, "cache_implementation": "quantized"},
+]
+"""Generation settings of model folders; no recipe asks for them."""
+PROBLEMS = ("12+7=?", "3*4=?", "90-8=?")
+
+
+def answers(folder: Path, sampling: Sampling, problems: tuple[str, ...] = PROBLEMS) -> list[tuple[str, str]]:
+    spec = Generate(
+        model=Source(ref="m", revision="1", path=str(folder)),
+        problems=Problems(source=Source(ref="lab:arithmetic", revision="1")),
+        prompt=Prompt(template="{problem}"),
+        sampling=sampling,
+        precision="float32",
+    )
+    engine = Transformers(spec, folder, EngineConfig(), 1, Event())
+    done = [one for group in engine.answer([Request(p, 0, p) for p in problems]) for one in group]
+    return [(one.text, one.finish_reason) for one in sorted(done, key=lambda one: one.key)]
+
+
+@pytest.fixture(scope="module")
+def plain() -> dict[float, list[tuple[str, str]]]:
+    """The lab's student at two temperatures, with nothing in its folder's generation config but its end."""
+    return {t: answers(LAB / "student", Sampling(max_tokens=80, temperature=t)) for t in (0.0, 0.8)}
+
+
+@pytest.mark.parametrize("shipped", SHIPPED, ids=lambda one: "-".join(one))
+def test_a_folders_own_generation_settings_change_nothing(
+    shipped: dict[str, Any], folder: Path, plain: dict[float, list[tuple[str, str]]]
+) -> None:
+    change(folder, "generation_config.json", **shipped)
+    for temperature, texts in plain.items():
+        assert answers(folder, Sampling(max_tokens=80, temperature=temperature)) == texts
+
+
+def test_a_check_says_which_settings_are_not_used(folder: Path) -> None:
+    change(folder, "generation_config.json", repetition_penalty=1.05, top_k=20, temperature=1.0, no_repeat_ngram_size=0)
+    right, said = check(folder)
+    assert right and "not used of its generation_config.json: repetition_penalty 1.05, top_k 20 (" in said
+
+
+def test_a_recipe_can_ask_for_a_repetition_penalty_which_counts_prompt_and_response_but_no_padding() -> None:
+    alone = [
+        answers(LAB / "student", Sampling(max_tokens=40, repetition_penalty=1.4), (p,))[0] for p in sorted(PROBLEMS)
+    ]
+    together = answers(LAB / "student", Sampling(max_tokens=40, repetition_penalty=1.4))
+    assert together == alone
+    assert together != answers(LAB / "student", Sampling(max_tokens=40))
+    assert Sampling(repetition_penalty=1.0) == Sampling()
+
+
+def test_the_penalty_is_that_of_transformers() -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(LAB / "student")
+    model = AutoModelForCausalLM.from_pretrained(LAB / "student", dtype=torch.float32)
+    turns = [{"role": "user", "content": PROBLEMS[0]}]
+    inputs = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+    out = model.generate(**inputs, max_new_tokens=40, do_sample=False, repetition_penalty=1.4)[0]
+    text = tokenizer.decode(out[inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    sampling = Sampling(max_tokens=40, repetition_penalty=1.4)
+    assert answers(LAB / "student", sampling, PROBLEMS[:1])[0][0] == text
