@@ -17,11 +17,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
-from whole_tensor import merge_tensor
+from whole_tensor import merge_tensor, raw
 
 from micota.errors import MicotaError
 from micota.merging import Settings
-from micota.merging.buffers import Bytes, raw, typed
+from micota.merging.buffers import Bytes, typed
 from micota.merging.compatibility import compare
 from micota.merging.folders import merge_folders
 from micota.merging.masks import BLOCK
@@ -210,6 +210,7 @@ def test_a_killed_merge_goes_on_at_its_shard(tmp_path: Path, base: Path, tuned: 
     finished = {file: file.stat().st_mtime_ns for file in out.glob("*.safetensors")}
     assert len(finished) in (3, 4) and not (out / "config.json").exists() and not (out / INDEX).exists()
     (out / f"{sorted(finished)[0].name.replace('00001', '00008', 1)}.partial").write_bytes(b"half a shard")
+    (out / ".merge.json.17-4").write_bytes(b"half a record")
     facts = merge_folders(out, base, [tuned], ["tuned"], DARE, shard_bytes=8_000)
     assert {file: file.stat().st_mtime_ns for file in finished} == finished
     again = merge_folders(tmp_path / "at-once", base, [tuned], ["tuned"], DARE, shard_bytes=8_000)

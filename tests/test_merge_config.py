@@ -60,7 +60,7 @@ def test_the_commonest_merge_does_not_wait_for_torch(folder: Path, rescale: str)
     )
     command = [sys.executable, "-c", code, "merge", str(folder / "config.yml"), str(folder / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "'llvmlite'" in done.stdout and "'torch'" not in done.stdout
+    assert "'torch'" not in done.stdout
     assert (folder / "out" / "config.json").is_file()
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from micota.merging import Settings, Tally, check, check_labels
-from micota.merging.buffers import FLOATS, name_of, raw
+from micota.merging.buffers import FLOATS, Bytes
 from micota.merging.masks import blocks
 from micota.merging.safetensor_files import NAMES, Entry
-from micota.merging.tensor import TensorMerge, single_threaded
+from micota.merging.tensor import TensorMerge
 
 
 def merge_tensor(
@@ -33,11 +33,20 @@ def merge_tensor(
         (block, stop - start, [bits[start * size : stop * size] for bits, size in flat])
         for block, start, stop in blocks(entry.numel)
     ]
-    with single_threaded():
-        for single in merge.passes if pieces else ():
-            single.conclude(merge.see(single, block, size, inputs) for block, size, (*inputs, _) in pieces)
-        for block, _, (*inputs, into) in pieces:
-            seen = merge.block(block, inputs, into)
-            if tally is not None:
-                tally.add(seen)
+    for single in merge.passes if pieces else ():
+        single.conclude(merge.see(single, block, size, inputs) for block, size, (*inputs, _) in pieces)
+    for block, _, (*inputs, into) in pieces:
+        seen = merge.block(block, inputs, into)
+        if tally is not None:
+            tally.add(seen)
     return merged
+
+
+def raw(tensor: torch.Tensor) -> Bytes:
+    """The bytes of a tensor, in the same memory where it lies in one piece."""
+    return tensor.detach().reshape(-1).contiguous().view(torch.uint8).numpy()
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Torch's name of a dtype: float32, bfloat16, ..."""
+    return str(dtype).removeprefix("torch.")

@@ -1,28 +1,25 @@
-"""What a merge does most, by machine code: random masks, and the commonest merge, of one task vector in bf16.
+"""What a merge does most: random masks, one task vector in bf16, weighted sums.
 
-Torch needs nine operations for that merge, each through memory, and ten times as long; and it takes two seconds to
-import. NumPy takes twice as long for the masks. Blocks are flat, as bytes; masks are bits, the first in the lowest.
+Plain NumPy says what they are; a large merge uses the same, compiled (`kernels_compiled.py`), in a tenth of the time.
+Blocks of bf16 are flat, as uint16; masks are bits, the first in the lowest.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from micota.merging.buffers import Bytes
-from micota.merging.kernels_llvm import code
+from micota.merging.buffers import INFINITE, Bytes, Floats
 
 if TYPE_CHECKING:
     import numpy as np
 
-GROUP = 16
-"""Elements that are computed at once."""
-BYTES = 2 * GROUP
-"""Their size in bf16."""
-INFINITE = 0x7F80
-"""The bits of a bf16 infinity, without its sign: whatever is below is finite."""
+    Array = np.ndarray[Any, Any]
+
+ENOUGH = 2**27
+"""Elements of a merge for which it pays to wait for numba: a second, and two more on a new machine."""
+_compiled = False
 
 
 @dataclass(frozen=True)
@@ -36,68 +33,89 @@ class Seen:
     """Whether inputs and result are."""
 
 
+def prepare(elements: int) -> None:
+    """A merge of so many elements begins: where that pays, with the compiled kernels."""
+    global _compiled
+    _compiled = elements >= ENOUGH
+
+
 def draw(state: Sequence[int], level: int, size: int) -> tuple[Bytes, int]:
-    """A random mask of `size` elements, from a state (a, b, c, counter) of SFC64 on, and how many it keeps: those whose
-    16 random bits are below `level`, which is at most 2**16.
+    """A random mask of `size` elements, and how many it keeps: those whose 16 bits of the words of SFC64, from a state
+    (a, b, c, counter) on, are below `level`, which is at most 2**16.
     """
     import numpy as np
 
-    groups = -(-size // GROUP)
-    bits = np.zeros(groups, dtype="<u2")
-    count = code().draw(*state, level - 1, groups, bits.ctypes.data) if level and groups else 0
-    if tail := size % GROUP:
-        last = int(bits[-1])
-        bits[-1] = last & ((1 << tail) - 1)
-        count -= (last >> tail).bit_count()
-    return bits.view(np.uint8), count
+    words = np.empty(-(-size // 4), dtype=np.uint64)
+    before = np.array(state, dtype=np.uint64)
+    if _compiled:
+        from micota.merging import kernels_compiled
+
+        kernels_compiled.random_words(*before, words)
+    else:
+        stream = np.random.SFC64()
+        stream.state = {"bit_generator": "SFC64", "state": {"state": before}, "has_uint32": 0, "uinteger": 0}
+        words[:] = stream.random_raw(len(words))
+    kept = words.view("<u2")[:size] < level
+    return np.packbits(kept, bitorder="little"), int(np.count_nonzero(kept))
 
 
-def sizes(base: Bytes, model: Bytes, mask: Bytes) -> tuple[float, float]:
-    """The L1 norm of a task vector, and of what a mask keeps of it."""
-    import numpy as np
-
-    base, model = _padded(base), _padded(model)
-    whole, left, groups = np.zeros(GROUP), np.zeros(GROUP), len(base) // BYTES
-    assert len(model) == len(base) and len(mask) == 2 * groups
-    if groups:
-        code().sizes(*_places(base, model, mask), groups, *_places(whole, left))
-    return math.fsum(whole), math.fsum(left)
-
-
-def merge(base: Bytes, model: Bytes, mask: Bytes | None, factor: float, merged: Bytes) -> Seen:
+def interpolate(base: Array, model: Array, mask: Bytes | None, factor: float, merged: Array) -> Seen:
     """Put base + factor * (model - base) into `merged` where an element is kept, and the base elsewhere; without a mask
     all are kept.
 
-    Like torch.lerp it starts at the nearer end: at the base for |factor| < 0.5, else at the model.
+    It starts at the nearer end, as torch.lerp: at the base for |factor| < 0.5, else at the model. One rounding to fp32,
+    one to bf16, to the nearest, ties to even.
     """
     import numpy as np
 
-    base, model = _padded(base), _padded(model)
-    groups = len(base) // BYTES
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         step = np.float32(factor)
-    anchor, way = (base, step) if abs(step) < 0.5 else (model, step - np.float32(1))
-    bits = np.full(2 * groups, 255, dtype=np.uint8) if mask is None else mask
-    out = merged if len(merged) == len(base) else np.empty_like(base)
-    assert len(model) == len(base) and len(bits) == 2 * groups and 0 <= len(base) - len(merged) < BYTES
-    squares, tops, count = np.zeros(GROUP), np.zeros(GROUP, dtype=np.uint16), 0
-    if groups:
-        inputs, outputs = _places(base, model, anchor, bits), _places(out, squares, tops)
-        count = code().merge(*inputs, way, groups, *outputs)
-    if out is not merged:
-        merged[:] = out[: len(merged)]
-    square = math.fsum(squares)
-    finite = math.isfinite(square) and int(tops.max()) < INFINITE
-    return Seen(len(merged) // 2 if mask is None else count, square, finite)
+        far = bool(abs(step) >= 0.5)
+        way = step - np.float32(far)
+        if _compiled:
+            from micota.merging import kernels_compiled
+
+            bits = np.full(-(-len(base) // 8), 255, dtype=np.uint8) if mask is None else mask
+            square, top = kernels_compiled.interpolate(base, model, bits, way, far, merged)
+        else:
+            low, high = _fp32(base), _fp32(model)
+            exact = (high if far else low).astype(np.float64) + (high - low).astype(np.float64) * np.float64(way)
+            bits = exact.astype(np.float32).view(np.uint32)
+            merged[:] = np.where(_bools(mask, len(base)), (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16, base)
+            square, top = np.square(high - low, dtype=np.float64).sum(), (merged & 0x7FFF).max(initial=0)
+    kept = len(base) if mask is None else int(np.bitwise_count(mask).sum())
+    return Seen(kept, float(square), bool(np.isfinite(square)) and int(top) < INFINITE["bfloat16"])
 
 
-def _padded(block: Bytes) -> Bytes:
-    """Whole groups; what is added is zero."""
+def sizes(base: Array, model: Array, mask: Bytes) -> tuple[float, float]:
+    """The L1 norm of a task vector, and of what a mask keeps of it."""
     import numpy as np
 
-    return np.pad(block, (0, -len(block) % BYTES)) if len(block) % BYTES else block
+    if _compiled:
+        from micota.merging import kernels_compiled
+
+        whole, left = kernels_compiled.sizes(base, model, mask)
+    else:
+        each = abs(_fp32(model) - _fp32(base)).astype(np.float64)
+        whole, left = each.sum(), each[_bools(mask, len(each))].sum()
+    return float(whole), float(left)
 
 
-def _places(*arrays: np.ndarray[Any, Any]) -> list[int]:
-    """Where their memory begins."""
-    return [array.ctypes.data for array in arrays]
+def add(numbers: Floats, weight: np.float32, total: Floats) -> None:
+    """Add weight * numbers to `total`, rounded once."""
+    if _compiled:
+        from micota.merging import kernels_compiled
+
+        kernels_compiled.add(numbers, weight, total)
+    else:
+        total[:] = total.astype("float64") + numbers.astype("float64") * float(weight)
+
+
+def _fp32(block: Array) -> Floats:
+    return (block.astype("uint32") << 16).view("float32")
+
+
+def _bools(mask: Bytes | None, size: int) -> Array:
+    import numpy as np
+
+    return np.ones(size, dtype=bool) if mask is None else np.unpackbits(mask, count=size, bitorder="little").view(bool)

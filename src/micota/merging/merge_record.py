@@ -37,6 +37,8 @@ class MergeRecord:
     """The record of a merge into the folder `out`: tallies and checksums of finished shards, in the end the facts."""
 
     def __init__(self, file: Path, merge: dict[str, Any], out: Path, shards: Sequence[Shard]) -> None:
+        for aside in out.glob(".*.json.*"):  # a killed write left it
+            aside.unlink()
         self._file = file
         self._data = read_object(file)
         whole = all(shard.is_finished() for shard in shards)

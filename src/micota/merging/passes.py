@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from micota.merging import kernels
-from micota.merging.buffers import Bytes, fp32, typed
+from micota.merging.buffers import Bytes, Floats
 from micota.merging.masks import as_bools, mask_bits
 from micota.merging.settings import Settings
 
@@ -20,8 +19,12 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-Vectors = Sequence["torch.Tensor"]
-"""Flat fp32 blocks, one for each task vector; for slerp the base and the model themselves; none if nothing is read."""
+    Array = np.ndarray[Any, Any]
+
+Pieces: TypeAlias = "Iterable[tuple[slice, Sequence[Bytes], Floats]]"
+"""The pieces of a block as fp32 [inputs, elements], the base first; none if nothing is read."""
+Bits: TypeAlias = "Bytes | None"
+"""A random mask of a block, the first element in the lowest bit; None where chance has no part."""
 HIGH, LOW = 2**15, 2**16
 """Buckets of the two halves of a magnitude's 31 bits."""
 
@@ -29,8 +32,10 @@ HIGH, LOW = 2**15, 2**16
 class Selection:
     """Which entries of one tensor's task vectors are kept, and by how much to multiply them: what passes find out."""
 
-    def __init__(self, settings: Settings, labels: Sequence[str], name: str) -> None:
+    def __init__(self, settings: Settings, labels: Sequence[str], name: str, fine: bool) -> None:
         self.settings, self.labels, self.name = settings, labels, name
+        self.fine = fine
+        """Whether fp32 tensors take part."""
         self.rescale = [1.0] * len(labels)
         """Per model: what makes up for dropped entries; 0 where none was kept."""
         self.threshold = [-1] * len(labels)
@@ -42,16 +47,25 @@ class Selection:
         self.masks: dict[tuple[int, int], tuple[Bytes, int]] = {}
         """(model, block) -> its random mask, from a pass until it is used."""
 
-    def keep(self, model: int, block: int, vector: torch.Tensor) -> np.ndarray[Any, Any]:
-        """Which entries of a block of one task vector, in fp32, are kept: bool [size]."""
-        size = vector.numel()
+    def keep(self, model: int, bits: Bits, start: int, vector: Floats) -> Array:
+        """Which entries of a piece of one task vector are kept: bool [size]. `start`: where in its block it begins."""
+        import numpy as np
+
+        size = len(vector)
+        chance: Array = np.ones(size, dtype=bool) if bits is None else as_bools(bits[start // 8 :], size)
         if self.settings.method != "ties":
-            return as_bools(self.random(model, block, size)[0], size)
-        bits, threshold, share = magnitudes(vector), self.threshold[model], self.share[model]
-        mask = bits >= threshold
-        if share < 1:  # many entries of the same size, as in bf16: a random part of them
-            mask &= (bits > threshold) | as_bools(self._mask(model, block, size, share)[0], size)
-        return mask
+            return chance
+        above, threshold = magnitudes(vector), self.threshold[model]
+        chance &= above == threshold  # many are of the same size, as in bf16
+        chance |= above > threshold
+        return chance
+
+    def bits(self, model: int, block: int, size: int) -> Bits:
+        """The random mask of a block that `keep` wants."""
+        if self.settings.method == "ties":
+            share = self.share[model]
+            return self._mask(model, block, size, share)[0] if share < 1 else None
+        return self.random(model, block, size)[0] if self.settings.drops(model) else None
 
     def random(self, model: int, block: int, size: int) -> tuple[Bytes, int]:
         """A random mask as bits, the first in the lowest, and how many are set; one in `masks` is taken from there."""
@@ -76,11 +90,16 @@ class Thresholds:
         self._wanted = [max(1, int(density * numel)) for density in selection.settings.densities]
         self._high: list[int] | None = None
 
-    def see(self, block: int, size: int, vectors: Vectors) -> list[np.ndarray[Any, Any]]:
+    def see(self, block: int, size: int, pieces: Pieces) -> list[Array]:
         """For each model how many magnitudes lie in each bucket."""
-        return [self._count(i, magnitudes(vector)) for i, vector in enumerate(vectors)]
+        import numpy as np
 
-    def _count(self, i: int, bits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        bits = np.empty((len(self._wanted), size), dtype=np.int32)
+        for place, _, rows in pieces:
+            bits[:, place] = magnitudes(rows[1:] - rows[0])
+        return [self._count(i, row) for i, row in enumerate(bits)]
+
+    def _count(self, i: int, bits: Array) -> Array:
         import numpy as np
 
         if not self._settings.drops(i):
@@ -89,9 +108,9 @@ class Thresholds:
             return np.bincount(bits >> 16, minlength=HIGH)
         return np.bincount(bits[(bits >> 16) == self._high[i]] & 0xFFFF, minlength=LOW)
 
-    def conclude(self, seen: Iterable[list[np.ndarray[Any, Any]]]) -> None:
+    def conclude(self, seen: Iterable[list[Array]]) -> None:
         """Add up the counts and find the bucket of each model's threshold."""
-        counts = reduce(lambda total, more: [a + b for a, b in zip(total, more, strict=True)], seen)
+        counts = [sum(side) for side in zip(*seen, strict=True)]
         buckets = [self._find(i, each) for i, each in enumerate(counts)]
         if self._high is None:
             self._high = buckets
@@ -101,7 +120,7 @@ class Thresholds:
                 self._selection.threshold[i] = (self._high[i] << 16) + low
                 self._selection.share[i] = self._wanted[i] / int(counts[i][low])
 
-    def _find(self, i: int, counts: np.ndarray[Any, Any]) -> int:
+    def _find(self, i: int, counts: Array) -> int:
         """The bucket in which the k-th largest lies; what lies above it is taken from what is still wanted."""
         import numpy as np
 
@@ -127,30 +146,45 @@ class Rescales:
         self._stores = self._settings.method != "ties" and numel * len(selection.labels) <= 8 * self.MEMORY
         self.reads = self._settings.rescale == "l1" or self._settings.method == "ties"
 
-    def see(self, block: int, size: int, vectors: Vectors) -> list[tuple[float, float]]:
-        """For each model what was there and what is kept, a count or a sum of magnitudes; overwrites the vectors."""
-        models = range(len(self._selection.labels))
-        return [self._see(i, block, size, vectors[i] if self.reads else None) for i in models]
-
-    def _see(self, model: int, block: int, size: int, vector: torch.Tensor | None) -> tuple[float, float]:
+    def see(self, block: int, size: int, pieces: Pieces) -> Array:
+        """[models, 2]: what was there and what is kept, a count or a sum of magnitudes; 0 where nothing is dropped."""
         import numpy as np
 
-        if not self._settings.drops(model):
-            return 1.0, 1.0
-        if vector is None:
-            return float(size), float(self._random(model, block, size)[1])
-        if self._settings.method == "ties":
-            mask = self._selection.keep(model, block, vector)
-        else:
-            mask = as_bools(self._random(model, block, size)[0], size)
-        if self._settings.rescale != "l1":
-            return float(size), float(np.count_nonzero(mask))
-        sizes = vector.abs_()
-        return float(sizes.sum()), float(masked(sizes, mask).sum())
+        seen = np.zeros((len(self._selection.labels), 2))
+        dropping = [i for i in range(len(seen)) if self._settings.drops(i)]
+        if not self.reads:
+            for i in dropping:
+                seen[i] = size, self._random(i, block, size)[1]
+            return seen
+        ties = self._settings.method == "ties"
+        bits = {i: self._selection.bits(i, block, size) if ties else self._random(i, block, size)[0] for i in dropping}
+        for place, _, rows in pieces:
+            for i in dropping:
+                seen[i] += self._sizes(i, bits[i], place.start, rows[i + 1] - rows[0])
+        return seen
 
-    def see_compiled(self, block: int, base: Bytes, model: Bytes) -> list[tuple[float, float]]:
+    def see_single(self, block: int, base: Array, model: Array) -> Array:
         """The same for the L1 norm of one task vector in bf16."""
-        return [kernels.sizes(base, model, self._random(0, block, len(base) // 2)[0])]
+        import numpy as np
+
+        return np.array([kernels.sizes(base, model, self._random(0, block, len(base))[0])])
+
+    def _sizes(self, model: int, bits: Bits, start: int, vector: Floats) -> tuple[float, float]:
+        import numpy as np
+
+        keep = self._selection.keep(model, bits, start, vector)
+        if self._settings.rescale != "l1":
+            return float(len(vector)), float(np.count_nonzero(keep))
+        sizes = np.abs(vector, out=vector)
+        return self._sum(sizes), self._sum(np.multiply(sizes, keep, out=sizes))
+
+    def _sum(self, sizes: Floats) -> float:
+        """In fp32 as torch adds them up, and so mergekit; without fp32 tensors it makes no difference."""
+        if not self._selection.fine:
+            return float(sizes.sum(dtype="float64"))
+        import torch
+
+        return float(torch.from_numpy(sizes).sum())
 
     def _random(self, model: int, block: int, size: int) -> tuple[Bytes, int]:
         mask = self._selection.random(model, block, size)
@@ -158,11 +192,12 @@ class Rescales:
             self._selection.masks[model, block] = mask
         return mask
 
-    def conclude(self, seen: Iterable[list[tuple[float, float]]]) -> None:
+    def conclude(self, seen: Iterable[Array]) -> None:
         """Divide what was there by what is kept."""
         for i, pairs in enumerate(zip(*seen, strict=True)):
             whole, left = (math.fsum(side) for side in zip(*pairs, strict=True))
-            self._selection.rescale[i] = whole / left if left else 0.0
+            if self._settings.drops(i):
+                self._selection.rescale[i] = whole / left if left else 0.0
 
 
 class Arc:
@@ -177,27 +212,29 @@ class Arc:
 
     def __init__(self, selection: Selection) -> None:
         self._selection, self._t = selection, selection.settings.weights[0]
-        self._lengths: list[torch.Tensor] | None = None
+        self._lengths: Sequence[torch.Tensor] = ()
 
-    def see(self, block: int, size: int, vectors: Vectors) -> list[torch.Tensor]:
-        """The lengths of the two blocks, then their part of the cosine."""
+    def see(self, block: int, size: int, pieces: Pieces) -> list[list[torch.Tensor]]:
+        """For each piece the lengths of base and model, then their part of the cosine."""
         import torch
 
-        if self._lengths is None:
-            return [torch.linalg.vector_norm(vector) for vector in vectors]
-        first, second = (vector / length for vector, length in zip(vectors, self._lengths, strict=True))
-        return [(first * second).sum()]
+        if not self._lengths:
+            return [[torch.linalg.vector_norm(torch.from_numpy(row)) for row in rows] for _, _, rows in pieces]
+        return [
+            [(torch.from_numpy(a) / self._lengths[0] * (torch.from_numpy(b) / self._lengths[1])).sum()]
+            for _, _, (a, b) in pieces
+        ]
 
-    def conclude(self, seen: Iterable[list[torch.Tensor]]) -> None:
-        """Put the blocks' lengths or cosines together."""
+    def conclude(self, seen: Iterable[list[list[torch.Tensor]]]) -> None:
+        """Put the pieces' lengths or cosines together."""
         import torch
 
-        sides = [torch.stack(side) for side in zip(*seen, strict=True)]
-        if self._lengths is None:
+        sides = [torch.stack(side) for side in zip(*(piece for block in seen for piece in block), strict=True)]
+        if self._lengths:
+            self._selection.arc = self._factors(sides[0].sum().clamp(-1, 1))
+        else:
             norms = [torch.linalg.vector_norm(side) for side in sides]
             self._lengths = [norm if norm > self.SHORT else torch.ones(()) for norm in norms]
-        else:
-            self._selection.arc = self._factors(sides[0].sum().clamp(-1, 1))
 
     def _factors(self, cosine: torch.Tensor) -> tuple[float, float]:
         import torch
@@ -226,13 +263,7 @@ def passes(selection: Selection, numel: int) -> list[Pass]:
     return needed
 
 
-def magnitudes(vector: torch.Tensor) -> np.ndarray[Any, Any]:
+def magnitudes(vectors: Floats) -> Array:
     """The bits of |x| as integers, which are in the order of the magnitudes."""
-    import numpy as np
-
-    return vector.numpy().view(np.int32) & 0x7FFFFFFF
-
-
-def masked(vector: torch.Tensor, mask: np.ndarray[Any, Any]) -> torch.Tensor:
-    """Set to zero, in place, what a mask does not keep."""
-    return vector.mul_(fp32("mask", typed(mask.view("uint8"), "uint8")))  # by a bool takes eight times as long
+    bits: Array = vectors.view("int32") & 0x7FFFFFFF
+    return bits

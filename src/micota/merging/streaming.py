@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from functools import partial
 from itertools import cycle, groupby
 from operator import itemgetter
 from typing import Any, TypeVar
 
 from micota.errors import MicotaError
+from micota.merging import kernels
 from micota.merging.buffers import Bytes, own
 from micota.merging.masks import BLOCK, blocks
 from micota.merging.passes import Pass
@@ -23,7 +23,7 @@ from micota.merging.safetensor_files import DTYPES, Checkpoint, Entry
 from micota.merging.settings import Settings
 from micota.merging.shards import Put
 from micota.merging.tally import Tally
-from micota.merging.tensor import TensorMerge, single_threaded
+from micota.merging.tensor import TensorMerge
 
 GROUP = 2**27  # elements
 WIDEST = max(size for _, size in DTYPES.values())  # bytes of an element
@@ -51,6 +51,7 @@ def merge_entries(
     dtypes = {entry.name: [source[entry.name].torch_dtype for source in inputs] for entry in entries}
     merges = [TensorMerge(entry, labels, settings[entry.name], dtypes[entry.name]) for entry in entries]
     tallies = {entry.name: Tally() for entry in entries}
+    kernels.prepare(sum(entry.numel for entry in entries))
     memory = cycle([np.empty(WIDEST * BLOCK, dtype=np.uint8) for _ in range(AHEAD * threads)])
 
     def merge_block(item: tuple[TensorMerge, int, int, int, Bytes]) -> tuple[str, Bytes, Tally]:
@@ -62,7 +63,6 @@ def merge_entries(
         return entry.name, merged, tally
 
     with (
-        single_threaded() if any(tensor.needs_torch for tensor in merges) else nullcontext(),
         ThreadPoolExecutor(threads, "merge") as pool,
         ThreadPoolExecutor(1, "passes") as ahead,
     ):

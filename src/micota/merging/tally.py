@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+from micota.merging.buffers import Floats
 
 
 @dataclass
@@ -45,22 +44,15 @@ class Tally:
         return _plain(self.products[i][j] / lengths) if lengths else None
 
 
-def dot(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Inner product of two flat fp32 tensors, by rows of 1024, so that fp32 stays exact enough; one thread, so always
-    the same. NaN or infinity in either comes out as NaN or infinity.
+def dot(a: Floats, b: Floats) -> float:
+    """Inner product of two flat fp32 arrays, by rows of 1024, so that fp32 stays exact enough. NaN or infinity in
+    either comes out as NaN or infinity.
     """
     import numpy as np
-    import torch
 
-    rows = a.numel() // 1024 * 1024
-    tail = [t[rows:].numpy() for t in (a, b)]
-    with np.errstate(invalid="ignore", over="ignore"):
-        rest = float(np.einsum("i,i->", *tail))
-        if a is b:
-            norms = torch.linalg.vector_norm(a[:rows].view(-1, 1024), dim=1)
-            return float(norms.double().square().sum()) + rest
-        head = [t[:rows].view(-1, 1024).numpy() for t in (a, b)]
-        return float(np.einsum("ij,ij->i", *head).sum(dtype="float64")) + rest
+    rows = len(a) // 1024 * 1024
+    head = [row[:rows].reshape(-1, 1024) for row in (a, b)]
+    return float(np.einsum("ij,ij->i", *head).sum(dtype="float64")) + float(np.einsum("i,i->", a[rows:], b[rows:]))
 
 
 def facts(tallies: Mapping[str, Tally], labels: Sequence[str]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ seed, phase and step alone.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ from micota.atomic import atomic
 from micota.errors import MicotaError, Stopped
 from micota.lab.documents import batch
 from micota.lab.tokenizer import BOS, EOS, PAD, SYMBOLS, build
-from micota.merging.tensor import single_threaded
 from micota.pretrained import load
 from micota.specs import Pretrain, Shape
 
@@ -49,6 +49,19 @@ def pretrain(
         facts = _train(model, spec, checkpoint, report, stop, every)
     save(model, out)
     return {**facts, "parameters": sum(weight.numel() for weight in model.parameters())}
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Torch computes on one thread inside, so that its sums are always the same."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _train(
