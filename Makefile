@@ -14,7 +14,7 @@ QUIET := -m pip install --quiet --disable-pip-version-check
 PIP := $(BIN)/python $(QUIET) -c constraints/default.txt
 RESOLVE := $(BIN)/python $(QUIET) --dry-run --ignore-installed --no-build-isolation
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest $(if $(SHARED),--shared=$(SHARED))
-SUITES := test-slow test-vllm soak fuzz parity rehearsals extras docs dist
+SUITES := test-slow test-vllm soak attack fuzz parity rehearsals extras docs dist
 
 .PHONY: lab check test suites format reference clean $(SUITES)
 
@@ -47,6 +47,15 @@ soak: export KILLS ?= 8
 soak: $(VENV)/.ready-for-tests $(VLLM)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py transformers openai
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python tests/soak.py vllm
+
+# Kills, pauses with takeover, full disks, damaged stores and checkpoints: equal contents at the end, or a message.
+attack: export OMP_NUM_THREADS = 1
+attack: $(VENV)/.ready-for-tests
+	$(BIN)/python tests/attack/kills.py
+	$(BIN)/python tests/attack/pauses.py
+	$(BIN)/python tests/attack/disks.py
+	$(BIN)/python tests/attack/damage.py
+	$(BIN)/python tests/attack/checkpoints.py
 
 fuzz: $(VENV)/.ready-for-tests
 	$(BIN)/python tests/scoring/fuzz.py 20000
