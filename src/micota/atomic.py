@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -31,6 +32,9 @@ def atomic(path: Path) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a refused write or fsync does not say where
+        raise
     finally:
         _remove(temporary)
 
@@ -44,6 +48,24 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Any) -> None:
     """Write JSON with sorted keys; readers see the old file or the new one."""
     write_text(path, json.dumps(data, indent=1, sort_keys=True) + "\n")
+
+
+def write_link(path: Path, target: str) -> None:
+    """Link `path` to a relative path; on a file system without links, a file that holds the target's path."""
+    with atomic(path) as temporary:
+        try:
+            temporary.symlink_to(target)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            temporary.write_text(target, encoding="utf-8")
+
+
+def read_link(path: Path) -> str:
+    """What `write_link` was given; "" for anything else."""
+    if path.is_symlink():
+        return os.readlink(path)
+    return path.read_bytes()[:4096].decode(errors="replace") if path.is_file() else ""
 
 
 def read_json(path: Path) -> dict[str, Any]:

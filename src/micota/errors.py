@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 LONGEST = 3_000  # characters of one part of a message: what was refused can be of any length
 
@@ -36,6 +39,42 @@ class MicotaError(PlainError):
 
     def _details(self) -> list[tuple[str, str | None]]:
         return [("where", self.where), ("why", self.why), ("fix", self.fix)]
+
+
+AGAIN = "run the same command again: it goes on from what is done"
+ROOM = f"make room there, and {AGAIN}"
+OTHER = "--store DIR names another place"
+FIXES = {
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: ROOM,
+    errno.EROFS: f"mount it for writing; or {OTHER}",
+    errno.EACCES: f"give this user the right to it (chown, chmod); or {OTHER}",
+    errno.EPERM: f"give this user the right to it, on a file system that can do this; or {OTHER}",
+    errno.ENOLCK: f"mount it with locks (flock), as a store needs them; or {OTHER}",
+    errno.ENOSYS: f"mount it with locks (flock), as a store needs them; or {OTHER}",
+    errno.EOPNOTSUPP: f"mount it with locks (flock), as a store needs them; or {OTHER}",
+    errno.EIO: f"look what is wrong with the disk or its server (dmesg), and {AGAIN}",
+    errno.EMFILE: f"allow more open files (ulimit -n 8192), and {AGAIN}",
+}
+
+
+def of_system(error: OSError, place: Path) -> MicotaError:
+    """What the system has refused, as a message; `place` is named where the error names no path of its own."""
+    path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else place
+    what = (error.strerror or type(error).__name__).lower()
+    if error.errno == errno.ENOSPC:
+        what = f"the disk is full: no room for more {'bytes' if full(path) != 'files' else 'files'}"
+    fix = FIXES.get(error.errno or 0, f"mend that, and {AGAIN}")
+    return MicotaError(what, where=str(path), fix=fix)
+
+
+def full(place: Path) -> str | None:
+    """What a disk has no room for at a path that need not exist: bytes, files; None if it has."""
+    there = next(one for one in (place.absolute(), *place.absolute().parents) if one.exists())
+    disk = os.statvfs(there)
+    if disk.f_files and not disk.f_favail:
+        return "files"
+    return "bytes" if disk.f_bavail * disk.f_frsize < 2**16 else None
 
 
 class StageFailed(PlainError):

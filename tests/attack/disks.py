@@ -1,8 +1,8 @@
-"""Runs on a disk that is full, in bytes or in files, and on file systems that lack something: `python tests/attack/disks.py`.
+"""Runs on disks that are full, in bytes or in files, or that lack something: `python tests/attack/disks.py`.
 
 The run ends well, or with a message that names the place and what to do and no traceback; with room again, the same
-command ends with the contents of a run that nobody disturbed. The disk is a tmpfs of its own; where none may be mounted,
-a small library in between refuses what is beyond the limit, and so it does locks, links and fsync.
+command ends with the contents of a run that nobody disturbed. The disk is a tmpfs of its own; where none may be
+mounted, a small library in between refuses what is beyond the limit, and so it does locks, links and fsync.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def shim(place: Path) -> Path | None:
 def full(place: Path, reference: dict[str, str], options: str, behind: bool) -> tuple[str, list[str]]:
     """A run on a tmpfs of these options, and again with room."""
     with mounted(Disk(place / "disk", options)) as disk:
-        ground = Ground(place / "disk", behind)
+        ground = Ground(place / "work", behind)
         ground.store = disk.folder / "store"
         faults = _first(ground)
         disk.enlarge()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +19,42 @@ if TYPE_CHECKING:
     from micota.specs import Spec
     from micota.store.artifacts import Store
     from micota.workspace import Workspace
+
+
+class Output:
+    """A standard stream that can go away under a run: a terminal that is closed, a pipe whose reader has ended.
+
+    What is written from then on goes nowhere, and the run is asked to stop as by the system's own signal for it; a run
+    that ignores that (nohup) goes on.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text, as far as there is somebody to read it."""
+        with self._open():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Send what was written."""
+        with self._open():
+            self._stream.flush()
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+            if error.errno in (errno.EPIPE, errno.EIO):
+                os.kill(os.getpid(), signal.SIGHUP)
 
 
 def console() -> Console:
@@ -55,9 +94,15 @@ def write_report(here: Console, recipe: Recipe, store: Store, show: Callable[[Co
     """Write the report of what is there, show a part of it and say where it lies."""
     from micota.report.files import folder, page, publish
 
-    whole = page(recipe, store)
+    whole, place = page(recipe, store), folder(recipe, store)
     show(here, whole)
-    here.print(f"report: {publish(whole, folder(recipe, store))}", soft_wrap=True, highlight=False)
+    try:
+        out = publish(whole, place)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):
+            raise
+        out = publish(whole, Path("micota-reports") / place.name)  # a store that can only be read
+    here.print(f"report: {out}", soft_wrap=True, highlight=False)
 
 
 @contextmanager

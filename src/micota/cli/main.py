@@ -28,12 +28,18 @@ app.add_typer(package_commands.app)
 
 def main() -> None:
     """Run a command; a user's mistake ends with its message and exit code 2."""
-    from micota.errors import MicotaError, StageFailed, Stopped
+    from micota.errors import MicotaError, StageFailed, Stopped, of_system
 
+    sys.stdout, sys.stderr = terminal.Output(sys.stdout), terminal.Output(sys.stderr)
     try:
         app()
     except MicotaError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if not error.errno:
+            raise
+        print(f"error: {of_system(error, Path.cwd())}", file=sys.stderr)
         sys.exit(2)
     except StageFailed as error:
         print(f"error: {error}", file=sys.stderr)

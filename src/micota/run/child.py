@@ -20,7 +20,7 @@ from pathlib import Path
 
 import micota
 from micota.atomic import write_json
-from micota.errors import ClaimLost, MicotaError, StageFailed, Stopped
+from micota.errors import ClaimLost, MicotaError, StageFailed, Stopped, of_system
 from micota.run.plan import STAGES
 from micota.store import task as tasks
 from micota.store.artifacts import Result
@@ -85,8 +85,8 @@ class Child:
             return Result(data["facts"], data["pools"])
         if code == STOPPED or (work / "stopped").exists() or self._task.progress.stop.is_set():
             raise Stopped("stopped")
-        if (work / ERROR).exists():
-            raise MicotaError((work / ERROR).read_text(encoding="utf-8"))
+        if error := self._task.error():
+            raise MicotaError(error)
         lines = (work / "log.txt").read_text(errors="replace").splitlines()
         errors = dict.fromkeys(line for line in lines if FAULT.match(line))
         raise StageFailed("\n    ".join([f"exit code {code}", *list(errors)[-3:], "the log ends with", *lines[-8:]]))
@@ -116,16 +116,17 @@ def run_alone(work: Path) -> int:
             if first:
                 (work / "stopped").touch()
             return STOPPED
-        except MicotaError as error:
-            if first or shared:
-                (work / ERROR).write_text(str(error), encoding="utf-8")
-            print(error, file=sys.stderr)
-            return 2
         except Exception as error:
-            if shared:  # the first process would wait for this one
-                message = f"process {task.rank} of {task.processes} failed: {type(error).__name__}: {error}"
-                (work / ERROR).write_text(message, encoding="utf-8")
-            raise
+            own = of_system(error, work) if isinstance(error, OSError) and error.errno else error
+            known = isinstance(own, MicotaError)
+            who = "" if known else f"process {task.rank} of {task.processes} failed: {type(error).__name__}: "
+            if shared or (first and known):  # the first process would wait for this one
+                with contextlib.suppress(OSError):
+                    (work / ERROR).write_text(f"{who}{own}", encoding="utf-8")
+            if not known:
+                raise
+            print(own, file=sys.stderr)
+            return 2
         if first:
             write_json(work / "result.json", {"facts": result.facts, "pools": result.pools})
     if _left_group() and not (first and task.spec.kind == "train" and task.machine.train.report_to):

@@ -6,6 +6,7 @@ folder for the next try, and stages that do not depend on it go on.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shlex
 import shutil
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import micota
-from micota.errors import ClaimLost, MicotaError, StageFailed, Stopped
+from micota.errors import ROOM, ClaimLost, MicotaError, StageFailed, Stopped, full, of_system
 from micota.machine import MachineProfile, StageConfig
 from micota.run.child import Child, stage
 from micota.run.missing import Pull
@@ -121,7 +122,11 @@ class Run:
         if self._stopping:
             return []
         pull = Pull(self.store, self.outcome.failed)
-        pull.all(targets, self._files)
+        try:
+            pull.all(targets, self._files)
+        except OSError as error:  # the messages of stages that have failed are kept
+            self.outcome.failed["store"] = str(explained(error, self.store.root))
+            return []
         self.outcome.linked += [spec.id for spec in pull.linked]
         self.outcome.failed |= {digest: str(error) for digest, error in pull.refused.items()}
         elsewhere = []
@@ -129,12 +134,17 @@ class Run:
         for spec in sorted(pull.ready.values(), key=self._turn):
             if spec.digest in running or not self._has_room(spec):
                 continue
-            if task := self._task(spec):
-                self.watcher.started(spec, task.work)
-                started = time.monotonic()
-                self._running[pool.submit(self._execute, task, started)] = (task, started)
-            else:
+            try:
+                task = self._task(spec)
+            except OSError as error:
+                self._note_failure(spec, self.store.work(spec), error)
+                continue
+            if task is None:
                 elsewhere.append(spec)
+                continue
+            self.watcher.started(spec, task.work)
+            started = time.monotonic()
+            self._running[pool.submit(self._execute, task, started)] = (task, started)
         return elsewhere
 
     def _has_room(self, spec: Spec) -> bool:
@@ -154,6 +164,9 @@ class Run:
             if len(claims) == len(paths):
                 work = self.store.recover(spec, claims[0])
                 if not self._done_meanwhile(spec):
+                    for claim in claims[1:]:
+                        with contextlib.suppress(OSError):  # no room: many files serve as well
+                            self.store.pool(claim.path.stem.removeprefix("pool-")).merge()
                     return self._begun(spec, work, claims)
                 shutil.rmtree(work)
         except ClaimLost:
@@ -218,26 +231,36 @@ class Run:
             except Exception as error:
                 try:
                     task.progress.check()
-                    self._note_failure(task, error)
+                    self._note_failure(task.spec, task.work, error)
                 except ClaimLost as lost:
                     shutil.rmtree(task.work, ignore_errors=True)  # its name is this run's own
                     self.watcher.lost(task.spec, str(lost))
             finally:
                 self._release(task.progress.claims)
 
-    def _note_failure(self, task: Task, error: Exception) -> None:
-        """Write the traceback to the log, and tell the user the message."""
-        name = task.spec.id
-        if not isinstance(error, MicotaError | StageFailed):
-            with open(task.work / "log.txt", "a", encoding="utf-8") as log:
-                log.writelines(traceback.format_exception(error))
-        (task.work / ERROR).write_text(str(error) or type(error).__name__, encoding="utf-8")
-        known = isinstance(error, MicotaError | StageFailed)
-        what = str(error) if known else f"{type(error).__name__}: {error}"
-        place = f"\n  log: {task.work / 'log.txt'}" if (task.work / "log.txt").exists() else ""
-        message = f"{name} failed: {what}{place}"
-        self.outcome.failed[task.spec.digest] = message
-        self.watcher.failed(task.spec, message)
+    def _note_failure(self, spec: Spec, work: Path, error: Exception) -> None:
+        """Write the traceback to the log where there is room for it, and tell the user the message."""
+        log, known = work / "log.txt", explained(error, work)
+        with contextlib.suppress(OSError):
+            if not isinstance(error, MicotaError | StageFailed):
+                with open(log, "a", encoding="utf-8") as file:
+                    file.writelines(traceback.format_exception(error))
+            (work / ERROR).write_text(str(known), encoding="utf-8")
+        message = f"{spec.id} failed: {known}" + (f"\n  log: {log}" if log.exists() else "")
+        self.outcome.failed[spec.digest] = message
+        self.watcher.failed(spec, message)
+
+
+def explained(error: Exception, place: Path) -> Exception:
+    """An error as one whose message says all. Libraries report a full disk in many ways, so the disk is looked at."""
+    if isinstance(error, OSError) and error.errno:
+        return of_system(error, place)
+    if isinstance(error, MicotaError) and str(error):
+        return error
+    said = str(error) if isinstance(error, StageFailed) else f"{type(error).__name__}: {error}".rstrip(": ")
+    if lacking := full(place):
+        return MicotaError(f"the disk is full: no room for more {lacking}", where=str(place), why=said, fix=ROOM)
+    return StageFailed(said)
 
 
 def _provenance(task: Task, seconds: float) -> dict[str, Any]:

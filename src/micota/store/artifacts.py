@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from micota.atomic import atomic, write_json, write_text
+from micota.atomic import atomic, read_link, write_json, write_link, write_text
 from micota.errors import MicotaError, suggestion
 from micota.specs import Source, Spec, sha
 from micota.store.locks import Claim, Locks
@@ -223,15 +223,14 @@ class Store:
             return
         link = self.root / "names" / recipe / name.replace("/", "--")
         target = os.path.relpath(self.root / "artifacts" / manifest.holder, link.parent)
-        if link.is_symlink() and os.readlink(link) == target:
-            return
-        with atomic(link) as temporary:
-            temporary.symlink_to(target)
+        if read_link(link) != target:
+            write_link(link, target)
 
     def links(self) -> dict[str, str]:
         """RECIPE/NAME -> the id of the artifact that holds its files; a slash in a name stands there as `--`."""
-        found = (path for path in sorted((self.root / "names").glob("*/*")) if path.is_symlink() and path.exists())
-        return {f"{path.parent.name}/{path.name}": path.readlink().name for path in found}
+        found = ((path, read_link(path)) for path in sorted((self.root / "names").glob("*/*")))
+        there = ((path, Path(to).name) for path, to in found if to and (path.parent / to).is_dir())
+        return {f"{path.parent.name}/{path.name}": name for path, name in there}
 
     def remove(self, manifest: Manifest) -> None:
         """Remove a finished artifact, its manifest first: from then on it is not done."""

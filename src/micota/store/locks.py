@@ -126,6 +126,9 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
+        except OSError as error:
+            error.filename = str(path)
+            raise
         yield True
 
 

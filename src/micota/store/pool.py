@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from micota.atomic import read_json, write_json
+from micota.atomic import atomic, read_json, write_json
 from micota.errors import MicotaError
 from micota.store.records import Completion
 
@@ -23,20 +24,28 @@ Key = tuple[str, int]
 _HEAD = re.compile(rb'\{"key":"([0-9a-f]+)","sample":(\d+),')
 
 
+MANY = 64  # files of a pool that are merged into one, and files that a reader has open at most
+
+
 class Pool:
     """The completions in one folder, by (key, sample). Texts are read on demand."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._places: dict[Key, tuple[Path, int]] = {}
         self.refresh()
 
     def refresh(self) -> None:
         """Read the keys of all whole lines; of two rows with one key the first file's counts."""
-        self._places = {}
-        for path in sorted(self.folder.glob("*.jsonl")):
-            for key, offset in _keys(path):
-                self._places.setdefault(key, (path, offset))
+        self._places: dict[Key, list[tuple[Path, int]]] = {}
+        paths = sorted(self.folder.glob("*.jsonl"))
+        try:
+            for path in paths:
+                for key, offset in _keys(path):
+                    self._places.setdefault(key, []).append((path, offset))
+        except FileNotFoundError:  # merged into another at this moment
+            if paths == sorted(self.folder.glob("*.jsonl")):
+                raise
+            self.refresh()
 
     def __contains__(self, key: Key) -> bool:
         return key in self._places
@@ -55,26 +64,70 @@ class Pool:
 
     def read(self, keys: Iterable[Key]) -> Iterator[Completion]:
         """The completions of the keys, in that order. Raises MicotaError for a missing key."""
-        files: dict[Path, Any] = {}
-        try:
+        return (next(rows) for rows in self.versions(keys))
+
+    def versions(self, keys: Iterable[Key]) -> Iterator[Iterator[Completion]]:
+        """For each key its completions, the one that counts first: a run that was paused may have written another."""
+        with Files() as files:
             for key in keys:
                 if key not in self._places:
                     raise _lost(key, self.folder)
-                path, offset = self._places[key]
-                if path not in files:
-                    files[path] = open(path, "rb")  # noqa: SIM115  (closed below, all at once)
-                files[path].seek(offset)
-                yield Completion.parse(files[path].readline())
-        finally:
-            for file in files.values():
-                file.close()
+                yield (Completion.parse(self._line(files, key, i)) for i in range(len(self._places[key])))
+
+    def _line(self, files: Files, key: Key, i: int) -> bytes:
+        try:
+            return files.line(*self._places[key][i])
+        except FileNotFoundError:  # merged into another since it was looked for
+            self.refresh()
+            if i < len(self._places.get(key, ())):
+                return files.line(*self._places[key][i])
+            raise _lost(key, self.folder) from None
+
+    def merge(self) -> None:
+        """Make one file of many, for whoever holds the pool's claim: the first file grows by the lines of the others.
+
+        So a reader finds each line at its old place, or looks again.
+        """
+        first, *rest = sorted(self.folder.glob("*.jsonl")) or [self.folder]
+        if len(rest) < MANY:
+            return
+        with atomic(first) as whole, open(whole, "wb") as file:
+            for path in (first, *rest):
+                with open(path, "rb") as part:
+                    shutil.copyfileobj(part, file)
+                file.write(b"\n")  # ends a line that was cut; an empty one is no row
+        for path in rest:
+            path.unlink()
+
+
+class Files:
+    """Files that stay open between reads, so many at a time."""
+
+    def __init__(self) -> None:
+        self._open: dict[Path, Any] = {}
+
+    def line(self, path: Path, offset: int) -> bytes:
+        """The line of a file that begins at an offset."""
+        if path not in self._open:
+            if len(self._open) >= MANY:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[path] = open(path, "rb")  # noqa: SIM115  (closed above or at the end)
+        self._open[path].seek(offset)
+        return bytes(self._open[path].readline())
+
+    def __enter__(self) -> Files:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for file in self._open.values():
+            file.close()
 
 
 def find(pools: Sequence[Pool], rows: Iterable[dict[str, Any]]) -> Iterator[Completion]:
     """The completion of each row {key, sample, sha}, from the pool that has exactly that text."""
     for row in rows:
         key = (row["key"], row["sample"])
-        found = (completion for pool in pools if key in pool for completion in pool.read([key]))
+        found = (one for pool in pools if key in pool for rows in pool.versions([key]) for one in rows)
         completion = next((c for c in found if c.sha == row["sha"]), None)
         if completion is None:
             raise _lost(key, pools[0].folder.parent)
@@ -96,7 +149,7 @@ class Writer:
         self._file: Any = None
 
     def write(self, rows: Iterable[Completion]) -> None:
-        """Append completions. Raises MicotaError if the disk is full or cannot be written."""
+        """Append completions."""
         self._check()
         try:
             if self._file is None:
@@ -104,11 +157,8 @@ class Writer:
             _append(self._file, "".join(row.line() for row in rows).encode())
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise MicotaError(
-                f"answers cannot be written: {error.strerror}",
-                where=str(self._path),
-                fix="make room there and run the same command again: it resumes after the last response written",
-            ) from error
+            error.filename = str(self._path)
+            raise
 
     def __enter__(self) -> Writer:
         return self

@@ -158,12 +158,17 @@ class Task:
             return None
         others = [self.work / f"{DONE}{rank}" for rank in range(1, self.processes)]
         while not all(file.exists() for file in others):
-            if (error := self.work / ERROR).exists():
-                raise MicotaError(error.read_text(encoding="utf-8"))
+            if error := self.error():
+                raise MicotaError(error)
             if self.progress.stop.is_set():
                 raise Stopped("stopped")
             time.sleep(WAIT_S)
         return count + sum(int(file.read_text()) for file in others)
+
+    def error(self) -> str:
+        """The message of a process that has failed; "" if there is none, or no room for it."""
+        file = self.work / ERROR
+        return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
     def save(self) -> Path:
         """Write task.json, for a stage in a process of its own; returns the work folder."""

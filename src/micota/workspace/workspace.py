@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 from micota import checks as lint
 from micota import machine as machines
 from micota.checks.recipes import inspect
-from micota.errors import MicotaError, Stopped
+from micota.errors import MicotaError, Stopped, of_system
 from micota.machine import MachineProfile
 from micota.recipe.constructors import ModelLike, ProblemsLike
 from micota.recipe.labels import labels
@@ -186,8 +186,15 @@ class Workspace:
                 try:
                     return running.go(specs, files)
                 finally:
-                    for name, spec in recipe.names.items():
-                        self.store.name(recipe.name, name, spec)
+                    self._name(recipe)
+
+    def _name(self, recipe: Recipe) -> None:
+        try:
+            for name, spec in recipe.names.items():
+                self.store.name(recipe.name, name, spec)
+        except OSError as error:  # what the stages have to say is more important
+            what = of_system(error, self.store.root)
+            self.console.print(f"warning: no names lead to the artifacts: {what}", markup=False, soft_wrap=True)
 
     def _warn(self, recipe: Recipe, specs: Sequence[Spec]) -> None:
         """Say what finished artifacts do not show by themselves: a missed length, and data that is nearly empty."""
@@ -262,7 +269,8 @@ def targets(only: str | None) -> Targets:
 def _signals(stop: Callable[[bool], None]) -> Iterator[None]:
     """The first SIGTERM or Ctrl-C asks the stages to stop, the second kills them; SIGUSR1, a warning, only asks.
 
-    In a thread other than the main one, where no signal arrives, nothing is changed.
+    So does SIGHUP, which a terminal that is closed sends more than once; not where it is ignored (nohup). In a thread
+    other than the main one, where no signal arrives, nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -270,11 +278,12 @@ def _signals(stop: Callable[[bool], None]) -> Iterator[None]:
     asked: list[int] = []
 
     def handle(number: int, frame: object) -> None:
-        stop(bool(asked) and number != signal.SIGUSR1)
+        stop(bool(asked) and number not in (signal.SIGUSR1, signal.SIGHUP))
         asked.append(number)
 
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    before = {number: signal.signal(number, handle) for number in numbers}
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    before = {number: signal.signal(number, handle) for number in numbers[: -1 if ignored else None]}
     try:
         yield
     finally:
