@@ -63,7 +63,6 @@ def make(folder: Path, of: str, seed: int) -> Path:
     """A checkpoint: random for 1.5b, sparse (all zero) for 7b; made once."""
     import torch
 
-    from micota.merging.buffers import raw
     from micota.merging.safetensor_files import Entry
     from micota.merging.shards import ShardFile, lay_out, write_index
 
@@ -82,7 +81,8 @@ def make(folder: Path, of: str, seed: int) -> Path:
         file = ShardFile(shard)
         for entry in shard.entries:
             base = 0.02 * torch.randn(entry.numel, generator=generator)
-            file.put(entry, 0, raw((base + 0.001 * seed * torch.randn(entry.numel, generator=own)).bfloat16()))
+            tensor = (base + 0.001 * seed * torch.randn(entry.numel, generator=own)).bfloat16()
+            file.put(entry, 0, tensor.view(torch.uint8).numpy())
         file.finish()
     write_index(folder, shards)
     config = {
