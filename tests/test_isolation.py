@@ -9,7 +9,16 @@ import torch
 from conftest import World
 from safetensors.torch import load_file
 from test_train import trained
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+from transformers import (
+    AutoModelForCausalLM,
+    FalconConfig,
+    Gemma2Config,
+    GptOssConfig,
+    LlamaConfig,
+    MambaConfig,
+    Qwen2Config,
+    Qwen3MoeConfig,
+)
 
 from micota.errors import MicotaError
 from micota.training import packing_check as isolation
@@ -54,6 +63,30 @@ def test_a_model_that_ignores_the_borders_stops_its_training() -> None:
     leaking.forward = lambda input_ids, use_cache, **_: forward(input_ids, attention_mask=torch.ones_like(input_ids))
     with pytest.raises(MicotaError, match="examples in one row see each other"):
         isolation.check(leaking, "float32", "sdpa")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("make", [Qwen2Config, LlamaConfig, Qwen3MoeConfig, Gemma2Config])
+def test_a_healthy_model_does_not_move_at_all(make: type, attention: str, precision: str) -> None:
+    if make is Gemma2Config and attention == "sdpa":
+        pytest.skip("Gemma 2 caps its scores, which sdpa cannot")
+    healthy = model(make, attention).to(getattr(torch, precision))
+    assert isolation.leak(healthy, isolation.probes(ROWS)) == 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("make", [GptOssConfig, FalconConfig, MambaConfig])
+def test_families_whose_examples_see_each_other_are_refused(make: type, precision: str) -> None:
+    torch.manual_seed(0)
+    sizes = {name: size for name, size in SIZES.items() if make is not MambaConfig or "attention" not in name}
+    leaking = AutoModelForCausalLM.from_config(make(**sizes, num_key_value_heads=2), attn_implementation="eager").to(
+        getattr(torch, precision)
+    )
+    with pytest.raises(MicotaError, match=f"{leaking.config.model_type} with attention") as caught:
+        isolation.check(leaking, precision, None)
+    assert "remove packing" in str(caught.value)
+    assert ("flash_attention_2" in str(caught.value)) == (make is not MambaConfig)
 
 
 def test_the_models_of_the_lab_keep_examples_apart(models: Path) -> None:
