@@ -121,3 +121,16 @@ def test_deepspeed_reads_the_configuration_of_its_profile(monkeypatch: pytest.Mo
     read = DeepSpeedConfig(config)
     assert read.zero_optimization_stage == 3 and read.bfloat16_config.enabled
     assert (read.train_batch_size, read.gradient_accumulation_steps) == (4, 4)
+
+
+ADDRESSES = (
+    *("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000", "https://api.example.com/openai/deployments/gpt-4o-mini/v1"),
+    *("https://api.example.com/v2/vllm-abc123xyz/openai/v1/", "https://host/v1beta/openai", "http://[::1]:8000/v1"),
+    *("https://host/proxy/team-7/Qwen2.5-7B-Instruct/v1", "https://host/keys-of-life/v1", "https://host/sk/v1"),
+)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_is_no_key_and_a_manifest_has_its_server_only(address: str) -> None:
+    place = EngineConfig(engine="openai", url=address)
+    assert address.startswith(place.public["url"]) and place.public["url"].count("/") == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -230,6 +231,16 @@ PROFILES: dict[str, tuple[str, str]] = {
     "key for its name": (f"generate: {{engine: openai, url: 'http://x/v1', key_env: {KEY}}}", "never the key"),
     "key in the address": (f"servers: {{a/b: {{url: 'http://me:{KEY}@x/v1'}}}}", "key goes into the variable"),
     "key in a question": (f"servers: {{a/b: {{url: 'http://x/v1?key={KEY}'}}}}", "key goes into the variable"),
+    "key in a fragment": (f"generate: {{engine: openai, url: 'http://x/v1#{KEY}'}}", "key goes into the variable"),
+    "key as a parameter": (f"generate: {{engine: openai, url: 'http://x/v1;key={KEY}'}}", "key goes into the variable"),
+    "key as a path": (f"generate: {{engine: openai, url: 'http://x/{KEY}/v1'}}", "key goes into the variable"),
+    "key below its name": (
+        "generate: {engine: openai, url: 'http://x/v1/key/SEKRET777'}",
+        "key goes into the variable",
+    ),
+    "key of a service": ("generate: {engine: openai, url: 'http://x/hf_abcdefghij'}", "key goes into the variable"),
+    "key of many letters": ("generate: {engine: openai, url: 'http://x/Zq7xPw93LmTvB2Zq7xPw93LmTvB2/v1'}", "key goes"),
+    "key in escapes": ("generate: {engine: openai, url: 'http://x/v1%23SEKRET777'}", "key goes into the variable"),
     "key as a field": (f"servers: {{a/b: {{url: 'http://x/v1', api_key: {KEY}}}}}", "known here: .*key_env"),
 }
 
@@ -305,6 +316,25 @@ def test_a_full_disk_is_said_and_loses_nothing_that_was_written(tmp_path: Path) 
         buyer.run(server)
         assert sum(server.asked.values()) <= 61
     assert len(Pool(file.parent)) == 60
+
+
+@pytest.mark.parametrize("keep", ["all", "correct"])
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_thought_without_an_answer_is_never_trained_on(keep: str, apart: bool, tmp_path: Path) -> None:
+    buyer = Buyer(tmp_path, 3)
+    form = "{distill: {from: endpoint:fake, data: set, keep: KEEP, prompt: '{problem}', sampling: {max_tokens: 40}}}"
+    (tmp_path / "bought.yaml").write_text(
+        RECIPE[: RECIPE.index("  answers")] + "  answers: " + form.replace("KEEP", keep)
+    )
+    said = "<think>\nPerhaps \\boxed{{{}}}, but wait"
+    with (
+        FakeServer(lambda turn: said.format(turn[9]), apart=apart) as server,
+        pytest.raises(StageFailed, match=r"dropped \{'unanswered': 3\}"),
+    ):
+        buyer.run(server)
+    shutil.rmtree(tmp_path / "store")
+    with FakeServer(lambda turn: f"{said}</think>\\boxed{{{{{{}}}}}}".format(turn[9], turn[9]), apart=apart) as server:
+        assert buyer.run(server).failed == {}
 
 
 @pytest.mark.slow

@@ -12,6 +12,8 @@ from typing import Any
 from micota.errors import MicotaError
 
 THOUGHT = ("<think>", "</think>")
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+"""What a message calls the thought that it brings beside its answer."""
 SENTINEL = "micota-response"
 
 
@@ -39,6 +41,18 @@ def answer_begins(text: str, opened: str) -> int:
         return 0
     closed = text.find(end)
     return len(text) if closed < 0 else closed + len(end)
+
+
+def with_thought(thought: str, answer: str) -> str:
+    """A response whose thought came apart from its answer; one that the answer brings too stands there once.
+
+    Without an answer the thought stays open: nothing was answered.
+    """
+    begin, end = THOUGHT
+    if not thought.strip() or answer.lstrip().startswith(begin):
+        return answer
+    opened = f"{begin}\n{thought.strip(chr(10))}"
+    return f"{opened}\n{end}\n\n{answer.lstrip()}" if answer.strip() else opened
 
 
 def prompt_ids(tokenizer: Any, text: str, system: str | None, mode: str = "chat") -> list[int]:

@@ -17,6 +17,11 @@ from micota.atomic import read_text, written_path
 from micota.errors import MicotaError, suggestion
 from micota.specs import FrozenModel, LengthDial, Spec
 
+_KEY = re.compile(  # what can be a key in a path; words, versions and numbers of a deployment are none
+    r"[=;@%&#,:]|/(api[-_]?key|key|token|secret|auth|bearer|password)s?/|/(sk|pk|rk|hf|gsk|xai|ghp|nvapi|AIza|key|eyJ)[-_]?\w{8}"
+    r"|/(?=[^/]*[A-Za-z])(?=[^/]*[0-9])[\w.~+-]{24,}(/|$)",
+    re.IGNORECASE,
+)
 PROFILES = Path(micota.__file__).parent / "recipes" / "machines"
 
 
@@ -26,6 +31,14 @@ class StageConfig(FrozenModel):
     prefix: str | None = Field(
         None, description="put before `micota stage WORK/`: `accelerate launch`, `srun --gpus 4`, `ssh host`, ..."
     )
+
+    @property
+    def public(self) -> dict[str, Any]:
+        """The fields for a manifest, without what can hold a secret: of an address it has the server only."""
+        fields = self.model_dump(exclude={"prefix", "script"})
+        return (
+            {**fields, "url": "{0.scheme}://{0.netloc}".format(urlsplit(url))} if (url := fields.get("url")) else fields
+        )
 
 
 class EngineConfig(StageConfig):
@@ -59,7 +72,7 @@ class EngineConfig(StageConfig):
             parts = urlsplit(self.url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError("url is no address: write it as http://127.0.0.1:8000/v1")
-            if parts.username or parts.password or parts.query:
+            if parts.username or parts.password or parts.query or parts.fragment or _KEY.search(parts.path):
                 raise ValueError("url holds more than an address: a key goes into the variable that key_env names")
         if self.key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", self.key_env):
             raise ValueError("key_env is the name of an environment variable, as in OPENAI_API_KEY, never the key")

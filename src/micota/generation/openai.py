@@ -12,12 +12,13 @@ from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from micota.errors import MicotaError, suggestion
+from micota.generation.bounded_client import bounded_client
 from micota.generation.concurrency import concurrently
 from micota.generation.prompt_encoder import PromptEncoder
-from micota.generation.replies import Malformed, Reply, read
+from micota.generation.replies import Malformed, Reply, largest, read, served_models
+from micota.generation.server_errors import PIECE, ServerErrors
 from micota.machine import EngineConfig
 from micota.specs import Generate, Source
 from micota.store.records import Completion, Request
@@ -25,6 +26,7 @@ from micota.store.resolution import ENDPOINT
 
 T = TypeVar("T")
 ATTEMPTS = 8  # requests for a reply that can be used
+UNCOUNTED = 3  # answers without counts before it is clear that the server counts none
 STOPS = 4  # stop strings that the interface allows in one request; the text is cut at the others here
 
 
@@ -37,15 +39,21 @@ class OpenAI:
         self._spec, self._place, self._stop = spec, place, stop
         self._encoder = PromptEncoder.of_folder(spec, model) if model else None
         self._served, self._key = place.served or _name(spec), _key(place)
-        self._where = f"{self._served} at {urlsplit(place.url).netloc}"
-        self._name = f"openai {self._library.__version__}, {self._where}"
+        self._errors = ServerErrors(place, self._served, self._key)
+        self._name = f"openai {self._library.__version__}, {self._errors.where}"
         self._loop = asyncio.new_event_loop()
         self._client = self._library.AsyncOpenAI(
-            api_key=self._key or "none", base_url=place.url, timeout=place.timeout_s, max_retries=_tries(place)
+            api_key=self._key or "none",
+            base_url=place.url,
+            timeout=place.timeout_s,
+            max_retries=_tries(place),
+            http_client=bounded_client(self._library, largest(spec.sampling.max_tokens)),
         )
-        self._is_vllm, self._context = False, None  # what the server says of itself
+        self._is_vllm = False  # what the server says of itself
+        self._context: int | None = None
+        self._limit = "max_tokens"  # what it calls the limit
         self._inspected = False
-        self._spent = 0  # tokens
+        self._spent, self._uncounted = 0, 0  # tokens; answers without counts, until one has them
         self.batch: int | None = None
 
     def render(self, request: Request) -> str:
@@ -75,31 +83,29 @@ class OpenAI:
             async with asyncio.timeout(seconds):
                 return await work
         except TimeoutError:
-            raise self._silent(f"nothing came for {seconds:g} s") from None
+            raise self._errors.silent(f"nothing came for {seconds:g} s") from None
 
     async def _inspect(self) -> None:
         """List what the server serves; a server without such a list is trusted to serve the model."""
+        models = []
         try:
-            models = (await self._client.models.list()).data
+            models = served_models((await self._client.models.with_raw_response.list()).text)
         except self._library.APIStatusError as error:
-            if error.status_code in (401, 403):
-                raise self._refused(None, error) from None
-            models = []
+            if error.status_code in (401, 403) or error.status_code < 400:
+                raise self._errors.refused(None, error) from None
         except self._library.APIConnectionError as error:
-            raise self._silent(self._clean(error)) from None
-        except (ValueError, TypeError, AttributeError):
-            models = []
-        names = [model.id for model in models if isinstance(getattr(model, "id", None), str)]
+            raise self._errors.silent(self._errors.clean(error)) from None
+        names = [model.id for model in models]
         if names and self._served not in names:
             fix = f"servers: {{MODEL: {{url: ..., served: NAME}}}}; {suggestion(self._served, names)}"
-            raise MicotaError(f"the server does not serve '{self._served}'", where=self._place.url, fix=fix)
+            raise MicotaError(f"the server does not serve '{self._served}'", where=self._errors.where, fix=fix)
         about = next((model for model in models if model.id == self._served), None)
-        self._is_vllm = getattr(about, "owned_by", "") == "vllm"
-        self._context = getattr(about, "max_model_len", None)
+        self._is_vllm = about is not None and about.owned_by == "vllm"
+        self._context = about.max_model_len if about else None
         if self._spec.sampling.repetition_penalty != 1 and not self._is_vllm:
             why = "OpenAI's interface has no such setting, and other servers ignore it or mean something else by it"
             fix = "generate with vLLM or transformers, or leave it out"
-            raise MicotaError("the server has no repetition_penalty", where=self._where, why=why, fix=fix)
+            raise MicotaError("the server has no repetition_penalty", where=self._errors.where, why=why, fix=fix)
         self._inspected = True
 
     async def _complete(self, request: Request) -> Completion:
@@ -111,13 +117,20 @@ class OpenAI:
         reply = await self._reply(request, prefix, limit, list(self._spec.sampling.stop))
         if self._ended_in_thought(reply):
             reply = await self._reply(request, prefix, limit, [])
-        if count is not None and reply.prompt_tokens != count:
-            raise self._other_prompt(request, count, reply.prompt_tokens)
+        if count is not None and reply.prompt_tokens not in (count, None):
+            raise self._errors.other_prompt(request, count, reply.prompt_tokens)
         cut = self._spec.sampling.stop_place(reply.text, reply.opened)
-        finish = reply.finish if cut is None else "stop"
-        tokens = reply.prompt_tokens, reply.completion_tokens
+        if (finish := reply.finish if cut is None else "stop") is None:
+            raise self._errors.endless()
+        tokens = reply.prompt_tokens or count or 0, self._completion_tokens(reply)
         text = reply.text[:cut]
         return Completion(request.key, request.sample, request.prompt, text, finish, *tokens, self._name, reply.opened)
+
+    def _completion_tokens(self, reply: Reply) -> int:
+        """As the server counts them, else by the model's tokenizer."""
+        if reply.completion_tokens is not None or self._encoder is None:
+            return reply.completion_tokens or 0
+        return len(self._encoder.tokenizer(reply.text, add_special_tokens=False)["input_ids"])
 
     def _ended_in_thought(self, reply: Reply) -> bool:
         """Whether a stop string has cut the thought short, where it should not have."""
@@ -134,26 +147,41 @@ class OpenAI:
         for _ in range(ATTEMPTS):
             self._check_budget()
             try:
-                reply = read(await self._send(request, limit, stops), prefix)
+                reply = read(await self._send(request, limit, stops), prefix, limit)
+                self._count(reply)
             except Malformed as error:
-                why = str(error)
+                why = self._errors.masked(str(error))
                 continue
             except self._library.APIStatusError as error:
-                raise self._refused(request, error) from None
+                if getattr(error, "code", None) == "content_filter":
+                    return Reply("", prefix, "filter", None, 0)
+                if self._limit == "max_tokens" and "max_completion_tokens" in str(error):
+                    self._limit = "max_completion_tokens"  # reasoners of OpenAI
+                    continue
+                raise self._errors.refused(request, error) from None
             except self._library.APIConnectionError as error:
-                raise self._silent(self._clean(error)) from None
-            self._spent += reply.prompt_tokens + reply.completion_tokens
+                raise self._errors.silent(self._errors.clean(error)) from None
             return reply
         raise MicotaError(
             f"the server's reply to problem {request.key} cannot be used, {ATTEMPTS} times: {why}",
-            where=self._where,
+            where=self._errors.where,
             fix="check the server, then repeat the command: it continues with the answers that are missing",
         )
+
+    def _count(self, reply: Reply) -> None:
+        """Add what a reply cost; an endpoint whose replies never say it is refused, since lengths are results."""
+        if reply.completion_tokens is None and self._encoder is None and reply.finish != "filter":
+            self._uncounted += self._uncounted >= 0
+            if self._uncounted < UNCOUNTED:
+                raise Malformed("it does not count its tokens (usage)")
+            raise self._errors.uncounted()
+        self._uncounted = -1
+        self._spent += (reply.prompt_tokens or 0) + self._completion_tokens(reply)
 
     async def _send(self, request: Request, limit: int, stops: list[str]) -> str:
         """The body of the reply to one request."""
         sampling = self._spec.sampling
-        body: dict[str, Any] = {"model": self._served, "max_tokens": limit, "temperature": sampling.temperature}
+        body: dict[str, Any] = {"model": self._served, self._limit: limit, "temperature": sampling.temperature}
         if sampling.temperature > 0:
             body |= {"top_p": sampling.top_p, "seed": request.seed(sampling.seed) % 2**31}
         if stops:
@@ -169,7 +197,8 @@ class OpenAI:
         else:
             messages = self._messages(request)
             raw = await self._client.chat.completions.with_raw_response.create(messages=messages, **body)
-        return str(raw.text)
+        text = str(raw.text)
+        return text.replace(self._key, "***") if self._key and len(self._key) > PIECE else text
 
     def _messages(self, request: Request) -> list[dict[str, str]]:
         system = self._spec.prompt.system
@@ -180,7 +209,7 @@ class OpenAI:
         if self._place.budget is not None and self._spent >= self._place.budget:
             raise MicotaError(
                 f"the budget of {self._place.budget:,} tokens is spent ({self._spent:,} were read and written)",
-                where=f"machine profile, {self._where}",
+                where=f"machine profile, {self._errors.where}",
                 fix="raise budget and repeat the command: it continues with the answers that are missing",
             )
 
@@ -189,44 +218,10 @@ class OpenAI:
         if self._context is not None and self._context < tokens:
             raise MicotaError(
                 f"problem {request.key} may need {tokens} tokens; the server is set up for {self._context}",
-                where=self._where,
+                where=self._errors.where,
                 why="its answers would be cut where those of another engine are not",
                 fix=f"start the server with --max-model-len {tokens}, or lower sampling.max_tokens",
             )
-
-    def _other_prompt(self, request: Request, ours: int, theirs: int) -> MicotaError:
-        return MicotaError(
-            f"the prompt of problem {request.key} has {theirs} tokens on the server, {ours} by the model's template",
-            where=self._where,
-            why="the server puts something else before the model, such as a template or a system prompt of its own",
-            fix=f"serve the model as it is, or name it in the recipe as a model of its own: {ENDPOINT}{self._served}",
-        )
-
-    def _refused(self, request: Request | None, error: Any) -> MicotaError:
-        """What a status code of 400 or more means, after the client's retries."""
-        message, code = self._clean(error), error.status_code
-        if code in (401, 403):
-            which = self._place.key_env
-            fix = f"check the key in {which}" if which else "name the variable that holds the key: key_env: NAME"
-            return MicotaError(f"the server refuses the key: {message}", where=self._where, fix=fix)
-        if code in (408, 409, 429) or code >= 500:
-            return self._silent(message)
-        about = f"the problem {request.key}" if request else "the request"
-        fix = "remove that problem from the set, or change what the message names"
-        return MicotaError(f"the server refuses {about}: {message}", where=self._where, fix=fix)
-
-    def _silent(self, message: str) -> MicotaError:
-        return MicotaError(
-            f"the server gives no answer: {message}",
-            where=self._where,
-            why=f"the request was repeated for {self._place.patience_s:g} s",
-            fix="start the server or raise patience_s, then repeat the command: it continues with what is missing",
-        )
-
-    def _clean(self, error: Exception) -> str:
-        """An error's message without the key, should the server repeat it."""
-        message = " ".join(str(error).split())[:500]
-        return message.replace(self._key, "***") if self._key else message
 
 
 def _library() -> Any:

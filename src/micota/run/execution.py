@@ -274,7 +274,7 @@ def _provenance(task: Task, seconds: float) -> dict[str, Any]:
         "sources": {one.digest: one.revision for one in task.spec.children if isinstance(one, Source)},
         "machine": task.machine.name,
         "threads": task.machine.threads,
-        "place": place.model_dump(exclude={"prefix", "script"}),
+        "place": place.public,
         "launcher": shlex.split(place.prefix)[0] if place.prefix else None,
         "packages": {name: metadata.version(name) for name in PACKAGES if _installed(name)},
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
+from micota.chat import answer_begins
 from micota.generation.collection import collect, missing
 from micota.generation.engine import Engine, open_engine
 from micota.generation.repetition import loops
@@ -20,7 +21,8 @@ WEIGHTS = ("transformers", "vllm", "rehearsed")  # the engines that load the mod
 
 
 def run(task: Task) -> Result:
-    """Write rows {key, sample, sha, tokens, finish}, and `looped` where a text degenerates; texts stay in the pool."""
+    """Write rows {key, sample, sha, tokens, finish}, and `looped` where a text degenerates, `unanswered` where it is
+    no more than a thought; texts stay in the pool."""
     spec = task.spec
     assert isinstance(spec, Generate)
     pool_id = spec.pool(task.input(spec.model).content)
@@ -79,4 +81,6 @@ def _row(completion: Completion) -> dict[str, Any]:
         "tokens": completion.completion_tokens,
         "finish": completion.finish_reason,
     }
-    return {**row, "looped": True} if loops(completion.text) else row
+    answer = completion.text[answer_begins(completion.text, completion.think_prefix) :]
+    flags = {"looped": loops(completion.text), "unanswered": not answer.strip()}
+    return row | {name: True for name, holds in flags.items() if holds}

@@ -42,11 +42,13 @@ def run(task: Task) -> Result:
 
 
 def _why_not(spec: Select, row: dict[str, Any], verdict: str, seen: set[str]) -> str | None:
-    """The reason to drop an answer, or None. One that met the token limit has no end to train on."""
+    """The reason to drop an answer, or None. What met the token limit or is only a thought has no end to train on."""
     if row["finish"] == "length":
         return "truncated"
     if row["finish"] == "filter":
         return "filtered"
+    if row.get("unanswered"):
+        return "unanswered"
     if spec.max_tokens is not None and row["tokens"] > spec.max_tokens:
         return "too_long"
     if spec.keep == "correct" and verdict != "correct":
