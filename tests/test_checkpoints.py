@@ -25,6 +25,7 @@ from micota.merging.buffers import Bytes, typed
 from micota.merging.compatibility import compare
 from micota.merging.folders import merge_folders
 from micota.merging.masks import BLOCK
+from micota.merging.model_files import copy_model_files
 from micota.merging.safetensor_files import INDEX, SINGLE, Checkpoint
 from micota.merging.shards import ShardFile, lay_out
 from micota.merging.streaming import merge_entries
@@ -270,6 +271,28 @@ def test_what_is_not_a_weight_comes_from_the_tuned_model(tmp_path: Path, base: P
     assert (config["eos_token_id"], config["dtype"]) == (7, "bfloat16")
     for name in ("generation_config.json", "tokenizer_config.json"):
         assert (tmp_path / "out" / name).read_bytes() == (tuned / name).read_bytes()
+
+
+def test_processors_and_code_travel_with_the_model(tmp_path: Path, base: Path, tuned: Path) -> None:
+    with_tokenizer = {
+        "tekken.json",
+        "spiece.model",
+        "qwen.tiktoken",
+        "processor_config.json",
+        "preprocessor_config.json",
+    }
+    for name in with_tokenizer | {"modeling_own.py"}:
+        (tuned / name).write_text(f"{name} of the tuned model")
+    (base / "video_preprocessor_config.json").write_text("of a model whose tokenizer is not taken")
+    (base / "tokenization_own.py").write_text("of a model whose config.json is not taken")
+    merge_folders(tmp_path / "out", base, [tuned], ["tuned"], DARE)
+    copy_model_files(tuned, tmp_path / "trained")
+    for folder in (tmp_path / "out", tmp_path / "trained"):
+        for name in with_tokenizer | {"modeling_own.py"}:
+            assert (folder / name).read_text() == f"{name} of the tuned model"
+        assert (
+            not (folder / "video_preprocessor_config.json").exists() and not (folder / "tokenization_own.py").exists()
+        )
 
 
 def test_a_model_without_tokenizer_takes_the_base_s(tmp_path: Path, base: Path, tuned: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a model folder holds beside its weights: config, tokenizer, chat templates, generation config."""
+"""What a model folder holds beside its weights: config, tokenizer, templates, processors, generation config, code."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ from micota.merging.safetensor_files import Entry
 CONFIG, GENERATION = "config.json", "generation_config.json"
 _TOKENIZER = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model"),
+    *("vocab.*", "merges.txt", "*.model", "*.tiktoken", "tekken.json"),
 )
-_TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja")
+_TEMPLATES = (
+    "chat_template.jinja",
+    "chat_template.json",
+    "additional_chat_templates/*.jinja",
+    "*processor_config.json",
+)
+CODE = "*.py"
+"""The model's own code, which transformers runs only with trust_remote_code."""
 
 
 def read_object(file: Path) -> dict[str, Any]:
@@ -36,22 +43,23 @@ def write_object(file: Path, value: dict[str, Any]) -> None:
 
 
 def copy_model_files(source: Path, out: Path) -> None:
-    """Copy what a model folder holds beside weights and config.json: tokenizer, templates, generation config."""
-    for name in _present(source, (*_TOKENIZER, *_TEMPLATES, GENERATION)):
+    """Copy what a model folder holds beside weights and config.json."""
+    for name in _present(source, (*_TOKENIZER, *_TEMPLATES, GENERATION, CODE)):
         _copy(source / name, out / name, "")
 
 
 def write_model_files(out: Path, folders: Sequence[tuple[str, Path]], entries: Sequence[Entry]) -> dict[str, str]:
     """Copy what is not a weight from the first of `folders` (label, folder) that has it; returns file -> label.
 
-    The tokenizer and its templates come from one folder, as a whole. config.json is the last, and its dtype is that of
-    the largest of `entries`, the weights.
+    The tokenizer, its templates and processors come from one folder, as a whole, and so do config.json and the model's
+    code. config.json is the last, and its dtype is that of the largest of `entries`, the weights.
     """
     dtype = max(entries, key=lambda entry: entry.numel).torch_dtype
     sources: dict[str, str] = {}
-    for telling, others in ((_TOKENIZER, _TEMPLATES), ((GENERATION,), ()), ((CONFIG,), ())):
+    texts, settings, model = (*_TOKENIZER, *_TEMPLATES), (GENERATION,), (CODE, CONFIG)
+    for telling, names in ((_TOKENIZER, texts), (settings, settings), ((CONFIG,), model)):
         for label, folder in [place for place in folders if _present(place[1], telling)][:1]:
-            for name in _present(folder, telling + others):
+            for name in _present(folder, names):
                 _copy(folder / name, out / name, dtype)
                 sources[name] = label
     return sources
@@ -59,7 +67,7 @@ def write_model_files(out: Path, folders: Sequence[tuple[str, Path]], entries: S
 
 def _copy(source: Path, target: Path, dtype: str) -> None:
     if target.name != CONFIG:
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
         return
     config = read_object(source)  # transformers before 4.56 called the key torch_dtype
