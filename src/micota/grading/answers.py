@@ -11,11 +11,12 @@ from micota.grading.trees import INFINITY, MINUS_ONE, Tree
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    r"""A number or an expression, with its unit: `\frac{3}{4}`, `2n-1`, `5\text{ cm}`."""
+    r"""A number or an expression, with its unit and further words: `2n-1`, `5\text{ cm}`, `3 years ago`."""
 
     tree: Tree
     unit: str = ""
     percent: bool = False
+    words: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,9 @@ def same(gold: Answer, answer: Answer) -> bool:
         return _same_group(gold, answer)
     if isinstance(gold, Matrix) or isinstance(answer, Matrix):
         return _same_matrix(gold, answer)
-    if isinstance(gold, Text) or isinstance(answer, Text):
+    if isinstance(gold, Text) + isinstance(answer, Text) and not isinstance(gold, Numeral) | isinstance(
+        answer, Numeral
+    ):
         return spelling(gold) == spelling(answer) != ""
     return _same_special(gold, answer)
 
@@ -62,10 +64,12 @@ def _same_special(gold: Answer, answer: Answer) -> bool:
             Numeral(digits=digits),
         ) if tree[0] != "deg":
             return digits.replace(".", "", 1).lstrip("-").isdigit() and equal(tree, ("num", Fraction(digits)))
+        case (Numeral(digits=digits), Text(words=words)) | (Text(words=words), Numeral(digits=digits)):
+            return digits.lower() == words.lower()
         case Clock(), Clock():
             return gold == answer
         case (Clock() as clock, Ratio(parts=others)) | (Ratio(parts=others), Clock() as clock):
-            return (*others, 0, 0)[:3] in (clock.parts, _in_day(clock))
+            return (*others, 0, 0)[:3] == _in_day(clock)
         case Ratio(parts=left), Ratio(parts=right):
             return left == right
         case (Ratio(parts=(top, bottom)), Quantity() as value) | (Quantity() as value, Ratio(parts=(top, bottom))):
@@ -164,7 +168,8 @@ def _same_matrix(gold: Answer, answer: Answer) -> bool:
     if isinstance(other, Group) and all(isinstance(row, Group) and row.opening == "[" for row in other.items):
         return _same_matrix(vector, Matrix(tuple(row.items for row in other.items if isinstance(row, Group))))
     assert isinstance(vector, Matrix)
-    if not isinstance(other, Group) or not _is_ordered(other) or 1 not in {len(vector.rows), len(vector.rows[0])}:
+    closed = isinstance(other, Group) and other.opening + other.closing in {"()", "[]"}
+    if not isinstance(other, Group) or not closed or 1 not in {len(vector.rows), len(vector.rows[0])}:
         return False
     flat = [cell for row in vector.rows for cell in row]
     return len(flat) == len(other.items) and all(map(same, flat, other.items))

@@ -1,11 +1,13 @@
 r"""Finding the final answer in a response.
 
-1. What follows the last `</think>` is searched first, then the whole; a thought that never closes in a response
-   cut by the length limit holds no answer.
-2. The last box (`\boxed{...}`, `\boxed {...}`, `\fbox{...}`, `\boxed 5`) is the answer. Boxes joined to it by
-   nothing but `and`, `or`, a comma or a letter's name (`x =`) belong to it; empty boxes are passed over; a last
-   box that never closes means that there is no answer.
-3. Without a box, and only if the response was not cut: what follows `####`, or what an explicit
+1. An end token that is spelt out ends the response. What follows the last thought (`</think>` and its kin) is
+   searched, then the whole; a thought that never closes, or that nothing follows, holds no answer.
+2. What `<answer>...</answer>` holds is the answer, or the place where it is looked for.
+3. The last box (`\boxed{...}`, `\boxed {...}`, `\fbox{...}`, `\boxed 5`) is the answer. Boxes joined to it by
+   nothing but `and`, `or`, a comma or a letter's name (`x =`) belong to it; empty boxes are passed over, and so is
+   an approximation behind an exact value; a last box that never closes means that there is no answer. A line
+   `Answer: C` behind it adds the letter of the choice.
+4. Without a box, and only if the response was not cut: what follows `####`, or what the last explicit
    `the answer is ...` or the line below a heading `Final Answer` says; for GSM8K also the last number of the last
    line that has one.
 """
@@ -17,15 +19,45 @@ from typing import Final, NamedTuple
 
 MOST_BOXES: Final = 20
 """So many boxes at most are read as one answer."""
+NOTHING_STATED: Final = "no box and no stated answer"
+_MOST_STATEMENTS: Final = 30
+_LONGEST_STATEMENT: Final = 300
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*")
-_JOIN = re.compile(r"(?:\\[()\[\],; ]|\\text\{ ?(?:and|or) ?\}|and|or|[a-zA-Z]\s?=|[\s$,;])*")
-_STATED = re.compile(
-    r"(?:(?:answer|result)\s*(?:is|:|=)\s*:?|final answer[ \t]*\n)\s*"
-    r"(\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|[^\n]{1,100})",
+_JOIN = re.compile(
+    r"(?:\\[()\[\],;:! ]|\\qq?uad|\\text\s*\{[\s,]*(?:and|or)[\s,]*\}|and|or|&|[\s$,;]"
+    r"|[a-zA-Z](?:_\{?\w{1,3}\}?)?\s?=)*"
+)
+_APPROXIMATE = re.compile(r"\s*(?:\\approx|\\sim|≈)")
+_END_TOKEN = re.compile(
+    r"<\|(?:endoftext|im_end|im_start|eot_id|end|end_of_text|eom_id)\|>|<｜end▁of▁sentence｜>|</s>|<eos>|<end_of_turn>"
+)
+_THOUGHTS: Final = [
+    *((f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning")),
+    *(("[THINK]", "[/THINK]"), ("<|begin_of_thought|>", "<|end_of_thought|>"), ("◁think▷", "◁/think▷")),
+]
+_MARKER = re.compile(
+    r"\b(?:answers?|result)\s{0,9}(?:is|are|:|：|=)|^[# \t]{0,9}(?:the )?(?:final )?answer[: \t]{0,9}\n"
+    r"|\bfinal answer\s{0,9}(?=[\d$\\(\[-])|答案\s{0,9}(?:是|为|：|:)",
+    re.I | re.M,
+)
+_FILLER = re.compile(
+    r"(?:[\s:,]|(?:therefore|thus|hence|then|so|simply|indeed|just|clearly|actually|obviously|definitely|certainly|also|"
+    r"still|now|in fact|of course|for sure|given by|equal to|exactly|approximately|about|that)\b)*",
     re.I,
 )
+_MATHS = re.compile(
+    r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\begin\{(?:equation|align|gather)\*?\}(.+?)\\end\{|\\\((.+?)\\\)|(\$[^$\n]{1,200}\$)",
+    re.S,
+)
+_VALUE = re.compile(r"[\d\\$½-¾⅐-⅞²³√π∞]|^\W*.{1,3}\W*$|^(?:option|choice)\b", re.I)
+_SENTENCE_END = re.compile(
+    r"[.!](?:\s|$)|。|\s(?:and so|because|since|which)\b"
+    r"|,\s+(?:it|which|because|since|so|as|where|not|but|that|this|the|there|they|i|we|he|she|hence|thus|therefore|with|for"
+    r"|if|when)\b"
+)
+_CHOICE_LINE = re.compile(r"^\W{0,9}(?:final )?answer\W{0,9}[:：]\W{0,9}([A-J])\b\W{0,9}$", re.I | re.M)
+_SENTENCE = re.compile(r"(?:[A-Z][a-z]+|[A-Z]\w*) (?:[A-Za-z$]+ )+")
 _NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?", re.A)
-_SENTENCE_END = re.compile(r"\.(?:\s|$)|\s(?:and so|because|since|which)\b")
 
 
 class FinalAnswer(NamedTuple):
@@ -37,45 +69,75 @@ class FinalAnswer(NamedTuple):
 
 def final_answer(response: str, benchmark: str | None = None, truncated: bool = False) -> FinalAnswer:
     """The text of the final answer and where it stood; None with the reason where there is none."""
-    spoken = _after_thought(response, truncated)
+    if "<" in response:
+        response = next((part for part in _END_TOKEN.split(response, maxsplit=9) if part.strip()), response)
+    spoken = _after_thought(response)
     if spoken is None:
-        return FinalAnswer(None, "cut within the thought")
-    boxed = _boxed(spoken)
-    if boxed is None and not truncated and spoken is not response:
-        boxed = _boxed(response)
-    if boxed is not None:
+        return FinalAnswer(None, "cut within the thought" if truncated else "a thought without an answer")
+    found = _spoken_answer(spoken, benchmark, truncated)
+    if found.how == NOTHING_STATED and spoken is not response:
+        return _boxed(response) or found
+    return found
+
+
+def _spoken_answer(spoken: str, benchmark: str | None, truncated: bool) -> FinalAnswer:
+    tagged = _tagged(spoken)
+    spoken = tagged or spoken
+    if (boxed := _boxed(spoken)) is not None:
         return boxed
     if truncated:
         return FinalAnswer(None, "cut before a final answer")
-    return _unboxed(spoken, benchmark)
+    unboxed = _unboxed(spoken, benchmark)
+    return FinalAnswer(tagged.strip(), "tagged") if tagged and unboxed.answer is None else unboxed
 
 
-def _after_thought(response: str, truncated: bool) -> str | None:
-    closed = response.rfind("</think>")
-    if truncated and response.rfind("<think>") > closed:
+def _after_thought(response: str) -> str | None:
+    """What follows the last thought, the whole if there is none; None if it never closes, or nothing follows."""
+    if not any(part in response for part in ("hink", "HINK", "hought", "reasoning>")):
+        return response
+    opened = max(response.rfind(opening) for opening, _ in _THOUGHTS)
+    closed, length = max((response.rfind(closing), len(closing)) for _, closing in _THOUGHTS)
+    if opened > closed:
         return None
-    return response if closed < 0 else response[closed + len("</think>") :]
+    rest = response[closed + length :] if closed >= 0 else response
+    return rest if closed < 0 or rest.strip() else None
+
+
+def _tagged(text: str) -> str | None:
+    r"""What the last `<answer>...</answer>` holds."""
+    for name in ("answer", "Answer", "ANSWER", "final_answer", "FINAL_ANSWER") if "</" in text else ():
+        end = text.rfind(f"</{name}>")
+        start = text.rfind(f"<{name}>", 0, max(end, 0)) + len(name) + 2
+        if end >= start > len(name) + 1 and text[start:end].strip():
+            return text[start:end]
+    return None
 
 
 def _boxed(text: str) -> FinalAnswer | None:
     """The last box with what is joined to it; None if there is no box at all."""
     boxes: list[str] = []
-    start = len(text)
+    start = last = len(text)
     for begin, after in _starts_backwards(text):
         content, end = _content(text, after)
         if content is None:
             if boxes:
                 break
             return FinalAnswer(None, "the last box never closes")
-        if (boxes and not _JOIN.fullmatch(text, end, min(start, end + 60))) or (boxes and start - end > 60):
+        gap = text[end:start] if 0 <= start - end <= 60 else None
+        if len(boxes) == 1 and gap is not None and (_APPROXIMATE.match(boxes[0]) or _APPROXIMATE.search(gap)):
+            boxes = []
+        if boxes and (gap is None or not _JOIN.fullmatch(gap)):
             break
+        last = min(last, end) if not boxes else last
         if content.strip():
             boxes.insert(0, content.strip())
             start = begin
         if len(boxes) >= MOST_BOXES:
             break
     if boxes:
-        return FinalAnswer(", ".join(dict.fromkeys(boxes)), "boxed")
+        choice = _CHOICE_LINE.search(text, last)
+        answer = ", ".join(dict.fromkeys(boxes))
+        return FinalAnswer(f"({choice[1]}) {answer}" if choice and len(answer) > 1 else answer, "boxed")
     return FinalAnswer(None, "the box is empty") if start == len(text) and _BOX.search(text) else None
 
 
@@ -107,29 +169,52 @@ def _content(text: str, start: int) -> tuple[str | None, int]:
 
 
 def _unboxed(text: str, benchmark: str | None) -> FinalAnswer:
+    text = re.sub(r"(?<![\w)\]}])\*\*|\*\*(?![\w(\\{-])", "", text)
     if "####" in text:
         line = text.rpartition("####")[2].strip().partition("\n")[0]
         if line:
-            return FinalAnswer(line, "after ####")
-    tail = text[-2000:].replace("**", "")
-    stated = [_first_sentence(match[1]) for match in _STATED.finditer(tail)]
+            return FinalAnswer(_stated(line) or line, "after ####")
+    stated = _stated(text)
     if benchmark == "gsm8k":
-        return _number(tail, stated)
-    if stated:
-        return FinalAnswer(stated[-1], "stated")
-    return FinalAnswer(None, "no box and no stated answer")
+        return _number(text[-2000:], stated)
+    return FinalAnswer(stated, "stated" if stated else NOTHING_STATED)
 
 
-def _number(tail: str, stated: list[str]) -> FinalAnswer:
+def _stated(text: str) -> str | None:
+    """The last statement of an answer that holds a value, else the last one that says `answer`."""
+    fallback = None
+    ends = [marker.span() for marker in _MARKER.finditer(text)][-_MOST_STATEMENTS:]
+    for begin, end in reversed(ends):
+        statement = _statement(text[end : end + _LONGEST_STATEMENT])
+        if statement and _VALUE.search(statement):
+            return statement
+        if statement and not text[begin:end].lower().startswith("result"):
+            fallback = fallback or statement
+    return fallback
+
+
+def _statement(text: str) -> str | None:
+    """What is stated at the beginning of a text: a formula, or the rest of the sentence."""
+    text = _FILLER.sub("", text, count=1)
+    formula = _MATHS.match(text)
+    if formula and not re.match(r"\s*(?:,|and\b|or\b)\s*(?:and\b|or\b)?\s*[$\\\d]", text[formula.end() :]):
+        return formula[formula.lastindex or 0].strip()
+    line = text.partition("\n")[0]
+    end = _SENTENCE_END.search(line)
+    line = line[: end.start()] if end else line
+    if re.match(r"not\b", line):
+        return None
+    numbers: list[str] = _NUMBER.findall(line)
+    if len(numbers) == 1 and _SENTENCE.match(line) and not re.search(r"\b(?:is|are|equals)\b|=", line):
+        return numbers[0]
+    return line.strip() or None
+
+
+def _number(tail: str, stated: str | None) -> FinalAnswer:
     """GSM8K: the first number of the last stated answer, else the last number of the last line with one."""
-    if stated and (first := _NUMBER.search(stated[-1])):
+    if stated and (first := _NUMBER.search(stated)):
         return FinalAnswer(first[0].rstrip(","), "stated")
     for line in reversed(tail.splitlines()):
         if numbers := _NUMBER.findall(line):
             return FinalAnswer(numbers[-1].rstrip(","), "last number")
     return FinalAnswer(None, "no number in the response")
-
-
-def _first_sentence(text: str) -> str:
-    end = _SENTENCE_END.search(text)
-    return text[: end.start()] if end else text

@@ -22,7 +22,8 @@ from typing import Final, Literal, Self
 
 from micota.errors import MicotaError
 from micota.grading.exact import exact_match
-from micota.grading.semantic import gold_text, judge, quick_grade
+from micota.grading.extract import FinalAnswer
+from micota.grading.semantic import gold_text, judge, quick_grade, settled
 from micota.grading.tokens import LONGEST
 from micota.grading.verdict import Grade, Item, Verdict
 
@@ -128,17 +129,17 @@ class Grader:
         if isinstance(answer, Grade):
             return answer
         gold = gold_text(item.gold, item.benchmark)
-        if max(len(answer), len(gold)) > LONGEST:
-            return judge(answer, gold)
+        if max(len(answer.answer or ""), len(gold)) > LONGEST:
+            return settled(judge(answer.answer or "", gold), answer)
         return threads.submit(self._judge, answer, gold)
 
-    def _judge(self, answer: str, gold: str) -> Grade:
+    def _judge(self, final: FinalAnswer, gold: str) -> Grade:
         try:
             process = self._idle.pop()
         except IndexError:
             process = _Process(self.deadline, self.memory_mb)
             self._processes.append(process)
-        grade = process.judge(answer, gold)
+        grade = settled(process.judge(final.answer or "", gold), final)
         if process.is_alive:
             self._idle.append(process)
         else:

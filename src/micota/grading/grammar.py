@@ -5,6 +5,7 @@ Nothing is computed here but the value of a written number, and nothing is ever 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
@@ -12,17 +13,16 @@ from typing import Final
 from micota.grading.cursor import Cursor
 from micota.grading.tokens import Token, Unreadable, tokenise
 from micota.grading.trees import MINUS_ONE, Tree
+from micota.grading.vocabulary import LETTERS, NAMED
 
-_FUNCTION_NAMES = r"\sin \cos \tan \cot \sec \csc \arcsin \arccos \arctan \sinh \cosh \tanh \log \ln \lg \exp"
-_FUNCTIONS: Final = frozenset(_FUNCTION_NAMES.split())
-_LETTER_NAMES = r"""
-\alpha \beta \gamma \delta \epsilon \zeta \eta \theta \iota \kappa \lambda \mu \nu \xi \rho \sigma \tau \phi \chi
-\psi \omega \Gamma \Delta \Theta \Lambda \Sigma \Phi \Psi \Omega \ell \triangle \angle \hbar \mho
-"""
-_LETTERS: Final = frozenset(_LETTER_NAMES.split())
+_FUNCTIONS: Final = {name for name in NAMED.values() if name not in {r"\sqrt", r"\pi", r"\infty", r"\theta"}}
+_OF_SEVERAL: Final = frozenset({r"\gcd", r"\lcm", r"\max", r"\min"})
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
 _CONSTANTS: Final = {r"\pi": "pi", r"\infty": "infinity", "e": "e", "i": "i"}
-_STARTING: Final = _FUNCTIONS | _LETTERS | {r"\frac", r"\sqrt", r"\binom", r"\lfloor", r"\lceil", r"\pi", r"\infty"}
+_STARTING: Final = {
+    *_FUNCTIONS, *LETTERS, *_OF_SEVERAL, *_CONSTANTS, r"\frac", r"\sqrt", r"\binom", r"\lfloor", r"\lceil", r"\abs",
+}  # fmt: skip
+_INVERSE: Final[Tree] = ("mul", MINUS_ONE, ("num", Fraction(1)))
 _APPLIED: Final = frozenset("fghFGPQRpq")
 
 
@@ -43,7 +43,10 @@ class _Reader(Cursor):
         while sign := self.accept("+", "-"):
             part = self.product()
             parts.append(part if sign == "+" else ("mul", MINUS_ONE, part))
-        return parts[0] if len(parts) == 1 else ("add", *parts)
+        tree = parts[0] if len(parts) == 1 else ("add", *parts)
+        if self.accept(r"\over"):
+            return ("div", tree, self.sum())
+        return ("fn", "binomial", tree, self.sum()) if self.accept(r"\choose") else tree
 
     def product(self) -> Tree:
         sign = 1
@@ -67,7 +70,8 @@ class _Reader(Cursor):
 
     def starts_factor(self) -> bool:
         kind, text = self.peek()
-        if kind == "num" and self.at and self.tokens[self.at - 1].kind == "num":
+        before = [token.text for token in self.tokens[max(self.at - 2, 0) : self.at]]
+        if kind == "num" and before and before[-1].isdigit() and before[0] != "^":
             raise Unreadable("two numbers side by side")
         if kind in {"num", "sym"}:
             return True
@@ -87,18 +91,21 @@ class _Reader(Cursor):
             elif self.peek().kind == "sub":
                 base = self.with_subscript(base)
             elif self.peek().text == "'" and base[0] == "sym":
-                self.take()
-                base = ("sym", base[1] + "'")
+                base = self.power(base)
             else:
                 return base
 
     def power(self, base: Tree) -> Tree:
-        if self.accept(r"\circ"):
+        braced = self.peek().text == "{" and self.peek(2).text == "}"
+        mark = self.peek(braced).text
+        if mark not in {r"\circ", "°", "'"}:
+            return ("pow", base, self.exponent())
+        self.at += 3 if braced else 1
+        if mark != "'":
             return ("deg", base)
-        if self.peek().text == "{" and self.peek(1).text in {r"\circ", "°"} and self.peek(2).text == "}":
-            self.at += 3
-            return ("deg", base)
-        return ("pow", base, self.exponent())
+        if base[0] != "sym":
+            raise Unreadable("a prime behind something that is not a letter")
+        return ("sym", base[1] + "'")
 
     def exponent(self) -> Tree:
         self.deeper()
@@ -110,9 +117,12 @@ class _Reader(Cursor):
         return ("mul", MINUS_ONE, tree) if sign == "-" else tree
 
     def with_subscript(self, base: Tree) -> Tree:
+        if base[0] == "pow" and base[1][0] == "sym":
+            return ("pow", self.with_subscript(base[1]), base[2])
         if base[0] != "sym":
             raise Unreadable("a subscript of something that is not a letter")
-        return ("sym", f"{base[1]}_{self.take().text.strip()}")
+        name = re.sub(r"\\(?:text|mathrm|mathit|rm|operatorname)(?![a-z])|[\\{}\s]", "", self.take().text)
+        return ("sym", f"{base[1]}_{name}")
 
     def atom(self) -> Tree:
         self.deeper()
@@ -141,8 +151,10 @@ class _Reader(Cursor):
         if ahead.kind == "cmd" and ahead.text == r"\frac" and text.isdigit() and not digits:
             return self.mixed(value)
         if ahead.kind == "num" and self.peek(1).text == "/" and self.peek(2).kind == "num" and text.isdigit():
-            top, _, bottom = self.take(), self.take(), self.take()
-            return ("num", value + _ratio(top.text, bottom.text))
+            top, _, bottom = (Fraction(self.take().text.replace("/", "0")) for _ in range(3))
+            if not bottom:
+                raise Unreadable("a zero denominator")
+            return ("num", value + top / bottom)
         return ("num", value)
 
     def repeating(self) -> str:
@@ -206,8 +218,12 @@ class _Reader(Cursor):
             return ("const", _CONSTANTS[name])
         if name in _FUNCTIONS:
             return self.function(name)
-        if name in _LETTERS:
+        if name in LETTERS:
             return ("sym", name)
+        if name in {r"\abs", r"\floor", r"\ceil"}:
+            return ("fn", {"ceil": "ceiling"}.get(name[1:], name[1:]), self.atom())
+        if name in _OF_SEVERAL:
+            return ("fn", name[1:], *self.several())
         raise Unreadable(f"unknown command {name}")
 
     def group(self) -> Tree:
@@ -232,53 +248,48 @@ class _Reader(Cursor):
         return ("div", self.argument(), self.argument())
 
     def root(self) -> Tree:
-        degree: Tree = ("num", Fraction(2))
-        if self.accept("["):
-            degree = self.inside("[")
-        kind, text = self.peek()
-        if kind == "num":
-            self.take()
-            inner: Tree = ("num", Fraction(text))
-        else:
-            inner = self.argument()
+        degree: Tree = self.inside("[") if self.accept("[") else ("num", Fraction(2))
+        inner = self.plain_atom() if self.peek().kind == "num" else self.argument()
         return ("pow", inner, ("div", ("num", Fraction(1)), degree))
 
     def function(self, name: str) -> Tree:
-        base = None
-        power: Tree | None = None
-        if self.peek().kind == "sub":
-            base = self.base()
-        if self.accept("^"):
-            power = self.exponent()
-        tree = self.applied(name.lstrip("\\"), base)
+        base = expression(tokenise(self.take().text)) if self.peek().kind == "sub" else None
+        power = self.exponent() if self.accept("^") else None
+        if power == _INVERSE and ("\\arc" + name[1:]) in _FUNCTIONS:
+            name, power = "\\arc" + name[1:], None
+        bracketed = self.peek().text == "("
+        tree = self.applied(name[1:], base)
+        if bracketed and self.accept("^"):  # `\sin(x)^2` is the square of the sine
+            tree = ("pow", tree, self.exponent())
         return tree if power is None else ("pow", tree, power)
 
-    def base(self) -> Tree:
-        return expression(tokenise(self.take().text))
+    def several(self) -> list[Tree]:
+        r"""The arguments of `\gcd(12, 18)`."""
+        parts, opened = list[Tree](), self.accept("(", "{{")
+        while not parts or self.peek() == Token("sep", ","):
+            self.at += bool(parts)
+            parts.append(self.sum())
+        if not (opened and self.accept(")", "}}")):
+            raise Unreadable("a function of several arguments without its brackets")
+        return parts
 
     def applied(self, name: str, base: Tree | None) -> Tree:
         argument = self.function_argument()
         if name == "lg":
             name, base = "log", ("num", Fraction(10))
-        if name in {"log", "ln"}:
-            return ("fn", "ln", argument) if base is None else ("div", ("fn", "ln", argument), ("fn", "ln", base))
+        if base is not None:
+            return ("div", ("fn", "ln", argument), ("fn", "ln", base))
         return ("fn", name, argument)
 
     def function_argument(self) -> Tree:
         """`(x)` alone, or the run of factors up to the next function: `sin 3x cos x` is `sin(3x) cos(x)`."""
         if self.peek().text == "(":
-            return self.factor()
+            return self.atom()
         sign = self.accept("-")
         tree = self.factor()
         while self.starts_factor() and self.peek().text not in _FUNCTIONS and self.peek().text != "(":
             tree = ("mul", tree, self.factor())
         return ("mul", MINUS_ONE, tree) if sign else tree
-
-
-def _ratio(top: str, bottom: str) -> Fraction:
-    if not Fraction(bottom):
-        raise Unreadable("a zero denominator")
-    return Fraction(top) / Fraction(bottom)
 
 
 def _repeated(text: str, digits: str) -> Fraction:

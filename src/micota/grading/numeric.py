@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
-from math import factorial
+from math import factorial, gcd, lcm
 from typing import Any, Final
 
 from micota.grading.trees import Beyond, Tree, Undefined
@@ -24,8 +24,12 @@ _WIDEST_ANGLE: Final = 200
 _TRIG: Final = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
 _COMPUTED: Final = {
     **{name: name for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "ln")},
-    **{"arcsin": "asin", "arccos": "acos", "arctan": "atan"},
+    **{"arc" + name: "a" + name for name in _TRIG},
+    "log": "ln",
 }
+_OF_SEVERAL: Final[dict[str, Callable[[Iterable[Any]], Any]]] = {
+    "max": max, "min": min, "gcd": lambda parts: gcd(*parts), "lcm": lambda parts: lcm(*parts),
+}  # fmt: skip
 _MOST_CONTEXTS: Final = 8
 _CONTEXTS = threading.local()
 
@@ -118,15 +122,17 @@ class _Evaluation:
             return self.count(name, parts)
         if name in {"floor", "ceiling"}:
             return self.step(name, first)
+        if name in _OF_SEVERAL:
+            return self.several(name, parts)
         if name == "abs":
             return abs(first)
         if name == "exp":
             return self.power(+self.mp.e, first)
-        if name == "ln" and first == 0:
+        if name in {"ln", "log"} and first == 0:
             raise Undefined("the logarithm of zero")
         if name not in _COMPUTED:
             raise Beyond(f"a function that is not computed: {name}")
-        if name != "ln":
+        if name not in {"ln", "log"}:
             self.refuse_wide(first)
         return getattr(self.mp, _COMPUTED[name])(first)
 
@@ -146,6 +152,16 @@ class _Evaluation:
         if any(self.mp.re(part) < 0 for part in parts):
             raise Undefined("a factorial of a negative number")
         return self.mp.factorial(parts[0]) if name == "factorial" else self.mp.binomial(*parts)
+
+    def several(self, name: str, parts: Sequence[Any]) -> Any:
+        """The largest or smallest; of whole numbers also their greatest common divisor and least common multiple."""
+        if any(self.mp.im(part) for part in parts):
+            raise Undefined("complex numbers have no order")
+        if name in {"max", "min"}:
+            return _OF_SEVERAL[name](self.mp.re(part) for part in parts)
+        if not all(self.mp.isint(part) and abs(part) < 10**15 for part in parts):
+            raise Undefined("a divisor of numbers that are not whole")
+        return self.mp.mpf(_OF_SEVERAL[name](int(part) for part in parts))
 
     def step(self, name: str, value: Any) -> Any:
         """Floor or ceiling; a value within the noise of a whole number counts as that number."""

@@ -7,22 +7,33 @@ with its unit. What none of this reads is a text.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
+from micota.grading import relations
 from micota.grading.answers import REALS, Answer, Group, Matrix, Quantity, Relation, Text, Union
 from micota.grading.grammar import expression
+from micota.grading.notation import has_plain_thousands, respelt, without_thousands
 from micota.grading.quantities import quantity, unit_start
 from micota.grading.special import special_form, stripped, unwrapped, worded
-from micota.grading.tokens import Token, Unreadable, has_plain_thousands, tokenise
+from micota.grading.tokens import LONGEST, Token, Unreadable, tokenise
 from micota.grading.trees import Tree
 from micota.grading.vocabulary import HEDGES
 
 _OPEN: Final = frozenset({"(", "[", "{", "{{", r"\lfloor", r"\lceil", r"\langle"})
 _CLOSE: Final = frozenset({")", "]", "}", "}}", r"\rfloor", r"\rceil", r"\rangle"})
 _SIGNS: Final = frozenset({"=", "<", ">", r"\le", r"\ge", r"\ne", r"\approx", r"\in", r"\equiv"})
+_NUMBER_SETS: Final = frozenset({r"\mathbb{Z}", r"\mathbb{N}", r"\mathbb{R}", "R", "Z"})
+_MATRIX_ENDS: Final = frozenset(rf"\end:{name}matrix" for name in ("", "p", "b", "B", "small"))
+_FUNCTION = re.compile(r"([A-Za-z](?:\^\{-1\})?)\(([A-Za-z])\)")
+_WORDED = re.compile(
+    r"(?=.*[A-Za-z]{3})(?!.*\b(?:and|or|sin|cos|tan|log|exp|sqrt)\b)(?:[Aa] )?[A-Za-z]{2,}(?: [A-Za-z]{2,})+[.!?]?"
+    r"|[Aa]n? [a-z]{2,}"
+)
+_SENTENCE = re.compile(r"\s*[A-Za-z].*\b(?:is|are|equals|be)\s+(?:equal to\s+)?(\S.*)", re.S)
 _MOST_SIGNS: Final = 4
 """At most so many plus-minus signs in one element: each doubles the answers."""
 
@@ -30,23 +41,34 @@ _MOST_SIGNS: Final = 4
 def read(text: str) -> list[Answer]:
     """The readings of an answer, the likeliest first; there are two where a comma has two meanings."""
     text = stripped(text)
+    text = stripped(respelt(text)) if len(text) <= LONGEST else text
     special = special_form(unwrapped(text))
     if special is not None:
         return [special]
-    readings = [_read(text, thousands=True)] if has_plain_thousands(text) else []
-    return [*readings, _read(text, thousands=False)]
+    readings = [_read(without_thousands(text))] if has_plain_thousands(text) else []
+    readings.append(_read(text))
+    if isinstance(readings[-1], Text) and (sentence := _SENTENCE.fullmatch(unwrapped(text))):
+        readings += [value for value in read(sentence[1]) if not isinstance(value, Text)]
+    return readings
 
 
-def _read(text: str, thousands: bool) -> Answer:
+def _read(text: str) -> Answer:
+    if _WORDED.fullmatch(text):
+        return worded(text)
     try:
-        return _listed(tokenise(text, thousands))
+        return _listed(tokenise(text))
     except (Unreadable, RecursionError):
         return worded(text)
 
 
 def _listed(tokens: Sequence[Token]) -> Answer:
     parts = [part for part in _split(tokens) if not _is_range(part)] or [tokens]
+    if solutions := _solutions(tokens):
+        return solutions
     items = [answer for part in parts for answer in _signed(part)]
+    either = any(tokens[at].text == "or" for at in _outside(tokens, "sep"))
+    if not either and (pieces := relations.punctured(items)):
+        return Union(tuple(pieces))
     if not items:
         raise Unreadable("nothing to read")
     return items[0] if len(items) == 1 else Group("", "", tuple(items))
@@ -54,7 +76,18 @@ def _listed(tokens: Sequence[Token]) -> Answer:
 
 def _is_range(part: Sequence[Token]) -> bool:
     r"""A note such as `k \in \mathbb{Z}` behind an answer."""
-    return len(part) == 3 and part[1].text == r"\in" and part[2].text in {r"\mathbb{Z}", r"\mathbb{N}"}
+    return len(part) == 3 and part[1].text == r"\in" and part[2].text in _NUMBER_SETS
+
+
+def _solutions(tokens: Sequence[Token]) -> Group | None:
+    """The pairs of `p=5, q=2; p=7, q=2`."""
+    semicolons = [at for at in _outside(tokens, "sep") if tokens[at].text == ";"]
+    rows = [_split(row) for row in _parts(tokens, semicolons)] if semicolons else []
+    if len({len(row) for row in rows}) != 1 or len(rows[0]) < 2 or any(len(part) < 3 for row in rows for part in row):
+        return None
+    if any(part[1].text != "=" for row in rows for part in row):
+        return None
+    return Group("", "", tuple(Group("(", ")", tuple(map(_element, row))) for row in rows))
 
 
 def _split(tokens: Sequence[Token]) -> list[Sequence[Token]]:
@@ -112,6 +145,12 @@ def _element(tokens: Sequence[Token]) -> Answer:
         return _relation(tokens, signs)
     if cups := _outside(tokens, texts=frozenset({r"\cup"})):
         return Union(tuple(_element(part) for part in _parts(tokens, cups)))
+    if tokens[0].text == r"\mathbb{R}" and len(tokens) > 3 and tokens[1].text in {r"\setminus", "-"}:
+        points = _element(tokens[2:])
+        if isinstance(points, Group) and points.opening == "{" and (pieces := relations.pieces(REALS, points.items)):
+            return Union(tuple(pieces))
+    if (transposed := _transposed(tokens)) is not None:
+        return transposed
     return _whole(tokens) or _whole(_bare(tokens)) or _scaled(tokens) or quantity(tokens)
 
 
@@ -182,9 +221,13 @@ def _relation(tokens: Sequence[Token], places: Sequence[int]) -> Answer:
 
 def _labelled(tokens: Sequence[Token]) -> Answer:
     """The left side of an equation; what is no expression there, but without operations, is a label."""
+    if function := _FUNCTION.fullmatch("".join(token.text for token in tokens)):
+        return Quantity(("fn", "of " + function[1], ("sym", function[2])))
     try:
         return _element(tokens)
     except Unreadable:
+        if tokens and tokens[0].text in {r"\lim", r"\sum", r"\int", r"\prod"}:
+            return Text("".join(token.text for token in tokens))
         if any(token.text in {"+", "-", "*", "/", "^", r"\frac"} for token in tokens):
             raise
         return Text("".join(token.text for token in tokens))
@@ -196,8 +239,9 @@ def _bracketed(tokens: Sequence[Token]) -> Answer:
         return quantity(tokens)
     opening = {"{{": "{", r"\langle": "("}.get(opening, opening)
     closing = {"}}": "}", r"\rangle": ")"}.get(closing, closing)
-    if opening == "{" and len(inner) > 2 and inner[0].kind == "sym" and inner[1].text in {"|", ":"}:
-        return _listed(inner[2:])  # a set described by a condition
+    bar = next((at for at in (1, 3) if at < len(inner) and inner[at].text in {"|", ":"}), 0)
+    if opening == "{" and bar and inner[0].kind == "sym" and (bar == 1 or _is_range(inner[:3])):
+        return _listed(inner[bar + 1 :])  # a set described by a condition
     if opening == "{":
         return Group("{", "}", tuple(a for part in _split(inner) for a in _signed(part)))
     parts = _split(inner)
@@ -228,6 +272,20 @@ def _scaled(tokens: Sequence[Token]) -> Answer | None:
     factor = ("num", Fraction(-1)) if [t.text for t in tokens[:start]] == ["-"] else expression(tokens[:start])
     rows = _matrix(tokens[start:]).rows
     return Matrix(tuple(tuple(_times(factor, cell) for cell in row) for row in rows))
+
+
+def _transposed(tokens: Sequence[Token]) -> Matrix | None:
+    """The matrix or vector in front of `^T`."""
+    mark = tokens[:-1] if tokens[-1].text == "}" else tokens
+    if len(mark) < 3 or mark[-1].text not in {"T", r"\top", r"\intercal"}:
+        return None
+    before = mark[: -2 if mark is tokens else -3]
+    if not before or mark[len(before)].text != "^" or before[-1].text not in {")", "]", *_MATRIX_ENDS}:
+        return None
+    whole = _whole(before)
+    if isinstance(whole, Matrix):
+        return Matrix(tuple(zip(*whole.rows, strict=False)))
+    return Matrix(tuple((item,) for item in whole.items)) if isinstance(whole, Group) else None
 
 
 def _times(factor: Tree, cell: Answer) -> Answer:

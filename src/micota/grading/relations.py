@@ -12,8 +12,9 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
-from micota.grading.answers import Answer, Group, Quantity, Relation, Text, Union
-from micota.grading.trees import INFINITY, MINUS_ONE, Beyond, Tree, functions, letters
+from micota.grading.answers import REALS, Answer, Group, Quantity, Relation, Text, Union
+from micota.grading.numeric import numeric
+from micota.grading.trees import INFINITY, MINUS_ONE, Beyond, Tree, Undefined, functions, letters
 from micota.grading.values import proportion
 
 Same = Callable[[Answer, Answer], bool]
@@ -53,9 +54,11 @@ def _asked(gold: Answer, answer: Relation) -> list[Answer]:
     """The number in `m + n = 8`: an answer that repeats the expression, in several letters, that was asked for."""
     first, *rest = answer.sides
     number = isinstance(gold, Quantity) and _is_plain(gold) and all(map(_is_plain, rest))
-    if not number or not isinstance(first, Quantity) or len(letters(first.tree)) < 2:
+    if not number or not isinstance(first, Quantity) or not set(answer.signs) <= _EQUAL:
         return []
-    return [value_of(answer)] if set(answer.signs) <= _EQUAL else []
+    names = letters(first.tree)
+    sought = first.tree[0] in {"fn", "div"} or not names <= set("xyz")  # `x + y = 1` is a line
+    return [value_of(answer)] if sought and (len(names) > 1 or first.tree[0] == "fn") else []
 
 
 def _is_plain(side: Answer) -> bool:
@@ -91,10 +94,14 @@ def _name(tree: Tree) -> str:
         return str(tree[1]).split("_")[0]
     if tree[0] == "fn" and str(tree[1]).startswith("of ") and tree[2][0] in {"sym", "num"}:
         return f"{tree[1]} {tree[2][1]}"
+    if tree[0] == "fn" and tree[1] == "abs":  # a distance: `|AB| = 5`
+        return name if (name := _name(tree[2])).isupper() else ""
     if tree[0] == "mul":
         parts = [_name(part) for part in tree[1:]]
         labels = [part.split("_")[0].strip("'") for part in parts]
         angled = labels[0] in {r"\angle", r"\triangle"}
+        if labels[0] == r"\Delta":
+            return "".join(parts)
         return "".join(parts) if all(label.isupper() for label in labels[angled:]) else ""
     return ""
 
@@ -129,6 +136,32 @@ def as_intervals(relation: Relation) -> list[Answer]:
     return [relation]
 
 
+def punctured(items: Sequence[Answer]) -> list[Answer]:
+    r"""The pieces of an interval without some points, `0 < x < 2, x \ne 1`; none of any other list."""
+    if len(items) < 2 or not all(isinstance(item, Relation) and len(_letters_of(item)) == 1 for item in items):
+        return []
+    given = [item for item in items if isinstance(item, Relation)]
+    points = [item.sides[1] for item in given if item.signs == (r"\ne",) and _is_variable(item.sides[0])]
+    whole = [interval for item in given if r"\ne" not in item.signs for interval in as_intervals(item)] or [REALS]
+    one_letter = len(set[str]().union(*map(_letters_of, given))) == 1
+    fits = len(whole) == 1 and isinstance(whole[0], Group) and one_letter and points
+    return pieces(whole[0], points) if fits and isinstance(whole[0], Group) else []
+
+
+def pieces(interval: Group, points: Sequence[Answer]) -> list[Answer]:
+    """The open intervals that are left of an interval without some points in it; none if they cannot be ordered."""
+    trees = [point.tree for point in points if isinstance(point, Quantity) and _is_plain(point)]
+    try:
+        trees.sort(key=lambda tree: numeric(tree, {}, 30).real)
+    except (Undefined, Beyond):
+        return []
+    if len(trees) < len(points):
+        return []
+    ends = [interval.items[0], *map(Quantity, trees), interval.items[1]]
+    opening, closing = [interval.opening, *"(" * len(trees)], [*")" * len(trees), interval.closing]
+    return [Group(*parts[:2], parts[2:]) for parts in zip(opening, closing, ends, ends[1:], strict=False)]
+
+
 def _is_variable(side: Answer) -> bool:
     return isinstance(side, Quantity) and (side.tree[0] == "sym" or str(side.tree[1]).startswith("of "))
 
@@ -159,7 +192,8 @@ def _same_pair(gold: Relation, answer: Relation, same: Same) -> bool:
 
 def _same_name(gold: str, answer: str) -> bool:
     """Case says nothing, and `y = 2x` may stand for `f(x) = 2x`."""
-    return gold.lower() == answer.lower() or (gold.startswith("of ") and answer == "y")
+    names = {gold.lower(), answer.lower()}
+    return len(names) == 1 or ("y" in names and any(name.startswith("of ") for name in names))
 
 
 def _names(answer: Relation, name: str) -> bool:

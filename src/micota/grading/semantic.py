@@ -18,7 +18,7 @@ from typing import Final
 from micota.grading.answers import Answer, Quantity, Text
 from micota.grading.compare import restates, same
 from micota.grading.exact import gold_string
-from micota.grading.extract import final_answer
+from micota.grading.extract import NOTHING_STATED, FinalAnswer, final_answer
 from micota.grading.reading import read
 from micota.grading.special import stripped, unwrapped
 from micota.grading.tokens import LONGEST
@@ -30,6 +30,9 @@ SEMANTIC_VERSION: Final = 1
 FAILED: Final = "the scorer failed"
 """How the reason begins where a mistake of ours, not the answer, kept the verdict open."""
 _LONGEST_NUMBER: Final = 60
+_LONGEST_ALONE: Final = 200
+_WORD = re.compile(r"(?<![\\{a-zA-Z])[A-Za-z]{3,}")
+_SOLUTION = re.compile(r"\\boxed|\\fbox|</|\b(?:answer|result)\s*(?:is|:)", re.I)
 _FRACTION = r"\\[dt]?frac\s*\{(\d{1,15})\}\s*\{(\d{1,15})\}"
 _NUMBER = re.compile(
     rf"(-?)\s*(?:(\d{{1,3}}(?:(?:,|\{{,\}}|,\\!\s*)\d{{3}}){{1,4}}|\d{{0,18}}\.\d{{1,12}}|\d{{1,18}})"
@@ -52,27 +55,43 @@ def semantic(response: str, gold: object, benchmark: str | None = None, truncate
     'correct'
     """
     quick = quick_grade(response, gold, benchmark, truncated)
-    return quick if isinstance(quick, Grade) else judge(quick, gold_text(gold, benchmark))
+    return quick if isinstance(quick, Grade) else settled(judge(quick.answer or "", gold_text(gold, benchmark)), quick)
 
 
-def quick_grade(response: str, gold: object, benchmark: str | None = None, truncated: bool = False) -> Grade | str:
+def quick_grade(
+    response: str, gold: object, benchmark: str | None = None, truncated: bool = False
+) -> Grade | FinalAnswer:
     """The grade if extraction and the fast rules settle it, otherwise the answer that `judge` must compare."""
     final = final_answer(response, benchmark, truncated)
-    if final.answer is None:
+    if final.how == NOTHING_STATED and len(response) <= _LONGEST_ALONE and "\n" not in response.strip():
+        how = NOTHING_STATED if _WORD.search(response) else "the whole response"
+        final = FinalAnswer(response.strip(), how)  # it may be nothing but the answer
+    if not final.answer:
         return Grade(Verdict.no_answer, None, final.how)
     decided = decide(final.answer, gold_text(gold, benchmark))
     if decided is None:
-        return final.answer
+        return final
     verdict = Verdict.correct if decided else Verdict.wrong
-    return Grade(verdict, final.answer, "the same" if decided else "another number")
+    return settled(Grade(verdict, final.answer, "the same" if decided else "another number"), final)
+
+
+def settled(grade: Grade, final: FinalAnswer) -> Grade:
+    """The grade of an answer; a response of words that is not the gold has stated no answer."""
+    if final.how == NOTHING_STATED and grade.verdict != Verdict.correct:
+        return Grade(Verdict.no_answer, None, NOTHING_STATED)
+    return grade
 
 
 def gold_text(gold: object, benchmark: str | None = None) -> str:
-    """The gold's final answer: a list's elements joined, GSM8K's after `####`."""
+    """The gold's final answer: a list's elements joined, what follows `####`, or what a solution ends in."""
     if isinstance(gold, (list, tuple)) and len(gold) > 1:
         return ", ".join(map(str, gold))
     text = gold_string(gold)
-    return text.rpartition("####")[2].strip() if benchmark == "gsm8k" else text
+    if "####" in text:
+        return text.rpartition("####")[2].strip()
+    if benchmark is not None or not _SOLUTION.search(text):
+        return text
+    return final_answer(text).answer or text.rpartition("</think>")[2].strip() or text
 
 
 def judge(answer: str, gold: str, identical: bool = True) -> Grade:
@@ -111,7 +130,10 @@ def _chosen(choice: re.Match[str], golds: Sequence[Answer]) -> bool:
     letter = read(choice[1] or choice[2])[0]
     if any(isinstance(gold, (Text, Quantity)) and same(gold, letter) for gold in golds):
         return True
-    values = [gold for gold in golds if isinstance(gold, Quantity) and gold.tree[0] != "sym"]
+    letters = [
+        gold for gold in golds if isinstance(gold, Text) or (isinstance(gold, Quantity) and gold.tree[0] == "sym")
+    ]
+    values = [gold for gold in golds if gold not in letters]
     return any(same(gold, value) for gold in values for value in read(choice[3] or ""))
 
 

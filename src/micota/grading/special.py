@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Final
 
 from micota.grading.answers import REALS, Answer, Clock, Group, Numeral, Quantity, Ratio, Text
-from micota.grading.vocabulary import EVERYTHING, NOTHING, NUMBERS
+from micota.grading.vocabulary import EVERYTHING, NOTHING, NUMBERS, PARTS, SCALES
 
 _MOST_WRAPPINGS: Final = 8
 _WRAPPED = re.compile(
@@ -27,7 +27,7 @@ def stripped(text: str) -> str:
         before = text
         if not text.endswith("..."):
             text = text.removesuffix("\\\\").rstrip(" \t\n.,;:")
-        text = text.strip("$ \t\n")
+        text = text.strip('$ \t\n*`"“”')
         if text.startswith("{") and text.endswith("}") and _closes_last(text):
             text = text[1:-1]
         if text.endswith("\\"):
@@ -53,10 +53,12 @@ def _closes_last(text: str) -> bool:
 
 def words_of(text: str) -> str:
     """A text as lower-case words with single blanks, articles and punctuation dropped."""
-    text = _LAYOUT.sub(" ", _WRAPPED.sub(r" \1 ", text)).lower()
-    text = re.sub(r"[.,;:!?\"'()\\{}\[\]]+", " ", text)
-    words = [word for word in text.split() if word not in {"the", "a", "an"}]
-    return " ".join(words if any(len(word) > 1 for word in words) else text.split())  # `(A) D` names two letters
+    text = _LAYOUT.sub(" ", _WRAPPED.sub(r" \1 ", text))
+    every = re.sub(r"[.,;:!?\"'()\\{}\[\]]+", " ", text).split()
+    every = [word if word in {"E", "I"} else word.lower() for word in every]  # `e` and `i` are numbers
+    words = [word for word in every if word not in {"the", "a", "an", "only"}]
+    # `(A) D` names two letters
+    return " ".join(words if any(len(word) > 1 for word in words) else every)
 
 
 def special_form(plain: str) -> Answer | None:
@@ -69,20 +71,40 @@ def special_form(plain: str) -> Answer | None:
     if match := _NUMERAL.fullmatch(plain):
         base = match[2] or match[match.lastindex or 2]
         if base.isdecimal() or base in NUMBERS:
-            return Numeral(match[1].lstrip("0") or "0", NUMBERS.get(base) or int(base))
+            return Numeral(match[1].lstrip("0") or "0", int(NUMBERS.get(base) or base))
     return None
 
 
 def worded(text: str) -> Answer:
     """A text that no rule of the grammar reads; some words have a meaning of their own."""
     words = words_of(text)
-    if words in NUMBERS:
-        return Quantity(("num", Fraction(NUMBERS[words])))
+    if (number := _number(words)) is not None:
+        return Quantity(("num", number))
     if words in NOTHING:
         return Group("{", "}", ())
-    if words in EVERYTHING:
+    if EVERYTHING.fullmatch(words):
         return REALS
     plain = unwrapped(text)
     if _MATHS.search(plain):  # brackets and signs matter, blanks do not
         return Text(re.sub(r"\\[dtc]frac", r"\\frac", "".join(plain.split())))
     return Text(words)
+
+
+def _number(words: str) -> Fraction | None:
+    """The value of a number in words: `twenty-one`, `two hundred`, `half`, `three quarters`."""
+    total = current = Fraction(0)
+    *before, last = words.replace("-", " ").split() or [""]
+    part = PARTS.get(last.removesuffix("s"))
+    if part and not before:
+        return Fraction(1, part) if last in {"half", "quarter"} else None
+    for word in before if part else [*before, last]:
+        if word in SCALES:
+            current = (current or Fraction(1)) * SCALES[word]
+            total, current = (total + current, Fraction(0)) if SCALES[word] > 100 else (total, current)
+        elif word in NUMBERS and (
+            not current % 100 or (current % 100 >= 20 and not current % 10 and NUMBERS[word] < 10)
+        ):
+            current += NUMBERS[word]
+        else:
+            return None
+    return (total + current) / (part or 1)

@@ -54,6 +54,12 @@ def in_radians(tree: Tree) -> Tree:
     return tuple(in_radians(part) if isinstance(part, tuple) else part for part in tree)
 
 
+def common_logarithms(tree: Tree) -> Tree:
+    """The tree with every `log` of no stated base to base 10."""
+    parts = tuple(common_logarithms(part) if isinstance(part, tuple) else part for part in tree)
+    return ("div", parts, ("fn", "ln", ("num", Fraction(10)))) if parts[:2] == ("fn", "log") else parts
+
+
 def renamed(tree: Tree, old: str, new: str) -> Tree:
     """The tree with one letter replaced by another."""
     if tree == ("sym", old):

@@ -7,60 +7,35 @@ sides name a known one: then the dimensions must agree, and the values are compa
 from __future__ import annotations
 
 import re
+from collections import Counter
 from fractions import Fraction
 from typing import Final, NamedTuple
 
+from micota.grading.vocabulary import POWERS, PREFIXES, lines
+
 
 class Unit(NamedTuple):
-    """`dimension` such as `length^2` or `length/time`, and the factor to its first unit."""
+    """The powers of the base dimensions, such as `length^2` or `length time^-1`, and the factor to its first unit."""
 
     dimension: str
     factor: Fraction
 
 
-_TABLE: Final = """
-length 0.001 mm millimeter millimetre
-length 0.01 cm centimeter centimetre
-length 0.1 dm decimeter decimetre
-length 1 m meter metre
-length 1000 km kilometer kilometre
-length 0.0254 in inch inches inche
-length 0.3048 ft foot feet
-length 0.9144 yd yard
-length 1609.344 mi mile
-time 1 s sec second
-time 60 min minute
-time 3600 h hr hour
-time 86400 day
-time 604800 week wk
-mass 0.001 mg milligram
-mass 1 g gram gm
-mass 1000 kg kilogram
-mass 453.59237 lb pound
-mass 28.349523125 oz ounce
-volume 0.001 ml milliliter millilitre
-volume 1 l liter litre
-volume 3.785411784 gal gallon
-money 0.01 cent ¢
-money 1 $ dollar usd buck
-angle 1 degree deg
-energy 1 j joule
-energy 1000 kj kilojoule
-force 1 n newton
-power 1 w watt
-length/time 0.44704 mph
-length^2 4046.8564224 acre
-temperature 1 celsius
-temperature2 1 fahrenheit
-"""
-_UNITS: Final[dict[str, Unit]] = {
+_PLAIN: Final[dict[str, Unit]] = {
     name: Unit(dimension, Fraction(factor))
-    for dimension, factor, *names in (line.split() for line in _TABLE.strip().splitlines())
+    for dimension, factor, *names in lines("units") + lines("prefixed")
     for name in names
 }
-_POWERS: Final = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
-_WORDS: Final = frozenset({*_UNITS, *_POWERS, "unit"})
-_PART = re.compile(r"(?:(square|sq|cubic|cu)\.? )?([a-z$¢]+)(?: (squared|cubed)|\^(\d))?\.?")
+_UNITS: Final[dict[str, Unit]] = {
+    prefix + name: Unit(dimension, Fraction(factor) * Fraction(times))
+    for dimension, factor, *names in lines("prefixed")
+    for symbol, times, word in zip(PREFIXES[::3], PREFIXES[1::3], PREFIXES[2::3], strict=True)
+    for name in names
+    for prefix in (symbol if len(name) < 3 else word,)
+} | _PLAIN
+_WORDS: Final = frozenset({*(name for name in _PLAIN if name != "Ω"), *POWERS, "unit", "cm", "mm", "km", "kg", "ml"})
+_LAYOUT = re.compile(r"\\[,;:! ]|[~{}()\[\]]|\\cdot\s?|[*·.]")
+_PIECE = re.compile(r"([$¢]|[^\W\d_]+)(?:\^(-?\d))?")
 
 
 def _singular(word: str) -> str:
@@ -70,22 +45,45 @@ def _singular(word: str) -> str:
 
 def is_unit(word: str) -> bool:
     """Whether the word alone says a measure (`cm`, `hours`, `square`)."""
-    return _singular(word) in _WORDS
+    word = _singular(word)
+    return word in _WORDS or (len(word) > 3 and word in _UNITS)
 
 
 def read_unit(phrase: str) -> Unit | None:
     """The unit that a phrase names (`square inches`, `cm^2`, `miles per hour`); None if none is known."""
-    above, *below = [_part(part.strip()) for part in re.split(r"/|\bper\b", phrase.lower())]
-    if above is None or not below:
-        return above
-    per = below[0]
-    return per and Unit(f"{above.dimension}/{per.dimension}", above.factor / per.factor) if len(below) == 1 else None
+    powers, factor = Counter[str](), Fraction(1)
+    for at, part in enumerate(re.split(r"/|\bper\b", _LAYOUT.sub(" ", phrase.replace(r"\Omega", "Ω")))):
+        sign, ahead, last = (-1 if at else 1), 1, None
+        if not part.strip():
+            return None
+        for word in re.sub(r"\s*\^\s*", "^", part).split():
+            if (power := POWERS.get(word.lower())) is not None:
+                if word.lower().endswith("ed") and last:
+                    _multiply(powers, last, sign * (power - 1))
+                    factor *= last.factor ** (sign * (power - 1))
+                else:
+                    ahead = power
+                continue
+            match = _PIECE.fullmatch(word)
+            last = _unit(match[1]) if match else None
+            if match is None or last is None:
+                return None
+            power = sign * ahead * int(match[2] or 1)
+            _multiply(powers, last, power)
+            factor, ahead = factor * last.factor**power, 1
+        if last is None:
+            return None
+    return Unit(" ".join(f"{name}^{power}" for name, power in sorted(powers.items()) if power), factor)
 
 
-def _part(text: str) -> Unit | None:
-    match = _PART.fullmatch(text)
-    unit = _UNITS.get(_singular(match[2])) if match else None
-    if match is None or unit is None:
-        return None
-    power = _POWERS.get(match[1] or match[3]) or int(match[4] or 1)
-    return unit if power == 1 else Unit(f"{unit.dimension}^{power}", unit.factor**power)
+def _multiply(powers: Counter[str], unit: Unit, times: int) -> None:
+    above, _, below = unit.dimension.partition("/")
+    for part, sign in ((above, 1), (below, -1)):
+        name, _, power = part.partition("^")
+        if name and name != "1":
+            powers[name] += sign * times * int(power or 1)
+
+
+def _unit(word: str) -> Unit | None:
+    """A symbol is read as it is written, a word or a longer symbol in any case: `J`, `mPa`, `MPa`, `Meters`, `KM`."""
+    return _UNITS.get(word) or (_UNITS.get(_singular(word)) if len(word) > 1 else None)

@@ -17,7 +17,7 @@ from micota.grading.trees import Beyond, Tree, Undefined, constants, functions, 
 _TOO_CLOSE_TO_CALL: Final = 1e100
 """Numbers beyond this that agree in all computed digits may still differ in the others."""
 _DIGITS: Final = (50, 120)
-_WHOLE_ONLY: Final = frozenset({"factorial", "binomial", "floor", "ceiling", "gcd"})
+_WHOLE_ONLY: Final = frozenset({"factorial", "binomial", "floor", "ceiling", "gcd", "lcm"})
 
 
 def equal(left: Tree, right: Tree) -> bool:

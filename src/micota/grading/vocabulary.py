@@ -1,143 +1,73 @@
-r"""The words and signs of written answers, as tables: what is layout, what is text, what is another name.
-
-Each table is a text with one entry per line: the name, then its other spellings.
-"""
+"""The words and signs of written answers: `notation.yaml` as tables."""
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
 
-_LAYOUT = r"""
-\left \right \middle \big \Big \bigg \Bigg \bigl \bigr \Bigl \Bigr \biggl \biggr \displaystyle \textstyle \limits
-\quad \qquad \, \; \: \! \> \( \) \[ \] \rm \bf \it \boldmath \strut \mathstrut \thinspace \nobreak \hfill \enspace
-\space $ ~
-"""
-LAYOUT: Final = frozenset({*_LAYOUT.split(), "\\ "})
+from micota import yaml_tree
+
+_FILE: Final = Path(__file__).with_name("notation.yaml")
+_DATA: Final[dict[str, Any]] = yaml_tree.read(_FILE.read_text(encoding="utf-8"), _FILE.name).value
+
+
+def _words(name: str) -> frozenset[str]:
+    return frozenset(_DATA[name].split())
+
+
+def lines(name: str) -> list[list[str]]:
+    """A table of the file with one entry per line, as lists of words."""
+    return [line.split() for line in _DATA[name].splitlines()]
+
+
+@cache
+def respellings() -> list[tuple[re.Pattern[str], str]]:
+    """Other notations, each as a regular expression that is linear in the text, and what it becomes."""
+    return [(re.compile(old, re.A), new) for old, new in _DATA["respellings"]]
+
+
+def _names(name: str) -> dict[str, str]:
+    """Each other spelling with the name that is kept."""
+    return {other: kept for kept, *others in lines(name) for other in others}
+
+
+LAYOUT: Final = _words("layout") | {"\\ "}
 """Commands that say how an answer looks."""
-
-_TEXT = r"""
-\text \mbox \textbf \textit \textrm \textnormal \mathrm \operatorname \hbox \texttt \textsf \emph \textup \underline
-\mathsf
-"""
-TEXT: Final = frozenset(_TEXT.split())
+TEXT: Final = _words("text")
 """Commands whose braces hold words."""
-
-_TRANSPARENT = r"\mathbf \boldsymbol \mathit \bm \mathcal \boxed \fbox \ensuremath"
-TRANSPARENT: Final = frozenset(_TRANSPARENT.split())
+TRANSPARENT: Final = _words("transparent")
 """Commands whose braces hold mathematics."""
-
-_SPELLINGS = r"""
-\frac      \dfrac \tfrac \cfrac \nicefrac \sfrac
-\binom     \dbinom \tbinom
-{{         \lbrace \{
-}}         \rbrace \}
-[          \lbrack
-]          \rbrack
-|          \lvert \rvert \vert \mid
-\le        \leq \leqslant \leqq
-\ge        \geq \geqslant \geqq
-\ne        \neq
-<          \lt
->          \gt
-*          \cdot \times \ast
-/          \div \slash
-\emptyset  \varnothing
-\approx    \simeq \doteq
-°          \degree \textdegree
-:          \colon
-or         \lor \vee
-%          \% \percent
-\tan       \tg
-\cot       \ctg \cotg
-\phi       \varphi
-\epsilon   \varepsilon
-'          \prime
-...        \dots \ldots \cdots
-"""
-SPELLINGS: Final = {
-    other: name for name, *others in map(str.split, _SPELLINGS.strip().splitlines()) for other in others
-}
-"""Each other spelling with the name that is kept. `{{` and `}}` are the braces of a set."""
-
-_SIGNS = r"""
--          − – ‐ ‑ ﹣ －
-\times     ×
-\cdot      · ⋅
-/          ÷ ∕
-\pi        π
-\infty     ∞
-\sqrt      √
-^\circ     °
-\le        ≤
-\ge        ≥
-\ne        ≠
-\approx    ≈
-\cup       ∪
-\cap       ∩
-\in        ∈
-\pm        ±
-\mp        ∓
-\emptyset  ∅
-\theta     θ
-\alpha     α
-\beta      β
-\lambda    λ
-\lfloor    ⌊
-\rfloor    ⌋
-\lceil     ⌈
-\rceil     ⌉
-\$         € £
-^2         ²
-^3         ³
-\frac{1}{2} ½
-\frac{1}{4} ¼
-\frac{3}{4} ¾
-...        …
-'          ′ ’
-,          ，
-(          （
-)          ）
-:          ：
-;          ；
-.          。
-%          ％
-"""
-SIGNS: Final = str.maketrans(
-    {
-        **{
-            sign: name + " " * name[1:].isalpha()
-            for name, *signs in map(str.split, _SIGNS.strip().splitlines())
-            for sign in signs
-        },
-        **dict.fromkeys("\u00a0\u202f\u2009\u200a\u2002\u2003", " "),
-        **dict.fromkeys("\u200b\u200c\u200d\ufeff\u2061\u2062"),
-    }
-)
-"""Signs of other alphabets as LaTeX, odd blanks as blanks, invisible signs dropped."""
-
-_NAMED = "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp sqrt pi infty theta"
+SPELLINGS: Final = _names("spellings")
+SIGNS: Final = {sign: name + " " * name[-1].isalpha() for sign, name in _names("signs").items()}
+"""Signs of other alphabets as LaTeX."""
+LETTERS: Final = _words("letters")
+CALLED: Final = _words("called")
+"""Functions that are read without their backslash only in front of a bracket."""
 NAMED: Final = {
-    **{name: "\\" + name for name in _NAMED.split()},
-    **{"infinity": r"\infty", "inf": r"\infty", "asin": r"\arcsin", "acos": r"\arccos", "atan": r"\arctan"},
+    **{name: "\\" + name for name in _words("named")},
+    **{name: "\\" + kept for name, kept in _DATA["aliases"].items()},
 }
 """Words that are commands without their backslash."""
-
-_NOUNS = "men day way cat dog car pen box egg toy boy cup ten six two one"
-SHORT_NOUNS: Final = frozenset(_NOUNS.split())
+SHORT_NOUNS: Final = _words("nouns")
 """Words too short to be told from a product of letters by their length."""
-
-_NUMBERS = """
-zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
-eighteen nineteen twenty
-"""
-NUMBERS: Final = {word: value for value, word in enumerate(_NUMBERS.split())}
-SCALES: Final = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-
-_HEDGES = "about approximately approx roughly exactly only answer final ans"
-HEDGES: Final = frozenset(_HEDGES.split())
+TWO_LETTERS: Final = _words("short")
+NUMBERS: Final[dict[str, Fraction]] = {
+    **{word: Fraction(at) for at, word in enumerate(_DATA["numbers"].split())},
+    **{word: Fraction(10 * at) for at, word in enumerate(_DATA["tens"].split(), 2)},
+}
+PARTS: Final[dict[str, int]] = _DATA["parts"]
+SCALES: Final[dict[str, int]] = _DATA["scales"]
+PERCENT: Final = frozenset(_DATA["percent"])
+HEDGES: Final = _words("hedges")
 """Words before a value that say nothing of it."""
-
-NOTHING: Final = frozenset(
-    {"none", "no solution", "no solutions", "no real solution", "no real solutions", "empty set", "emptyset"}
-)
-EVERYTHING: Final = frozenset({"all real numbers", "all reals", "real numbers", "all real values"})
+IDLE: Final = _words("idle")
+"""Words of a phrase that do not tell two phrases apart."""
+NOTHING: Final = frozenset(_DATA["nothing"])
+EVERYTHING: Final = re.compile(_DATA["everything"])
+SUPERSCRIPTS: Final = re.compile(f"[{_DATA['superscripts']}]+")
+SUBSCRIPTS: Final = re.compile(f"[{_DATA['subscripts']}]+")
+POWERS: Final[dict[str, int]] = _DATA["powers"]
+PREFIXES: Final = _DATA["prefixes"].split()
