@@ -106,6 +106,32 @@ def test_what_cannot_be_turned_is_refused(dialled: World, change: str, message: 
         dial(dialled, f"let.ta-mid.dial.{change}")
 
 
+@pytest.mark.parametrize(
+    ("method", "fields", "is_one"),
+    [
+        ("linear", "weight: [0.2, 0.8]", True),
+        ("linear", "weight: 1.0, lambda: [0.2, 0.8]", True),
+        ("slerp", "weight: 0.5, lambda: [0.2, 0.8]", True),
+        ("ties", "weight: [0.2, 0.8], density: 0.5, rescale: none", True),
+        ("ties", "weight: 0.5, density: [0.2, 0.8], rescale: none", False),
+        ("ties", "weight: [0.2, 0.8], lambda: [0.5, 1.0], density: 0.5, rescale: none", False),
+        ("slerp", "weight: [0.2, 0.8]", False),
+        ("task_arithmetic", "weight: [0.2, 0.8]", False),
+        ("task_arithmetic", "weight: 0.5, lambda: [0.2, 0.8]", False),
+    ],
+)
+def test_a_search_whose_candidates_are_all_one_merge_is_refused(
+    dialled: World, method: str, fields: str, is_one: bool
+) -> None:
+    searched = "method: dare_ties, density: 0.7, rescale: inverse_density,\n    weight: [0.2, 0.8]"
+    dialled.recipe_file.write_text(dialled.recipe_file.read_text().replace(searched, f"method: {method}, {fields}"))
+    if not is_one:
+        assert dial(dialled).search
+        return
+    with pytest.raises(MicotaError, match="all candidates would be one merge"):
+        dial(dialled)
+
+
 def test_a_run_searches_links_the_choice_and_repeats_nothing(dialled: World) -> None:
     outcome = dialled.run()
     assert kinds(outcome).count("search") == kinds(outcome).count("merge") == 1, "only the chosen one is written"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_checkpoints import build, edit, everything, same, weights
 from typer.testing import CliRunner
 
@@ -19,7 +19,7 @@ from micota.cli.merge_config import merge_config
 from micota.errors import MicotaError
 from micota.merging import Settings
 from micota.merging.folders import merge_folders
-from micota.merging.mergekit import read
+from micota.merging.mergekit import layer_counts, read
 
 DARE = """
 merge_method: dare_ties
@@ -173,3 +173,131 @@ def test_stacked_or_cut_slices_are_refused() -> None:
     for slices in ([whole, whole], [{"sources": [{"model": m, "layer_range": [1, 2]} for m in "ab"]}]):
         with pytest.raises(MicotaError, match="slice"):
             read({**config, "slices": slices}, "c.yml")
+
+
+TWO = {"merge_method": "linear", "models": [{"model": m, "parameters": {"weight": 1}} for m in "ab"]}
+TIES = {"merge_method": "ties", "base_model": "a", "models": [{"model": "b", "parameters": {"weight": 1}}]}
+SLERP = {"merge_method": "slerp", "base_model": "a", "models": [{"model": "b"}], "parameters": {"t": 0.5}}
+WRONG: list[tuple[dict[str, object], str]] = [
+    ({**TWO, "models": []}, "`models` is a list of models"),
+    ({**TWO, "models": None}, "`models` is a list of models"),
+    ({**TWO, "models": {"a": 1}}, "`models` is a list of models"),
+    ({**TWO, "models": ["a", "b"]}, "`models` is a list of models"),
+    ({**TWO, "models": [{"model": {"path": "a"}}]}, "`models` is a list of models"),
+    ({**TWO, "models": [{"model": "a", "parameters": [1]}]}, "a mapping is expected"),
+    ({**TIES, "base_model": {"model": {"path": "a"}}}, "needs a base_model"),
+    ({**TIES, "base_model": ["a"]}, "needs a base_model"),
+    ({**TIES, "merge_method": ["ties"]}, "is not supported"),
+    ({**TIES, "parameters": [1]}, "a mapping is expected"),
+    ({**TIES, "dtype": ["float32"]}, "is not supported"),
+    ({**TIES, "tokenizer": "union"}, "tokenizer_source union is not supported"),
+    ({**TIES, "tokenizer": ["union"]}, "is not supported"),
+    ({**TIES, "tokenizer": {"source": "union"}}, "tokenizer_source union is not supported"),
+    ({**TIES, "tokenizer": {"tokens": {}}}, "`tokens` is not supported"),
+    ({**SLERP, "parameters": {"t": 0.5, "weight": 0.3}}, "weight does nothing: slerp knows only t"),
+    ({**SLERP, "models": [{"model": "b", "parameters": {"density": 0.3}}]}, "density does nothing"),
+    *(
+        ({"merge_method": "linear", "slices": slices}, "slice")
+        for slices in (4, [], [4], [{}], [{"sources": []}, {}], [[]])
+    ),
+    *(
+        (
+            {"merge_method": "linear", "slices": [{"sources": [{"model": m, "layer_range": span} for m in "ab"]}]},
+            "slice",
+        )
+        for span in (4, None, [], [4], [1, 4], [0, "4"], {"a": 1}, "04")
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "message"), WRONG)
+def test_values_of_another_kind_are_refused_with_words(config: dict[str, object], message: str) -> None:
+    with pytest.raises(MicotaError, match=message):
+        read(config, "c.yml")
+
+
+@pytest.mark.parametrize("key", ["weight", "density", "lambda", "normalize", "rescale"])
+@pytest.mark.parametrize(
+    "value", ["half", "", [0.1, "x"], [{"filter": "mlp", "value": {}}], {"filter": "mlp"}, [], [[1]]]
+)
+def test_a_parameter_that_is_no_number_is_refused_with_words(key: str, value: object) -> None:
+    config = read({**TIES, "parameters": {key: value}} | ({} if key != "weight" else {"models": [{"model": "b"}]}), "c")
+    try:
+        settings = config.settings("model.layers.3.mlp.up", 4, 0)
+    except MicotaError as error:
+        assert key in str(error)
+    else:
+        assert value in ({"filter": "mlp"}, [0.1, "x"], [{"filter": "mlp", "value": {}}]) and settings
+
+
+@pytest.mark.parametrize("word", ["no", "off", "n", "false", "False", "0", "NO", False])
+def test_normalize_is_a_truth_value_in_any_spelling_of_mergekits_yaml(word: object) -> None:
+    assert read({**TIES, "parameters": {"normalize": word}}, "c").settings("x", 1, 0).normalize is False
+    yes = {
+        "no": "yes",
+        "off": "on",
+        "n": "y",
+        "false": "true",
+        "False": "True",
+        "0": "1",
+        "NO": "YES",
+        False: True,
+    }
+    assert read({**TIES, "parameters": {"normalize": yes[word]}}, "c").settings("x", 1, 0).normalize is True
+    assert read({**TIES, "parameters": {"rescale": word}}, "c").settings("x", 1, 0).rescale == "none"
+
+
+@pytest.mark.parametrize(
+    "stack",
+    ["h", "transformer.h", "model.layers", "model.language_model.layers", "transformer.blocks", "gpt_neox.layers"],
+)
+def test_a_gradient_runs_over_the_layers_that_the_names_tell(stack: str) -> None:
+    names = [f"{stack}.{i}.{part}.weight" for i in (2, 0, 3, 1) for part in ("mlp.experts.7", "attn")]
+    others = ["visual.blocks.11.x", "visual.blocks.0.x", "wte.weight", "model.norm.weight"]
+    layers = layer_counts([*names, *others])
+    config = read({**TWO, "models": [{"model": "a", "parameters": {"weight": [0, 1]}}, TWO["models"][1]]}, "c")  # type: ignore[index]
+    weights = {name: config.settings(name, layers[name], 0).weights[0] for name in (*names, *others)}
+    assert [weights[f"{stack}.{i}.attn.weight"] for i in range(4)] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert [weights[name] for name in others] == [1.0, 0.0, 0.0, 0.0]
+
+
+EXTRA = {
+    "mtp.fc.weight": torch.arange(6.0).reshape(2, 3),
+    "model.layers.0.self_attn.rotary_emb.inv_freq": torch.tensor([1.0, 0.1]),
+    "model.layers.9.mlp.up_proj.weight": torch.ones(3),
+    "model.layers.1.attn.masked_bias": torch.tensor(-1e4),
+    "v_head.summary.weight": torch.ones(1, 4),
+}
+
+
+@pytest.mark.parametrize("method", ["linear", "task_arithmetic", "ties", "dare_ties", "dare_linear", "slerp"])
+def test_what_only_the_base_has_and_no_language_model_needs_is_taken_from_it(folder: Path, method: str) -> None:
+    file = folder / "base" / "model.safetensors"
+    save_file(weights(folder / "base") | EXTRA, file, metadata={"format": "pt"})
+    how = "parameters: {t: 0.4}" if method == "slerp" else "parameters: {weight: 0.5, density: 0.5}"
+    config = f"merge_method: {method}\nbase_model: ./base\nmodels: [{{model: ./tuned}}]\n{how}\n"
+    (folder / "config.yml").write_text(config + ("dtype: float32\n" if method == "dare_ties" else ""))
+    facts = merge_config(folder / "config.yml", folder / "out")
+    assert any(f"{len(EXTRA)} tensors that only the base has" in line for line in facts["findings"])
+    merged = weights(folder / "out")
+    assert all(torch.equal(merged[name], value) for name, value in EXTRA.items())
+    (folder / "config.yml").write_text(
+        config.replace("./tuned", "x").replace("./base", "./tuned").replace("x}", "./base}")
+    )
+    facts = merge_config(folder / "config.yml", folder / "other")
+    assert any(f"{len(EXTRA)} tensors that are left out" in line for line in facts["findings"])
+    assert not weights(folder / "other").keys() & EXTRA.keys()
+
+
+def test_a_head_that_one_folder_stores_and_the_other_ties_without_a_word_is_one(folder: Path) -> None:
+    """GPT-2's configuration need not say that it is tied, and its embedding has another name."""
+    for name in ("base", "tuned"):
+        tensors = {"wte.weight": torch.rand(8, 4), "h.0.mlp.weight": torch.rand(4, 4)}
+        save_file(tensors | ({"lm_head.weight": tensors["wte.weight"].clone()} if name == "base" else {}),
+                  folder / name / "model.safetensors", metadata={"format": "pt"})  # fmt: skip
+        config = json.loads((folder / name / "config.json").read_text()) | {"model_type": "gpt2"}
+        config.pop("tie_word_embeddings", None)
+        (folder / name / "config.json").write_text(json.dumps(config))
+    (folder / "config.yml").write_text(DARE)
+    merge_config(folder / "config.yml", folder / "out")
+    assert set(weights(folder / "out")) == {"wte.weight", "h.0.mlp.weight"}

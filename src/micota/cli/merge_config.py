@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,9 @@ from micota.atomic import read_text
 from micota.errors import MicotaError
 from micota.merging.folders import Progress, merge_folders
 from micota.merging.merge_record import RECORD
-from micota.merging.mergekit import Config, read
+from micota.merging.mergekit import Config, layer_counts, read
 from micota.merging.model_files import read_object, write_object
+from micota.merging.safetensor_files import Checkpoint
 from micota.merging.shards import SHARD_BYTES, sha256
 
 if TYPE_CHECKING:
@@ -38,14 +39,15 @@ def merge_config(
     text = read_text(file)
     config = read(yaml_tree.read(text, file.name).value, file.name)
     folders = {ref: _folder(ref, file.parent) for ref in (config.base, *config.models, config.tokenizer)}
-    layers = _layers(config, folders[config.base])
+    layers = layer_counts(Checkpoint(folders[config.base]).entries)
+    _check_slice(config, layers.values())
     remarks = [f"{ref}: {text}" for ref in dict.fromkeys((config.base, *config.models)) for text in _fit(folders[ref])]
     facts = merge_folders(
         out,
         folders[config.base],
         [folders[model] for model in config.models],
         [str(i) for i in range(len(config.models))],
-        lambda tensor: config.settings(tensor, layers, seed),
+        lambda tensor: config.settings(tensor, layers[tensor], seed),
         like=[(ref, folders[ref]) for ref in dict.fromkeys((config.tokenizer, config.base))],
         dtype=config.dtype,
         threads=threads,
@@ -93,12 +95,10 @@ def _fit(folder: Path) -> list[str]:
     return fit.remarks()
 
 
-def _layers(config: Config, base: Path) -> int:
-    layers = int(read_object(base / "config.json").get("num_hidden_layers", 1))
-    if config.layers not in (None, layers):
-        what = f"the slice takes layers 0 to {config.layers}, the model has {layers}"
+def _check_slice(config: Config, counts: Collection[int]) -> None:
+    if config.layers is not None and config.layers not in counts:
+        what = f"the slice takes layers 0 to {config.layers}, the model has {max(counts)}"
         raise MicotaError(what, where=config.where, why="a slice that leaves out layers is not supported")
-    return layers
 
 
 def _folder(ref: str, beside: Path) -> Path:

@@ -7,6 +7,7 @@ dtype) is returned as text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +16,13 @@ from typing import Any
 from micota.errors import MicotaError
 from micota.merging.model_files import CONFIG, GENERATION, read_object
 from micota.merging.safetensor_files import Checkpoint, Entry
+from micota.merging.settings import Settings
 
-HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
+"""How the name of the input embedding ends, by architecture."""
+_DERIVED = re.compile(r"^(model\.)?mtp\.|(^|\.)(rotary_emb\.inv_freq|masked_bias|attn\.bias|v_head\.)")
+"""Buffers that follow from the configuration, and heads for other tasks: a language model has no use for them."""
 _SHAPING = (
     *("architectures", "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "head_dim"),
     *("num_attention_heads", "num_key_value_heads", "hidden_act", "rms_norm_eps", "use_sliding_window"),
@@ -69,19 +75,48 @@ class ModelFolder:
         return Checkpoint(self.path)
 
     @property
+    def embedding(self) -> str | None:
+        """The name of the input embedding."""
+        return next((name for name in self.checkpoint.entries if name.endswith(EMBEDDINGS)), None)
+
+    @cached_property
     def is_tied(self) -> bool:
-        """Whether the embedding is also the head."""
+        """Whether the embedding is also the head: where the configuration does not say it, by the values."""
         flag = read_object(self.path / CONFIG).get("tie_word_embeddings")
-        return bool(flag) if flag is not None else HEAD not in self.checkpoint.entries
+        return bool(flag) if flag is not None else HEAD not in self.checkpoint.entries or self._head_is_a_copy()
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
         """The tensors that count: a tied model's stored copy of its head, which must be one, does not."""
         entries = dict(self.checkpoint.entries)
-        if HEAD in entries and EMBEDDING in entries and self.is_tied:
-            _check_copy(self.checkpoint)
+        if HEAD in entries and self.embedding and self.is_tied:
+            if not self._head_is_a_copy():
+                why = f"config.json ties it to {self.embedding}, but the file holds other values"
+                raise MicotaError(f"tensor {HEAD} contradicts config.json", where=str(self.path), why=why)
             del entries[HEAD]
         return entries
+
+    def is_extra(self, name: str) -> bool:
+        """Whether the architecture does without a tensor: buffers, other heads, layers behind the last."""
+        layer, layers = re.match(r"model\.layers\.(\d+)\.", name), self.config.get("num_hidden_layers")
+        beyond = layer is not None and isinstance(layers, int) and int(layer[1]) >= layers
+        return beyond or bool(_DERIVED.search(name))
+
+    def _head_is_a_copy(self) -> bool:
+        import numpy as np
+
+        if self.embedding is None:
+            return False
+        weights = self.checkpoint
+        head, embedding = weights[HEAD], weights[self.embedding]
+        if (head.dtype, head.shape) != (embedding.dtype, embedding.shape):
+            return False
+        for start in range(0, head.numel, 2**20):
+            stop = min(start + 2**20, head.numel)
+            ours, copy = (weights.block(entry.name, start, stop) for entry in (head, embedding))
+            if not np.array_equal(ours, copy):
+                return False
+        return True
 
 
 def compare(base: Path, models: Sequence[Path]) -> list[str]:
@@ -93,6 +128,22 @@ def compare(base: Path, models: Sequence[Path]) -> list[str]:
             findings += [f"{path.name}: {finding}" for finding in check(reference, model)]
         findings += [f"{path.name}: {finding}" for finding in _padding(model)]
     return findings
+
+
+def checkpoints(base: ModelFolder, models: Sequence[Path]) -> list[Checkpoint]:
+    """The weights of the base and of models that were compared with it. What only the base has stands in all of them:
+    a merge keeps it as it is."""
+    inputs = [base.checkpoint, *map(Checkpoint, models)]
+    for model in inputs[1:]:
+        model.entries = base.entries | model.entries
+    return inputs
+
+
+def kept(inputs: Sequence[Checkpoint]) -> dict[str, Settings]:
+    """For tensors that only the base has, settings by which they stay as they are, bit for bit."""
+    base, *models = (source.entries for source in inputs)
+    same = Settings("task_arithmetic", (0.0,) * len(models))
+    return {name: same for name, entry in base.items() if all(model.get(name) is entry for model in models)}
 
 
 def check_ends(like: Sequence[tuple[str, Path]], inputs: Sequence[Path]) -> None:
@@ -119,39 +170,30 @@ def _as_set(ids: Any) -> set[Any]:
     return set(ids) if isinstance(ids, list) else {ids}
 
 
-def _check_copy(checkpoint: Checkpoint) -> None:
-    import numpy as np
-
-    head, embedding = checkpoint[HEAD], checkpoint[EMBEDDING]
-    same = (head.dtype, head.shape) == (embedding.dtype, embedding.shape)
-    for start in range(0, head.numel if same else 0, 2**20):
-        stop = min(start + 2**20, head.numel)
-        values, copy = (checkpoint.block(name, start, stop) for name in (HEAD, EMBEDDING))
-        same = same and np.array_equal(values, copy)
-    if not same:
-        why = f"config.json ties it to {EMBEDDING}, but the file holds other values"
-        raise MicotaError(f"tensor {HEAD} contradicts config.json", where=str(checkpoint.folder), why=why)
-
-
 def _compare_weights(base: ModelFolder, model: ModelFolder) -> list[str]:
     expected, entries = base.entries, model.entries
     if base.is_tied != model.is_tied:
         tied = base if base.is_tied else model
         raise MicotaError("one model ties its embeddings, the other has a head of its own", where=f"tied: {tied.path}")
-    for name in sorted(expected.keys() | entries.keys()):
-        if name not in entries or name not in expected:
-            here, there = (model, base) if name in expected else (base, model)
+    for name in sorted(expected.keys() ^ entries.keys()):
+        here, there = (model, base) if name in expected else (base, model)
+        if not base.is_extra(name):
             raise MicotaError(f"tensor {name} is missing", where=str(here.path), why=f"{there.path} has it")
+    shared = [name for name in expected if name in entries]
+    for name in shared:
         _compare_shapes(name, expected[name].shape, entries[name].shape, model.path)
-    pairs = sorted({(entries[name].dtype, entry.dtype) for name, entry in expected.items()})
-    return [f"stored as {its} where the base has {ours}, which is kept" for its, ours in pairs if its != ours]
+    pairs = sorted({(entries[name].dtype, expected[name].dtype) for name in shared})
+    findings = [f"stored as {its} where the base has {ours}, which is kept" for its, ours in pairs if its != ours]
+    alone = (("only the base has, and which are taken from it", expected, entries), ("are left out", entries, expected))
+    sets = [(how, sorted(having.keys() - lacking.keys())) for how, having, lacking in alone]
+    return findings + [f"{len(names)} tensors that {how}: {', '.join(names[:4])}" for how, names in sets if names]
 
 
 def _compare_shapes(name: str, expected: tuple[int, ...], shape: tuple[int, ...], model: Path) -> None:
     if expected == shape:
         return
     fix = None
-    if name in (HEAD, EMBEDDING) and expected[1:] == shape[1:]:
+    if name.endswith((HEAD, *EMBEDDINGS)) and expected[1:] == shape[1:]:
         fix = "give both the same number of vocabulary rows first: rows are never cut or added here"
     shapes = f"tensor {name} is {list(shape)}, in the base {list(expected)}"
     raise MicotaError(shapes, where=str(model), why="only models of one shape can be added up", fix=fix)
@@ -216,7 +258,7 @@ def _compare_text_settings(base: ModelFolder, model: ModelFolder) -> list[str]:
 
 def _padding(model: ModelFolder) -> list[str]:
     """Rows of the embedding that no token has are padding, and are kept; a token without a row is an error."""
-    vocabulary, embedding = _vocabulary(model), model.checkpoint.entries.get(EMBEDDING)
+    vocabulary, embedding = _vocabulary(model), model.checkpoint.entries.get(model.embedding or "")
     ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
     ids += [token["id"] for token in model.tokenizer.get("added_tokens", [])]
     if not ids or embedding is None:

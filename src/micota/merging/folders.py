@@ -18,7 +18,7 @@ from typing import Any
 
 from micota.errors import MicotaError
 from micota.merging.buffers import FLOATS, Bytes
-from micota.merging.compatibility import ModelFolder, check_ends, compare
+from micota.merging.compatibility import ModelFolder, check_ends, checkpoints, compare, kept
 from micota.merging.merge_record import RECORD, MergeRecord, identity
 from micota.merging.model_files import write_model_files
 from micota.merging.safetensor_files import NAMES, Checkpoint, Entry
@@ -48,9 +48,8 @@ def merge_folders(
     """Merge `models` into `base` and write the model folder `out`; returns facts, see `tally.facts`.
 
     Weights have the base's names, shapes (padded vocabulary rows included) and, without `dtype` (torch's name), dtypes.
-    `settings` are one for all tensors, or a function of the tensor's name. A label names a model in the facts and seeds
-    its masks. Other files come from the first folder of `like`, (label, folder), that has them: by default from the
-    first model, whose template and end-of-sequence token the merged model needs, then from the base.
+    `settings` are for all tensors, or a function of a tensor's name. A label names a model in the facts and seeds its
+    masks. Other files come from the first folder of `like`, (label, folder), that has them: the first model, then base.
 
     The record is in `out` or `record_in`, with the SHA-256 of each shard if `checksums`; `progress(done, total)` counts
     bytes. More facts: `seed`, `remarks` of `check`, `findings` of `compare`, `sources` (file -> label).
@@ -62,8 +61,9 @@ def merge_folders(
     reference = ModelFolder(base)
     entries = [_stored_as(entry, dtype) for entry in sorted(reference.entries.values(), key=_natural)]
     each = {entry.name: settings if isinstance(settings, Settings) else settings(entry.name) for entry in entries}
-    remarks = _remarks(each, len(models))
-    inputs = [reference.checkpoint, *(Checkpoint(model) for model in models)]
+    remarks, seed = _remarks(each, len(models)), each[entries[0].name].seed
+    inputs = checkpoints(reference, models)
+    each |= kept(inputs)
     shards = lay_out(out, entries, shard_bytes)
     out.mkdir(parents=True, exist_ok=True)
     record = MergeRecord((record_in or out) / RECORD, identity(inputs, labels, each, shard_bytes, dtype), out, shards)
@@ -72,7 +72,7 @@ def merge_folders(
     _check_room(out, shards)
     _Weights(shards, record, inputs, labels, each, threads, checksums, progress).write()
     write_index(out, shards)
-    about = {"seed": each[entries[0].name].seed, "remarks": remarks, "findings": findings}
+    about = {"seed": seed, "remarks": remarks, "findings": findings}
     return record.finish(facts(record.tallies, labels) | about | {"sources": write_model_files(out, like, entries)})
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from micota.merging.compatibility import ModelFolder, compare
+from micota.merging.compatibility import ModelFolder, checkpoints, compare, kept
 from micota.merging.model_files import write_model_files
-from micota.merging.safetensor_files import Checkpoint, Entry
+from micota.merging.safetensor_files import Entry
 from micota.merging.settings import Settings, check, check_labels
 from micota.merging.shards import Put, ShardFile, lay_out, write_index
 from micota.merging.streaming import merge_entries
@@ -26,7 +26,7 @@ class InMemoryMerge:
         compare(base, models)  # what is dangerous stops it
         reference = ModelFolder(base)
         self.entries: tuple[Entry, ...] = tuple(reference.entries.values())
-        self._inputs = [reference.checkpoint, *(Checkpoint(model) for model in models)]
+        self._inputs = checkpoints(reference, models)
         for checkpoint in self._inputs:
             checkpoint.load(reference.entries)
         self._labels, self._threads = labels, threads
@@ -49,5 +49,5 @@ class InMemoryMerge:
 
     def _merge(self, entries: Sequence[Entry], settings: Settings, put: Put) -> None:
         check(settings, len(self._labels))
-        each = {entry.name: settings for entry in entries}
+        each = {entry.name: settings for entry in entries} | kept(self._inputs)
         merge_entries(entries, self._inputs, self._labels, each, self._threads, put)

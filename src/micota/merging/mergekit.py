@@ -10,20 +10,21 @@ checked against version 0.1.5.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from micota.errors import MicotaError, suggestion
 from micota.merging.buffers import FLOATS
 from micota.merging.settings import METHODS, RESCALES, Method, Rescale, Settings
 
 Scalar = bool | int | float | str
+T = TypeVar("T", bool, float)
 TOP = ("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype", "tokenizer_source",
        "tokenizer", "name")  # fmt: skip
 SHARED = ("normalize", "rescale", "lambda", "int8_mask", "t")
 OWN = ("weight", "density")
-_LAYER = re.compile(r"\.(\d+)\.")
+_LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,17 @@ class Config:
         at = _position(tensor, layers)
         shared = {key: self._value(key, tensor, at) for key in SHARED}
         if self.method == "slerp":
-            return Settings("slerp", (float(self._needed("t", shared["t"], tensor)),), seed=seed)
+            return Settings("slerp", (self._needed("t", shared["t"], tensor),), seed=seed)
         weights = [self._needed("weight", self._value("weight", tensor, at, model), tensor) for model in self.models]
         densities = [self._value("density", tensor, at, model) for model in self.models]
+        normalize = shared["normalize"]
         return Settings(
             self.method,
-            tuple(map(float, weights)),
-            tuple(1.0 if density is None else float(density) for density in densities),
-            float(1.0 if shared["lambda"] is None else shared["lambda"]),
+            tuple(weights),
+            tuple(1.0 if density is None else self._as(float, "density", density) for density in densities),
+            1.0 if shared["lambda"] is None else self._as(float, "lambda", shared["lambda"]),
             self._rescale(shared["rescale"]),
-            None if shared["normalize"] is None else bool(shared["normalize"]),
+            None if normalize is None else self._as(bool, "normalize", normalize),
             seed,
         )
 
@@ -68,19 +70,32 @@ class Config:
                 return value
         return None
 
-    def _needed(self, key: str, value: Scalar | None, tensor: str) -> Any:
+    def _needed(self, key: str, value: Scalar | None, tensor: str) -> float:
         if value is None:
             raise MicotaError(f"no {key} is given for tensor {tensor}", where=self.where, fix=f"parameters: {key}: 0.5")
-        return value
+        return self._as(float, key, value)
+
+    def _as(self, kind: type[T], key: str, value: Scalar) -> T:
+        """A number or a truth value; words such as `no` and `off` are truth values to mergekit's YAML."""
+        word = str(value).lower()
+        try:
+            if kind is float:
+                return kind(value)
+            return kind(("no", "off", "n", "false", "0", "yes", "on", "y", "true", "1").index(word) > 4)
+        except (ValueError, OverflowError):
+            what = f"{key} {value!r} is no {'number' if kind is float else 'truth value'}"
+            raise MicotaError(what, where=self.where, fix=f"{key}: {'0.5' if kind is float else 'false'}") from None
 
     def _rescale(self, value: Any) -> Rescale:
         """mergekit's true is l1 and the default of its dare methods; a word is micota's own extension."""
-        if isinstance(value, str):
-            if value not in RESCALES:
-                raise MicotaError(f"rescale: {value} is unknown", where=self.where, fix=suggestion(value, RESCALES))
+        if value in RESCALES:
             return cast(Rescale, value)
         default = self.method in ("dare_linear", "dare_ties")
-        return "l1" if (default if value is None else value) else "none"
+        try:
+            return "l1" if (default if value is None else self._as(bool, "rescale", value)) else "none"
+        except MicotaError:
+            fix = suggestion(str(value), RESCALES)
+            raise MicotaError(f"rescale: {value} is unknown", where=self.where, fix=fix) from None
 
 
 def read(value: Any, where: str) -> Config:
@@ -94,7 +109,7 @@ def read(value: Any, where: str) -> Config:
         raise MicotaError(f"merge_method {method} is not supported", where=where, fix=fix)
     listed = _models(value, where)
     base = value.get("base_model") or (listed[0][0] if method == "linear" else None)
-    if base is None:
+    if not isinstance(base, str):
         raise MicotaError(f"{method} needs a base_model", where=where, fix="base_model: FOLDER")
     names = [name for name, _ in listed]
     models = names + ([base] if base not in names else []) if method == "linear" else [n for n in names if n != base]
@@ -105,6 +120,9 @@ def read(value: Any, where: str) -> Config:
     tokenizer, dtype = _tokenizer(value, base, names, where), _dtype(value, where)
     config = Config(cast(Method, method), base, tuple(models), dtype, tokenizer, parameters, dict(listed), where,
                     _layers(value, where))  # fmt: skip
+    if method == "slerp" and (idle := {*OWN} & {*parameters, *(key for _, own in listed for key in own)}):
+        fix = "parameters: {t: 0.5}"
+        raise MicotaError(f"{' and '.join(sorted(idle))} does nothing: slerp knows only t", where=where, fix=fix)
     if method == "slerp" and len(models) != 1:
         raise MicotaError(f"slerp merges a base with one model, not with {len(models)}", where=f"{where}, models")
     return config
@@ -115,12 +133,15 @@ def _models(value: Mapping[str, Any], where: str) -> list[tuple[str, dict[str, A
     entries = value.get("models")
     if "slices" in value:
         slices = value["slices"]
-        if entries or not isinstance(slices, list) or len(slices) != 1 or set(slices[0]) - {"sources"}:
+        lone = slices[0] if isinstance(slices, list) and len(slices) == 1 else None
+        if entries or not isinstance(lone, dict) or set(lone) != {"sources"}:
             raise MicotaError("stacking slices of models is not supported", where=f"{where}, slices",
                               fix="list the whole models under `models`")  # fmt: skip
-        entries = slices[0]["sources"]
-    if not isinstance(entries, list) or not all(
-        isinstance(e, dict) and isinstance(e.get("model"), str) for e in entries
+        entries = lone["sources"]
+    if (
+        not isinstance(entries, list)
+        or not entries
+        or not all(isinstance(e, dict) and isinstance(e.get("model"), str) for e in entries)
     ):
         fix = "models: [{model: FOLDER, parameters: {weight: 0.5}}]"
         raise MicotaError("`models` is a list of models", where=where, fix=fix)
@@ -135,19 +156,22 @@ def _models(value: Mapping[str, Any], where: str) -> list[tuple[str, dict[str, A
 
 def _layers(value: Mapping[str, Any], where: str) -> int | None:
     """The end of every source's layer_range, if slices are given: a slice that leaves out layers is an error."""
-    ranges = {tuple(source.get("layer_range", ())) for part in value.get("slices", ()) for source in part["sources"]}
+    ranges = [source.get("layer_range") for part in value.get("slices", ()) for source in part["sources"]]
     if not ranges:
         return None
-    if len(ranges) != 1 or len(layers := ranges.pop()) != 2 or layers[0] != 0:
-        raise MicotaError("a slice that leaves out layers is not supported", where=f"{where}, slices")
-    return int(layers[1])
+    match ranges[0]:
+        case [0, int(layers)] if all(each == ranges[0] for each in ranges):
+            return layers
+    fix = "layer_range: [0, 28], with the number of the models' layers"
+    raise MicotaError("a slice that leaves out layers is not supported", where=f"{where}, slices", fix=fix)
 
 
 def _tokenizer(value: Mapping[str, Any], base: str, models: Sequence[str], where: str) -> str:
-    source = value.get("tokenizer_source")
-    if isinstance(tokenizer := value.get("tokenizer"), dict):
+    source, tokenizer = value.get("tokenizer_source"), value.get("tokenizer")
+    if isinstance(tokenizer, dict):
         _refuse_unknown(tokenizer, ("source",), f"{where}, tokenizer")
-        source = tokenizer.get("source")
+    if tokenizer is not None:
+        source = tokenizer.get("source") if isinstance(tokenizer, dict) else tokenizer
     if source in (None, "base"):
         return base
     if source not in models:
@@ -169,6 +193,20 @@ def _refuse_unknown(value: Any, known: Sequence[str], where: str) -> None:
     for key in value:
         if key not in known:
             raise MicotaError(f"`{key}` is not supported", where=where, fix=suggestion(str(key), known))
+
+
+def layer_counts(tensors: Iterable[str]) -> dict[str, int]:
+    """For each tensor how many layers stand in its stack, by the names of all: `model.layers.3.x` is in `model.layers`.
+
+    Configurations have many words for it, and a model may have several stacks of layers.
+    """
+    layers = {tensor: _LAYER.search(tensor) for tensor in tensors}
+    counts: dict[str, int] = {}
+    for tensor, layer in layers.items():
+        if layer:
+            stack = tensor[: layer.start(1)]
+            counts[stack] = max(counts.get(stack, 0), int(layer[1]) + 1)
+    return {tensor: counts[tensor[: layer.start(1)]] if layer else 1 for tensor, layer in layers.items()}
 
 
 def _position(tensor: str, layers: int) -> float:

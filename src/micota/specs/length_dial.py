@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from micota.merging import Method, Rescale
-from micota.merging.settings import THINNING
+from micota.merging.settings import AVERAGING, THINNING
 from micota.specs import dial_policy
 from micota.specs.chains import Generate, Precision, Verify
 from micota.specs.merges import Merge, check_thinning
@@ -108,6 +108,13 @@ class MergeSearchFields(Spec):
         if any(not 0 < end <= 1 for end in dial_policy.ends(self.density)):
             raise ValueError("density is a share: greater than 0, at most 1")
         check_thinning(self.method, dial_policy.ends(self.density)[0], self.rescale)
+        idle = {name for name in ranges if name == "lambda" and self.method in AVERAGING}
+        idle |= {"weight"} if self.method in ("linear", "ties") else set()
+        if all(name in idle for name, value in ranges.items() if isinstance(value, tuple)):
+            raise ValueError(
+                f"all candidates would be one merge: {self.method} divides by the sum of the weights, which are equal;"
+                " search lambda or density with ties, or the weight with task_arithmetic or dare_ties"
+            )
         if (count := len(dial_policy.grid(ranges, self.steps))) > MAX_CANDIDATES:
             raise ValueError(
                 f"the first round has {count} candidates, at most {MAX_CANDIDATES} are tried: lower `steps`"
