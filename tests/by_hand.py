@@ -11,7 +11,8 @@ from micota.report import page_sections as tables
 from micota.report.page import Cell, Section, Table
 from micota.report.results import Results
 from micota.specs import Spec
-from micota.store.artifacts import Manifest, Result, Store
+from micota.store.artifacts import Result, Store
+from micota.store.manifest import Manifest
 from micota.store.records import write_rows
 
 LET = """

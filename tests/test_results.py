@@ -16,7 +16,7 @@ from micota.stats import interval
 
 COLUMNS = [
     *("arm", "model", "benchmark", "problem", "sample", "scorer", "verdict", "answer", "tokens", "truncated"),
-    *("repetitive", "generated_by"),
+    *("repetitive", "generated_by", "fake"),
 ]
 
 

@@ -30,7 +30,7 @@ def atomic(path: Path) -> Iterator[Path]:
     _remove(temporary)
     try:
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         os.replace(temporary, path)
     except OSError as error:
         error.filename = error.filename or str(path)  # a refused write or fsync does not say where
@@ -103,7 +103,7 @@ def read_text(path: Path) -> str:
         raise MicotaError(f"{path.name} is not in UTF-8", where=where, fix="save it as UTF-8") from None
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Have all of a file or folder on the disk, so that after a power cut its name leads to all of it."""
     for part in (path, *path.rglob("*")):
         if part.is_file() and not part.is_symlink():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,9 @@ _KEY = re.compile(  # what can be a key in a path; words, versions and numbers o
     re.IGNORECASE,
 )
 PROFILES = Path(micota.__file__).parent / "recipes" / "machines"
+FAKES = ("scripted", "rehearsed")
+FAKE_SERVER = "micota-fake"  # what our fake server calls itself
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class StageConfig(FrozenModel):
@@ -62,6 +66,16 @@ class EngineConfig(StageConfig):
     patience_s: float = Field(600, ge=0, description="openai: seconds for which failed requests are repeated")
     budget: int | None = Field(None, ge=1, description="openai: tokens, prompts included, that one run may spend")
     script: str | None = Field(None, description="scripted: a JSONL file of responses, relative to the profile")
+    fake: bool | None = Field(
+        None, description="answers are invented: kept apart, and marked in all that is made of them; null: found out"
+    )
+
+    @property
+    def invents(self) -> bool:
+        """Whether its answers are invented: as the profile says; else those of the fake engines and servers are."""
+        if self.fake is not None or self.engine != "openai":
+            return self.fake or self.engine in FAKES
+        return _is_fake_server(str(self.url))
 
     @model_validator(mode="after")
     def _server_has_an_address(self) -> EngineConfig:
@@ -168,6 +182,11 @@ class MachineProfile(FrozenModel):
         assert isinstance(config, EngineConfig), f"{spec.kind} does not generate"
         return config
 
+    def invents(self, spec: Spec) -> bool:
+        """Whether the answers of a spec's stage are invented; False for a stage that does not generate."""
+        config = self.place(spec)
+        return isinstance(config, EngineConfig) and config.invents
+
     def check(self, specs: Iterable[Spec]) -> None:
         """Refuse, before anything is made, what this profile cannot do for these specs. Raises MicotaError."""
         for spec in specs:
@@ -228,6 +247,21 @@ def load(name: str) -> MachineProfile:
         return MachineProfile.of_json(fields)
     except ValidationError as error:
         raise _mistake(tree, error) from None
+
+
+def _is_fake_server(url: str) -> bool:
+    """Whether our fake server answers there; it runs on the machine that asks, so no other one is asked."""
+    parts = urlsplit(url)
+    if parts.hostname not in LOOPBACK or parts.scheme != "http":
+        return False
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=2)
+    try:
+        connection.request("GET", f"{parts.path.rstrip('/')}/models")
+        return str(connection.getresponse().getheader("Server")).startswith(FAKE_SERVER)
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _mappings(servers: Any) -> Iterable[Any]:

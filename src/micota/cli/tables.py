@@ -152,7 +152,8 @@ def holdings(console: Console, held: list[HeldArtifact], pools: list[HeldPool], 
     """What a store holds, by size."""
     table = Table("size", "files", "artifact", "names", box=None, pad_edge=False)
     for one in held[:LONG]:
-        table.add_row(_bytes(one.size), one.state, one.manifest.id, escape(", ".join(one.names)))
+        state = f"{one.state}, fake" if one.manifest.fake else one.state
+        table.add_row(_bytes(one.size), state, one.manifest.id, escape(", ".join(one.names)))
     console.print(table)
     if len(held) > LONG:
         console.print(f"{len(held) - LONG} smaller artifacts: {_bytes(sum(one.size for one in held[LONG:]))}")
@@ -225,7 +226,7 @@ def _time(seconds: float) -> str:
 def artifact(console: Console, store: Store, name: str) -> None:
     """An artifact's manifest as a tree."""
     manifest = store.find(name)
-    tree = Tree(f"[bold]{manifest.id}[/]")
+    tree = Tree(f"[bold]{manifest.id}[/]{' (fake: made of answers that were invented)' if manifest.fake else ''}")
     tree.add(f"files: {store.files(manifest)}" + ("" if store.whole(manifest) else " (removed)"))
     if manifest.same_as:
         tree.add(f"same as {manifest.same_as}: {manifest.provenance.get('linked', '')}")

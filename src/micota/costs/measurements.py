@@ -7,7 +7,8 @@ from typing import Any
 
 from micota.generation import requests
 from micota.specs import Generate, Spec
-from micota.store.artifacts import Manifest, Store
+from micota.store.artifacts import Store
+from micota.store.manifest import Manifest
 
 ENOUGH = 0.01
 """The share of a generation's responses from which on their lengths are a measurement."""
@@ -28,10 +29,10 @@ def mean_lengths(store: Store, spec: Generate) -> tuple[float, float] | None:
     done = facts(store, spec)
     if done.get("rows"):
         return done["prompt_tokens"] / done["rows"], done["tokens"] / done["rows"]
-    counts, content = requests.pooled(spec, store), store.content(spec.model)
-    if counts is None or content is None or counts[1] < max(1, ENOUGH * counts[0]):
+    counts = requests.pooled(spec, store)
+    if counts is None or counts[1] < max(1, ENOUGH * counts[0]):
         return None
-    pool = store.pool(spec.pool(content))
+    pool = store.pool(store.pool_of(spec))
     rows = list(pool.read(islice(pool.keys(), READ)))
     return sum(one.prompt_tokens for one in rows) / len(rows), sum(one.completion_tokens for one in rows) / len(rows)
 
@@ -44,8 +45,7 @@ def remaining_share(store: Store, spec: Generate) -> float:
 
 def generation_rate(store: Store, spec: Generate, machine: str) -> float | None:
     """Response tokens a second of a finished generation into the same pool, on a machine profile of that name."""
-    content = store.content(spec.model)
-    pool = spec.pool(content) if content is not None else None
+    pool = store.pool_of(spec)
     for one in store.all():
         seconds, here = one.provenance.get("seconds", 0), one.provenance.get("machine") == machine
         if one.kind == "generate" and pool in one.pools and here and seconds > SHORTEST_S:

@@ -17,7 +17,8 @@ from micota.export.lineage import Evaluated
 from micota.report.escape import fence, long, short
 from micota.specs import DEFAULT_PROMPT, KINDS
 from micota.stats import Estimate
-from micota.store.artifacts import Manifest, Store
+from micota.store.artifacts import Store
+from micota.store.manifest import Manifest
 
 if TYPE_CHECKING:
     import jinja2
@@ -41,7 +42,7 @@ def of_model(store: Store, manifest: Manifest, title: str, address: str, generat
     from huggingface_hub import ModelCardData
 
     evaluated, base = lineage.evaluations(store, manifest), lineage.bases(store, manifest)
-    results = [result for one in evaluated for result in _eval_results(one)]
+    results = [result for one in evaluated if not one.generation.fake for result in _eval_results(one)]
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag="text-generation",
@@ -68,6 +69,7 @@ def of_model(store: Store, manifest: Manifest, title: str, address: str, generat
         address=Markdown(json.dumps(address)),
         messages=Markdown(json.dumps([*messages, {"role": "user", "content": "..."}])),
         sampling=json.dumps(sampling) if sampling else "",
+        fake=manifest.fake,
         evaluations=[_row(one) for one in evaluated],
         scorers=list(dict.fromkeys(scorer for one in evaluated for scorer in one.scores)),
         steps=_steps(store, manifest),
@@ -78,7 +80,13 @@ def of_data(store: Store, manifest: Manifest, title: str, rows: int) -> str:
     """The card of training data with so many rows."""
     metadata, number = _data_metadata(), Markdown(f"{rows:,}")
     return _render(
-        "data.md", metadata=metadata, title=title, rows=number, id=manifest.id, steps=_steps(store, manifest)
+        "data.md",
+        metadata=metadata,
+        title=title,
+        rows=number,
+        id=manifest.id,
+        fake=manifest.fake,
+        steps=_steps(store, manifest),
     )
 
 
@@ -91,6 +99,7 @@ def of_answers(manifest: Manifest, model: str, problems: str, columns: Mapping[s
         problems=problems,
         facts=manifest.facts,
         repetitive=manifest.facts.get("looped", 0),
+        fake=manifest.fake,
         n=manifest.fields.get("n", 1),
         mean_tokens=Markdown(f"{manifest.facts['mean_tokens']:.0f}"),
         sampling=Markdown(_sampling(manifest)),
@@ -179,7 +188,7 @@ def _eval_results(one: Evaluated) -> list[Any]:
 def _row(one: Evaluated) -> dict[str, Any]:
     """A row of the table of evaluations."""
     return {
-        "problems": one.problems,
+        "problems": f"{one.problems} (fake)" if one.generation.fake else one.problems,
         "sampling": Markdown(_sampling(one.generation)),
         "n": Markdown(f"{one.n:,}"),
         "samples": one.samples,
@@ -233,6 +242,7 @@ def _step(store: Store, one: Manifest, numbers: dict[str, int], names: list[str]
         "settings": [(Markdown(name), _value(value)) for name, value in _settings(one, inputs).items()],
         "sources": list(lineage.origins(store, one)),
         "results": ", ".join(results),
+        "fake": one.fake,
         "same_as": one.same_as,
         "reason": str(one.provenance.get("linked", "")),
         "made_by": _made_by(one),

@@ -24,7 +24,8 @@ from micota.export.lineage import DATA, MODELS
 from micota.merging.model_files import CONFIG, GENERATION, read_object
 from micota.merging.safetensor_files import DTYPES, Checkpoint
 from micota.recipe.reader import SHIPPED
-from micota.store.artifacts import Manifest, Store
+from micota.store.artifacts import Store
+from micota.store.manifest import Manifest
 from micota.store.pool import find
 from micota.store.records import read_rows
 
@@ -67,12 +68,14 @@ def _write(store: Store, manifest: Manifest, title: str, out: Path, address: str
 
 def record(manifest: Manifest) -> dict[str, Any]:
     """The content of micota.json, by which a folder is recognized as an export."""
-    return {"artifact": manifest.id, "content": manifest.content, "micota": micota.__version__}
+    fake = {"fake": manifest.fake} if manifest.fake else {}
+    return {"artifact": manifest.id, "content": manifest.content, "micota": micota.__version__, **fake}
 
 
 def is_there(out: Path, manifest: Manifest) -> bool:
     """Whether a folder is an export of the same content."""
-    return read_json(out / RECORD).get("content") == manifest.content
+    there = read_json(out / RECORD)
+    return (there.get("content"), there.get("fake", [])) == (manifest.content, manifest.fake)
 
 
 def write_serving_config(folder: Path, trust: bool = False) -> dict[str, Any]:

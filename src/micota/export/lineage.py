@@ -11,7 +11,8 @@ from typing import Any
 
 from micota.specs import GRADERS
 from micota.stats import Estimate, accuracy, interval, mean
-from micota.store.artifacts import ID, Manifest, Store
+from micota.store.artifacts import Store
+from micota.store.manifest import ID, Manifest
 from micota.store.records import read_rows
 
 MODELS = ("pretrain", "train", "merge", "dial")

@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
+from micota.machine import FAKE_SERVER
+
 FAULTS = ("429", "500", "503", "cut", "closed", "slow", "no json", "html", "no choices", "no usage", "no text")
 
 
@@ -107,6 +109,7 @@ class _Http(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server_version = FAKE_SERVER
     server: _Http
 
     def log_message(self, format: str, *args: Any) -> None: ...
@@ -114,7 +117,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         fake = self.server.fake
         if self._allowed():
-            self._send(200, {"object": "list", "data": [{"id": fake.model, "object": "model", "owned_by": "fake"}]})
+            self._send(
+                200, {"object": "list", "data": [{"id": fake.model, "object": "model", "owned_by": FAKE_SERVER}]}
+            )
 
     def do_POST(self) -> None:
         fake = self.server.fake

@@ -19,7 +19,7 @@ from micota.generation.concurrency import concurrently
 from micota.generation.prompt_encoder import PromptEncoder
 from micota.generation.replies import Malformed, Reply, largest, read, served_models
 from micota.generation.server_errors import PIECE, ServerErrors
-from micota.machine import EngineConfig
+from micota.machine import FAKE_SERVER, EngineConfig
 from micota.specs import Generate, Source
 from micota.store.records import Completion, Request
 from micota.store.resolution import ENDPOINT
@@ -102,6 +102,9 @@ class OpenAI:
         about = next((model for model in models if model.id == self._served), None)
         self._is_vllm = about is not None and about.owned_by == "vllm"
         self._context = about.max_model_len if about else None
+        if about is not None and about.owned_by == FAKE_SERVER and self._place.fake is False:
+            fix = "say so in the machine profile, `fake: true`, and its answers are kept apart"
+            raise MicotaError("the server is a fake, its answers are invented", where=self._errors.where, fix=fix)
         if self._spec.sampling.repetition_penalty != 1 and not self._is_vllm:
             why = "OpenAI's interface has no such setting, and other servers ignore it or mean something else by it"
             fix = "generate with vLLM or transformers, or leave it out"

@@ -11,12 +11,11 @@ from micota.store.records import Request, read_rows, solves
 
 def pooled(spec: Generate, store: Store) -> tuple[int, int] | None:
     """How many answers are wanted, and how many of them the pool has; None as long as that cannot be known."""
-    content = store.content(spec.model)
     inputs = [store.manifest(question) for question in spec.questions]
-    if content is None or not all(manifest and store.whole(manifest) for manifest in inputs):
+    if store.content(spec.model) is None or not all(manifest and store.whole(manifest) for manifest in inputs):
         return None
     wanted = requests(spec, *(store.files(manifest) / "rows.jsonl" for manifest in inputs if manifest))
-    pool = store.pool(spec.pool(content))
+    pool = store.pool(store.pool_of(spec))
     return len(wanted), sum((request.key, request.sample) in pool for request in wanted)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from micota.export.lineage import ancestors, labels
 from micota.housekeeping.holdings import size_of
 from micota.housekeeping.removal import Removal
-from micota.store.artifacts import Manifest, Store
+from micota.store.artifacts import Store
+from micota.store.manifest import Manifest
 
 
 def forgettable(store: Store, manifests: Sequence[Manifest], answers: bool = False) -> list[Removal]:

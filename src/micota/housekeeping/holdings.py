@@ -9,8 +9,9 @@ from pathlib import Path
 
 from micota.atomic import read_json
 from micota.export.lineage import labels
-from micota.store.artifacts import ID, Manifest, Store
+from micota.store.artifacts import Store
 from micota.store.locks import holder
+from micota.store.manifest import ID, Manifest
 
 TOKENS = re.compile(rb'"completion_tokens":(\d+),')  # quotes inside a text are escaped, so no text matches
 

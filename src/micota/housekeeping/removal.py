@@ -17,8 +17,9 @@ from micota.housekeeping.holdings import HeldArtifact, age_s, artifacts, pools, 
 from micota.recipe.recipe import Recipe
 from micota.run.missing import artifacts_to_keep
 from micota.specs import Spec, walk
-from micota.store.artifacts import Manifest, Store
+from micota.store.artifacts import Store
 from micota.store.locks import holder, locked
+from micota.store.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,24 @@ from typing import TYPE_CHECKING, Any
 from micota.errors import MicotaError, suggestion
 from micota.recipe.recipe import Evaluation
 from micota.stats import interval
-from micota.store.artifacts import Manifest
+from micota.store.manifest import Manifest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 BEFORE = ("arm", "model", "benchmark")
-AFTER = ("problem", "sample", "scorer", "verdict", "answer", "tokens", "truncated", "repetitive", "generated_by")
+AFTER = (
+    "problem",
+    "sample",
+    "scorer",
+    "verdict",
+    "answer",
+    "tokens",
+    "truncated",
+    "repetitive",
+    "generated_by",
+    "fake",
+)
 TEXTS = ("problem_text", "gold", "response", "engine")
 MEANS = ("tokens", "truncated", "repetitive")
 WORDS = (*BEFORE, "scorer", "verdict", "generated_by")
@@ -29,6 +40,7 @@ class GradedRows:
     evaluation: Evaluation
     rows: Sequence[Mapping[str, Any]]
     generated_by: str
+    fake: bool
 
 
 def variable_columns(evaluations: Iterable[Evaluation]) -> dict[str, str]:
@@ -56,7 +68,7 @@ def _constants(part: GradedRows, variables: Mapping[str, str]) -> dict[str, Any]
     cell = part.evaluation
     words = {"arm": cell.role, "model": cell.model, "benchmark": cell.data_word, "scorer": cell.spec.by}
     values = {column: cell.variables.get(name) for name, column in variables.items()}
-    return words | values | {"generated_by": part.generated_by}
+    return words | values | {"generated_by": part.generated_by, "fake": part.fake}
 
 
 def _varying(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +87,7 @@ def _typed(name: str, values: list[Any], variables: Mapping[str, str]) -> Any:
         whole = all(isinstance(value, int) and not isinstance(value, bool) for value in known)
         return pd.array(values if whole else [v if v is None else str(v) for v in values],
                         dtype="Int64" if whole and known else "string")  # fmt: skip
-    dtypes = {"problem": "string", "answer": "string", "truncated": "bool", "repetitive": "bool"}
+    dtypes = {"problem": "string", "answer": "string", "truncated": "bool", "repetitive": "bool", "fake": "bool"}
     return pd.Series(values, dtype=dtypes.get(name, "int64"))
 
 
@@ -146,10 +158,10 @@ def accuracy_table(frame: DataFrame) -> DataFrame:
     keys = ["arm", *(name for name in variables_of(frame) if name != "seed"), "benchmark", "scorer"]
     groups = frame.groupby(keys, dropna=False, observed=True, sort=False)
     rows = [dict(zip(keys, values, strict=True)) | _summary(group) for values, group in groups]
-    return pd.DataFrame(rows, columns=[*keys, "n", "accuracy", "error", "low", "high", *MEANS])
+    return pd.DataFrame(rows, columns=[*keys, "n", "accuracy", "error", "low", "high", *MEANS, "fake"])
 
 
-def _summary(group: DataFrame) -> dict[str, float]:
+def _summary(group: DataFrame) -> dict[str, Any]:
     estimate = interval(by_problem(group.assign(correct=group["verdict"] == "correct"), "correct").tolist())
     means = {name: float(by_problem(group, name).mean()) for name in MEANS}
     return {
@@ -157,6 +169,7 @@ def _summary(group: DataFrame) -> dict[str, float]:
         "accuracy": estimate.value,
         **{n: getattr(estimate, n) for n in ("error", "low", "high")},
         **means,
+        "fake": bool(group["fake"].any()),
     }
 
 

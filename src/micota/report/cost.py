@@ -10,7 +10,7 @@ from micota.report.cells import Row, count, number, table
 from micota.report.graded_answers import GradedAnswers
 from micota.report.page import Cell, Table
 from micota.specs import Generate, Source, Spec
-from micota.store.artifacts import Manifest
+from micota.store.manifest import Manifest
 
 LEARNT = {"train": "learnt_tokens", "pretrain": "tokens"}
 

@@ -17,6 +17,7 @@ from micota.recipe.labels import everything
 from micota.recipe.recipe import Recipe
 from micota.report import render
 from micota.report.drawing import picture
+from micota.report.fakes import marked
 from micota.report.graded_answers import GradedAnswers
 from micota.report.page import Figure, Page, Section, Table
 from micota.report.page_sections import missing, sections
@@ -50,7 +51,7 @@ def page(recipe: Recipe, store: Store) -> Page:
 def page_of(results: GradedAnswers) -> Page:
     """The whole report as a page."""
     shown = tuple(_filed(section) for section in sections(results))
-    return Page(results.recipe.name, tuple(_notes(results)), shown)
+    return marked(Page(results.recipe.name, tuple(_notes(results)), shown), results)
 
 
 def _filed(section: Section) -> Section:

@@ -19,7 +19,8 @@ from micota.report.answer_frame import (
     text_column,
 )
 from micota.specs import Generate, Source, Spec
-from micota.store.artifacts import Manifest, Store
+from micota.store.artifacts import Store
+from micota.store.manifest import Manifest
 from micota.store.pool import Pool
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class GradedAnswers:
         `verdict`: correct, wrong, no_answer or unverifiable; `answer`: what the scorer extracted, <NA> without;
         `tokens` of the response, by the tokenizer of the model that wrote it; `truncated`: cut at the limit;
         `repetitive`: it ends in the same piece again and again; `generated_by`: engine, version, server and machine
-        profile of the run that collected the responses.
+        profile of the run that collected the responses; `fake`: the responses, or what the model learned from, are
+        invented, as by the engine `scripted`.
         """
         return answer_frame(self.recipe.evaluations, self._graded)
 
@@ -87,7 +89,8 @@ class GradedAnswers:
         """Accuracy of each model on each benchmark under each scorer; seeds and samples are pooled by problem.
 
         `n` problems; `accuracy` in [0, 1] with its standard `error` and the ends `low`, `high` of its 95 % interval
-        over problems (NaN where all problems agree); mean `tokens` of a response; `truncated`, `repetitive`: shares.
+        over problems (NaN where all problems agree); mean `tokens` of a response; `truncated`, `repetitive`: shares;
+        `fake`: whether any of the responses is invented.
         """
         return accuracy_table(rows_where(self.frame, arm=arm, benchmark=benchmark, scorer=scorer))
 
@@ -113,7 +116,8 @@ class GradedAnswers:
     def _rows_of(self, evaluation: Evaluation) -> GradedRows:
         manifest = self.store.manifest(evaluation.spec.completions)
         holder = self.store.manifest_of(manifest.holder) if manifest else None
-        return GradedRows(evaluation, self.rows(evaluation.spec), generator(holder or manifest))
+        rows = self.rows(evaluation.spec)
+        return GradedRows(evaluation, rows, generator(holder or manifest), self.fake(evaluation.spec))
 
     def manifest(self, spec: Spec) -> Manifest | None:
         """The manifest of a spec that is done and whose files are there."""
@@ -124,6 +128,10 @@ class GradedAnswers:
         """The facts of a finished spec, also of one whose files were removed; {} of what is missing."""
         manifest = None if isinstance(spec, Source) else self.store.manifest(spec)
         return manifest.facts if manifest else {}
+
+    def fake(self, spec: Spec) -> bool:
+        """Whether a finished spec is made of invented answers."""
+        return bool(self.facts(spec).get("fake"))
 
     def rows(self, spec: Spec) -> list[dict[str, Any]]:
         """The rows of a finished artifact; none of what is missing."""

@@ -25,7 +25,8 @@ class Comparison:
     """Model `a` minus model `b`, paired by problem, with 95 % intervals over problems.
 
     `accuracy` (in [0, 1]) and `tokens` have an estimate for each benchmark and, of several, one for `all`: their
-    unweighted mean. `differences` has a row for each problem: benchmark, problem, and a - b of both.
+    unweighted mean. `differences` has a row for each problem: benchmark, problem, and a - b of both. `fake`: some of
+    the answers are invented.
     """
 
     a: str
@@ -34,6 +35,7 @@ class Comparison:
     accuracy: Mapping[str, Estimate]
     tokens: Mapping[str, Estimate]
     differences: DataFrame
+    fake: bool = False
 
     @property
     def frame(self) -> DataFrame:
@@ -48,12 +50,17 @@ class Comparison:
         ]  # fmt: skip
         return pd.DataFrame(rows)
 
+    @property
+    def title(self) -> str:
+        """What is compared, in words."""
+        fake = ", of FAKE answers" if self.fake else ""
+        return f"{self.a} minus {self.b}, {self.scorer}, paired by problem{fake}"
+
     def __str__(self) -> str:
-        return f"{self.a} minus {self.b}, {self.scorer}, paired by problem\n{self.frame.to_string(index=False)}"
+        return f"{self.title}\n{self.frame.to_string(index=False)}"
 
     def _repr_html_(self) -> str:
-        title = html.escape(f"{self.a} minus {self.b}, {self.scorer}, paired by problem")
-        return f"<p>{title}</p>{self.frame.to_html(index=False)}"
+        return f"<p>{html.escape(self.title)}</p>{self.frame.to_html(index=False)}"
 
 
 class Results(GradedAnswers):
@@ -80,7 +87,8 @@ class Results(GradedAnswers):
                 where="Results.compare",
                 fix="evaluate both on the same benchmark; Results.missing lists what is not there yet",
             )
-        return Comparison(a, b, scorer, _estimates(units, "accuracy"), _estimates(units, "tokens"), units)
+        fake = bool(rows_a["fake"].any() or rows_b["fake"].any())
+        return Comparison(a, b, scorer, _estimates(units, "accuracy"), _estimates(units, "tokens"), units, fake)
 
     def report(self, dir: str | Path | None = None) -> Path:
         """Write the report (HTML, Markdown, CSV, LaTeX, PNG) into a folder (default: the store's); returns its page."""
@@ -90,9 +98,10 @@ class Results(GradedAnswers):
     def __repr__(self) -> str:
         names = ", ".join(map(str, self.frame["benchmark"].cat.categories))
         models, gone = self.frame["model"].nunique(), len(self.missing)
+        fake = ", FAKE answers" if self.frame["fake"].any() else ""
         return (
             f"<Results of {self.recipe.name}: {len(self.frame):,} rows, {models} models, {names or 'no benchmark'}; "
-            f"{gone} of {len(self.recipe.evaluations)} evaluations missing>"
+            f"{gone} of {len(self.recipe.evaluations)} evaluations missing{fake}>"
         )
 
     def _repr_html_(self) -> str:

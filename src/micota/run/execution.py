@@ -74,6 +74,7 @@ class Run:
         self, store: Store, machine: MachineProfile, watcher: Watcher, names: Mapping[str, str] | None = None
     ) -> None:
         self.store, self.machine, self.watcher, self._names = store, machine, watcher, names or {}
+        store.machine = machine
         self.outcome = Outcome()
         self._running: dict[Future[Result], tuple[Task, float]] = {}
         self._children: dict[str, Child] = {}
@@ -154,7 +155,7 @@ class Run:
 
     def _task(self, spec: Spec) -> Task | None:
         """Claim a spec, and the pool that it fills; None if another run holds a claim or has just finished it."""
-        paths = [self.store.lock(name) for name in spec.locks(self.store.content)]
+        paths = [self.store.lock(name) for name in spec.locks(self.store.pool_of)]
         held = [path for path in paths if not self.store.locks.void(path)]
         if held:
             self.watcher.waiting(spec, holder(held[0]) or "another run")
@@ -162,12 +163,14 @@ class Run:
         claims = [claim for path in paths if (claim := self.store.locks.acquire(path))]
         try:
             if len(claims) == len(paths):
-                work = self.store.recover(spec, claims[0])
+                inputs = self._inputs(spec)
+                contents = {digest: one.content for digest, one in inputs.items()}
+                work = self.store.recover(spec, claims[0], contents)
                 if not self._done_meanwhile(spec):
                     for claim in claims[1:]:
                         with contextlib.suppress(OSError):  # no room: many files serve as well
                             self.store.pool(claim.path.stem.removeprefix("pool-")).merge()
-                    return self._begun(spec, work, claims)
+                    return self._begun(spec, work, claims, inputs)
                 shutil.rmtree(work)
         except ClaimLost:
             pass
@@ -185,11 +188,12 @@ class Run:
         manifest = self.store.manifest(spec)
         return manifest is not None and self.store.whole(manifest)
 
-    def _begun(self, spec: Spec, work: Path, claims: Sequence[Claim]) -> Task:
+    def _begun(self, spec: Spec, work: Path, claims: Sequence[Claim], inputs: Mapping[str, Input]) -> Task:
         for name in (ERROR, STOP):  # of the run before
             (work / name).unlink(missing_ok=True)
         progress, name = Progress(work / "progress.json", claims), self._names.get(spec.digest, "")
-        task = Task(spec, work, self._inputs(spec), self.store, self.machine, progress, name)
+        fake = self.store.invents(spec)
+        task = Task(spec, work, inputs, self.store, self.machine, progress, name, fake)
         task.save()
         return task
 

@@ -12,7 +12,8 @@ from typing import Any
 from micota.errors import MicotaError
 from micota.generation import requests
 from micota.specs import Choice, Generate, Spec, walk
-from micota.store.artifacts import Manifest, Store
+from micota.store.artifacts import Store
+from micota.store.manifest import Manifest
 
 
 class Pull:
@@ -59,7 +60,7 @@ class Pull:
         inputs = self.all(spec.children)
         if not (inputs or self._ahead):
             return False
-        if inputs and manifest is None and (equal := self._store.equal(self._store.inputs_key(spec))):
+        if inputs and manifest is None and (equal := self._store.equal(spec)):
             return self._link(spec, equal, files)
         if self.all(reads(self._store, spec), files=True) and inputs:
             self.ready[spec.digest] = spec
@@ -98,7 +99,8 @@ class Pull:
         if not self._ahead:
             chosen = self._store.manifest(step.spec)
             assert chosen is not None
-            self._store.link(spec, chosen, step.why, step.facts)
+            fakes = {fake for facts in results.values() for fake in facts.get("fake", ())}
+            self._store.link(spec, chosen, step.why, {**step.facts, **({"fake": [*fakes]} if fakes else {})})
         return True
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from micota.generation import requests
 from micota.specs import Generate, Source, Spec, walk
-from micota.store.artifacts import Manifest, Store, child_name
+from micota.store.artifacts import Store, child_name
+from micota.store.manifest import Manifest
 
 STAGES = {
     "problems": "micota.stages.problems",
@@ -58,9 +59,12 @@ def _state(store: Store, spec: Spec) -> State:
     manifest = store.manifest(spec)
     if manifest:
         word = "done" if store.whole(manifest) else "pruned"
-        return State(spec, word, f"same as {manifest.same_as}" if manifest.same_as else "")
+        notes = [f"same as {manifest.same_as}"] if manifest.same_as else []
+        return State(spec, word, ", ".join([*notes, *(["fake"] if manifest.fake else [])]))
     if isinstance(spec, Generate) and (counts := requests.pooled(spec, store)) and counts[1]:
         return State(spec, "partial", f"{counts[1]} of {counts[0]} responses")
+    if store.manifest_of(spec.id):
+        return State(spec, "new", "only a fake is there")
     return State(spec, "partial" if (store.work(spec) / "task.json").exists() else "new")
 
 
@@ -70,6 +74,8 @@ def why(store: Store, spec: Spec) -> list[str]:
         return [f"{spec.ref} comes from elsewhere; revision {spec.revision or 'unresolved'}"]
     if store.manifest(spec):
         return [f"{spec.id} is finished"]
+    if fake := store.manifest_of(spec.id):
+        return [f"new: what is there is fake, made of answers that were invented ({', '.join(fake.fake)})"]
     others = [manifest for manifest in store.all() if manifest.kind == spec.kind]
     if not others:
         return [f"new: there is no {spec.kind} in this store yet"]

@@ -55,15 +55,18 @@ class Generate(Spec):
         """The model's files are needed only if the pool lacks a completion."""
         return self.questions if answered else self.children
 
-    def locks(self, content: Callable[[Spec], str | None]) -> tuple[str, ...]:
+    def locks(self, pool: Callable[[Any], str]) -> tuple[str, ...]:
         """The artifact, and the pool of completions that it fills."""
-        return (self.id, f"pool-{self.pool(str(content(self.model)))}")
+        return (self.id, f"pool-{pool(self)}")
 
-    def pool(self, model_content: str) -> str:
-        """The id of the completion pool: the model's content, precision, prompt and sampling, without n."""
+    def pool(self, model_content: str, fake: bool = False) -> str:
+        """The id of the completion pool: the model's content, precision, prompt and sampling, without n.
+
+        Invented answers, those of a `fake`, have a pool of their own.
+        """
         settings = {"prompt": plain(self.prompt, "prompt"), "sampling": plain(self.sampling, "sampling")}
         settings |= {"precision": self.precision, "trust_remote_code": self.trust_remote_code}
-        return sha({"pool": self.version, "model": model_content, **settings})
+        return ("fake-" if fake else "") + sha({"pool": self.version, "model": model_content, **settings})
 
 
 class _Graded(Spec):

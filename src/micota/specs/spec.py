@@ -76,10 +76,10 @@ class Spec(FrozenModel):
         """The inputs whose files a run needs; `answered` says that the pool has every completion."""
         return self.children
 
-    def locks(self, content: Callable[[Spec], str | None]) -> tuple[str, ...]:
+    def locks(self, pool: Callable[[Any], str]) -> tuple[str, ...]:
         """The names that a run holds while it makes this, so that two runs never write the same files.
 
-        `content` gives the hash of an input's content.
+        `pool` gives the id of the pool that a generation fills.
         """
         return (self.id,)
 

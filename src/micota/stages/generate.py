@@ -25,7 +25,7 @@ def run(task: Task) -> Result:
     no more than a thought; texts stay in the pool."""
     spec = task.spec
     assert isinstance(spec, Generate)
-    pool_id = spec.pool(task.input(spec.model).content)
+    pool_id = spec.pool(task.input(spec.model).content, task.fake)
     pool = task.store.pool(pool_id)
     wanted = requests(spec, task.rows(spec.problems), task.rows(spec.unless) if spec.unless else None)
     lacking = missing(task.share(wanted), pool)
@@ -67,7 +67,7 @@ def _generate(task: Task, spec: Generate, pool: Pool, lacking: list[Request]) ->
 
 
 def _engine(task: Task, spec: Generate) -> Engine:
-    config = task.machine.engine(spec)
+    config = task.machine.engine(spec).changed(fake=task.fake)
     name = config.engine
     folder = task.model(spec.model) if name in WEIGHTS else task.tokenizer(spec.model) if name == "openai" else None
     return open_engine(spec, folder, config, task.machine.threads, task.progress.stop)

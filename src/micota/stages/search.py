@@ -87,7 +87,7 @@ class CandidateRunner:
     def run(self, point: Point, done: int, total: int) -> list[Row]:
         """The graded answers of one candidate, the one behind `done` of `total`."""
         task, merge = self._task, self._spec.candidate(point)
-        pool_id = self._generation.pool(f"merge:{task.store.inputs_key(merge)}")
+        pool_id = self._generation.pool(f"merge:{task.store.inputs_key(merge)}", task.fake)
         pool = task.store.pool(pool_id)
         lacking, note = missing(self._requests, pool), dial_policy.setting_text(point)
         task.progress(done, total, "candidates", note)

@@ -6,72 +6,30 @@ STORE/pools/ID/                completions, shared by every recipe
 STORE/inputs/KEY               which artifact was made of these fields and input contents (early cut-off)
 STORE/names/RECIPE/NAME        links to artifacts by the recipe's names
 STORE/claims/                  locks: who is making what
+STORE/damaged/                 artifacts that were set aside, since their files are not as they were written
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
-import re
 import shutil
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from micota.atomic import atomic, read_link, write_json, write_link, write_text
-from micota.errors import MicotaError, suggestion
-from micota.specs import Source, Spec, sha
+from micota.atomic import atomic, read_json, sync, write_json, write_text
+from micota.errors import MicotaError
+from micota.machine import MachineProfile
+from micota.specs import Generate, Source, Spec, sha, walk
+from micota.store.checked import Written, bytes_of, say, sha256, written
 from micota.store.locks import Claim, Locks
+from micota.store.manifest import ID, Manifest, read_manifest
+from micota.store.names import Names
 from micota.store.pool import Pool
 from micota.store.records import read_rows
-
-ID = re.compile(r"[a-z]+-[0-9a-f]{16}")
-"""An artifact's id."""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The record of a finished artifact. `content` is the hash of its files: equal contents are interchangeable.
-
-    `same_as` is the id of the artifact whose files a linked one shares. `pools` are the completion pools that its rows
-    refer to. `facts` are counts and figures of the stage. `provenance` says by what and when it was made; in
-    manifest.json its key is `made`.
-    """
-
-    kind: str
-    version: str
-    digest: str
-    fields: dict[str, Any]
-    children: dict[str, str]
-    inputs_key: str
-    content: str
-    files: dict[str, dict[str, Any]]
-    pools: list[str] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
-    same_as: str | None = None
-
-    @property
-    def id(self) -> str:
-        """KIND-DIGEST, the name of the artifact's folder."""
-        return f"{self.kind}-{self.digest}"
-
-    @property
-    def holder(self) -> str:
-        """The id of the artifact whose folder has the files."""
-        return self.same_as or self.id
-
-    def as_json(self) -> dict[str, Any]:
-        """The content of manifest.json."""
-        return {"made" if name == "provenance" else name: value for name, value in asdict(self).items()}
-
-    @classmethod
-    def of_json(cls, data: Mapping[str, Any]) -> Manifest:
-        """The manifest of a manifest.json."""
-        return cls(**{"provenance" if name == "made" else name: value for name, value in data.items()})
 
 
 @dataclass(frozen=True)
@@ -87,31 +45,48 @@ def child_name(spec: Spec) -> str:
     return spec.ref if isinstance(spec, Source) else spec.id
 
 
-class Store:
-    """A store at a folder, which appears with its first artifact."""
+class Store(Names):
+    """A store at a folder, which appears with its first artifact.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.absolute()
+    With a `machine`, it has what that machine would take for its own: what is made of invented answers counts as
+    finished only where the machine would invent them too. Without, everything that is there.
+    """
+
+    def __init__(self, root: Path, machine: MachineProfile | None = None) -> None:
+        self.root, self.machine = root.absolute(), machine
+        if root.exists() and not root.is_dir():
+            raise MicotaError(f"{root} is a file; a store is a folder", fix="--store DIR, or MICOTA_STORE")
         self.locks = Locks()
-        self._manifests: dict[str, Manifest] = {}
+        self.refresh()
 
     def refresh(self) -> None:
         """Read manifests anew from now on: another process, or another Store, may have removed some."""
-        self._manifests.clear()
+        self._manifests: dict[str, Manifest] = {}
+        self._invents: dict[str, bool] = {}
+        self._hashes: dict[tuple[Any, ...], str | None] = {}
 
     def manifest(self, spec: Spec) -> Manifest | None:
-        """The manifest of a spec's artifact; None if it is not finished."""
-        return self.manifest_of(spec.id)
+        """The manifest of a spec's artifact; None if it is not finished, or a fake that the machine does not take."""
+        manifest = self.manifest_of(spec.id)
+        return manifest if manifest and self._takes(manifest, spec) else None
+
+    def _takes(self, manifest: Manifest, spec: Spec) -> bool:
+        return not (manifest.fake and self.machine) or any(map(self.invents, walk(spec, asked=True)))
+
+    def invents(self, spec: Spec) -> bool:
+        """Whether the machine invents the answers of a spec's stage."""
+        if spec.digest not in self._invents:
+            self._invents[spec.digest] = bool(self.machine and self.machine.invents(spec))
+        return self._invents[spec.digest]
 
     def manifest_of(self, artifact: str) -> Manifest | None:
-        """The manifest of an artifact by its id; None if it is not finished."""
-        if artifact not in self._manifests:
-            try:
-                text = (self.root / "artifacts" / artifact / "manifest.json").read_text()
-            except FileNotFoundError:
+        """The manifest of an artifact by its id, a fake's too; None if it is not finished."""
+        path = self.root / "artifacts" / artifact / "manifest.json"
+        if artifact not in self._manifests and path.exists():
+            if (manifest := read_manifest(path)) is None:
                 return None
-            self._manifests[artifact] = Manifest.of_json(json.loads(text))
-        return self._manifests[artifact]
+            self._manifests[artifact] = manifest
+        return self._manifests.get(artifact)
 
     def content(self, spec: Spec) -> str | None:
         """The content's hash of a source or of a finished artifact."""
@@ -122,11 +97,40 @@ class Store:
 
     def whole(self, manifest: Manifest) -> bool:
         """Whether the files are there; an artifact whose files were removed is pruned, and still finished."""
-        files = self.files(manifest)
-        sizes = ((files / name, info["size"]) for name, info in manifest.files.items())
-        return all(_size(path) == size for path, size in sizes) and all(
-            (self.root / "pools" / pool).is_dir() for pool in manifest.pools
+        files, held = self.files(manifest), self.manifest_of(manifest.holder)
+        sizes = ((files / name, info.size) for name, info in manifest.files.items())
+        same = held is None or held.content == manifest.content
+        return (
+            same
+            and all(bytes_of(path) == size for path, size in sizes)
+            and all((self.root / "pools" / pool).is_dir() for pool in manifest.pools)
         )
+
+    def damaged(self, manifest: Manifest) -> list[str]:
+        """The names of its files that are not as they were written; none of an artifact whose files were removed."""
+        files = self.files(manifest)
+        if not files.is_dir():
+            return []
+        return [name for name, info in manifest.files.items() if self._sha256(files / name) != info.sha256]
+
+    def _sha256(self, path: Path) -> str | None:
+        """The hash of a file; of one that is as it was a moment ago it is remembered."""
+        try:
+            stat = path.stat()
+        except OSError:
+            return None
+        key = path, stat.st_ino, stat.st_size, stat.st_mtime_ns
+        if key not in self._hashes:
+            self._hashes[key] = sha256(path)
+        return self._hashes[key]
+
+    def set_aside(self, artifact: str, why: str) -> None:
+        """Move an artifact to STORE/damaged: from then on it is not done, and what needs it has it made again."""
+        aside = self.root / "damaged" / f"{artifact}-{time.strftime('%Y%m%d-%H%M%S')}-{time.monotonic_ns() % 10**6}"
+        aside.parent.mkdir(exist_ok=True)
+        os.replace(self.root / "artifacts" / artifact, aside)
+        self._manifests.pop(artifact, None)
+        say(f"{artifact} is damaged ({why}): it was set aside, to {aside}, and is made again where it is needed")
 
     def files(self, manifest: Manifest) -> Path:
         """The folder with an artifact's files; of a linked one that of the other artifact."""
@@ -134,8 +138,12 @@ class Store:
 
     def rows(self, manifest: Manifest | None) -> list[dict[str, Any]]:
         """The rows of a finished artifact; none of a missing one and of one whose files were removed."""
-        there = manifest and self.whole(manifest)
-        return read_rows(self.files(manifest) / "rows.jsonl") if manifest and there else []
+        if manifest is None or not self.whole(manifest):
+            return []
+        if damaged := self.damaged(manifest):
+            say(f"{manifest.holder} is damaged ({', '.join(damaged)}) and left out: run its recipe again")
+            return []
+        return read_rows(self.files(manifest) / "rows.jsonl")
 
     def pool_folder(self, pool: str) -> Path:
         """The folder of a completion pool by its id."""
@@ -144,6 +152,10 @@ class Store:
     def pool(self, pool: str) -> Pool:
         """A completion pool by its id; an unknown one is empty."""
         return Pool(self.pool_folder(pool))
+
+    def pool_of(self, spec: Generate) -> str:
+        """The id of the pool that a generation fills on this machine."""
+        return spec.pool(str(self.content(spec.model)), self.invents(spec))
 
     def work(self, spec: Spec) -> Path:
         """The work folder of a spec's stage; its name ends in the token of the run that makes it."""
@@ -158,12 +170,18 @@ class Store:
         contents = {child.digest: str(self.content(child)) for child in spec.children}
         return sha(spec.identity(contents))
 
-    def equal(self, key: str) -> Manifest | None:
-        """A finished artifact that was made of the same fields and input contents."""
-        try:
-            return self.manifest_of((self.root / "inputs" / key).read_text().strip())
-        except FileNotFoundError:
-            return None
+    def equal(self, spec: Spec) -> Manifest | None:
+        """A finished artifact that was made of the same fields and input contents as a spec will be."""
+        key = self.inputs_key(spec)
+        for path in (self._key(key, False), self._key(key, True)):
+            artifact = path.read_bytes().decode(errors="replace").strip() if path.is_file() else ""
+            found = self.manifest_of(artifact) if ID.fullmatch(artifact) else None
+            if found and found.inputs_key == key and self._takes(found, spec):
+                return found
+        return None
+
+    def _key(self, key: str, fake: bool) -> Path:
+        return self.root / "inputs" / (f"fake-{key}" if fake else key)
 
     def link(self, spec: Spec, other: Manifest, why: str, facts: Mapping[str, Any] | None = None) -> Manifest:
         """Finish a spec without running it: its artifact is another one's."""
@@ -177,15 +195,21 @@ class Store:
         Each step is a rename from or to the work folder: where another run has taken that over, it fails.
         """
         folder, work = self.root / "artifacts" / spec.id, work or self.work(spec)
-        files = {path.relative_to(work / "out").as_posix(): _facts(path) for path in _walk(work / "out")}
+        files = written(work / "out")
+        content = sha({name: info.sha256 for name, info in files.items()})
+        manifest = self._describe(spec, content, files, result.pools, result.facts)
+        before = self.manifest_of(spec.id)
+        if manifest.fake and before and not before.fake:
+            fix = "run it with the profile that made it, or rehearse in another --store"
+            raise MicotaError(f"{spec.id} is there already, and real: invented answers do not replace it", fix=fix)
         folder.mkdir(parents=True, exist_ok=True)
+        sync(work / "out")
+        if before and before.content != content:  # else a kill in between would leave it with the files of another
+            os.replace(folder / "manifest.json", work / "replaced.json")
         if (folder / "files").exists():
             os.replace(folder / "files", work / "replaced")
         os.replace(work / "out", folder / "files")
-        content = sha({name: info["sha256"] for name, info in files.items()})
-        manifest = self._describe(spec, content, files, result.pools, result.facts)
-        before = self.manifest(spec)
-        if before and before.content != content:
+        if before and before.content != content and before.fake == manifest.fake:
             replaced = [*before.provenance.get("replaces", []), before.content]
             provenance = {**provenance, "replaces": replaced}
         done = self._write(replace(manifest, provenance=provenance), work)
@@ -194,82 +218,55 @@ class Store:
         shutil.rmtree(work, ignore_errors=True)
         return done
 
-    def recover(self, spec: Spec, claim: Claim | None = None) -> Path:
+    def recover(self, spec: Spec, claim: Claim | None = None, contents: Mapping[str, str] | None = None) -> Path:
         """The spec's work folder, ready to resume in; output that was moved but has no manifest comes back to it.
 
         It gets the claim's own name, so that a run that has lost the spec finds nothing under its paths; what that may
-        still hold open is copied.
+        still hold open is copied. What was begun with other `contents` of the inputs, by their digests, is removed.
         """
-        left, files = self.work(spec), self.root / "artifacts" / spec.id / "files"
+        left, folder = self.work(spec), self.root / "artifacts" / spec.id
         work = left.with_name(f"{spec.id}.{claim.token}") if claim else left
         if claim:
             claim.check()  # after the look: what was there then is of an earlier run
             with contextlib.suppress(FileNotFoundError):  # none, or finished at this moment
                 os.rename(left, work)
         shutil.rmtree(work / "replaced", ignore_errors=True)
-        for path in _walk(work) if claim and claim.over else ():
-            with atomic(path) as copy:
-                shutil.copyfile(path, copy)
+        begun = read_json(work / "task.json").get("inputs", {})
+        if contents is not None and {digest: one.get("content") for digest, one in begun.items()} != contents:
+            shutil.rmtree(work, ignore_errors=True)
+        for path in sorted(work.rglob("*")) if claim and claim.over else ():
+            if path.is_file():
+                with atomic(path) as copy:
+                    shutil.copyfile(path, copy)
         (work / "scratch").mkdir(parents=True, exist_ok=True)
-        if files.is_dir() and self.manifest(spec) is None and not (work / "out").exists():
-            os.replace(files, work / "out")
+        if self.manifest_of(spec.id) is None and (folder / "manifest.json").exists():
+            self.set_aside(spec.id, "manifest.json")
+        if (folder / "files").is_dir() and self.manifest_of(spec.id) is None and not (work / "out").exists():
+            os.replace(folder / "files", work / "out")
         (work / "out").mkdir(exist_ok=True)
         return work
-
-    def name(self, recipe: str, name: str, spec: Spec) -> None:
-        """Link RECIPE/NAME to the artifact that holds the spec's files."""
-        manifest = self.manifest(spec)
-        if manifest is None:
-            return
-        link = self.root / "names" / recipe / name.replace("/", "--")
-        target = os.path.relpath(self.root / "artifacts" / manifest.holder, link.parent)
-        if read_link(link) != target:
-            write_link(link, target)
-
-    def links(self) -> dict[str, str]:
-        """RECIPE/NAME -> the id of the artifact that holds its files; a slash in a name stands there as `--`."""
-        found = ((path, read_link(path)) for path in sorted((self.root / "names").glob("*/*")))
-        there = ((path, Path(to).name) for path, to in found if to and (path.parent / to).is_dir())
-        return {f"{path.parent.name}/{path.name}": name for path, name in there}
 
     def remove(self, manifest: Manifest) -> None:
         """Remove a finished artifact, its manifest first: from then on it is not done."""
         folder = self.root / "artifacts" / manifest.id
         (folder / "manifest.json").unlink(missing_ok=True)
-        key = self.root / "inputs" / manifest.inputs_key
-        if key.is_file() and key.read_text().strip() == manifest.id:
+        key = self._key(manifest.inputs_key, bool(manifest.fake))
+        if key.is_file() and key.read_bytes().strip() == manifest.id.encode():
             key.unlink()
         shutil.rmtree(folder, ignore_errors=True)
         self._manifests.pop(manifest.id, None)
 
-    def find(self, name: str) -> Manifest:
-        """By the artifact's id, by RECIPE/NAME, or by NAME where only one recipe has it."""
-        if ID.fullmatch(name) and (manifest := self.manifest_of(name)):
-            return manifest
-        recipe, _, rest = name.partition("/")
-        words = {name, name.replace("/", "--"), f"{recipe}/{rest.replace('/', '--')}"}
-        links = self.links()
-        fits = [key for key in links if {key, key.partition("/")[2]} & words]
-        if len(fits) == 1 and (manifest := self.manifest_of(links[fits[0]])):
-            return manifest
-        if len(fits) > 1:
-            raise MicotaError(f"several recipes have a '{name}'", fix=f"say which: {', '.join(fits)}")
-        known = [*links, *(manifest.id for manifest in self.all())]
-        raise MicotaError(f"there is no artifact '{name}' in {self.root}", fix=suggestion(name, known))
-
-    def all(self) -> list[Manifest]:
-        """Every manifest of the store."""
-        folders = sorted((self.root / "artifacts").glob("*/manifest.json"))
-        found = (self.manifest_of(path.parent.name) for path in folders)
-        return [manifest for manifest in found if manifest]
-
     def _describe(
-        self, spec: Spec, content: str, files: dict[str, Any], pools: list[str], facts: Mapping[str, Any]
+        self, spec: Spec, content: str, files: dict[str, Written], pools: list[str], facts: Mapping[str, Any]
     ) -> Manifest:
         children = {child.digest: child_name(child) for child in spec.children}
-        key = self.inputs_key(spec)
+        key, made_of = self.inputs_key(spec), (self.manifest(child) for child in spec.children)
+        fake = {*facts.get("fake", ()), *(engine for one in made_of if one for engine in one.fake)}
+        if self.invents(spec) and self.machine:
+            fake.add(self.machine.engine(spec).engine)
+        facts = {**facts, "fake": sorted(fake)} if fake else dict(facts)
         return Manifest(
-            spec.kind, spec.version, spec.digest, spec.own_fields, children, key, content, files, pools, dict(facts)
+            spec.kind, spec.version, spec.digest, spec.own_fields, children, key, content, files, pools, facts
         )
 
     def _write(self, manifest: Manifest, work: Path | None = None) -> Manifest:
@@ -278,22 +275,6 @@ class Store:
         write_json((work or folder) / "manifest.json", manifest.as_json())
         os.replace((work or folder) / "manifest.json", folder / "manifest.json")
         if manifest.same_as is None:
-            write_text(self.root / "inputs" / manifest.inputs_key, artifact + "\n")
+            write_text(self._key(manifest.inputs_key, bool(manifest.fake)), artifact + "\n")
         self._manifests[artifact] = manifest
         return manifest
-
-
-def _walk(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None

@@ -98,6 +98,8 @@ class Task:
     machine: MachineProfile
     progress: Progress = field(compare=False)
     name: str = field(default="", compare=False)
+    fake: bool = False
+    """Whether what generates invents the answers: they have pools of their own."""
     rank: int = 0
     """The number of this process among the `processes` that a launcher has started for the stage."""
 
@@ -183,6 +185,7 @@ class Task:
             "store": str(self.store.root),
             "machine": self.machine.as_json(),
             "claims": [[str(claim.path), claim.token] for claim in self.progress.claims],
+            "fake": self.fake,
         }
         write_json(self.work / "task.json", data)
         return self.work
@@ -196,5 +199,6 @@ def load(work: Path) -> Task:
         for digest, i in data["inputs"].items()
     }
     claims = [Claim(Path(path), token) for path, token in data["claims"]]
-    store, progress = Store(Path(data["store"])), Progress(work / "progress.json", claims)
-    return Task(from_json(data["spec"]), work, inputs, store, MachineProfile.of_json(data["machine"]), progress)
+    store, machine = Store(Path(data["store"])), MachineProfile.of_json(data["machine"])
+    progress, fake = Progress(work / "progress.json", claims), bool(data.get("fake"))
+    return Task(from_json(data["spec"]), work, inputs, store, machine, progress, fake=fake)

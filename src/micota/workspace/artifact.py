@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from micota.errors import MicotaError
 from micota.generation.repetition import loops
 from micota.specs import Source
-from micota.store.artifacts import Manifest, Store
+from micota.store.artifacts import Store
+from micota.store.manifest import Manifest
 from micota.store.pool import find
 from micota.store.records import read_rows
 from micota.store.resolution import fetch

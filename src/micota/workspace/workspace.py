@@ -58,8 +58,8 @@ class Workspace:
         machine: str | MachineProfile = "laptop",
         console: Console | None = None,
     ) -> None:
-        self.store = Store(Path(store).expanduser())
         self.machine = machine if isinstance(machine, MachineProfile) else machines.load(machine)
+        self.store = Store(Path(store).expanduser(), self.machine)
         self._console = console
         warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, in notebooks without ipywidgets
 
