@@ -64,6 +64,11 @@ def console() -> Console:
     return Terminal() if sys.stdout.isatty() else Terminal(width=160)
 
 
+def warn(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """Print a warning as a line, without the place in our code."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
 def workspace(store: Path, machine: str) -> Workspace:
     """The workspace of a command: what it prints goes to the terminal."""
     from micota.workspace import Workspace
@@ -88,6 +93,20 @@ def run_recipe(
     recipe, outcome = ws.run(reader.load(name, sets), wanted, files)
     ws.console.print(f"{len(outcome.executed)} stages executed, {len(outcome.linked)} linked, the rest was there.")
     write_report(ws.console, recipe, ws.store, show)
+
+
+def forget_for(name: str, sets: Sequence[str], ws: Workspace, redo: Sequence[str]) -> None:
+    """Show and remove what names of a recipe came to and what was made of that, answers included."""
+    from micota.cli.tables import removals
+    from micota.housekeeping.forgetting import forgettable, made_of
+    from micota.housekeeping.removal import remove
+    from micota.recipe import recipe as reader
+
+    recipe = reader.load(name, sets)
+    found = forgettable(ws.store, made_of(ws.store, recipe, redo), answers=True)
+    removals(ws.console, found)
+    for one in found:
+        remove(ws.store, one)
 
 
 def write_report(here: Console, recipe: Recipe, store: Store, show: Callable[[Console, Page], None]) -> None:

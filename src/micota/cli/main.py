@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,7 @@ def main() -> None:
     from micota.errors import MicotaError, StageFailed, Stopped, of_system
 
     sys.stdout, sys.stderr = terminal.Output(sys.stdout), terminal.Output(sys.stderr)
+    warnings.showwarning = terminal.warn
     try:
         app()
     except MicotaError as error:
@@ -71,6 +73,10 @@ def run(
     recipe: RecipeName,
     machine: MachineName = "laptop",
     only: Only = None,
+    redo: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Make this name, and what is made of it, anew."),
+    ] = None,
     set_: Sets = None,
     store: StoreDir = STORE,
 ) -> None:
@@ -79,6 +85,8 @@ def run(
     from micota.workspace.workspace import targets
 
     ws = terminal.workspace(store, machine)
+    if redo:
+        terminal.forget_for(recipe, set_ or (), ws, redo)
     terminal.run_recipe(recipe, set_ or (), ws, targets(only), results, bool(only))
 
 

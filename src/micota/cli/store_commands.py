@@ -88,6 +88,33 @@ def forget(
 
 
 @app.command()
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Ids or names of artifacts.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that the store holds; so without names.")] = False,
+    store: StoreDir = STORE,
+) -> None:
+    """Compare every file with the hash that was taken when it was written, and say what damage has touched."""
+    from micota.cli import console as terminal
+    from micota.cli.tables import listing
+    from micota.errors import MicotaError
+    from micota.export.lineage import ancestors
+    from micota.housekeeping.integrity import damage, relative
+
+    place, console = _there(store), terminal.console()
+    chosen = None if everything or not names else [place.find(name) for name in names]
+    below = None if chosen is None else {one.id: one for each in chosen for one in ancestors(place, each)}
+    found = list(damage(place, None if below is None else [*below.values()]))
+    if not found:
+        count = len(place.all() if below is None else below)
+        console.print(f"{count} artifacts are as they were written", highlight=False)
+        return
+    rows = [(relative(one.path, place), one.what, ", ".join(one.touched)) for one in found]
+    listing(console, ("file", "what", "touches"), rows)
+    fix = "run the recipe again: it sets aside what is damaged and makes it again; or micota forget NAME --yes"
+    raise MicotaError(f"{len(found)} files of {place.root} are not as they were written", fix=fix)
+
+
+@app.command()
 def status(store: StoreDir = STORE) -> None:
     """Show which stages of a store run now, how far they are, and what was left unfinished."""
     from micota.cli import console as terminal

@@ -148,6 +148,10 @@ def _check(store: Store, manifest: Manifest, title: str, out: Path) -> None:
         fix = f"micota run {_recipe(recipe)} --only {shlex.quote(name.replace('--', '/') or 'NAME')}"
         why = "removed files are rebuilt on demand"
         raise MicotaError(f"the files of {title} were removed", where=str(store.files(manifest)), why=why, fix=fix)
+    if damaged := store.damaged(manifest):
+        why = f"{', '.join(damaged)} in {store.files(manifest)} changed after it was written"
+        fix = f"micota run THE-RECIPE --only {shlex.quote(title.partition('/')[2] or 'NAME')} makes it again"
+        raise MicotaError(f"{title} is damaged", why=why, fix=fix)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MicotaError(f"{out} is there already", why="what it holds would be lost", fix="name another folder")
 

@@ -7,8 +7,18 @@ from collections.abc import Sequence
 from micota.export.lineage import ancestors, labels
 from micota.housekeeping.holdings import size_of
 from micota.housekeeping.removal import Removal
+from micota.recipe.labels import everything
+from micota.recipe.recipe import Recipe
+from micota.specs import walk
 from micota.store.artifacts import Store
 from micota.store.manifest import Manifest
+
+
+def made_of(store: Store, recipe: Recipe, names: Sequence[str]) -> list[Manifest]:
+    """The finished artifacts of names of a recipe, and those that the recipe makes of them."""
+    roots = {recipe.named(name).digest for name in names}
+    above = (spec for spec in everything(recipe) if roots & {below.digest for below in walk(spec, asked=True)})
+    return [one for spec in above if not spec.made_elsewhere and (one := store.manifest_of(spec.id))]
 
 
 def forgettable(store: Store, manifests: Sequence[Manifest], answers: bool = False) -> list[Removal]:

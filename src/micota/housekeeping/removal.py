@@ -24,7 +24,7 @@ from micota.store.manifest import Manifest
 
 @dataclass(frozen=True)
 class Removal:
-    """Something that can be removed, and why. `what` is model (its files), artifact, work or pool."""
+    """Something that can be removed, and why. `what` is model (its files), artifact, work, pool or damaged."""
 
     what: str
     id: str
@@ -54,6 +54,8 @@ def removable(
         if not work.holder and (work.done or work.age_s > hours * 3600) and (not recipes or work.id in ids):
             why = "its artifact is finished" if work.done else f"untouched for {work.age_s / 3600:.0f} hours"
             found.append(Removal("work", work.id, work.name, work.path, work.size, why))
+    for path in (store.root / "damaged").glob("*") if not recipes else ():
+        found.append(Removal("damaged", path.name, "", path, size_of(path), "it was set aside"))
     for pool in pools(store) if unused_pools and not recipes else ():
         path = store.pool_folder(pool.id)
         if not pool.used and age_s(path) > hours * 3600:

@@ -18,8 +18,10 @@ from micota.report.answer_frame import (
     rows_where,
     text_column,
 )
+from micota.run.damage import lost
 from micota.specs import Generate, Source, Spec
 from micota.store.artifacts import Store
+from micota.store.checked import say
 from micota.store.manifest import Manifest
 from micota.store.pool import Pool
 
@@ -141,8 +143,12 @@ class GradedAnswers:
         """The pool that has the texts of a finished generation; None of a missing one."""
         manifest = self.store.manifest(spec)
         if manifest is None or not manifest.pools:
+            if any(self.store.manifest(one.spec) for one in self.recipe.evaluations if one.spec.completions == spec):
+                say(f"{spec.id} was removed, and with it the texts of its answers: run the recipe again")
             return None
         name = manifest.pools[0]
         if name not in self._pools:
             self._pools[name] = self.store.pool(name)
+            if gone := lost(self.store, manifest, self._pools):
+                say(f"{manifest.id} lacks {gone}, which are left out here: run the recipe again")
         return self._pools[name]

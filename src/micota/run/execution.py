@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import micota
 from micota.errors import ROOM, ClaimLost, MicotaError, StageFailed, Stopped, full, of_system
 from micota.machine import MachineProfile, StageConfig
+from micota.run import damage
 from micota.run.child import Child, stage
 from micota.run.missing import Pull
 from micota.run.plan import heights
@@ -81,6 +82,7 @@ class Run:
         self._stopping = False
         self._heights: dict[str, int] = {}
         self._files = False
+        self._again: list[Spec] = []
 
     def _turn(self, spec: Spec) -> float:
         """The sort key: what the longest chain waits for first; before it the choice of a search, unknown until now."""
@@ -90,7 +92,8 @@ class Run:
         """Run until nothing more can run; with `files`, targets whose files were removed are made again.
 
         Raises Stopped after a request to stop, StageFailed after failures."""
-        self._heights = heights(targets)
+        self._again = damage.set_aside(self.store, targets)
+        self._heights = heights([*targets, *self._again])
         self._files = files
         with ThreadPoolExecutor(self.machine.jobs) as pool:
             elsewhere = self._start_what_is_ready(targets, pool)
@@ -125,6 +128,7 @@ class Run:
         pull = Pull(self.store, self.outcome.failed)
         try:
             pull.all(targets, self._files)
+            pull.all(self._again, files=True)
         except OSError as error:  # the messages of stages that have failed are kept
             self.outcome.failed["store"] = str(explained(error, self.store.root))
             return []

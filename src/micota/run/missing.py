@@ -50,6 +50,9 @@ class Pull:
 
     def _demand(self, spec: Spec, files: bool) -> bool:
         manifest = self._store.manifest(spec)
+        if manifest and files and not self._ahead and (damaged := self._store.damaged(manifest)):
+            self._store.set_aside(manifest.holder, ", ".join(damaged))
+            manifest = self._store.manifest(spec)
         if manifest and self._has(manifest, files):
             return True
         if spec.digest in self._failed:

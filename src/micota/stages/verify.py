@@ -10,6 +10,7 @@ from micota.specs import Verify
 from micota.stats import mean
 from micota.store.artifacts import Result
 from micota.store.completion_grades import grade_completions
+from micota.store.pool import find
 from micota.store.records import read_rows, solves, write_rows
 from micota.store.task import Task
 
@@ -20,8 +21,7 @@ def run(task: Task) -> Result:
     assert isinstance(spec, Verify)
     golds = {row["key"]: row["answer"] for row in read_rows(task.rows(spec.problems))}
     rows = read_rows(task.rows(spec.completions))
-    pool = task.store.pool(task.input(spec.completions).pools[0])
-    completions = pool.read((row["key"], row["sample"]) for row in rows)
+    completions = find([task.store.pool(pool) for pool in task.input(spec.completions).pools], rows)
     grades = grade_completions(
         completions, golds, spec, task.machine.threads, lambda done: task.progress(done, len(rows), "answers")
     )

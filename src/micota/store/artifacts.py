@@ -109,7 +109,7 @@ class Store(Names):
     def damaged(self, manifest: Manifest) -> list[str]:
         """The names of its files that are not as they were written; none of an artifact whose files were removed."""
         files = self.files(manifest)
-        if not files.is_dir():
+        if not files.is_dir() and not files.is_file():
             return []
         return [name for name, info in manifest.files.items() if self._sha256(files / name) != info.sha256]
 

@@ -1,7 +1,7 @@
 """Completion pools: every completion that a model ever generated with one prompt and sampling, each stored once.
 
-A pool is a folder of append-only files, one for each writer, that readers merge by (key, sample). A line truncated by a
-crash is not a row: its completion is generated again.
+A pool is a folder of append-only files, one for each writer, that readers merge by (key, sample). A line that was cut
+short by a crash, or has changed since it was written, is not a row: its completion is generated again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from micota.atomic import atomic, read_json, write_json
 from micota.errors import MicotaError
-from micota.store.records import Completion
+from micota.store.records import Completion, intact
 
 Key = tuple[str, int]
 _HEAD = re.compile(rb'\{"key":"([0-9a-f]+)","sample":(\d+),')
@@ -190,11 +190,11 @@ def _keys(path: Path) -> Iterator[tuple[Key, int]]:
     with open(path, "rb") as file:
         for line in file:
             head = _HEAD.match(line)
-            if head and line.endswith(b"}\n"):
+            if head and intact(line):
                 yield (head[1].decode(), int(head[2])), offset
             offset += len(line)
 
 
 def _describe(path: Path, about: dict[str, Any]) -> None:
-    if not path.exists():
+    if not read_json(path):
         write_json(path, about)

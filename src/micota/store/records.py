@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,14 +70,30 @@ class Completion:
         return text_key(self.prompt, self.target)
 
     def line(self) -> str:
-        """The completion as a line of JSON."""
+        """The completion as a line of JSON, which ends in its check sum."""
         data = {"opened" if name == "think_prefix" else name: value for name, value in asdict(self).items()}
-        return json.dumps(data, separators=(",", ":")) + "\n"
+        text = json.dumps(data, separators=(",", ":"))
+        return f'{text[:-1]},"crc":"{zlib.crc32(text.encode()):08x}"}}\n'
 
     @classmethod
     def parse(cls, line: str | bytes) -> Completion:
         """The completion of a line of JSON."""
-        return cls(**{"think_prefix" if name == "opened" else name: value for name, value in json.loads(line).items()})
+        data = json.loads(line)
+        data.pop("crc", None)
+        return cls(**{"think_prefix" if name == "opened" else name: value for name, value in data.items()})
+
+
+CRC = re.compile(rb',"crc":"([0-9a-f]{8})"\}\n')
+
+
+def intact(line: bytes) -> bool:
+    """Whether a line of completions is as it was written; one without a check sum need only be a completion."""
+    if end := CRC.fullmatch(line[-19:]):
+        return zlib.crc32(b"}", zlib.crc32(memoryview(line)[:-19])) == int(end[1], 16)
+    try:
+        return line.endswith(b"}\n") and isinstance(Completion.parse(line).text, str)
+    except (ValueError, TypeError, AttributeError):
+        return False
 
 
 def solves(verdict: dict[str, Any]) -> bool:

@@ -55,6 +55,9 @@ class Artifact:
             return fetch(self.source, "model")
         if not self.store.whole(self.manifest):
             raise MicotaError(f"the files of {self.id} were removed", fix="Workspace.make(spec) makes them again")
+        if damaged := self.store.damaged(self.manifest):
+            fix = "Workspace.make(spec) makes it again"
+            raise MicotaError(f"{self.id} is damaged: {', '.join(damaged)} changed after it was written", fix=fix)
         return self.store.files(self.manifest)
 
     @property
