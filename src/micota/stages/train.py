@@ -19,7 +19,8 @@ from micota.store.artifacts import Result
 from micota.store.pool import find
 from micota.store.records import read_rows
 from micota.store.task import Task
-from micota.training.callbacks import agreed, callback, last_checkpoint, seconds_of_a_step
+from micota.training import checkpoints
+from micota.training.callbacks import agreed, callback, seconds_of_a_step
 from micota.training.saving import save
 from micota.training.sft_examples import EMPTY, Example, InSteps, Steps, packed, packs_of_a_step, steps
 from micota.training.trl_settings import adapter, load, settings, world
@@ -49,7 +50,11 @@ def run(task: Task) -> Result:
     trainer = _trainer(settings(task, spec, of, at_most), task, base, tokenizer, rows, held_out, order, watch)
     if trainer.args.padding_free:
         check_packed_batch(task, tokenizer, base, trainer.data_collator(rows[: of.micro]))
-    outcome = trainer.train(resume_from_checkpoint=last_checkpoint(task.scratch / "checkpoints"))
+    folder = task.scratch / "checkpoints"
+    if trainer.is_world_process_zero():
+        checkpoints.sieve(folder)
+    agreed(False, trainer.args.device)  # only then do all processes look for the same one
+    outcome = trainer.train(resume_from_checkpoint=checkpoints.newest(folder))
     if agreed(task.progress.stop.is_set(), trainer.args.device):
         raise Stopped("stopped at a checkpoint")
     measured = _measured(trainer) if held_out else {}
@@ -57,7 +62,7 @@ def run(task: Task) -> Result:
     shared = {"rows": len(rows), "rows_of_a_step": batch} if spec.packing else {}
     seconds = seconds_of_a_step(watch.ends)
     pace = {"seconds_of_a_step": round(seconds, 4)} if seconds else {}
-    return Result(_facts(trainer, outcome, kept, dropped) | shared | measured | pace)
+    return Result(_facts(trainer, outcome, kept, dropped) | shared | measured | pace | checkpoints.damaged(folder))
 
 
 def examples_of(

@@ -138,12 +138,11 @@ class Store(Names):
 
     def rows(self, manifest: Manifest | None) -> list[dict[str, Any]]:
         """The rows of a finished artifact; none of a missing one and of one whose files were removed."""
-        if manifest is None or not self.whole(manifest):
-            return []
-        if damaged := self.damaged(manifest):
+        damaged = self.damaged(manifest) if manifest else []
+        if manifest and damaged:
             say(f"{manifest.holder} is damaged ({', '.join(damaged)}) and left out: run its recipe again")
-            return []
-        return read_rows(self.files(manifest) / "rows.jsonl")
+        there = manifest and not damaged and self.whole(manifest)
+        return read_rows(self.files(manifest) / "rows.jsonl") if manifest and there else []
 
     def pool_folder(self, pool: str) -> Path:
         """The folder of a completion pool by its id."""

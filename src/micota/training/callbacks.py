@@ -11,10 +11,8 @@ from typing import Any
 from micota.errors import MicotaError
 from micota.specs import Train
 from micota.store.task import Task
-from micota.training import packing_check
+from micota.training import checkpoints, packing_check
 from micota.training.sft_examples import InSteps
-
-COMPLETE = "complete"  # written into a checkpoint's folder after everything else
 
 
 def callback(task: Task, spec: Train, order: InSteps) -> Any:
@@ -45,7 +43,7 @@ def callback(task: Task, spec: Train, order: InSteps) -> Any:
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             agreed(False, args.device)  # every process has written its part
             if state.is_world_process_zero:
-                Path(args.output_dir, f"checkpoint-{state.global_step}", COMPLETE).touch()
+                checkpoints.mark(Path(args.output_dir, f"checkpoint-{state.global_step}"))
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if logs and "loss" in logs and not float(logs["loss"]) < float("inf"):
@@ -72,9 +70,3 @@ def agreed(wanted: bool, device: Any) -> bool:
     flag = torch.tensor(int(wanted), device=device)
     torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
     return bool(flag)
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest complete checkpoint; a kill can leave a newer one in pieces."""
-    steps = {int(path.parent.name.partition("-")[2]): path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")}
-    return str(steps[max(steps)]) if steps else None

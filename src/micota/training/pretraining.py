@@ -4,18 +4,19 @@ It may be killed at any time: from its last checkpoint it ends with the same bit
 seed, phase and step alone.
 """
 
+import io
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from micota.atomic import atomic
 from micota.errors import MicotaError, Stopped
 from micota.lab.documents import batch
 from micota.lab.tokenizer import BOS, EOS, PAD, SYMBOLS, build
 from micota.pretrained import load
 from micota.specs import Pretrain, Shape
+from micota.training.checkpoints import damaged, read_file, write_file
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +49,8 @@ def pretrain(
         model = create(spec.shape, spec.seed) if spec.shape else _load(base)
         facts = _train(model, spec, checkpoint, report, stop, every)
     save(model, out)
-    return {**facts, "parameters": sum(weight.numel() for weight in model.parameters())}
+    parameters = sum(weight.numel() for weight in model.parameters())
+    return {**facts, "parameters": parameters, **damaged(checkpoint.parent)}
 
 
 @contextmanager
@@ -75,8 +77,8 @@ def _train(
     """All phases; each begins with a fresh optimizer."""
     facts: Facts = {"steps": 0, "tokens": 0, "loss": None}
     optimizer = _optimizer(model)
-    if checkpoint.exists():
-        facts = _resume(checkpoint, model, optimizer)
+    if (saved := read_file(checkpoint)) is not None:
+        facts = _resume(saved, model, optimizer)
     for step in range(facts["steps"], spec.steps):
         index, local = _locate(spec, step)
         if local == 0:
@@ -190,15 +192,15 @@ def _write_checkpoint(path: Path, model: "Qwen2ForCausalLM", optimizer: "torch.o
     """Write a checkpoint; a kill leaves the old one or the new one."""
     import torch
 
-    with atomic(path) as temporary:
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "facts": facts}, temporary)
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "facts": facts}
+    write_file(path, lambda temporary: torch.save(state, temporary))
 
 
-def _resume(path: Path, model: "Qwen2ForCausalLM", optimizer: "torch.optim.Optimizer") -> Facts:
+def _resume(data: bytes, model: "Qwen2ForCausalLM", optimizer: "torch.optim.Optimizer") -> Facts:
     """Load a checkpoint; the facts that it was written with."""
     import torch
 
-    saved = torch.load(path)
+    saved = torch.load(io.BytesIO(data))
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
     facts: Facts = saved["facts"]
