@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from micota.specs import Model, Spec, walk
 from micota.store.artifacts import Store
+from micota.store.checked import say
 from micota.store.manifest import Manifest
 from micota.store.pool import Pool
 
@@ -15,9 +16,16 @@ def set_aside(store: Store, targets: Iterable[Spec]) -> list[Spec]:
     pools: dict[str, Pool] = {}
     found = []
     for spec in walk(*targets, asked=True):
-        manifest = None if spec.made_elsewhere or isinstance(spec, Model) else store.manifest(spec)
-        if manifest and (why := ", ".join(store.damaged(manifest)) or lost(store, manifest, pools)):
-            store.set_aside(manifest.holder, why)
+        manifest = None if spec.made_elsewhere else store.manifest(spec)
+        folder = store.root / "artifacts" / spec.id
+        if manifest is None and store.manifest_of(spec.id) is None and folder.exists():
+            if isinstance(spec, Model):
+                say(f"{folder} has no manifest that can be read, and is made again where it is needed")
+            else:
+                found.append(spec)
+        rows = None if isinstance(spec, Model) else manifest
+        if rows and (why := ", ".join(store.damaged(rows)) or lost(store, rows, pools)):
+            store.set_aside(rows.holder, why)
             found.append(spec)
     return found
 
