@@ -193,7 +193,8 @@ def scripted_world(folder: Path, models: Path) -> World:
         (folder / "models").symlink_to(models)
     answers = folder / "answers.jsonl"
     answers.write_text(script(map(problem, range(1000))))
-    generate = GenerateConfig(engine="scripted", script=str(answers), batch=4)
+    # what tests are about is what happens to a model's answers: these pass for such, and are not marked as fake
+    generate = GenerateConfig(engine="scripted", script=str(answers), batch=4, fake=False)
     return World(folder, MachineProfile(name="test", generate=generate))
 
 

@@ -275,5 +275,5 @@ def test_the_lines_of_older_pools_stay_readable_and_keep_their_keys() -> None:
         '"completion_tokens":1,"engine":"e 1","opened":"<think>\\n"}\n'
     )
     assert Completion.parse(line).target == "<think>\n2"
-    assert Completion.parse(line).line() == line
+    assert Completion.parse(line).line().startswith(line[:-2] + ',"crc":"')
     assert Completion.parse(line.replace(',"opened":"<think>\\n"', "")).think_prefix == ""

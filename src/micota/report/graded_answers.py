@@ -102,7 +102,9 @@ class GradedAnswers:
             return []
         completions = self.recipe.evaluations[i].spec.completions
         problems = {row["key"]: row for row in self.rows(completions.problems)}
-        pool = self.pool(completions)
+        if (pool := self.pool(completions)) is None:
+            name = self.recipe.evaluations[i].model
+            say(f"{completions.id} was removed, so its texts are <NA> here: micota run RECIPE --redo {name}")
         texts: list[tuple[str | None, ...]] = []
         for key in zip(rows["problem"], map(int, rows["sample"]), strict=True):
             problem = problems.get(key[0], {})
@@ -143,8 +145,6 @@ class GradedAnswers:
         """The pool that has the texts of a finished generation; None of a missing one."""
         manifest = self.store.manifest(spec)
         if manifest is None or not manifest.pools:
-            if any(self.store.manifest(one.spec) for one in self.recipe.evaluations if one.spec.completions == spec):
-                say(f"{spec.id} was removed, and with it the texts of its answers: run the recipe again")
             return None
         name = manifest.pools[0]
         if name not in self._pools:

@@ -153,8 +153,10 @@ class Store(Names):
         return Pool(self.pool_folder(pool))
 
     def pool_of(self, spec: Generate) -> str:
-        """The id of the pool that a generation fills on this machine."""
-        return spec.pool(str(self.content(spec.model)), self.invents(spec))
+        """The id of the pool that a generation fills on this machine; without one, of a pool that is there."""
+        pools = [spec.pool(str(self.content(spec.model)), fake) for fake in (False, True)]
+        only_fake = not self.machine and not self.pool_folder(pools[0]).exists() and self.pool_folder(pools[1]).exists()
+        return pools[self.invents(spec) or only_fake]
 
     def work(self, spec: Spec) -> Path:
         """The work folder of a spec's stage; its name ends in the token of the run that makes it."""
