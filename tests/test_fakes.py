@@ -78,6 +78,7 @@ def test_a_fake_server_is_found_out_and_one_elsewhere_can_be_named(tmp_path: Pat
         assert not EngineConfig(**place, fake=False).invents
     assert not EngineConfig(**place).invents  # nobody is there any more
     assert EngineConfig(**{**place, "url": "https://example.org/v1"}, fake=True).invents
+    assert not EngineConfig(engine="scripted", fake=False).invents  # answers of a model, written down
     assert ServerConfig(engine="rehearsed").invents and not GenerateConfig(engine="vllm").invents
 
 

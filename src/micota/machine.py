@@ -73,9 +73,9 @@ class EngineConfig(StageConfig):
     @property
     def invents(self) -> bool:
         """Whether its answers are invented: as the profile says; else those of the fake engines and servers are."""
-        if self.fake is not None or self.engine != "openai":
-            return self.fake or self.engine in FAKES
-        return _is_fake_server(str(self.url))
+        if self.fake is not None:
+            return self.fake
+        return self.engine in FAKES or (self.engine == "openai" and _is_fake_server(str(self.url)))
 
     @model_validator(mode="after")
     def _server_has_an_address(self) -> EngineConfig:
