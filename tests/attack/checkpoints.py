@@ -34,8 +34,9 @@ name: small
 let:
   tuned:
     pretrain:
-      shape: {width: 16, layers: 2, heads: 2, kv_heads: 1, feedforward: 32}
-      phases: [{style: short, steps: 60, batch: 4, lr: 1e-3}]
+      shape: {width: 16, layers: 1, heads: 1, feedforward: 32}
+      window: 200
+      phases: [{style: basics, steps: 60, lr: 1e-2, batch: 4}]
 """,
 }
 MACHINE = "jobs: 1\ntrain: {checkpoint_every: 3}\npretrain: {checkpoint_every: 3}\n"
