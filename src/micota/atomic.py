@@ -42,7 +42,7 @@ def atomic(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8; readers see the old file or the new one."""
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n")
 
 
 def write_json(path: Path, data: Any) -> None:

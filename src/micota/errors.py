@@ -58,14 +58,14 @@ FIXES = {
 }
 
 
-def of_system(error: OSError, place: Path) -> MicotaError:
+def of_system(error: OSError, place: Path, why: str | None = None) -> MicotaError:
     """What the system has refused, as a message; `place` is named where the error names no path of its own."""
     path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else place
     what = (error.strerror or type(error).__name__).lower()
     if error.errno == errno.ENOSPC:
         what = f"the disk is full: no room for more {'bytes' if full(path) != 'files' else 'files'}"
     fix = FIXES.get(error.errno or 0, f"mend that, and {AGAIN}")
-    return MicotaError(what, where=str(path), fix=fix)
+    return MicotaError(what, where=str(path), why=why, fix=fix)
 
 
 def full(place: Path) -> str | None:

@@ -34,6 +34,16 @@ arms:
   strong: {train: {base: student, data: long-cot, lr: LAST}}
 evaluate: {models: [arms, ta-mid], data: [test-set], prompt: "{problem}", precision: float32, sampling: {max_tokens: 8}}
 """
+LIGHT = """
+name: attacked
+defaults: {distill: {prompt: "{problem}", sampling: {max_tokens: 100}, keep: all}}
+let:
+  train-set: {problems: {source: "lab:arithmetic", split: train, n: PROBLEMS}}
+  test-set: {problems: {source: "lab:arithmetic", split: test, n: 8}}
+  long-cot: {distill: {from: "endpoint:fake", data: train-set}}
+evaluate: {models: ["endpoint:fake"], data: [test-set], prompt: "{problem}", sampling: {max_tokens: 100}}
+"""
+"""With a server in place of models: no run has to load torch."""
 MACHINE = "jobs: 2\nthreads: 1\ngenerate: {batch: 4PREFIX}\ntrain: {checkpoint_every: 3PREFIX}\n"
 START = """
 import os, socket
@@ -60,28 +70,37 @@ class Ground:
     quick: bool = False
     problems: int = 40
     steps: int = 12
+    url: str = ""
+    """Of a server to ask in place of models; there is nothing to train then."""
     store: Path = field(init=False)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.store = self.folder / "store"
-        text = RECIPE.replace("STEPS", str(self.steps)).replace("PROBLEMS", str(self.problems))
+        text = (LIGHT if self.url else RECIPE).replace("STEPS", str(self.steps)).replace("PROBLEMS", str(self.problems))
         (self.folder / "attacked.yaml").write_text(text.replace("LAST", "2e-4"))
         (self.folder / "other.yaml").write_text(text.replace("LAST", "3e-4").replace("attacked", "other"))
         prefix = ', prefix: "env MICOTA_BEHIND=1"' if self.behind else ""
-        (self.folder / "machine.yaml").write_text(MACHINE.replace("PREFIX", prefix))
+        machine = MACHINE.replace("PREFIX", prefix)
+        if self.url:
+            machine = f"generate: {{engine: openai, url: '{self.url}', batch: 2{prefix}}}\n"
+        (self.folder / "machine.yaml").write_text(machine)
 
     def command(self, *words: str) -> list[str]:
         """A command of micota on this store."""
         return [sys.executable, "-c", START, *words, "--store", str(self.store)]
 
     def start(
-        self, before: Sequence[str] = (), recipe: str = "attacked", env: dict[str, str] | None = None
+        self,
+        before: Sequence[str] = (),
+        recipe: str = "attacked",
+        env: dict[str, str] | None = None,
+        terminal: int | None = None,
     ) -> MarkedRun:
-        """Start a run behind the words `before`."""
+        """Start a run behind the words `before`; `terminal` is a descriptor that it writes to."""
         command = self.command("run", f"{recipe}.yaml", "--machine", "machine.yaml")
         quick = {"MICOTA_ATTACK_QUICK": "1"} if self.quick else {}
-        return MarkedRun([*before, *command], self.folder, {**quick, **(env or {})})
+        return MarkedRun([*before, *command], self.folder, {**quick, **(env or {})}, terminal)
 
     def finish(self, recipe: str = "attacked") -> str:
         """A run to the end; what it prints. Raises AssertionError if it fails."""
@@ -145,14 +164,16 @@ class Ground:
 class MarkedRun:
     """A run of micota and all that it starts, found by a mark in their environment."""
 
-    def __init__(self, command: Sequence[str], folder: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], folder: Path, env: dict[str, str] | None = None, terminal: int | None = None
+    ) -> None:
         self.mark = uuid.uuid4().hex
         self._log = folder / f"out-{self.mark}.txt"
         own = {"OMP_NUM_THREADS": "1", "COLUMNS": "200", MARK: self.mark}
         with open(self._log, "wb") as out:
             environment = {**os.environ, **own, **(env or {})}
             self.process = subprocess.Popen(
-                command, cwd=folder, env=environment, stdout=out, stderr=out, start_new_session=True
+                command, cwd=folder, env=environment, stdout=terminal or out, stderr=out, start_new_session=True
             )
 
     def said(self) -> str:

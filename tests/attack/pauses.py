@@ -18,14 +18,10 @@ from pathlib import Path
 from ground import Ground, MarkedRun, folder, report, until
 
 OTHER = ("unshare", "--uts", "--pid", "--fork", "--mount-proc", "sh", "-c", 'hostname other; exec "$@"', "sh")
-Trial = tuple[str, bool, str]
-TRIALS: tuple[Trial, ...] = tuple(
-    (kind, behind, wake)
-    for behind in (False, True)
-    for kind, wake in (("generate", "taken"), ("generate", "ended"), ("train", "taken"), ("train", "made"))
-)
-"""A stage's kind, whether it runs in a process of its own, and when the first run wakes: as soon as its claim is taken
-over, as soon as the artifact is made, or when the other run has ended."""
+Trial = tuple[str, str]
+TRIALS: tuple[Trial, ...] = (("generate", "taken"), ("generate", "ended"), ("train", "taken"), ("train", "made"))
+"""A stage's kind, and when the first run wakes: as soon as its claim is taken over, as soon as the artifact is made, or
+when the other run has ended."""
 
 
 def separate() -> bool:
@@ -40,11 +36,10 @@ def elsewhere(ground: Ground) -> MarkedRun:
     return ground.start(env={"MICOTA_ATTACK_HOST": "other"})
 
 
-def pause(place: Path, reference: dict[str, str], trial: Trial, quick: bool = False) -> tuple[str, list[str]]:
+def pause(ground: Ground, reference: dict[str, str], trial: Trial) -> tuple[str, list[str]]:
     """One trial; its name and what did not hold."""
-    kind, behind, wake = trial
-    name = f"{kind} paused {'behind a launcher' if behind else 'in the run'}, woken when {WORDS[wake]}"
-    ground = Ground(place, behind, quick)
+    kind, wake = trial
+    name = f"{kind} paused {'behind a launcher' if ground.behind else 'in the run'}, woken when {WORDS[wake]}"
     first = ground.start()
     if not until(lambda: 0.1 < (ground.progress(kind) or 0) < 0.8, first):
         return name, [f"the stage was never half done: {first.said()[-500:]}"]
@@ -113,7 +108,8 @@ def main() -> int:
         calm.finish()
         reference = calm.contents()
         trials = [
-            partial(pause, place / f"pause-{i}", reference, trial, given.quick)
+            partial(pause, Ground(place / f"pause-{i}-{behind}", behind, given.quick), reference, trial)
+            for behind in (False, True)
             for i, trial in enumerate(TRIALS[: given.trials])
         ]
         return report([*trials, partial(same_host, place / "one-host", reference, 8)], at_once=4)

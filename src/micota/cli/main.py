@@ -201,8 +201,10 @@ def grade(
     from rich.progress import Progress
 
     from micota.cli import grade as grading
+    from micota.cli.single_recipes import check_file
     from micota.cli.tables import grades
 
+    check_file(out, [rows])
     console = terminal.console()
     with Progress(console=console, disable=not console.is_terminal) as bars:
         row = bars.add_task("grading", total=None)

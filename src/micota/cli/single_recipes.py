@@ -73,6 +73,16 @@ def word(given: str) -> str:
     return os.path.abspath(path) if there else given
 
 
+def check_file(out: Path, inputs: Iterable[str | Path], own: bytes = b"") -> None:
+    """Before anything is made: `out` is no input, and a file that is there begins as what the command writes."""
+    if not out.exists():
+        return
+    read = any(path.exists() and path.samefile(out) for path in (Path(one).expanduser() for one in inputs))
+    if read or (own not in out.read_bytes()[:1000] and out.stat().st_size):
+        what = f"{out} is {'what is read' if read else 'a file of your own'}"
+        raise MicotaError(what, why="it would be overwritten", fix="give --out another name")
+
+
 def check_place(out: Path, spec: Spec) -> None:
     """Before hours are spent: `out` is free, or holds what the same command made."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):

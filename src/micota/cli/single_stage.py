@@ -110,6 +110,7 @@ def generate(
     from micota.cli import generate_rows as writing
     from micota.cli import single_recipes as recipes
 
+    recipes.check_file(out, [problems, model, machine], b'{"key": ')
     ws, path = terminal.workspace(store, machine), out.with_suffix(".yaml")
     asked = {"model": recipes.word(model), "problems": recipes.problem_set(problems, split, limit), "n": n}
     asked |= {"prompt": {}, "sampling": recipes.sampling(temperature, max_tokens)}
@@ -181,6 +182,8 @@ def measure(
     from micota.cli.tables import measured
     from micota.specs import sha
 
+    if out:
+        recipes.check_file(out, [data, model, machine], b'"nats":')
     name = out.stem if out else f"measure-{sha([model, data, split, system, set_])}"
     path = out.with_suffix(".yaml") if out else store / "alone" / f"{name}.yaml"
     fields = {"model": recipes.word(model), "data": recipes.rows(data, split, system)}
@@ -194,12 +197,9 @@ def measure(
 
 
 def _write_measures(measures: Artifact, out: Path) -> None:
-    """The rows of a measurement, written aside and renamed; only over rows of a measurement."""
+    """The rows of a measurement, written aside and renamed."""
     from micota.atomic import atomic
-    from micota.errors import MicotaError
 
-    if out.exists() and b'"nats":' not in out.read_bytes()[:1000]:
-        raise MicotaError(f"{out} is a file of your own", why="it would be overwritten", fix="give --out another name")
     with atomic(out) as temporary:
         shutil.copyfile(measures.path / "rows.jsonl", temporary)
 

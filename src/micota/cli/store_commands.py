@@ -64,10 +64,14 @@ def gc(
     store: StoreDir = STORE,
 ) -> None:
     """Show, or with --yes remove, what nothing needs: results are kept, removed files are rebuilt on demand."""
+    from micota.errors import MicotaError
     from micota.housekeeping import removal
     from micota.recipe import recipe as loading
 
     place = _there(store)
+    if not (place.root / "claims" / ".lock").exists():
+        why = "it has no claims/.lock, which each run makes, so what is in it may be anything"
+        raise MicotaError(f"{store} is no store of micota", why=why, fix="--store DIR, or MICOTA_STORE")
     loaded = [loading.load(name, set_ or ()) for name in recipes or ()]
     found = removal.removable(place, loaded, hours=hours, everything=everything, unused_pools=pools)
     _remove(place, found, yes)

@@ -7,7 +7,9 @@ folder for the next try, and stages that do not depend on it go on.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
+import os
 import shlex
 import shutil
 import socket
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import micota
-from micota.errors import ROOM, ClaimLost, MicotaError, StageFailed, Stopped, full, of_system
+from micota.errors import FIXES, ClaimLost, MicotaError, StageFailed, Stopped, full, of_system
 from micota.machine import MachineProfile, StageConfig
 from micota.run import damage
 from micota.run.child import Child, stage
@@ -164,8 +166,11 @@ class Run:
         if held:
             self.watcher.waiting(spec, holder(held[0]) or "another run")
             return None
-        claims = [claim for path in paths if (claim := self.store.locks.acquire(path))]
+        claims: list[Claim] = []
         try:
+            for path in paths:
+                if claim := self.store.locks.acquire(path):
+                    claims.append(claim)
             if len(claims) == len(paths):
                 inputs = self._inputs(spec)
                 contents = {digest: one.content for digest, one in inputs.items()}
@@ -260,15 +265,14 @@ class Run:
 
 
 def explained(error: Exception, place: Path) -> Exception:
-    """An error as one whose message says all. Libraries report a full disk in many ways, so the disk is looked at."""
+    """An error as one whose message says all. Libraries report a full disk in their own words, so it is looked at."""
     if isinstance(error, OSError) and error.errno:
         return of_system(error, place)
     if isinstance(error, MicotaError) and str(error):
         return error
     said = str(error) if isinstance(error, StageFailed) else f"{type(error).__name__}: {error}".rstrip(": ")
-    if lacking := full(place):
-        return MicotaError(f"the disk is full: no room for more {lacking}", where=str(place), why=said, fix=ROOM)
-    return StageFailed(said)
+    refused = next((code for code in FIXES if os.strerror(code) in said), errno.ENOSPC if full(place) else 0)
+    return of_system(OSError(refused, os.strerror(refused)), place, said) if refused else StageFailed(said)
 
 
 def _provenance(task: Task, seconds: float) -> dict[str, Any]:

@@ -273,9 +273,9 @@ class Store(Names):
     def _write(self, manifest: Manifest, work: Path | None = None) -> Manifest:
         artifact = manifest.id
         folder = self.root / "artifacts" / artifact
-        write_json((work or folder) / "manifest.json", manifest.as_json())
-        os.replace((work or folder) / "manifest.json", folder / "manifest.json")
         if manifest.same_as is None:
             write_text(self._key(manifest.inputs_key, bool(manifest.fake)), artifact + "\n")
+        write_json((work or folder) / "manifest.json", manifest.as_json())
+        os.replace((work or folder) / "manifest.json", folder / "manifest.json")
         self._manifests[artifact] = manifest
         return manifest
