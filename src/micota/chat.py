@@ -55,6 +55,11 @@ def with_thought(thought: str, answer: str) -> str:
     return f"{opened}\n{end}\n\n{answer.lstrip()}" if answer.strip() else opened
 
 
+def paired(text: str) -> str:
+    """The text without lone surrogates, which no file and no tokenizer takes."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def prompt_ids(tokenizer: Any, text: str, system: str | None, mode: str = "chat") -> list[int]:
     """The token ids of `render`; a template writes its own special tokens, a raw prompt gets the tokenizer's."""
     rendered = render(tokenizer, text, system, mode)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from micota.chat import THOUGHT, THOUGHTS, with_thought
+from micota.chat import THOUGHT, THOUGHTS, paired, with_thought
 from micota.store.records import FinishReason
 
 FINISHES: dict[str, FinishReason] = {
@@ -148,14 +148,9 @@ def _answer(message: _Message, opened: str) -> tuple[str, str]:
     """The text of a chat's answer, with the thought that some servers return apart put back before it."""
     begin, end = THOUGHT
     thought = next((text for name in THOUGHTS if (text := getattr(message, name))), None)
-    text = _paired(with_thought(_paired(thought or ""), _paired(message.text)))
+    text = paired(with_thought(paired(thought or ""), paired(message.text)))
     if thought and text.startswith(f"{begin}\n"):
         return text.removeprefix(f"{begin}\n"), f"{begin}\n"
     if not opened and end in text and begin not in text:
         opened = f"{begin}\n"  # a template that we do not see has opened it
     return text, opened
-
-
-def _paired(text: str) -> str:
-    """The text without lone surrogates, which no file and no tokenizer takes."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

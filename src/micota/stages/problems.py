@@ -57,9 +57,14 @@ def _each_set_once(pairs: list[Shared]) -> list[str]:
 
 def _unique(rows: Iterable[dict[str, Any]], counts: dict[str, int]) -> Iterator[dict[str, Any]]:
     seen: dict[str, Any] = {}
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows, 1):
         if not isinstance(row["problem"], str) or not row["problem"].strip():
-            raise MicotaError(f"row {number} has no problem text: {row['problem']!r}")
+            raise MicotaError(f"row {number} has no problem text: {row['problem']!r:.80}", fix="remove or mend the row")
+        golds = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
+        if not golds or not all(isinstance(gold, str | int | float) and str(gold).strip() for gold in golds):
+            why = "every response to it would be wrong"
+            what = f"row {number} has no reference answer: {row['answer']!r:.80}"
+            raise MicotaError(what, why=why, fix="remove the row, or write its answer as a text or a number")
         key = text_key(row["problem"])
         if key in seen:
             counts["duplicates" if seen[key] == row["answer"] else "conflicting"] += 1

@@ -59,7 +59,9 @@ def _completions(spec: SftData, rows: Any, dropped: Counter[str]) -> Iterator[Co
         _check(spec, turn, number)
         prompt = Prompt(template=spec.template).user_message(turn.prompt)
         key, sha_ = text_key(prompt), text_key(prompt, turn.response)
-        if not turn.response.strip():
+        if not turn.trained:
+            dropped["weight 0"] += 1
+        elif not turn.response.strip():
             dropped["empty"] += 1
         elif spec.duplicates == "drop" and sha_ in seen:
             dropped["duplicate"] += 1
