@@ -186,6 +186,21 @@ def test_pushed_models_come_with_their_card(made: World, hub: tuple[Hub, str]) -
     assert 'from_pretrained("me/student")' in there.files["README.md"].decode()
 
 
+def test_a_card_asks_for_no_more_than_the_model_has_and_shows_what_ended_its_training(made: World) -> None:
+    folder = export(made, "small/strong")
+    text, config = (folder / "README.md").read_text(), json.loads((folder / "config.json").read_text())
+    assert f"max_new_tokens={config['max_position_embeddings'] // 2}," in text
+    assert "max_steps" in text and "epochs" not in text
+
+
+@pytest.mark.parametrize("variables", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
+def test_a_push_without_a_network_does_not_advise_to_log_in(tmp_path: Path, variables: dict[str, str]) -> None:
+    code = "from pathlib import Path; from micota.export.hub import push; push('a/b', 'model', *2 * [Path('.')])"
+    env = {**os.environ, "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_x", **variables}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert "check the network" in done.stderr and "hf auth login" not in done.stderr
+
+
 def test_a_card_prints_what_recipes_say_as_code(made: World) -> None:
     hostile = "x\n---\nlicense: mit\n---\n# <script>alert(1)</script> [a](http://b) `c` {{ 7 * 7 }}"
     manifest = made.store.find("small/strong")

@@ -236,3 +236,15 @@ def test_the_penalty_is_that_of_transformers() -> None:
     text = tokenizer.decode(out[inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     sampling = Sampling(max_tokens=40, repetition_penalty=1.4)
     assert answers(LAB / "student", sampling, PROBLEMS[:1])[0][0] == text
+
+
+@pytest.mark.parametrize("targets", ["[nothing]", "[q_proj, nothing]", "[proj]", "[layers.9.self_attn.q_proj]"])
+def test_adapters_for_modules_that_a_model_lacks_are_refused_before_anything_is_made(
+    world: World, targets: str
+) -> None:
+    result = CliRunner().invoke(
+        cli.app, ["check", str(world.recipe_file), "--set", f"defaults.train.lora={{rank: 2, targets: {targets}}}"]
+    )
+    assert isinstance(result.exception, MicotaError) and "has no module" in result.output
+    right = "defaults.train.lora={rank: 2, targets: [q_proj, layers.0.mlp.up_proj]}"
+    assert CliRunner().invoke(cli.app, ["check", str(world.recipe_file), "--set", right]).exit_code == 0

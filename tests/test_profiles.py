@@ -9,8 +9,11 @@ import shlex
 from pathlib import Path
 
 import pytest
+from conftest import World
+from typer.testing import CliRunner
 
 from micota import machine as machines
+from micota.cli.main import app
 from micota.errors import MicotaError
 from micota.machine import EngineConfig, GenerateConfig, MachineProfile, ServerConfig, TrainConfig
 from micota.run.plan import STAGES
@@ -134,3 +137,16 @@ ADDRESSES = (
 def test_an_address_is_no_key_and_a_manifest_has_its_server_only(address: str) -> None:
     place = EngineConfig(engine="openai", url=address)
     assert address.startswith(place.public["url"]) and place.public["url"].count("/") == 2
+
+
+@pytest.mark.parametrize("prefix", ["", ", prefix: accelerate launch"])
+@pytest.mark.parametrize("tracker", ["no_such_tracker", "..", "''"])
+def test_a_tracker_that_is_not_here_is_found_before_anything_is_made(world: World, tracker: str, prefix: str) -> None:
+    profile, store = world.folder / "mine.yaml", str(world.folder / "fresh")
+    profile.write_text(f"train: {{report_to: [{tracker}]{prefix}}}")
+    for command in (["check"], ["plan", "--store", store], ["run", "--store", store]):
+        result = CliRunner().invoke(app, [*command, str(world.recipe_file), "--machine", str(profile)])
+        assert isinstance(result.exception, MicotaError) and "of report_to is not installed" in str(result.exception)
+    assert not list(Path(store).rglob("manifest.json"))
+    profile.write_text(f"train: {{report_to: [{tracker}], prefix: ssh gpu1 accelerate launch}}")
+    assert CliRunner().invoke(app, ["check", str(world.recipe_file), "--machine", str(profile)]).exit_code == 0

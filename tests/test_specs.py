@@ -139,3 +139,10 @@ def test_a_plain_spec_is_no_search() -> None:
     assert Train(base=MODEL, data=data()).next({}) is None
     assert Choice(MODEL, "because").facts == {}
     assert issubclass(Train, Spec)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**64])
+def test_a_seed_that_a_trainer_cannot_take_is_refused_with_the_spec(seed: int) -> None:
+    with pytest.raises(ValueError, match="seed"):
+        Train(base=MODEL, data=data(), seed=seed)
+    assert Train(base=MODEL, data=data(), seed=2**32 - 1).seed == 2**32 - 1

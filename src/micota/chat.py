@@ -66,12 +66,17 @@ def prompt_ids(tokenizer: Any, text: str, system: str | None, mode: str = "chat"
     return list(tokenizer(rendered, add_special_tokens=mode == "raw")["input_ids"])
 
 
+def token_ids(value: Any, model: str) -> list[int]:
+    """The tokens that a configuration names: one id, a list of them, or none."""
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(isinstance(token, int) and token >= 0 for token in ids):
+        raise MicotaError(f"eos_token_id of the model {model} is {str(value)[:80]!r}", fix="write token ids there")
+    return ids
+
+
 def eos_ids(generation_config: Any, tokenizer: Any) -> list[int]:
     """The tokens that end a response: those of the generation config, else the tokenizer's."""
-    ids = generation_config.eos_token_id
-    ids = [ids] if isinstance(ids, int) else list(ids or [])
-    if not all(isinstance(token, int) for token in ids):
-        raise MicotaError(f"eos_token_id of the model {tokenizer.name_or_path} is {ids}", fix="write token ids there")
+    ids = token_ids(generation_config.eos_token_id, tokenizer.name_or_path)
     if not ids and tokenizer.eos_token_id is not None:
         ids = [tokenizer.eos_token_id]
     if not ids:

@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from micota.chat import render
+from micota.chat import render, token_ids
 from micota.checks.finding import Finding, Severity, messages
 from micota.errors import MicotaError
 from micota.merging.model_files import read_object
@@ -64,12 +64,11 @@ class Subject:
     @classmethod
     def of(cls, name: str, tokenizer: Any, generation: Any = None, config: Any = None) -> Subject:
         """A subject of objects or plain dicts; without a generation config, `config` has the EOS tokens."""
-        ids = _get(generation if generation is not None else config, "eos_token_id")
-        eos = [ids] if isinstance(ids, int) else list(ids or [])
+        eos = token_ids(_get(generation if generation is not None else config, "eos_token_id"), name)
         if not eos and tokenizer.eos_token_id is not None:
             eos = [tokenizer.eos_token_id]
-        rows, context = (_number(config, key) for key in ("vocab_size", "max_position_embeddings"))
-        return cls(name, tokenizer, tuple(map(int, eos)), rows, context)
+        rows, context = (number(config, key) for key in ("vocab_size", "max_position_embeddings"))
+        return cls(name, tokenizer, tuple(eos), rows, context)
 
     @classmethod
     def beside(cls, name: str, tokenizer: Any, folder: Path) -> Subject:
@@ -193,7 +192,7 @@ def _get(thing: Any, name: str) -> Any:
     return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
 
 
-def _number(config: Any, name: str) -> int | None:
-    """A number of a config, or of the language model's part of a multimodal one."""
-    number = _get(config, name) or _get(_get(config, "text_config"), name)
-    return int(number) if number else None
+def number(config: Any, name: str) -> int | None:
+    """A number of a config, or of the language model's part of a multimodal one; None if there is none."""
+    values = (_get(config, name), _get(_get(config, "text_config"), name))
+    return next((value for value in values if isinstance(value, int) and value > 0), None)

@@ -115,6 +115,7 @@ def plan(
 
         cost_table.show(ws.console, made, ws.store, ws.machine, found.targets)
     else:
+        ws.machine.check(one.spec for one in found.states if one.word != "done")
         plan_table(ws.console, list(found.states), labels(made))
 
 
@@ -154,14 +155,17 @@ def check(
         bool, typer.Option("--benchmarks", help="List the benchmarks' reference answers that the grader rejects.")
     ] = False,
     model: Annotated[list[Path] | None, typer.Option(help="A model folder to look at alone.")] = None,
+    machine: MachineName = "laptop",
     data_dir: DataDir = None,
     set_: Sets = None,
 ) -> None:
     """Look for mistakes in a recipe or a model, or for reference answers that the grader rejects."""
+    from micota import machine as machines
     from micota.checks import recipes as checks
     from micota.cli.tables import findings
     from micota.errors import MicotaError
     from micota.recipe import recipe as recipes
+    from micota.specs import walk
 
     if benchmarks:
         from micota.cli.tables import failing_golds
@@ -174,6 +178,7 @@ def check(
             raise MicotaError("there is nothing to check", fix="micota check RECIPE, --model FOLDER or --benchmarks")
         return
     made = recipes.load(recipe, set_ or ())
+    machines.load(machine).check(walk(*made.targets))
     findings(terminal.console(), *checks.inspect(made.targets))
     print(f"{made.name}: {len(made.names)} names, {len(made.evaluations)} evaluations, no mistake found")
 

@@ -37,8 +37,15 @@ class Markdown(str):
     """Markdown of our own, which a template prints as it is."""
 
 
-def of_model(store: Store, manifest: Manifest, title: str, address: str, generation_config: dict[str, Any]) -> str:
-    """The card of a model. `address` is what from_pretrained takes."""
+def of_model(
+    store: Store,
+    manifest: Manifest,
+    title: str,
+    address: str,
+    generation_config: dict[str, Any],
+    context: int | None = None,
+) -> str:
+    """The card of a model. `address` is what from_pretrained takes, `context` the model's positions, if known."""
     from huggingface_hub import ModelCardData
 
     evaluated, base = lineage.evaluations(store, manifest), lineage.bases(store, manifest)
@@ -70,6 +77,7 @@ def of_model(store: Store, manifest: Manifest, title: str, address: str, generat
         messages=Markdown(json.dumps([*messages, {"role": "user", "content": "..."}])),
         sampling=json.dumps(sampling) if sampling else "",
         fake=manifest.fake,
+        new_tokens=min(16_384, (context or 32_768) // 2),  # so that a prompt has room too
         evaluations=[_row(one) for one in evaluated],
         scorers=list(dict.fromkeys(scorer for one in evaluated for scorer in one.scores)),
         steps=_steps(store, manifest),
@@ -257,6 +265,8 @@ def _settings(one: Manifest, inputs: dict[str, str]) -> dict[str, Any]:
         optional = {name: info for name, info in KINDS[one.kind].model_fields.items() if not info.is_required()}
         defaults = {name: info.default for name, info in optional.items()}
         fields |= {k: v for k, v in defaults.items() if k not in fields and isinstance(v, int | float | str)}
+    if fields.keys() & {"max_steps", "target_tokens"}:
+        fields.pop("epochs", None)  # which these replace
     return fields
 
 

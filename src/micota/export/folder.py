@@ -18,6 +18,7 @@ from typing import Any
 import micota
 from micota import chat as prompts
 from micota.atomic import atomic, read_json, write_json
+from micota.checks.models import number
 from micota.errors import MicotaError
 from micota.export import card
 from micota.export.lineage import DATA, MODELS
@@ -61,7 +62,8 @@ def _write(store: Store, manifest: Manifest, title: str, out: Path, address: str
             _copy(store.files(manifest), folder, report)
             config = write_serving_config(folder, _trusts(manifest))
             _check_prompt(store.files(manifest), folder, manifest)
-            text = card.of_model(store, manifest, title, address, config)
+            context = number(read_object(folder / CONFIG), "max_position_embeddings")
+            text = card.of_model(store, manifest, title, address, config, context)
         (folder / "README.md").write_text(text, encoding="utf-8")
         write_json(folder / RECORD, record(manifest))
 

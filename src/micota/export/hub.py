@@ -14,6 +14,7 @@ def push(repo: str, sort: Literal["model", "dataset"], folder: Path, local: Path
     `local` is where the same content stays on this machine.
     """
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
     api = HfApi()
     try:
@@ -22,6 +23,8 @@ def push(repo: str, sort: Literal["model", "dataset"], folder: Path, local: Path
         api.upload_folder(repo_id=repo, repo_type=sort, folder_path=folder, commit_message=message)
     except Exception as error:  # no network, no login, no right: the client has many errors for them
         message = " ".join(str(error).split())[:300]
-        fix = f"`hf auth login`, or another name than {repo}; it is all in {local}"
+        answered = isinstance(error, HfHubHTTPError | LocalTokenNotFoundError)
+        fix = f"`hf auth login`, or another name than {repo}" if answered else "the network, and HF_HUB_OFFLINE"
+        fix = f"{fix if answered else f'check {fix}, and push again'}; it is all in {local}"
         raise MicotaError(f"{local.absolute().name} cannot be pushed to {repo}: {message}", fix=fix) from None
     return str(address)

@@ -75,7 +75,7 @@ class Train(Model):
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     cutoff: int = Field(16_384, ge=2, description="tokens of prompt and response; longer examples are dropped")
     system: str | None = Field(None, description="the system message; without it the chat template's own")
-    seed: int = Field(0, description="the random seed of the order of examples and of dropout")
+    seed: int = Field(0, ge=0, lt=2**32, description="the random seed of the order of examples and of dropout")
     precision: Precision = Field("bfloat16", description="the precision of weights and arithmetic")
     trust_remote_code: bool = Field(False, description="run Python code that the model's folder brings")
     packing: bool = Field(

@@ -51,7 +51,7 @@ class Pretrain(Model):
     )
     first: int = Field(0, ge=0, description="the number of the first phase")
     window: int = Field(512, ge=8, le=1024, description="tokens of the longest document; longer ones are left out")
-    seed: int = Field(0, description="the random seed of weights and documents")
+    seed: int = Field(0, ge=0, lt=2**32, description="the random seed of weights and documents")
 
     @property
     def parents(self) -> tuple[Model, ...]:
