@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import importlib.util
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -24,10 +23,6 @@ _KEY = re.compile(  # what can be a key in a path; words, versions and numbers o
     r"|/(?=[^/]*[A-Za-z])(?=[^/]*[0-9])[\w.~+-]{24,}(/|$)",
     re.IGNORECASE,
 )
-LOCAL = ("accelerate", "torchrun", "deepspeed", "python", "python3", "env", "nice")
-"""Launchers that start a stage on this machine, with the libraries that are here."""
-TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "comet_ml": ("comet_ml",), "azure_ml": ("azureml",)}
-"""Modules of trackers by TRL's names for them, where there are several or they differ."""
 PROFILES = Path(micota.__file__).parent / "recipes" / "machines"
 FAKES = ("scripted", "rehearsed")
 FAKE_SERVER = "micota-fake"  # what our fake server calls itself
@@ -198,10 +193,7 @@ class MachineProfile(FrozenModel):
             if isinstance(spec, LengthDial):
                 self._check_search(self.engine(spec))
             else:
-                place = self.place(spec)
-                self._check_launcher(place)
-                if isinstance(place, TrainConfig):
-                    self._check_trackers(place)
+                self._check_launcher(self.place(spec))
 
     def _check_search(self, config: EngineConfig) -> None:
         where = f"machine profile '{self.name}'"
@@ -215,20 +207,6 @@ class MachineProfile(FrozenModel):
         if isinstance(config, GenerateConfig) and config.processes > 1:
             fix = "search: {...} of its own in the machine profile, without `processes`"
             raise MicotaError(f"search runs in one process, not in {config.processes}", where=where, fix=fix)
-
-    def _check_trackers(self, config: TrainConfig) -> None:
-        """A tracker is a library; of a training that a launcher starts on another machine nothing is known here."""
-        for name in config.report_to if (config.prefix or "accelerate").split()[0] in LOCAL else ():
-            try:
-                found = any(importlib.util.find_spec(module) for module in TRACKERS.get(name, (name,)))
-            except (ImportError, ValueError):
-                found = False
-            if not found:
-                where, fix = (
-                    f"machine profile '{self.name}'",
-                    f"pip install {TRACKERS.get(name, (name,))[0]}, or leave it out",
-                )
-                raise MicotaError(f"the tracker {name} of report_to is not installed", where=where, fix=fix)
 
     def _check_launcher(self, config: StageConfig) -> None:
         if isinstance(config, GenerateConfig) and config.processes > 1 and config.prefix is None:

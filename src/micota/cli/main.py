@@ -101,6 +101,7 @@ def plan(
     store: StoreDir = STORE,
 ) -> None:
     """Show what a run would find done, partial or new, or what it will cost; makes nothing."""
+    from micota.checks.machines import check_machine
     from micota.cli.tables import plan_table
     from micota.errors import visible
     from micota.recipe import recipe as reader
@@ -115,7 +116,7 @@ def plan(
 
         cost_table.show(ws.console, made, ws.store, ws.machine, found.targets)
     else:
-        ws.machine.check(one.spec for one in found.states if one.word != "done")
+        check_machine(ws.machine, [one.spec for one in found.states if one.word != "done"])
         plan_table(ws.console, list(found.states), labels(made))
 
 
@@ -162,6 +163,7 @@ def check(
     """Look for mistakes in a recipe or a model, or for reference answers that the grader rejects."""
     from micota import machine as machines
     from micota.checks import recipes as checks
+    from micota.checks.machines import check_machine
     from micota.cli.tables import findings
     from micota.errors import MicotaError
     from micota.recipe import recipe as recipes
@@ -178,7 +180,7 @@ def check(
             raise MicotaError("there is nothing to check", fix="micota check RECIPE, --model FOLDER or --benchmarks")
         return
     made = recipes.load(recipe, set_ or ())
-    machines.load(machine).check(walk(*made.targets))
+    check_machine(machines.load(machine), list(walk(*made.targets)))
     findings(terminal.console(), *checks.inspect(made.targets))
     print(f"{made.name}: {len(made.names)} names, {len(made.evaluations)} evaluations, no mistake found")
 

@@ -62,7 +62,6 @@ def of_model(
     )
     system = manifest.fields.get("system")
     messages = [{"role": "system", "content": system}] if system is not None else []
-    sampling = {name: generation_config[name] for name in SAMPLING if name in generation_config}
     return _render(
         "model.md",
         metadata=Markdown(data.to_yaml()),
@@ -75,7 +74,7 @@ def of_model(
         prompts=_prompts(store, manifest, evaluated),
         address=Markdown(json.dumps(address)),
         messages=Markdown(json.dumps([*messages, {"role": "user", "content": "..."}])),
-        sampling=json.dumps(sampling) if sampling else "",
+        sampling=", ".join(f"{name} {generation_config[name]}" for name in SAMPLING if name in generation_config),
         fake=manifest.fake,
         new_tokens=min(16_384, (context or 32_768) // 2),  # so that a prompt has room too
         evaluations=[_row(one) for one in evaluated],

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from micota import checks as lint
 from micota import machine as machines
+from micota.checks.machines import check_machine
 from micota.checks.recipes import inspect
 from micota.errors import MicotaError, Stopped, of_system
 from micota.machine import MachineProfile
@@ -178,7 +179,7 @@ class Workspace:
         from micota.run.execution import Run
         from micota.workspace.notebook import bars as usual_bars
 
-        self.machine.check(spec for spec in walk(*specs) if not self.store.manifest(spec))
+        check_machine(self.machine, [spec for spec in walk(*specs) if not self.store.manifest(spec)])
         names = labels(recipe)
         with bars or usual_bars(self.console, names) as shown:
             running = Run(self.store, self.machine, shown, {k: f"{recipe.name}/{name}" for k, name in names.items()})

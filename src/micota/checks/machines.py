@@ -1,0 +1,35 @@
+"""What a machine cannot do for specs: found before anything is made, not when a training begins."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+
+from micota.errors import MicotaError
+from micota.machine import MachineProfile
+from micota.specs import Spec, Train
+
+LOCAL = ("accelerate", "torchrun", "deepspeed", "python", "python3", "env", "nice")
+"""Launchers that start a stage on this machine, with the libraries that are here."""
+MODULES = {"tensorboard": ("tensorboard", "tensorboardX"), "azure_ml": ("azureml",)}
+"""Modules of trackers by TRL's names for them, where there are several or they differ."""
+
+
+def check_machine(machine: MachineProfile, specs: Sequence[Spec]) -> None:
+    """Refuse what a profile cannot do for these specs, and trackers that are not installed. Raises MicotaError."""
+    machine.check(specs)
+    config = machine.train
+    starts_here = (config.prefix or LOCAL[0]).split()[0] in LOCAL  # of another machine nothing is known
+    for name in config.report_to if starts_here and any(isinstance(spec, Train) for spec in specs) else ():
+        modules = MODULES.get(name, (name,))
+        if not any(map(_is_there, modules)):
+            fix = f"pip install {modules[0]}, or leave it out"
+            what = f"the tracker {name} of report_to is not installed"
+            raise MicotaError(what, where=f"machine profile '{machine.name}'", fix=fix)
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
