@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from micota.cli import main as cli
 from micota.housekeeping import activity, holdings, removal
 from micota.housekeeping.forgetting import forgettable
 from micota.housekeeping.removal import Removal
+from micota.store import locks
 from micota.store.artifacts import Store
 from micota.store.task import Progress
 
@@ -227,3 +229,21 @@ def test_a_failed_stage_leaves_its_message_and_its_name(world: World, monkeypatc
         )
     _, (left,) = activity.activities(Store(world.folder / "store"))
     assert left.work.name == "small/ta-long" and "longer than the cutoff of 3 tokens" in left.note
+
+
+def test_what_a_host_has_left_that_is_gone_can_be_removed(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its claim is held for ever by what it says, so it is watched before anything goes."""
+    monkeypatch.setattr(locks, "STALE_S", 1.0)
+    work = made.store.root / "making" / f"train-{'1' * 16}.abc"
+    write_json(work / "task.json", {"name": "small/strong"})
+    claim = made.store.lock(work.stem)
+    write_json(claim, {"host": "gone/1", "pid": 1, "started": "1", "token": "abc"})
+    assert removal.removable(made.fresh(), [], hours=0) == []
+    for path in (work / "task.json", work):
+        os.utime(path, (1, 1))
+    (one,) = removal.removable(made.fresh(), [], hours=0)
+    assert one.path == work
+    touched = threading.Timer(0.5, lambda: os.utime(claim))
+    touched.start()
+    assert removal.remove(made.store, one)
+    assert not work.exists()

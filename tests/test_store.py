@@ -179,12 +179,12 @@ def test_who_has_lost_a_claim_gives_nothing_back_and_touches_nothing(tmp_path: P
     assert claim is not None
     claim.check()
     path.write_text(json.dumps(ELSEWHERE))
-    with pytest.raises(ClaimLost, match="x is made by process 1 on elsewhere now"):
+    with pytest.raises(ClaimLost, match="the claim on x is lost: process 1 on elsewhere has it now"):
         claim.check()
     locks.release(path)
     assert json.loads(path.read_text()) == ELSEWHERE
     path.unlink()
-    with pytest.raises(ClaimLost, match="another run"):
+    with pytest.raises(ClaimLost, match="the same command goes on with it"):
         claim.check()
 
 

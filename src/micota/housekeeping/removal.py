@@ -51,7 +51,9 @@ def removable(
     found = list(_unneeded(store, recipes, everything) if recipes else _nameless(store, hours))
     ids = {spec.id for recipe in recipes for spec in _specs(recipe)}
     for work in works(store):
-        if not work.holder and (work.done or work.age_s > hours * 3600) and (not recipes or work.id in ids):
+        silent = work.age_s > max(hours, 24) * 3600  # its host may be gone: whether it is, its removal finds out
+        old = not work.holder and (work.done or work.age_s > hours * 3600)
+        if (old or silent) and (not recipes or work.id in ids):
             why = "its artifact is finished" if work.done else f"untouched for {work.age_s / 3600:.0f} hours"
             found.append(Removal("work", work.id, work.name, work.path, work.size, why))
     for path in (store.root / "damaged").glob("*") if not recipes else ():
@@ -66,7 +68,7 @@ def removable(
 def remove(store: Store, one: Removal) -> bool:
     """Remove it, unless somebody is making or reading it; its files go at once, by rename. Returns whether it went."""
     lock, removed = store.lock(one.lock), removed_path(one.path)
-    if not store.locks.acquire(lock):
+    if not store.locks.acquire_patiently(lock):
         return False
     try:
         manifest = store.manifest_of(one.id) if one.what == "artifact" else None

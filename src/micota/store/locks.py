@@ -46,7 +46,8 @@ class Claim:
         except FileNotFoundError:
             mine = False
         if not mine:
-            raise ClaimLost(f"{self.path.stem} is made by {holder(self.path) or 'another run'} now")
+            now = f"{who} has it now" if (who := holder(self.path)) else "the same command goes on with it"
+            raise ClaimLost(f"the claim on {self.path.stem} is lost: {now}")
 
 
 class Locks:
@@ -82,6 +83,15 @@ class Locks:
         with contextlib.suppress(OSError, ClaimLost), locked(path.parent / ".lock"):
             Claim(path, str(token)).check()
             path.unlink()
+
+    def acquire_patiently(self, path: Path) -> Claim | None:
+        """The same, after a minute of watching where it is another host's that may be gone."""
+        until = time.monotonic() + STALE_S + 2 * BEAT_S
+        while (claim := self.acquire(path)) is None and time.monotonic() < until:
+            if read_json(path).get("host") == _host():
+                break
+            time.sleep(1)
+        return claim
 
     def void(self, path: Path) -> bool:
         """Whether nobody holds a claim. Ask again and again: of another host's it is known after a minute."""

@@ -99,7 +99,7 @@ class Bars:
     def lost(self, spec: Spec, message: str) -> None:
         """Another run has taken a stage over."""
         self._drop(spec)
-        self.line("lost", "yellow", spec, f"(this run was paused or cut off: {message})")
+        self.line("lost", "yellow", spec, f"(paused or cut off for too long: {message})")
 
     def tick(self) -> None:
         """Show how far the running stages are."""
