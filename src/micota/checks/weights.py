@@ -32,6 +32,8 @@ def check(
             fit = pretrained.inspect(folder, trust)
             fit.refuse()
             lines += fit.remarks()
+        else:
+            lines.append("no weights are here: only what lies beside them was checked")
         pretrained.check_targets(folder, sorted(targets), trust)
     except MicotaError as error:
         what = error.what if error.where in (None, str(folder)) else f"{error.what} ({error.where})"

@@ -255,4 +255,5 @@ def findings(console: Console, looked: list[str], found: list[Finding]) -> None:
         console.print(f"[{colour}]{one.severity}[/] {escape(str(one.error()))}", highlight=False, soft_wrap=True)
     if wrong := errors(found):
         names = ", ".join(dict.fromkeys(one.model for one in wrong))
-        raise MicotaError(f"{len(wrong)} errors, in {names}", fix="change what each of them says, and check again")
+        many = "s" * (len(wrong) > 1)
+        raise MicotaError(f"{len(wrong)} error{many}, in {names}", fix="change what each of them says, and check again")
