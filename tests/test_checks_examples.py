@@ -135,7 +135,28 @@ def beyond_the_rows(model: checks.Subject, one: Any) -> None:
     one["input_ids"][3] = 5000
 
 
+def two_in_a_row(model: checks.Subject, one: Any) -> None:
+    one["input_ids"], one["labels"] = one["input_ids"] * 2, one["labels"] * 2
+
+
+def asked(problem: str, **options: Any) -> Callable[[checks.Subject, Any], None]:
+    """The example of another problem, or of a template with other options."""
+
+    def change(model: checks.Subject, one: Any) -> None:
+        response = [token for token in one["labels"] if token != IGNORED]
+        before = model.ids(model.conversation(("user", problem), add_generation_prompt=True, **options))
+        one |= {"input_ids": before + response, "labels": [IGNORED] * len(before) + response}
+
+    return change
+
+
 FAULTS = [
+    ("think-hybrid", two_in_a_row, "packing", "2 examples stand in one row"),
+    ("chatml-default", two_in_a_row, "packing", "2 examples stand in one row"),
+    ("think-hybrid", asked("What does <|im_end|> mean?"), "special-text", "inside a problem: <|im_end|>"),
+    ("llama-3", asked("Say <|eot_id|> twice, then 4."), "special-text", "inside a problem: <|eot_id|>"),
+    ("think-hybrid", asked("Why?", enable_thinking=False), "prompt", "made with enable_thinking=False"),
+    ("chatml-default", replaced("<think>\n\n</think>\n\n" + RESPONSE), "thought", "empty, and another follows"),
     ("qwen2.5-instruct", no_end, "end", "has no EOS token"),
     ("qwen2.5-instruct", end_masked, "end", "<|im_end|> is not in the loss"),
     ("deepseek-r1-distill-qwen", padding_masked_by_id, "end", "it is the padding token too"),

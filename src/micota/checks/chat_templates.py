@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from micota.checks.finding import Finding, beginning, difference, ending, errors
-from micota.checks.models import ANSWER, PROBLEM, Refused, Subject, without_thought_tags
+from micota.checks.models import ANSWER, PROBLEM, Refused, Subject, closed_thought, without_thought_tags
 
 MARKER = re.compile(r"<\|[^\s<>|]{1,40}\|>|<｜[^\s<>｜]{1,40}｜>|</?s>|<(?:bos|eos|start_of_turn|end_of_turn)>")
 """What should be one token where a template writes it."""
@@ -121,10 +121,23 @@ def _generation_prompt(subject: Subject) -> Iterator[Finding]:
         return
     before, prompt = around[0], subject.prompt(PROBLEM)
     first, second = without_thought_tags(before), without_thought_tags(prompt)
-    ends = before[len(first) :] + prompt[len(second) :]
-    if first == second and (before == prompt or "think>" in ends or "\n" not in ends):
+    if first == second:
+        if closed_thought(prompt):
+            yield subject.finding("thought-closed", ("generation prompt", ending(prompt)))
+        ends = [text[len(first) :].partition("<")[0] for text in (before, prompt)]  # up to the first tag
+        thinks = "think>" in before[len(first) :] + prompt[len(first) :]
+        own = thinks and subject.ids(first)[-1] in subject.special  # behind a marker the model writes the line end
+        if own or ends[0].count("\n") == ends[1].count("\n"):
+            return
+    elif _is_header(subject, prompt, before.removeprefix(prompt)):
         return
     lacks = before.startswith(prompt.rstrip())
     how = "lacks what its chat template writes before an answer" if lacks else "is not what stands before an answer"
     evidence = zip(("before an answer", "generation prompt"), difference(before, prompt), strict=True)
     yield subject.finding("generation-prompt", *evidence, how=how, severity="warning" if first == second else "error")
+
+
+def _is_header(subject: Subject, prompt: str, rest: str) -> bool:
+    """Whether what follows a prompt that names the role is the model's own choice up to a marker, such as a channel."""
+    role, ids = MARKER.split(prompt)[-1], subject.ids(rest)
+    return bool(ROLE.search(role)) and len(ids) > 1 and ids[-1] in subject.special

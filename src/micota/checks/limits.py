@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 
 from micota.chat import THOUGHT
 from micota.checks.finding import Finding, beginning
@@ -21,28 +22,47 @@ def eos(subject: Subject, uses: Sequence[Use]) -> Iterator[Finding]:
         yield subject.finding("eos-missing")
         return
     raw = bool(uses) and all(use.prompt.mode == "raw" for use in uses)
-    after, markers = ("", []) if raw or not subject.has_template else _after_answer(subject)
+    after, markers, following = ("", [], []) if raw or not subject.has_template else _after_answer(subject)
     yield from _odd_eos(subject, markers)
     own, eos = subject.tokenizer.eos_token_id, list(subject.eos)
     generation = ("generation", subject.names(eos))
-    if markers and markers[0] not in eos and not _is_stop_string(subject, markers[0], uses):
+    if markers and not set(markers) & set(eos) and not _is_stop_string(subject, markers[0], uses):
         token, which = subject.names(markers[:1]), "which its chat template writes after an answer"
         evidence = ("template", after), generation
         yield subject.finding("eos-not-stopped-at", *evidence, token=token, which=which, id=markers[0], eos=eos)
-    elif not markers and own is not None and own not in eos:
+    elif following and not set(following) & {*eos, own}:
+        token, which = subject.names(following[:1]), "which its chat template writes after an answer for the next turn"
+        evidence = ("template", after), generation
+        yield subject.finding(
+            "eos-not-stopped-at", *evidence, token=token, which=which, id=following[0], eos=eos, severity="warning"
+        )
+    elif not markers and not following and own is not None and own not in eos:
         token, which = subject.tokenizer.eos_token, "the EOS token of its tokenizer"
         evidence, values = (("tokenizer", str(token)), generation), {"token": token, "which": which, "id": own}
         yield subject.finding("eos-not-stopped-at", *evidence, **values, eos=eos, severity="warning")
 
 
-def _after_answer(subject: Subject) -> tuple[str, list[int]]:
-    """What the template writes after an answer, and the markers in it."""
+def _after_answer(subject: Subject) -> tuple[str, list[int], list[int]]:
+    """What the template writes after an answer, and the markers that stand there side by side; where there are none,
+    those that open the next turn.
+    """
     try:
         around = subject.around_answer()
+        markers = _markers(subject, around[1]) if around else []
+        if around is None or markers:
+            return around[1] if around else "", markers, []
+        between = subject.between_turns()
     except Refused:
-        around = None
-    after = around[1] if around else ""
-    return after, [token for token in subject.ids(after) if token in subject.special or token in subject.eos]
+        return "", [], []
+    following = _markers(subject, between)
+    return between, [], following if between.lstrip().startswith(subject.text(following[:1])) else []
+
+
+def _markers(subject: Subject, text: str) -> list[int]:
+    """The first markers of a text, without anything between them."""
+    ids = subject.ids(text)
+    first = next((i for i, token in enumerate(ids) if token in subject.special or token in subject.eos), len(ids))
+    return ids[first : first + 1] + list(takewhile(lambda token: token in subject.special, ids[first + 1 :]))
 
 
 def _is_stop_string(subject: Subject, token: int, uses: Sequence[Use]) -> bool:
@@ -58,11 +78,18 @@ def _odd_eos(subject: Subject, markers: list[int]) -> Iterator[Finding]:
         if token >= size:
             how = f"is not in its tokenizer, which has {size} tokens"
         elif token not in subject.special and token not in markers:
-            how = f"is the ordinary token {subject.names([token])!r}"
+            how = f"is the ordinary token {subject.text([token])!r}"
         else:
             continue
         evidence = ("tokenizer", str(subject.tokenizer.eos_token)), ("generation", subject.names(subject.eos))
         yield subject.finding("eos-odd", *evidence, id=token, how=how)
+
+
+def thought_tags(subject: Subject) -> Iterator[Finding]:
+    """The tags of a thought can be seen in a decoded response."""
+    if lost := [tag for tag in THOUGHT if tag in subject.hidden]:
+        evidence = ("special tokens", " ".join(sorted(subject.hidden)))
+        yield subject.finding("thought-hidden", evidence, tags=" and ".join(lost))
 
 
 def rows(subject: Subject, ids: Iterable[int]) -> Iterator[Finding]:

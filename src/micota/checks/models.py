@@ -146,6 +146,11 @@ class Subject:
         before, answer, after = self.conversation(("user", PROBLEM), ("assistant", ANSWER)).partition(ANSWER)
         return (before, after) if answer and ANSWER not in after else None
 
+    def between_turns(self) -> str:
+        """What the template writes between an answer and the next problem. Raises Refused."""
+        turns = (("user", "1"), ("assistant", ANSWER), ("user", PROBLEM))
+        return self.conversation(*turns).partition(ANSWER)[2].partition(PROBLEM)[0]
+
     def shape(self, system: str | None = None) -> Shape | None:
         """The shape of the generation prompt; None if the problem does not stand in it once. Raises Refused."""
         whole = self.prompt(PROBLEM, system)
@@ -174,6 +179,11 @@ def occurrences(ids: Sequence[int], part: Sequence[int]) -> list[int]:
 def without_thought_tags(text: str) -> str:
     """A prompt without thought tags and white space at its end."""
     return re.sub(rf"(\s|{TAG})*$", "", text)
+
+
+def closed_thought(text: str) -> bool:
+    """Whether a prompt ends with an empty thought, so that the response has none."""
+    return bool(re.search(r"<think>\s*</think>\s*$", text))
 
 
 def _rendered(rendering: Callable[[], Any]) -> str:

@@ -81,6 +81,8 @@ def _thought(before: str, opened: str, text: str, begun: bool, ended: bool) -> t
         return None
     if (opened and re.match(rf"\s*{BEGIN}", text)) or re.match(rf"\s*{BEGIN}\s*{BEGIN}", text):
         return "opened twice, by the prompt and by the response", f"remove {BEGIN} from the response"
+    if re.match(rf"\s*({BEGIN})?\s*{END}\s*{BEGIN}", text):
+        return "empty, and another follows", f"remove {BEGIN}{END} before the thought"
     if re.search(rf"{END}\s*{END}", text):
         return "closed twice", f"remove one {END} from the response"
     if begins and ended and END not in text:

@@ -28,7 +28,7 @@ def check_model(subject: Subject, uses: Sequence[Use] = ()) -> list[Finding]:
         findings += chat_templates.check(subject)
         for system in dict.fromkeys(use.prompt.system for use in uses if use.prompt.mode == "chat"):
             findings += chat_templates.check_system(subject, system) if system and not errors(findings) else ()
-    findings += limits.eos(subject, uses)
+    findings += [*limits.eos(subject, uses), *limits.thought_tags(subject)]
     own = _own_example(subject, uses) if through_template and not errors(findings) else None
     findings += limits.rows(subject, own.ids if own else ())
     for use in uses:

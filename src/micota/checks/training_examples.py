@@ -10,7 +10,7 @@ from micota.chat import opened_thought
 from micota.checks import responses
 from micota.checks.examples import IGNORED, Example
 from micota.checks.finding import Finding, beginning, difference, ending
-from micota.checks.models import Shape, Subject, occurrences, without_thought_tags
+from micota.checks.models import PROBLEM, Refused, Shape, Subject, occurrences, without_thought_tags
 
 SAMPLE = 200
 """Examples that are checked token by token; of the others the beginning, the end and the length."""
@@ -95,11 +95,30 @@ def _length(subject: Subject, example: Example, cutoff: int | None) -> Iterator[
 
 def _packed(subject: Subject, example: Example, shape: Shape | None) -> Finding | None:
     """Several examples in one row, and nothing says that they are separate."""
-    begins = occurrences(example.ids, shape.head_ids) if shape and shape.at_start_only else []
+    if shape is None:
+        return None
+    at_start = occurrences(example.ids, shape.head_ids) if shape.at_start_only else []
+    begins = at_start if len(at_start) > 1 else [0, *_joints(subject, example, shape)]
     if len(begins) < 2:
         return None
     first, following = (beginning(subject.text(example.ids[at:])) for at in begins[:2])
     return subject.finding("packing-unmarked", ("first", first), ("next", following), number=len(begins))
+
+
+def _joints(subject: Subject, example: Example, shape: Shape) -> list[int]:
+    """Where another example begins right behind an EOS token, other than a template goes on to the next turn."""
+    ends = [stop for _, stop in example.spans[:-1] if example.ids[stop - 1] in subject.eos]
+    try:
+        between = subject.between_turns() if ends else ""
+    except Refused:
+        between = ""
+    texts = {stop: subject.text(example.ids[stop - 1 : stop + 64]) for stop in ends}
+    marks = {stop: subject.text(example.ids[stop - 1 : stop]) for stop in ends}
+    return [
+        stop
+        for stop, text in texts.items()
+        if text.removeprefix(marks[stop]).startswith(shape.head) and not (between and text.startswith(between))
+    ]
 
 
 def _prompt(subject: Subject, example: Example, shape: Shape | None) -> Iterator[Finding]:
@@ -116,15 +135,19 @@ def _prompt(subject: Subject, example: Example, shape: Shape | None) -> Iterator
         return
     head, first = list(shape.head_ids), example.spans[-1][0]
     before, end = subject.text(ids[:first]), _prompt_end(ids, list(shape.tail_ids), first)
+    if len(example.spans) == 1 and (spelt := _spelt(subject, ids[len(head) : first - len(shape.tail_ids)])):
+        around = ("prompt", beginning(subject.text(ids[len(head) + spelt[0] : first])))
+        yield subject.finding("special-text-in-prompt", around, token=subject.names([spelt[1]]))
     if ids[: len(head)] != head and not before.startswith(shape.head):
         yield _differs(subject, beginning(subject.text(ids)), shape.head + "…")
     elif early := [at for at, _ in example.spans[:-1] if not _is_answer(subject, example, shape, at)]:
         yield from _loss_begin(subject, example, shape, early[0], end if end is not None else first)
     elif end is None:
         same = before.endswith(shape.tail)
-        yield _differs(
-            subject, ending(before), ending("…" + shape.tail), " in its tokens, though not in its text" if same else ""
-        )
+        how = " in its tokens, though not in its text" if same else _thinking(subject, shape, before)
+        yield _differs(subject, ending(before), ending("…" + shape.tail), how)
+    elif first > end and (how := _thinking(subject, shape, before)):
+        yield _differs(subject, ending(before), ending("…" + shape.tail), how)
     else:
         yield from _loss_begin(subject, example, shape, first, end)
 
@@ -153,6 +176,31 @@ def _loss_begin(subject: Subject, example: Example, shape: Shape, first: int, en
         ("response", beginning(subject.text(example.ids[end:]))),
     )
     yield subject.finding("prompt-in-loss", *evidence, part=part, number=abs(end - first))
+
+
+def _spelt(subject: Subject, problem: Sequence[int]) -> tuple[int, int] | None:
+    """Where a problem holds an EOS token, and which, unless the template goes on to another turn there."""
+    for at, token in enumerate(problem):
+        if (
+            token in subject.eos
+            and token in subject.special
+            and not any(other in subject.special for other in problem[at + 1 : at + 4])
+        ):
+            return at, token
+    return None
+
+
+def _thinking(subject: Subject, shape: Shape, before: str) -> str:
+    """Whether the prompt is the template's own with another `enable_thinking`."""
+    for value in (False, True):
+        try:
+            whole = subject.conversation(("user", PROBLEM), add_generation_prompt=True, enable_thinking=value)
+        except Refused:
+            continue
+        tail = whole.rpartition(PROBLEM)[2]
+        if tail not in ("", shape.tail) and before.endswith(tail):
+            return f": it was made with enable_thinking={value}, generation is without it"
+    return ""
 
 
 def _differs(subject: Subject, training: str, generation: str, how: str = "") -> Finding:
