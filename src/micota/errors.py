@@ -7,6 +7,9 @@ import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 LONGEST = 3_000  # characters of one part of a message: what was refused can be of any length
 
@@ -89,10 +92,17 @@ class ClaimLost(PlainError):
     """Another run has taken a stage over, since this one was paused or cut off for too long; it writes nothing more."""
 
 
+def expected(value: T, kinds: Any, what: str, fix: str | None = None) -> T:
+    """The value, if it is of one of the kinds (classes); else a MicotaError that says what belongs there."""
+    if not isinstance(value, kinds):
+        raise MicotaError(f"{value!r:.80} is given; {what} is expected here", fix=fix)
+    return value
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Name the closest known word, or list them all: `did you mean 'train'?`"""
     options = sorted(set(known))
-    close = difflib.get_close_matches(word, options, n=1)
+    close = difflib.get_close_matches(str(word), options, n=1)
     if close:
         return f"did you mean '{close[0]}'?"
     return f"known here: {', '.join(options)}" if options else "nothing is known here"

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from micota.errors import MicotaError, suggestion
+from micota.errors import MicotaError, expected, suggestion
 
 Path = tuple[str | int, ...]
 VALUES, DEPTH = 100_000, 64
@@ -163,7 +163,7 @@ def override(top: dict[str, Any], text: str) -> None:
 
     Mappings that a form leaves out are added; the names of a section must exist.
     """
-    place, equals, value = text.partition("=")
+    place, equals, value = expected(text, str, "a text `a.b=c`").partition("=")
     if not equals or not place:
         raise MicotaError(f"'--set {text}' sets nothing", fix="--set let.ta-long.train.lr=2e-5")
     node: Any = top

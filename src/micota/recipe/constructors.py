@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from micota.benchmarks import BENCHMARKS
-from micota.errors import suggestion
+from micota.errors import expected, suggestion
 from micota.lab import designs
 from micota.recipe.signature import FieldError, build, constructor
 from micota.recipe.words import as_data, as_grader, as_model, as_problems, as_source, benchmark_problems
@@ -57,13 +57,13 @@ def problems(source: Source | str | Path, **fields: Any) -> Problems:
     >>> math = problems("hiyouga/math12k", split="train")
     """
     if (name := fields.get("benchmark")) is not None:
-        if name not in BENCHMARKS:
+        if str(name) not in BENCHMARKS:
             raise FieldError(f"unknown benchmark '{name}'", ("benchmark",), suggestion(str(name), BENCHMARKS))
         fields = {"problem": BENCHMARKS[name].problem, "answer": BENCHMARKS[name].answer, **fields}
     if fields.get("decontaminate") and "against" not in fields:
         fields["against"] = [benchmark_problems(name) for name in BENCHMARKS]
     elif fields.get("against") is not None:
-        fields["against"] = [as_problems(one) for one in fields["against"]]
+        fields["against"] = [as_problems(one) for one in _listed(fields["against"], "problem sets")]
     return build(Problems, source=as_source(source, "dataset"), **fields)
 
 
@@ -127,7 +127,7 @@ def mix(*parts: MixtureComponent | Mapping[str, Any] | tuple[DataLike, float], *
 
     >>> mix_long = mix((long, 0.2), (short, 0.8))
     """
-    given: Sequence[Any] = parts or fields.pop("parts", ())
+    given: Sequence[Any] = parts or _listed(fields.pop("parts", ()), "parts")
     return build(Mix, parts=[_component(part) for part in given], **fields)
 
 
@@ -149,7 +149,7 @@ def pretrain(
     if "base" in fields:
         fields["base"] = as_model(fields["base"])
     if like is not None:
-        if like not in designs.DESIGNS:
+        if str(like) not in designs.DESIGNS:
             raise FieldError(f"the lab has no design '{like}'", ("like",), suggestion(str(like), designs.DESIGNS))
         fields = designs.fields(like, **fields)
     return build(Pretrain, **fields)
@@ -181,7 +181,13 @@ def merge(
     >>> mid = merge(ta, [ta_long], method="dare_ties", density=0.7, weight=0.6)
     """
     fields |= {} if weight is None else {"weight": weight}
-    return build(Merge, base=as_model(base), models=[as_model(model) for model in models], **_rescaled(fields))
+    tuned = [as_model(model) for model in _listed(models, "models")]
+    return build(Merge, base=as_model(base), models=tuned, **_rescaled(fields))
+
+
+def _listed(values: Any, what: str) -> Sequence[Any]:
+    sequence: Sequence[Any] = expected(values, list | tuple, f"a list of {what}")
+    return sequence
 
 
 def _rescaled(fields: dict[str, Any]) -> dict[str, Any]:
@@ -200,7 +206,7 @@ def dial(base: ModelLike, models: Sequence[ModelLike], target: Target, probe: Pr
     ...            target=length(0.5, of=ta_long), probe=math.take(200))
     """
     probe = probe if isinstance(probe, Probe | Subset | Mapping) else as_problems(probe)
-    models = [as_model(model) for model in models]
+    models = [as_model(model) for model in _listed(models, "models")]
     return build(LengthDial, base=as_model(base), models=models, target=target, probe=probe, **_rescaled(fields))
 
 

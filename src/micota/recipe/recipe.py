@@ -8,7 +8,7 @@ from typing import Any
 
 from micota.atomic import atomic
 from micota.benchmarks import BENCHMARKS
-from micota.errors import MicotaError, suggestion
+from micota.errors import MicotaError, expected, suggestion
 from micota.recipe.constructors import ModelLike, evaluation, measure
 from micota.recipe.contents import Contents, Evaluation, check_evaluations, check_names, folder_name, graders
 from micota.recipe.reader import SHIPPED, find, read, shipped
@@ -45,20 +45,27 @@ class Recipe(Contents):
         let: Mapping[str, Spec] | None = None,
         name: str = "untitled",
     ) -> None:
+        for value, what in ((arms, "arms"), (let or {}, "let"), (measure or {}, "measure")):
+            expected(value, Mapping, f"a mapping of names ({what})")
         self.name = folder_name(name)
         self.titles: dict[str, str] = dict.fromkeys(arms, "")
-        self.names: dict[str, Spec] = {**(let or {}), **{word: as_model(model) for word, model in arms.items()}}
+        self.names: dict[str, Spec] = {word: expected(spec, Spec, "a spec") for word, spec in (let or {}).items()}
+        self.names |= {word: as_model(model) for word, model in arms.items()}
         if both := arms.keys() & (let or {}).keys():
             raise MicotaError(f"'{min(both)}' is defined in both `let` and `arms`", fix="rename one of the two")
         check_names(self.names)
         self.lock: Lock | None = None
         self.evaluations: list[Evaluation] = []
-        for section in [evaluate] if isinstance(evaluate, Mapping) else evaluate or ():
-            self.evaluations += self._section(section)
+        sections = [evaluate] if isinstance(evaluate, Mapping) else expected(evaluate or (), list | tuple, "a section")
+        for section in sections:
+            self.evaluations += self._section(
+                expected(section, Mapping, "a section `evaluate`", '{"data": ["math500"]}')
+            )
         check_evaluations(self.evaluations)
         self.measures: dict[str, Bpc] = {}
         for word, models in (measure or {}).items():
-            self.measures |= {f"bpc:{word}@{model}": self._measure(word, model) for model in models}
+            listed = expected(models, list | tuple, "a list of the names of models")
+            self.measures |= {f"bpc:{word}@{model}": self._measure(word, model) for model in listed}
 
     @classmethod
     def load(cls, path: str | Path, overrides: Iterable[str] = (), lock: Lock | None = None) -> Recipe:
@@ -66,7 +73,7 @@ class Recipe(Contents):
 
         Hub ids have the commits of its lock file, RECIPE.lock beside it. Raises MicotaError for every mistake.
         """
-        return cls._of(vars(read(str(path), overrides, lock)))
+        return cls._of(vars(read(str(path), expected(overrides, list | tuple, "a list of texts `a.b=c`"), lock)))
 
     @classmethod
     def _of(cls, attributes: Mapping[str, Any]) -> Recipe:
@@ -122,12 +129,12 @@ class Recipe(Contents):
             if key not in EVALUATE:
                 raise MicotaError(f"evaluate: unknown key '{key}'", fix=suggestion(key, EVALUATE))
         data = section.get("data")
-        if not data or isinstance(data, str):
+        if not data or not isinstance(data, list | tuple | Mapping):
             raise MicotaError("evaluate needs a list of data", fix="data: [math500], or the names of problem sets")
         sets = data if isinstance(data, Mapping) else self._words(data)
         settings = {key: value for key, value in section.items() if key not in ("models", "data", "by")}
         cells = []
-        for word in section.get("models", list(self.titles)):
+        for word in expected(section.get("models", list(self.titles)), list | tuple, "a list of the names of models"):
             for data_word, problems in sets.items():
                 for by in graders(section):
                     spec = evaluation(self._known(word, Model), self._problems(problems), by=by, **settings)
@@ -153,7 +160,7 @@ class Recipe(Contents):
         return measure(self._known(model, Model), self._known(data, Data))
 
     def _known(self, word: str, sort: type[Any]) -> Any:
-        if word not in self.names:
+        if str(word) not in self.names:
             raise MicotaError(f"unknown name '{word}'", fix=suggestion(word, self.names))
         if not isinstance(spec := self.names[word], sort):
             raise FieldError(f"'{word}' is a {spec.kind}; a {sort.__name__.lower()} is expected here")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from micota.errors import MicotaError
+from micota.recipe.words import as_grader
 from micota.report import files
 from micota.report.answer_frame import rows_where, variables_of
 from micota.report.graded_answers import GradedAnswers
@@ -70,13 +71,17 @@ class Results(GradedAnswers):
     >>> results.compare("micota", "strong").accuracy["gsm8k"]  # doctest: +SKIP
     """
 
-    def compare(self, a: str, b: str, scorer: str | None = None, benchmark: str | None = None) -> Comparison:
+    def compare(
+        self, a: str, b: str, scorer: str | Callable[..., Any] | None = None, benchmark: str | None = None
+    ) -> Comparison:
         """Compare two models on the problems that both answered, under a scorer: `semantic` where the recipe has it.
 
         `a` and `b` are words for arms, or labels of single models such as `micota[seed=0]`. Samples of a problem and
         values of variables, as seeds, are averaged: a problem is one unit. Where both models depend on a variable they
         are paired within its values. Raises MicotaError for an unknown name and where no problem is common to both.
         """
+        if callable(scorer):
+            scorer = str(as_grader(scorer)["by"])
         known = self.frame["scorer"].cat.categories
         scorer = scorer or ("semantic" if "semantic" in known or not len(known) else str(known[0]))
         rows_a, rows_b = (rows_where(self.frame, arm=arm, scorer=scorer, benchmark=benchmark) for arm in (a, b))

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from micota.errors import MicotaError
 from micota.specs.spec import Data, FrozenModel, Model, ProblemSet
 
 
@@ -60,6 +61,8 @@ class Problems(ProblemSet):
 
     def take(self, n: int) -> Subset:
         """The first n problems, as a probe or a smaller problem set: `mc.dial(..., probe=problems.take(200))`."""
+        if type(n) is not int or n < 1:
+            raise MicotaError(f"take({n!r:.80}): a whole number from 1 on is expected here", fix="problems.take(200)")
         return Subset(data=self, n=n)
 
 

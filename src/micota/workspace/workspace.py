@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, overload
 
 from micota import checks as lint
 from micota import machine as machines
+from micota.atomic import written_path
 from micota.checks.machines import check_machine
 from micota.checks.recipes import inspect
-from micota.errors import MicotaError, Stopped, of_system
+from micota.errors import MicotaError, Stopped, expected, of_system
 from micota.machine import MachineProfile
 from micota.recipe.constructors import ModelLike, ProblemsLike
 from micota.recipe.labels import labels
@@ -59,8 +60,9 @@ class Workspace:
         machine: str | MachineProfile = "laptop",
         console: Console | None = None,
     ) -> None:
-        self.machine = machine if isinstance(machine, MachineProfile) else machines.load(machine)
-        self.store = Store(Path(store).expanduser(), self.machine)
+        profile = expected(machine, str | Path | MachineProfile, "a machine profile, its name or its file")
+        self.machine = profile if isinstance(profile, MachineProfile) else machines.load(str(profile))
+        self.store = Store(written_path(str(expected(store, str | Path, "a folder"))), self.machine)
         self._console = console
         warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, in notebooks without ipywidgets
 
@@ -123,7 +125,7 @@ class Workspace:
         self.store.refresh()
         if isinstance(what, Spec):
             return self._artifact(self._resolved_spec(what))
-        manifest = self.store.find(what)
+        manifest = self.store.find(expected(what, str, "a spec, an id or a name", "ws.artifact('lab/ta-long')"))
         return Artifact(self.store, manifest)
 
     def forget(self, *what: Spec | str, answers: bool = False) -> list[str]:
@@ -210,7 +212,8 @@ class Workspace:
             return what
         if isinstance(what, Spec):
             return Recipe({}, let={_word(what): what}, name="python")
-        specs = {name: value if isinstance(value, Spec) else as_model(value) for name, value in what.items()}
+        named = expected(what, Mapping, "a recipe, a spec, or a mapping of names to specs")
+        specs = {name: value if isinstance(value, Spec) else as_model(value) for name, value in named.items()}
         return Recipe({}, let=specs, name="python")
 
     def _evaluation(
