@@ -287,3 +287,20 @@ def test_text_that_no_file_can_hold_is_written_with_a_mark_in_its_place(tmp_path
 
     write_text(tmp_path / "x", "a\ud800b")
     assert (tmp_path / "x").read_text(encoding="utf-8") == "a?b"
+
+
+def test_answers_that_no_file_can_hold_are_written_whatever_the_pool_has(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool of before may have them; what is written can be read again as data."""
+    monkeypatch.chdir(world.folder)
+    rows = [{"problem": f"{100 + i}+{i}", "text": rf"\ud800 \boxed{{{100 + 2 * i}}} \udfff"} for i in range(8)]
+    world.write("answers.jsonl", "".join(json.dumps(row) + "\n" for row in rows).replace("\\\\u", "\\u"))
+    world.write("m.yaml", "generate: {engine: scripted, script: answers.jsonl}\n")
+    sets = ("--machine", "m.yaml", "--store", "store", "--set", "precision=float32", "--set", "prompt='{problem}'")
+    micota("generate", "./models/ta", "train.jsonl", "--out", "rows.jsonl", *sets)
+    micota("distill", "./models/ta", "train.jsonl", "--out", "data", *sets)
+    for name, column in (("rows.jsonl", "response"), ("data/rows.jsonl", "response")):
+        lines = [json.loads(line) for line in (world.folder / name).read_text(encoding="utf-8").splitlines()]
+        assert len(lines) == 8
+        assert all(line[column].startswith("\ufffd \\boxed") and line[column].endswith("\ufffd") for line in lines)

@@ -184,7 +184,7 @@ def test_who_has_lost_a_claim_gives_nothing_back_and_touches_nothing(tmp_path: P
     locks.release(path)
     assert json.loads(path.read_text()) == ELSEWHERE
     path.unlink()
-    with pytest.raises(ClaimLost, match="the same command goes on with it"):
+    with pytest.raises(ClaimLost, match="no run has it now"):
         claim.check()
 
 

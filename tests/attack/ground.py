@@ -217,7 +217,7 @@ class MarkedRun:
         return not self.all()
 
 
-def until(what: Callable[[], object], run: MarkedRun, seconds: float = 300) -> bool:
+def until(what: Callable[[], object], run: MarkedRun, seconds: float = 900) -> bool:
     """Wait for something, or for the end of a run; whether it came."""
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:

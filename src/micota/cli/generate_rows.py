@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from micota.atomic import atomic
+from micota.chat import paired
 from micota.export import card, hub
 from micota.workspace import Artifact
 
@@ -29,9 +30,9 @@ COLUMNS = {
 def write_rows(answers: Artifact, out: Path) -> int:
     """Write the rows aside and then rename them; returns how many there are."""
     count = 0
-    with atomic(out) as temporary, open(temporary, "w", encoding="utf-8", errors="replace") as file:
+    with atomic(out) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for count, row in enumerate(answers.rows(), 1):  # noqa: B007
-            file.write(json.dumps({name: row[name] for name in COLUMNS}, ensure_ascii=False) + "\n")
+            file.write(paired(json.dumps({name: row[name] for name in COLUMNS}, ensure_ascii=False)) + "\n")
     return count
 
 

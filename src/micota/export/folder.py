@@ -181,6 +181,11 @@ def _write_rows(store: Store, manifest: Manifest, folder: Path) -> int:
     wanted = read_rows(store.files(manifest) / "rows.jsonl")
     with open(folder / "rows.jsonl", "w", encoding="utf-8") as file:
         for one in find(pools, wanted):
-            row = {"key": one.key, "sample": one.sample, "prompt": one.prompt, "response": one.target}
+            row = {
+                "key": one.key,
+                "sample": one.sample,
+                "prompt": prompts.paired(one.prompt),
+                "response": prompts.paired(one.target),
+            }
             file.write(json.dumps(row) + "\n")
     return len(wanted)

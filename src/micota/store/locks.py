@@ -46,8 +46,7 @@ class Claim:
         except FileNotFoundError:
             mine = False
         if not mine:
-            now = f"{who} has it now" if (who := holder(self.path)) else "the same command goes on with it"
-            raise ClaimLost(f"the claim on {self.path.stem} is lost: {now}")
+            raise ClaimLost(f"the claim on {self.path.stem} is lost: {holder(self.path) or 'no run'} has it now")
 
 
 class Locks:
