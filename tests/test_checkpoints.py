@@ -16,7 +16,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    GPTNeoXConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Phi3Config,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 from whole_tensor import merge_tensor, raw
 
 from micota.errors import MicotaError
@@ -358,6 +367,37 @@ def test_rotary_settings_are_compared_across_spellings(base: Path, tuned: Path) 
     theta = config.pop("rope_parameters")["rope_theta"]
     (tuned / "config.json").write_text(json.dumps(config | {"rope_theta": theta, "rope_scaling": None}))
     assert compare(base, [tuned])[:1] == ["tuned: the chat template is not the base's"]
+
+
+OLD = {
+    "phi3": (Phi3Config(**SIZES, pad_token_id=0), {"rope_theta": 1e4, "rope_scaling": None}, {"rope_theta": 1e6}),
+    "gemma3_text": (
+        Gemma3TextConfig(**SIZES, head_dim=8),
+        {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "rope_scaling": None, "sliding_window_pattern": 6},
+        {"rope_local_base_freq": 1e5},
+    ),
+    "gpt_neox": (
+        GPTNeoXConfig(**{key: size for key, size in SIZES.items() if "key_value" not in key}),
+        {"rotary_emb_base": 1e4, "rotary_pct": 0.25},
+        {"rotary_pct": 0.5},
+    ),
+}
+"""A configuration, how transformers 4 spells its rotary settings, and other values there."""
+
+
+@pytest.mark.parametrize("family", OLD)
+def test_settings_are_compared_by_meaning(tmp_path: Path, family: str) -> None:
+    config, spelling, other = OLD[family]
+    for name in ("base", "tuned"):
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(config).bfloat16().save_pretrained(tmp_path / name)
+    old = json.loads((tmp_path / "base" / "config.json").read_text())
+    old = {key: value for key, value in old.items() if key not in ("rope_parameters", "layer_types")}
+    (tmp_path / "base" / "config.json").write_text(json.dumps(old | spelling))
+    compare(tmp_path / "base", [tmp_path / "tuned"])
+    (tmp_path / "base" / "config.json").write_text(json.dumps(old | spelling | other))
+    with pytest.raises(MicotaError, match="rotary positions"):
+        compare(tmp_path / "base", [tmp_path / "tuned"])
 
 
 def test_tokens_must_keep_their_ids(base: Path, tuned: Path) -> None:

@@ -152,3 +152,23 @@ def test_a_model_with_150_thousand_tokens_is_checked(tmp_path: Path) -> None:
     model = checks.Subject.read("large", folder)
     assert len(model.tokenizer) > 150_000
     assert checks.check_model(model) == []
+
+
+MERGED = """
+name: merged
+let:
+  data: {rows: {source: ./rows.jsonl}}
+  other: {train: {base: ./models/student, data: data, max_steps: 1, precision: float32}}
+  mid: {merge: {base: ./models/ta, models: [other], method: linear, weight: 1}}
+arms: {micota: mid}
+"""
+
+
+def test_a_merge_that_would_be_refused_is_found_before_its_models_are_trained(own: World) -> None:
+    own.write("rows.jsonl", json.dumps({"prompt": "1+1=", "response": "2"}) + "\n")
+    own.write("merged.yaml", MERGED)
+    _, found = inspection.inspect(own.load(name="merged.yaml").targets)
+    assert [one.rule for one in found] == []
+    change(student(own, "config.json"), rms_norm_eps=0.5)
+    _, (found_one,) = inspection.inspect(own.load(name="merged.yaml").targets)
+    assert found_one.rule == "merge" and "rms_norm_eps is 0.5" in found_one.what and "models/ta" in found_one.model

@@ -19,7 +19,8 @@ from micota.checks.models import PROBLEM, Subject, Use
 from micota.checks.rules import check_model
 from micota.data import problem_sets
 from micota.errors import MicotaError
-from micota.specs import Generate, LengthDial, Model, Problems, Prompt, Source, Spec, Train, Verify, walk
+from micota.merging.compatibility import compare
+from micota.specs import Generate, LengthDial, Merge, Model, Problems, Prompt, Source, Spec, Train, Verify, walk
 from micota.store.artifacts import Store
 from micota.store.resolution import ENDPOINT, cached_tokenizer
 
@@ -40,6 +41,7 @@ def inspect(targets: Iterable[Spec], store: Store | None = None) -> Inspection:
 def inspect_models(specs: Sequence[Spec]) -> Inspection:
     """Check the models that generate, are trained or merged."""
     lines, findings = _inspect_files(specs)
+    findings += distinct(_inspect_merges(specs))
     if findings:
         return lines, findings
     for model in _models(specs):
@@ -72,6 +74,21 @@ def _inspect_files(specs: Sequence[Spec]) -> Inspection:
             lines += more
             findings += here
     return lines, findings
+
+
+def _inspect_merges(specs: Iterable[Spec]) -> Iterator[Finding]:
+    """What a merge would refuse, before a training of its models: the models that they come from are compared."""
+    for spec in specs:
+        if not isinstance(spec, Merge | LengthDial):
+            continue
+        base, *others = dict.fromkeys(filter(None, map(tokenizer_source, (spec.base, *spec.models))))
+        here = cached_tokenizer(base)
+        for other in others:
+            try:
+                if here and (there := cached_tokenizer(other)):
+                    compare(here, [there])
+            except MicotaError as error:
+                yield Finding("merge", f"{other.ref} with {base.ref}", error.what, error.why or "", error.fix or "")
 
 
 def inspect_folder(folder: str) -> Inspection:

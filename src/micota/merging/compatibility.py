@@ -8,7 +8,7 @@ dtype) is returned as text.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,16 @@ class ModelFolder:
         if not config:
             raise MicotaError("no config.json: the architecture is unknown", where=str(self.path))
         return config
+
+    @cached_property
+    def meaning(self) -> dict[str, Any]:
+        """config.json as transformers reads it, whatever version wrote it; {} if it does not know the architecture."""
+        import transformers
+
+        try:
+            return dict(transformers.AutoConfig.from_pretrained(self.path, trust_remote_code=False).to_dict())
+        except Exception:  # a configuration is somebody else's text
+            return {}
 
     @cached_property
     def generation(self) -> dict[str, Any]:
@@ -200,18 +210,25 @@ def _compare_shapes(name: str, expected: tuple[int, ...], shape: tuple[int, ...]
 
 
 def _compare_configs(base: ModelFolder, model: ModelFolder) -> list[str]:
+    """By meaning where the texts differ: transformers 4 and 5 spell the same settings in other ways."""
     ours, theirs = base.config, model.config
-    shared = ours.keys() & theirs.keys()
-    shaping = [(f"{key} is", theirs[key], ours[key]) for key in _SHAPING if key in shared]
-    for what, value, expected in (*shaping, ("rotary positions are", _rope(theirs), _rope(ours))):
-        if value != expected:
-            why = "the same numbers mean another function there"
-            raise MicotaError(f"{what} {value}, in the base {expected}", where=str(model.path), why=why)
-    plain = shared - {*_SHAPING, *_PASSING}
+    if list(_shaping(ours, theirs)) and base.meaning and model.meaning:
+        ours, theirs = base.meaning, model.meaning
+    for what, value, expected in _shaping(ours, theirs):
+        why = "the same numbers mean another function there"
+        raise MicotaError(f"{what} {value}, in the base {expected}", where=str(model.path), why=why)
+    plain = (ours.keys() & theirs.keys()) - {*_SHAPING, *_PASSING}
     return _differences({key: ours[key] for key in plain}, {key: theirs[key] for key in plain})
 
 
-def _rope(config: dict[str, Any]) -> dict[str, Any]:
+def _shaping(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """What shapes the function and differs: in words, there, and in the base."""
+    shared = [(f"{key} is", theirs[key], ours[key]) for key in _SHAPING if key in ours and key in theirs]
+    both = (*shared, ("rotary positions are", _rope(theirs), _rope(ours)))
+    return (each for each in both if each[1] != each[2])
+
+
+def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
     """Rotary settings in one spelling: transformers 4 and 5 write them under different keys."""
     settings = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
     settings.setdefault("rope_type", settings.pop("type", "default"))
