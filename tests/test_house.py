@@ -99,8 +99,12 @@ def test_stages_never_import_each_other() -> None:
 
 
 def test_the_lowest_rooms_are_pure() -> None:
-    """No files and no network below the specs: nothing there opens, and nothing there imports what could."""
-    lowest = [path for path in files() if rooms().get(room_of(module(path)), 99) <= rooms()["chat"]]
+    """No files and no network below the specs: nothing there opens, and nothing there imports what could.
+
+    `bounded` alone starts a process, by which strangers' programs are kept from this one.
+    """
+    low = {room for room, height in rooms().items() if height <= rooms()["chat"]} - {"bounded"}
+    lowest = [path for path in files() if room_of(module(path)) in low]
     banned = {"requests", "httpx", "socket", "urllib", "shutil", "tempfile", "subprocess"}
     for path in lowest:
         tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from micota.bounded import Bounded
 from micota.errors import MicotaError
 
 THOUGHT = ("<think>", "</think>")
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 """What a message calls the thought that it brings beside its answer."""
 SENTINEL = "micota-response"
+LONGEST = 2**24
+"""Characters of a rendered conversation."""
 
 
 def render(tokenizer: Any, text: str, system: str | None, mode: str = "chat") -> str:
@@ -22,7 +25,35 @@ def render(tokenizer: Any, text: str, system: str | None, mode: str = "chat") ->
     if mode == "raw":
         return (system or "") + text
     _needs_template(tokenizer)
-    return str(tokenizer.apply_chat_template(_turns(text, system), tokenize=False, add_generation_prompt=True))
+    return apply_template(tokenizer, _turns(text, system), add_generation_prompt=True)
+
+
+def apply_template(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:
+    """A conversation as the model's chat template writes it: `apply_chat_template`, within bounds of time and memory.
+
+    A template is a program that came with the model. Raises bounded.Failed for one that raises an error, or does not
+    end soon. A tokenizer whose own code renders, which is run by `trust_remote_code` only, is called as it is.
+    """
+    from transformers import PreTrainedTokenizerBase
+
+    if getattr(type(tokenizer), "apply_chat_template", None) is not PreTrainedTokenizerBase.apply_chat_template:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+    template = tokenizer.get_chat_template(options.pop("chat_template", None))
+    rendered = _RENDERING(messages=messages, template=template, options={**tokenizer.special_tokens_map, **options})
+    return str(rendered)
+
+
+def template_text(messages: list[dict[str, str]], template: str, options: dict[str, Any]) -> str:
+    """What a chat template writes, by transformers; this runs in a process of its own."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    (text,), _ = render_jinja_template([messages], chat_template=template, **options)
+    if len(text) > LONGEST:
+        raise ValueError(f"it writes {len(text):,} characters, at most {LONGEST:,} are taken")
+    return str(text)
+
+
+_RENDERING = Bounded("micota.chat:template_text", 2, 512, needs="transformers.utils.chat_template_utils")
 
 
 def opened_thought(rendered: str) -> str:
@@ -100,7 +131,7 @@ def _after_a_turn(tokenizer: Any) -> list[int]:
     if not getattr(tokenizer, "chat_template", None):
         return []
     turns = [*_turns("x", None), {"role": "assistant", "content": SENTINEL}]
-    after = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(SENTINEL)[2]
+    after = apply_template(tokenizer, turns).rpartition(SENTINEL)[2]
     return list(tokenizer(after, add_special_tokens=False)["input_ids"])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from micota.chat import render, token_ids
+from micota.chat import apply_template, render, token_ids
 from micota.checks.finding import Finding, Severity, messages
 from micota.errors import MicotaError
 from micota.merging.model_files import read_object
@@ -136,7 +136,7 @@ class Subject:
     def conversation(self, *messages: tuple[str, str], **options: Any) -> str:
         """A whole conversation of (role, content), as the template writes it. Raises Refused."""
         chat = [{"role": role, "content": content} for role, content in messages]
-        return _rendered(lambda: self.tokenizer.apply_chat_template(chat, tokenize=False, **options))
+        return _rendered(lambda: apply_template(self.tokenizer, chat, **options))
 
     def around_answer(self) -> tuple[str, str] | None:
         """What the template writes before and after an answer; None if the answer does not come out once.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from micota.chat import THOUGHT
+from micota.chat import THOUGHT, apply_template
 
 THINKING = "Wait, three times four is twelve."
 RESPONSE = f"{THOUGHT[0]}\n{THINKING}\n{THOUGHT[1]}\n\nThe answer is \\boxed{{12}}."
@@ -47,7 +47,7 @@ def _writes(tokenizer: Any, text: str) -> bool:
 def _as_a_turn(name: str, tokenizer: Any) -> list[Finding]:
     """Whether the template keeps the thought of an assistant's last turn."""
     turns = [{"role": "user", "content": "3*4?"}, {"role": "assistant", "content": RESPONSE}]
-    if THINKING in tokenizer.apply_chat_template(turns, tokenize=False):
+    if THINKING in apply_template(tokenizer, turns):
         return []
     what = (
         f"{name}: its chat template deletes the thought from an assistant's turn. micota joins the response to the "

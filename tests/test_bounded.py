@@ -1,0 +1,72 @@
+"""Chat templates of strangers: rendered as transformers does it, within bounds of time and memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from families import FAMILIES, PUBLISHED, subject
+
+import micota
+from micota.bounded import Bounded, Failed
+from micota.chat import apply_template
+from micota.checks import recipes as inspection
+
+HOSTILE = {
+    "loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "power": "{% set x = 9**(9**9) %}",
+    "text": "{{ 'a' * 10**10 }}",
+    "padding": "{{ '%099999999999d' % 1 }}",
+    "joined": "{{ (['ab' * 10**6] * 10**6) | join }}",
+    "doubling": "{% set n = namespace(s='a' * 16) %}{% for i in range(40) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
+    "recursion": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "long": "{{ 'ab' * 10**8 }}",
+    "a file": "{% include '/etc/passwd' %}",
+    "a class": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "a module": "{{ cycler.__init__.__globals__.os.getpid() }}",
+    "no template": "{% for x in %}",
+    "deep": "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+}
+STUDENT = Path(micota.__file__).parent / "lab" / "models" / "student"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_template_is_a_finding(name: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(STUDENT, tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(HOSTILE[name] + "{{ messages[0]['content'] }}")
+    _, findings = inspection.inspect_folder(str(folder))
+    assert [one.severity for one in findings[:1]] == ["error"] and "raises an error" in findings[0].what
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - {*PUBLISHED}))
+def test_it_renders_what_transformers_renders(name: str) -> None:
+    tokenizer = subject(name).tokenizer
+    chat = [{"role": "user", "content": "√2 <b> {{ x }}"}, {"role": "assistant", "content": "<think>\n1\n</think>\n2"}]
+    for messages, options in ((chat, {}), (chat[:1], {"add_generation_prompt": True})):
+        expected = tokenizer.apply_chat_template(messages, tokenize=False, **options)
+        assert apply_template(tokenizer, messages, **options) == expected
+
+
+def test_a_job_beyond_its_bounds_ends_and_the_next_one_is_served() -> None:
+    match = Bounded("re:fullmatch", 0.5, 512, needs="json")
+    for _ in range(2):
+        assert match(pattern="(a+)+b", string="c") is None
+        with pytest.raises(Failed, match="unterminated"):
+            match(pattern="(", string="a")
+        with pytest.raises(Failed, match=r"more than 0.5 seconds or 512 MiB"):
+            match(pattern="(a+)+b", string="a" * 60)
+
+
+def test_one_process_serves_many_jobs_and_a_fork_has_its_own() -> None:
+    pid = Bounded("os:getpid", 5, 512, needs="json")
+    first = pid()
+    assert first == pid() != os.getpid()
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(writing, str(pid()).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert int(os.read(reading, 20)) not in (first, os.getpid())
+    assert pid() == first
