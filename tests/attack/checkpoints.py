@@ -77,9 +77,7 @@ class Interrupted(Place):
         """The checkpoints, the newest last."""
         found = list(store.glob(f"making/{self.kind}-*/{FIND[self.kind]}"))
         found = [path for path in found if path.is_file() or (path / "complete").exists()]
-        return sorted(
-            found, key=lambda path: (not path.name.startswith("older"), int("0" + path.name[11:].rstrip(".pt")))
-        )
+        return sorted(found, key=lambda path: path.stat().st_mtime_ns)
 
     def trial(self, name: str, damage: Damage, dice: random.Random) -> str:
         """What is wrong after a damage; "" if nothing is."""

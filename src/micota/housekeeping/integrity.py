@@ -32,20 +32,20 @@ def damage(store: Store, manifests: Sequence[Manifest] | None = None) -> Iterato
     """What is wrong with some artifacts, or with all that a store holds; what was removed on purpose is not wrong."""
     everything, names = store.all(), labels(store)
     for one in everything if manifests is None else manifests:
-        if one.same_as is None:
-            touched = tuple(", ".join(names.get(id, [id])) for id in descendants(everything, one))
-            yield from (Damage(path, what, touched) for path, what in _of_artifact(store, one))
+        for path, what in _of_artifact(store, one) if one.same_as is None else ():
+            above = (", ".join(names.get(other.holder, [other.id])) for other in _made_of(everything, one))
+            yield Damage(path, what, tuple(dict.fromkeys(above)))
     if manifests is None:
         yield from _of_store(store)
 
 
-def descendants(everything: Sequence[Manifest], manifest: Manifest) -> list[str]:
-    """The ids of all that was made of an artifact, or linked to it, nearest first."""
-    found = [manifest.id]
-    for made_of in found:  # grows meanwhile
-        above = (one.id for one in everything if made_of in (*one.children.values(), one.same_as))
-        found += [id for id in above if id not in found]
-    return found[1:]
+def _made_of(everything: Sequence[Manifest], manifest: Manifest) -> Iterator[Manifest]:
+    """All that was made of an artifact, or linked to it, nearest first."""
+    below, left = [manifest.id], {one.id: one for one in everything if one.id != manifest.id}
+    for id in below:  # grows meanwhile
+        for one in [one for one in left.values() if id in (*one.children.values(), one.same_as)]:
+            below.append(one.id)
+            yield left.pop(one.id)
 
 
 def _of_artifact(store: Store, manifest: Manifest) -> Iterator[tuple[Path, str]]:

@@ -91,7 +91,8 @@ def intact(line: bytes) -> bool:
     if end := CRC.fullmatch(line[-19:]):
         return zlib.crc32(b"}", zlib.crc32(memoryview(line)[:-19])) == int(end[1], 16)
     try:
-        return line.endswith(b"}\n") and isinstance(Completion.parse(line).text, str)
+        bare = line.endswith(b"}\n") and b'"crc"' not in line[-22:]
+        return bare and isinstance(Completion.parse(line).text, str)
     except (ValueError, TypeError, AttributeError):
         return False
 
