@@ -23,7 +23,7 @@ from micota.store.records import Completion
 
 def generate(folder: Path, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Answers of the scripted engine to the training problems of the world in a folder."""
-    answers = {"engine": "scripted", "script": "./answers.jsonl"}
+    answers = {"engine": "scripted", "script": "./answers.jsonl", "fake": False}  # they stand for a model's
     (folder / "machine.yaml").write_text(f"jobs: 1\ngenerate: {json.dumps(answers)}\n")
     words = ["generate", "./models/teacher", "train.jsonl", "--out", "made/rows.jsonl", "--machine", "machine.yaml"]
     command = [sys.executable, "-m", "micota", *words, "--set", 'prompt="{problem}"', *more]
