@@ -14,6 +14,7 @@ from typing import Any
 
 from micota.atomic import write_json
 from micota.generation.engine import Engine
+from micota.store.checked import say
 from micota.store.pool import Pool, Writer
 from micota.store.records import Completion, Request
 
@@ -76,4 +77,11 @@ def _batches(plan: Path, requests: Sequence[Request], size: int) -> list[list[Re
 
 
 def _read(plan: Path) -> list[list[tuple[str, int, str]]]:
-    return json.loads(plan.read_text()) if plan.exists() else []
+    try:
+        batches = json.loads(plan.read_text())
+        return [[(str(key), int(sample), str(prompt)) for key, sample, prompt in batch] for batch in batches]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError):
+        say(f"{plan} cannot be read: the batches are planned anew, and greedy texts can differ from those of before")
+        return []

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from micota.atomic import read_json
 from micota.housekeeping.holdings import WorkFolder, works
 from micota.store.artifacts import Store
+from micota.store.task import reached
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,13 @@ def activities(store: Store) -> tuple[list[Activity], list[Activity]]:
 
 
 def _activity(work: WorkFolder) -> Activity:
-    progress = read_json(work.path / "progress.json")
-    note = str(progress.get("note", "")) if work.holder else _last_words(work)
+    at = reached(work.path)
+    note = (at.note if at else "") if work.holder else _last_words(work)
     since = _running_s(work) if work.holder else work.age_s
-    if "total" not in progress:
+    if at is None:
         return Activity(work, since, note)
-    began, done, total = progress.get("began", {}), progress["done"], progress["total"]
-    seconds, steps = progress.get("at", 0) - began.get("at", 0), done - began.get("done", 0)
-    rate = steps / seconds if work.holder and began and seconds > 0 and steps > 0 else None
-    return Activity(work, since, note, done, total, progress["unit"], rate, (total - done) / rate if rate else None)
+    rate = at.rate if work.holder else None
+    return Activity(work, since, note, at.done, at.total, at.unit, rate, (at.total - at.done) / rate if rate else None)
 
 
 def _running_s(work: WorkFolder) -> float:

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from micota.atomic import read_json
 from micota.export.lineage import MODELS
 from micota.housekeeping.holdings import HeldArtifact, age_s, artifacts, pools, removed_path, size_of, works
 from micota.recipe.recipe import Recipe
 from micota.run.missing import artifacts_to_keep
 from micota.specs import Spec, walk
 from micota.store.artifacts import Store
+from micota.store.inputs import begun_with
 from micota.store.locks import holder, locked
 from micota.store.manifest import Manifest
 
@@ -103,9 +103,9 @@ def being_read(store: Store) -> set[str]:
     found = set()
     for task in (store.root / "making").glob("*/task.json"):
         if holder(store.lock(task.parent.stem)):
-            inputs = read_json(task).get("inputs", {}).values()
-            found |= {Path(one["files"]).parent.name for one in inputs if one.get("files")}
-            found |= {f"pool-{pool}" for one in inputs for pool in one.get("pools", ())}
+            inputs = begun_with(task.parent).values()
+            found |= {one.files.parent.name for one in inputs if one.files}
+            found |= {f"pool-{pool}" for one in inputs for pool in one.pools}
     return found
 
 

@@ -31,8 +31,9 @@ from micota.run.missing import Pull
 from micota.run.plan import heights
 from micota.specs import Source, Spec
 from micota.store.artifacts import Result, Store
+from micota.store.inputs import Input
 from micota.store.locks import Claim, holder
-from micota.store.task import ERROR, STOP, Input, Progress, Task
+from micota.store.task import ERROR, STOP, Progress, Task
 
 POLL_S = 0.2
 LOOK_AGAIN_S = 1.0  # how often to look whether another run has finished what is needed

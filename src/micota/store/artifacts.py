@@ -20,11 +20,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from micota.atomic import atomic, read_json, sync, write_json, write_text
+from micota.atomic import atomic, sync, write_json, write_text
 from micota.errors import MicotaError
 from micota.machine import MachineProfile
 from micota.specs import Generate, Source, Spec, sha, walk
 from micota.store.checked import Written, bytes_of, say, sha256, written
+from micota.store.inputs import begun_with
 from micota.store.locks import Claim, Locks
 from micota.store.manifest import ID, Manifest, read_manifest
 from micota.store.names import Names
@@ -232,8 +233,8 @@ class Store(Names):
             with contextlib.suppress(FileNotFoundError):  # none, or finished at this moment
                 os.rename(left, work)
         shutil.rmtree(work / "replaced", ignore_errors=True)
-        begun = read_json(work / "task.json").get("inputs", {})
-        if contents is not None and {digest: one.get("content") for digest, one in begun.items()} != contents:
+        begun = {digest: one.content for digest, one in begun_with(work).items()}
+        if contents is not None and begun != contents:
             shutil.rmtree(work, ignore_errors=True)
         for path in sorted(work.rglob("*")) if claim and claim.over else ():
             if path.is_file():

@@ -68,6 +68,12 @@ def sealed(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, SEAL: sha(json.loads(json.dumps(data)))}
 
 
+def unsealed(path: Path) -> dict[str, Any]:
+    """The JSON object of a file that is as `sealed` wrote it; {} of any other."""
+    data = read_json(path)
+    return data if data.pop(SEAL, None) == sha(data) else {}
+
+
 def written(folder: Path) -> dict[str, Written]:
     """The files below a folder, by their names there."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -19,6 +19,7 @@ from micota.atomic import read_json, write_json, written_path
 from micota.errors import MicotaError, suggestion
 from micota.pretrained import refuse_adapter
 from micota.specs import Source
+from micota.store.checked import sealed, unsealed
 
 What = Literal["model", "dataset", "grader"]
 LAB_MODELS = Path(micota.__file__).parent / "lab" / "models"
@@ -253,11 +254,11 @@ def _file_hash(path: Path) -> str:
     if stat.st_size < LARGE:
         return _sha256(path)
     memory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "micota" / "hashes.json"
-    known = read_json(memory)
+    known = unsealed(memory)
     key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
     if key not in known:
         known[key] = _sha256(path)
-        write_json(memory, known)
+        write_json(memory, sealed(known))
     return str(known[key])
 
 

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,9 +18,12 @@ from micota.machine import GenerateConfig, MachineProfile, StageConfig
 from micota.specs import Source, Spec, from_json, to_json
 from micota.store import resolution as sources
 from micota.store.artifacts import Store
+from micota.store.checked import record
+from micota.store.inputs import Input, begun_with
 from micota.store.locks import Claim
 
 PROGRESS_EVERY_S = 0.25
+PROGRESS = "progress.json"
 STOP = "stop"  # the file in a work folder that requests a stop
 ERROR = "error.txt"  # the file with the error of a failed stage
 DONE = "done-"  # with its rank: the file with the count of rows of a process that has finished its share
@@ -29,12 +32,26 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Input:
-    """An input's content hash, the folder of its files, and the pools that its rows refer to."""
+class Reached:
+    """How far a stage is, in its unit, and when; `began` is how far it was at its first report, and when that was."""
 
-    content: str
-    files: Path | None = None
-    pools: tuple[str, ...] = ()
+    done: float
+    total: float
+    unit: str
+    note: str
+    at: float
+    began: dict[str, float]
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second since the first report."""
+        seconds, units = self.at - self.began.get("at", self.at), self.done - self.began.get("done", self.done)
+        return units / seconds if seconds > 0 and units > 0 else None
+
+
+def reached(work: Path) -> Reached | None:
+    """How far the stage of a work folder is; None as long as nothing is reported."""
+    return record(work / PROGRESS, Reached, {})[0]
 
 
 class Stop(threading.Event):
@@ -74,8 +91,7 @@ class Progress:
             self.check()
             self._written = now
             began, at = dict(zip(("at", "done"), self._began, strict=True)), time.time()
-            data = {"done": done, "total": total, "unit": unit, "note": note, "at": at, "began": began}
-            write_json(self._path, data)
+            write_json(self._path, asdict(Reached(done, total, unit, note, at, began)))
 
     def __call__(self, done: float, total: float, unit: str, note: str = "") -> None:
         """Report. Raises Stopped after a request to stop, so call it where all work is on the disk; or ClaimLost."""
@@ -194,10 +210,7 @@ class Task:
 def load(work: Path) -> Task:
     """The task of a work folder."""
     data: dict[str, Any] = json.loads((work / "task.json").read_text())
-    inputs = {
-        digest: Input(i["content"], Path(i["files"]) if i["files"] else None, tuple(i["pools"]))
-        for digest, i in data["inputs"].items()
-    }
+    inputs = begun_with(work)
     claims = [Claim(Path(path), token) for path, token in data["claims"]]
     store, machine = Store(Path(data["store"])), MachineProfile.of_json(data["machine"])
     progress, fake = Progress(work / "progress.json", claims), bool(data.get("fake"))

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from micota.atomic import read_json
 from micota.specs import Spec
+from micota.store.task import reached
 
 TEXTS = ("count", "rate", "note")
 
@@ -28,16 +28,15 @@ class Running:
 
     def progress(self) -> dict[str, Any]:
         """`completed` of `total`, `count` and `rate` as texts, and a `note`; {} as long as nothing is reported."""
-        at = read_json(self.file)
-        if not {"done", "total", "unit", "note", "at", "began"} <= at.keys():
+        at = reached(self.file.parent)
+        if at is None:
             return {}
-        seconds, units = at["at"] - at["began"]["at"], at["done"] - at["began"]["done"]
         return {
-            "completed": at["done"],
-            "total": at["total"],
-            "count": f"{_short(at['done'])}/{_short(at['total'])} {at['unit']}",
-            "rate": f"{units / seconds:.1f}/s" if seconds > 0 and units else "",
-            "note": at["note"],
+            "completed": at.done,
+            "total": at.total,
+            "count": f"{_short(at.done)}/{_short(at.total)} {at.unit}",
+            "rate": f"{at.rate:.1f}/s" if at.rate else "",
+            "note": at.note,
         }
 
 
