@@ -12,6 +12,7 @@ from micota.export.lineage import labels
 from micota.store.artifacts import Store
 from micota.store.locks import holder
 from micota.store.manifest import ID, Manifest
+from micota.store.pool import row_files
 
 TOKENS = re.compile(rb'"completion_tokens":(\d+),')  # quotes inside a text are escaped, so no text matches
 
@@ -84,7 +85,7 @@ def pools(store: Store) -> list[HeldPool]:
     held = []
     for folder in _in(store, "pools"):
         tokens: list[int] = []
-        for path in folder.glob("*.jsonl"):
+        for path in row_files(folder):
             with open(path, "rb") as file:
                 tokens += [int(match[1]) for line in file if (match := TOKENS.search(line))]
         source = sources.get(folder.name) or str(store.pool(folder.name).about.get("source", ""))

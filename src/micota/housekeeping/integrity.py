@@ -13,8 +13,7 @@ from micota.errors import MicotaError
 from micota.export.lineage import labels
 from micota.store.artifacts import Store
 from micota.store.manifest import ID, Manifest
-from micota.store.pool import find
-from micota.store.records import intact
+from micota.store.pool import changed_lines, find
 
 SCRAP = ("__pycache__",)
 
@@ -74,9 +73,7 @@ def _of_store(store: Store) -> Iterator[Damage]:
         if (path / "manifest.json").exists() and store.manifest_of(path.name) is None:
             yield Damage(path / "manifest.json", "cannot be read, so its artifact counts as not made")
     for path in sorted((root / "pools").glob("*/*.jsonl")):
-        with open(path, "rb") as file:
-            bad = [number for number, line in enumerate(file, 1) if line.endswith(b"\n") and not intact(line)]
-        if bad:
+        if bad := changed_lines(path, store.pool(path.parent.name)):
             yield Damage(path, f"line {', '.join(map(str, bad[:9]))}{' ...' * (len(bad) > 9)} has changed")
     for path in sorted((root / "pools").glob("*")):
         if path.is_dir() and not read_json(path / "pool.json"):

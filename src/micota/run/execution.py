@@ -84,8 +84,7 @@ class Run:
         self._children: dict[str, Child] = {}
         self._stopping = False
         self._heights: dict[str, int] = {}
-        self._files = False
-        self._again: list[Spec] = []
+        self._files, self._again = False, list[Spec]()
 
     def _turn(self, spec: Spec) -> float:
         """The sort key: what the longest chain waits for first; before it the choice of a search, unknown until now."""

@@ -27,6 +27,11 @@ _HEAD = re.compile(rb'\{"key":"([0-9a-f]+)","sample":(\d+),')
 MANY = 64  # files of a pool that are merged into one, and files that a reader has open at most
 
 
+def row_files(folder: Path) -> list[Path]:
+    """The files of a pool, in the order in which they are read."""
+    return sorted(path for path in folder.glob("*.jsonl") if path.is_file())
+
+
 class Pool:
     """The completions in one folder, by (key, sample). Texts are read on demand."""
 
@@ -37,13 +42,13 @@ class Pool:
     def refresh(self) -> None:
         """Read the keys of all whole lines; of two rows with one key the first file's counts."""
         self._places: dict[Key, list[tuple[Path, int]]] = {}
-        paths = sorted(self.folder.glob("*.jsonl"))
+        paths = row_files(self.folder)
         try:
             for path in paths:
                 for key, offset in _keys(path):
                     self._places.setdefault(key, []).append((path, offset))
         except FileNotFoundError:  # merged into another at this moment
-            if paths == sorted(self.folder.glob("*.jsonl")):
+            if paths == row_files(self.folder):
                 raise
             self.refresh()
 
@@ -88,7 +93,7 @@ class Pool:
 
         So a reader finds each line at its old place, or looks again.
         """
-        first, *rest = sorted(self.folder.glob("*.jsonl")) or [self.folder]
+        first, *rest = row_files(self.folder) or [self.folder]
         if len(rest) < MANY:
             return
         with atomic(first) as whole, open(whole, "wb") as file:
@@ -121,6 +126,20 @@ class Files:
     def __exit__(self, *error: object) -> None:
         for file in self._open.values():
             file.close()
+
+
+def changed_lines(path: Path, pool: Pool) -> list[int]:
+    """The numbers of a file's lines that are not as they were written, where what they said is not there again."""
+    if not path.is_file():
+        return [1]
+    found = []
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            head = _HEAD.match(line)
+            again = head and (head[1].decode(), int(head[2])) in pool
+            if line.strip() and line.endswith(b"\n") and not (intact(line) or again):
+                found.append(number)
+    return found
 
 
 def find(pools: Sequence[Pool], rows: Iterable[dict[str, Any]]) -> Iterator[Completion]:
