@@ -11,6 +11,7 @@ from conftest import World, kinds
 from test_recipe import command
 
 from micota.data.overlap import shared as shared_text
+from micota.grading import DIED
 from micota.report.model_rows import models
 from micota.report.results import Results
 from micota.store.records import read_rows
@@ -163,3 +164,41 @@ def test_sections_of_evaluate_have_prompts_of_their_own(world: World) -> None:
     assert scorers["micota"] == ["semantic"]
     assert scorers["teacher"] == ["semantic", "exact_match"]
     assert templates["micota"].endswith("\\boxed{}.")
+
+
+def test_a_verdict_that_an_accident_left_open_is_given_again_by_the_next_run(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.run(only="long-cot")
+    select = world.load().named("long-cot")
+    verdicts = select.verdicts  # type: ignore[attr-defined]
+    before = {spec.id: world.store.manifest(spec) for spec in (select, verdicts)}
+    folder = world.store.root / "artifacts" / verdicts.id
+    rows = read_rows(folder / "files" / "rows.jsonl")
+    spoilt = {**rows[0], "verdict": "unverifiable", "reason": DIED}
+    (folder / "files" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [spoilt, *rows[1:]]))
+    for spec in (select, verdicts):
+        path = world.store.root / "artifacts" / spec.id / "manifest.json"
+        manifest = json.loads(path.read_text())
+        manifest["facts"]["accidents"] = 1
+        manifest["content" if spec is verdicts else "inputs_key"] = "0" * 16
+        path.write_text(json.dumps(manifest))
+    world.store.refresh()
+    assert "the next run grades these again" in str(verdicts.warning({"accidents": 1}))
+    assert sorted(kinds(world.run(only="long-cot"))) == ["select", "verify"]
+    for spec in (select, verdicts):
+        manifest, old = world.store.manifest(spec), before[spec.id]
+        assert manifest is not None
+        assert old is not None
+        assert (manifest.content, manifest.facts) == (old.content, old.facts)
+    assert kinds(world.run(only="long-cot")) == []
+
+
+def test_verdicts_name_the_revision_of_the_grader_and_older_ones_are_told_of(world: World) -> None:
+    by = "let.long-cot.distil.by=semantic"
+    world.run(by, only="long-cot")
+    verdicts = world.load(by).named("long-cot").verdicts  # type: ignore[attr-defined]
+    manifest = world.store.manifest(verdicts)
+    assert manifest is not None
+    assert verdicts.warning(manifest.facts) is None
+    assert "older semantic grader" in str(verdicts.warning({}))

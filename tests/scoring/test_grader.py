@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 import micota
 from micota.errors import MicotaError
-from micota.grading import Grade, Grader, Item, Verdict, grade_responses, semantic
+from micota.grading import DIED, Grade, Grader, Item, Verdict, grade_responses, semantic
 
 SLOW = Item(rf"\boxed{{{'+'.join(rf'1/{k}^{{5000}}' for k in range(3, 163, 2))}}}", "7")
 EASY = Item(r"\boxed{\pi+1}", r"1+\pi")
@@ -77,15 +78,13 @@ def test_a_stopped_process_is_killed_and_replaced() -> None:
         assert "1 s" in grades[0].reason
 
 
-def test_a_dead_process_is_replaced() -> None:
+def test_a_dead_process_is_replaced_and_its_answer_graded() -> None:
     with Grader() as grader:
         grader.grade([EASY])
         child = children()[0]
         child.kill()
         wait_for_death(child)
-        grades = grader.grade([EASY, EASY])
-        assert [grade.verdict for grade in grades] == [Verdict.unverifiable, Verdict.correct]
-        assert "died" in grades[0].reason
+        assert verdicts(grader, [EASY, EASY]) == ["correct", "correct"]
 
 
 def test_memory_is_limited() -> None:
@@ -144,3 +143,37 @@ def test_items_are_read_in_batches_and_progress_is_reported() -> None:
     grades = grade_responses(items(), "exact_match", progress=lambda done: reports.append((done, len(read))))
     assert len(grades) == 600
     assert [done for done, _ in reports] == [at for _, at in reports] == [256, 512, 600]
+
+
+def test_an_answer_that_two_processes_died_over_is_an_accident_and_the_rest_goes_on() -> None:
+    killed: set[int] = set()
+
+    def kill() -> None:
+        while len(killed) < 2:
+            with contextlib.suppress(psutil.Error):
+                for child in children():
+                    if child.pid not in killed and child.cpu_times().user > 1.0:
+                        child.kill()
+                        killed.add(child.pid)
+            time.sleep(0.02)
+
+    with Grader(deadline=120) as grader:
+        thread = threading.Thread(target=kill)
+        thread.start()
+        grades = grader.grade([SLOW, EASY])
+        thread.join()
+    assert [grade.verdict for grade in grades] == [Verdict.unverifiable, Verdict.correct]
+    assert grades[0].reason == DIED
+
+
+def test_a_grader_that_lives_through_a_fork_answers_each_process_by_itself() -> None:
+    items = [Item(rf"\boxed{{x+{k}}}", f"{k}+x" if k % 3 else f"{k}-x") for k in range(40)]
+    expected = ["correct" if k % 3 else "wrong" for k in range(40)]
+    with Grader() as grader:
+        grader.grade(items[:3])
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if verdicts(grader, items) == expected else 3)
+        assert verdicts(grader, items) == expected
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert verdicts(grader, items[:3]) == expected[:3]

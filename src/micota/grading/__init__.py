@@ -5,12 +5,14 @@ by the answer's type. `grade_responses` runs a grader over many responses, safel
 """
 
 from micota.grading.exact import EXACT_VERSION, exact_match, strict_match
-from micota.grading.grader import By, Grader, UserGrader, grade_responses
-from micota.grading.semantic import SEMANTIC_VERSION, semantic
+from micota.grading.grader import DIED, By, Grader, UserGrader, grade_responses
+from micota.grading.semantic import SEMANTIC_REVISION, SEMANTIC_VERSION, semantic
 from micota.grading.verdict import Grade, Item, Verdict
 
 __all__ = [
+    "DIED",
     "EXACT_VERSION",
+    "SEMANTIC_REVISION",
     "SEMANTIC_VERSION",
     "By",
     "Grade",

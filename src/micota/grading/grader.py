@@ -1,7 +1,8 @@
 """Grading many responses: fast rules here, everything that could hang or grow in processes that may be killed.
 
-The deadline is hard. A process that passes it, or dies, is replaced; its answer is `unverifiable` and the rest
-goes on. Extraction and the fast rules run in the calling process, because they are linear in the text.
+The deadline is hard. A process that passes it is replaced, its answer is `unverifiable`, and the rest goes on. One
+that dies before is replaced too, and its answer given to another once: a second death is an accident (`DIED`), no fact
+of the answer. Extraction and the fast rules run in the calling process, because they are linear in the text.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from micota.grading.verdict import Grade, Item, Verdict
 
 BATCH = 256
 """Responses that are graded between two reports of progress."""
+DIED: Final = "two grading processes died over it"
+"""The reason of a verdict that an accident left open: grading the answer again may give another."""
 _VERDICTS: Final = tuple(map(str, Verdict))
 UserGrader = Callable[[str, object], "Grade | str | bool"]
 """A user's own grader: `(response, gold)` gives a Grade, one of the four verdicts as a word, or a bool."""
@@ -89,9 +92,13 @@ class Grader:
         memory_mb: int = 1024,
     ) -> None:
         self.by, self.workers, self.deadline, self.memory_mb = by, max(1, workers), deadline, memory_mb
+        self._own()
+
+    def _own(self) -> None:
+        """Begin without processes; those that came through a fork are the other process's."""
+        self._owner, self._lock = os.getpid(), threading.Lock()
         self._processes: list[_Process] = []
         self._idle: list[_Process] = []
-        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -101,9 +108,12 @@ class Grader:
 
     def close(self) -> None:
         """End the processes; grading again starts new ones."""
+        if self._owner != os.getpid():
+            return self._own()
         self._idle.clear()
         while self._processes:
             self._processes.pop().kill()
+        return None
 
     def __del__(self) -> None:
         self.close()
@@ -114,6 +124,8 @@ class Grader:
             return [_as_grade(self.by(item.response, item.gold)) for item in items]
         if self.by == "exact_match":
             return [exact_match(item.response, item.gold, item.benchmark) for item in items]
+        if self._owner != os.getpid():
+            self._own()
         with self._lock, ThreadPoolExecutor(self.workers) as threads:
             try:
                 results = [self._submit(item, threads) for item in items]
@@ -134,24 +146,31 @@ class Grader:
         return threads.submit(self._judge, answer, gold)
 
     def _judge(self, final: FinalAnswer, gold: str) -> Grade:
+        for _ in range(2):
+            process = self._process()
+            grade = process.judge(final.answer or "", gold)
+            if process.is_alive:
+                self._idle.append(process)
+            else:
+                self._processes.remove(process)
+            if grade.reason != DIED:
+                break
+        return settled(grade, final)
+
+    def _process(self) -> _Process:
         try:
-            process = self._idle.pop()
+            return self._idle.pop()
         except IndexError:
             process = _Process(self.deadline, self.memory_mb)
             self._processes.append(process)
-        grade = settled(process.judge(final.answer or "", gold), final)
-        if process.is_alive:
-            self._idle.append(process)
-        else:
-            self._processes.remove(process)
-        return grade
+            return process
 
 
 class _Process:
     """A running worker process, which judges one answer at a time."""
 
     def __init__(self, deadline: float, memory_mb: int) -> None:
-        self.deadline, self.is_alive = deadline, True
+        self.deadline, self.is_alive, self._jobs = deadline, True, 0
         self._child = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, _ROOT, str(deadline), str(memory_mb)],
             stdin=subprocess.PIPE,
@@ -170,17 +189,21 @@ class _Process:
             )
 
     def judge(self, answer: str, gold: str) -> Grade:
-        """The grade of an answer; `unverifiable` if the process dies or passes its deadline, which ends it."""
+        """The grade of an answer; `unverifiable` if the process dies or passes its deadline, which ends it.
+
+        A job and its reply carry an id that names this process too, so no reply is taken for another job's.
+        """
+        self._jobs += 1
+        job = f"{os.getpid()}-{self._jobs}"
         with contextlib.suppress(BrokenPipeError):  # it has died: its closed output says so
-            self._input.write(json.dumps({"answer": answer, "gold": gold}).encode() + b"\n")
+            self._input.write(json.dumps({"id": job, "answer": answer, "gold": gold}).encode() + b"\n")
             self._input.flush()
         line = self._line(self.deadline)
-        if line is not None and line.endswith(b"\n"):
-            reply = json.loads(line)
+        if line is not None and line.endswith(b"\n") and (reply := json.loads(line))["id"] == job:
             return Grade(Verdict(reply["verdict"]), reply["answer"], reply["reason"])
         self.kill()
         late = f"no verdict within {self.deadline:g} s"
-        return Grade(Verdict.unverifiable, answer, late if line is None else "the grading process died")
+        return Grade(Verdict.unverifiable, answer, late if line is None else DIED)
 
     def _line(self, seconds: float) -> bytes | None:
         """The next line of its output, b"" or part of one if it has ended, None if it does not come in time."""

@@ -28,7 +28,7 @@ class _Late(BaseException):
 
 
 def main(deadline: float, memory_mb: int) -> None:
-    """Serve jobs `{"answer": ..., "gold": ...}` from standard input until it closes."""
+    """Serve jobs `{"id": ..., "answer": ..., "gold": ...}` from standard input until it closes."""
     replies = os.fdopen(os.dup(1), "w", encoding="ascii", newline="\n")
     os.dup2(2, 1)  # whatever a library prints must not end up among the replies
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -38,7 +38,8 @@ def main(deadline: float, memory_mb: int) -> None:
     replies.write("ready\n")
     replies.flush()
     for line in sys.stdin:
-        replies.write(json.dumps(_reply(json.loads(line), deadline * _SOFT)) + "\n")
+        job = json.loads(line)
+        replies.write(json.dumps({"id": job["id"], **_reply(job, deadline * _SOFT)}) + "\n")
         replies.flush()
 
 

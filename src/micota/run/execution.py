@@ -127,7 +127,7 @@ class Run:
         """Start stages up to the number of jobs; returns those that another run is making."""
         if self._stopping:
             return []
-        pull = Pull(self.store, self.outcome.failed)
+        pull = Pull(self.store, self.outcome.failed, made=self.outcome.executed)
         try:
             pull.all(targets, self._files)
             pull.all(self._again, files=True)
@@ -195,7 +195,8 @@ class Run:
 
     def _done_meanwhile(self, spec: Spec) -> bool:
         manifest = self.store.manifest(spec)
-        return manifest is not None and self.store.whole(manifest)
+        is_open = bool(manifest and manifest.facts.get("accidents")) and spec.id not in self.outcome.executed
+        return manifest is not None and self.store.whole(manifest) and not is_open
 
     def _begun(self, spec: Spec, work: Path, claims: Sequence[Claim], inputs: Mapping[str, Input]) -> Task:
         for name in (ERROR, STOP):  # of the run before

@@ -24,16 +24,18 @@ class Pull:
     `refused` are searches that ended without a choice.
 
     With `ahead`, nothing is written, and what unfinished specs need is followed to the end, as if each of them ran;
-    without, it is followed up to the stages that can run now.
+    without, it is followed up to the stages that can run now. `made` are the ids that this run has made.
     """
 
-    def __init__(self, store: Store, failed: Collection[str] = (), ahead: bool = False) -> None:
+    def __init__(
+        self, store: Store, failed: Collection[str] = (), ahead: bool = False, made: Collection[str] = ()
+    ) -> None:
         self.ready: dict[str, Spec] = {}
         self.missing: dict[str, Spec] = {}
         self.read: set[str] = set()
         self.linked: list[Spec] = []
         self.refused: dict[str, MicotaError] = {}
-        self._store, self._failed, self._ahead = store, failed, ahead
+        self._store, self._failed, self._ahead, self._made = store, failed, ahead, made
         self._answers: dict[tuple[str, bool], bool] = {}
 
     def satisfied(self, spec: Spec, files: bool = False) -> bool:
@@ -53,7 +55,7 @@ class Pull:
         if manifest and files and not self._ahead and (damaged := self._store.damaged(manifest)):
             self._store.set_aside(manifest.holder, ", ".join(damaged))
             manifest = self._store.manifest(spec)
-        if manifest and self._has(manifest, files):
+        if manifest and self._has(manifest, files) and self._settled(spec, manifest):
             return True
         if spec.digest in self._failed:
             return False
@@ -68,6 +70,14 @@ class Pull:
         if self.all(reads(self._store, spec), files=True) and inputs:
             self.ready[spec.digest] = spec
         return False
+
+    def _settled(self, spec: Spec, manifest: Manifest) -> bool:
+        """Whether no accident in an earlier run left a verdict below open, or giving it again changed nothing."""
+        if not manifest.facts.get("accidents") or spec.id in self._made:
+            return True
+        if spec.kind == "verify" or spec.next({}) is not None:
+            return False
+        return self.all(spec.children) and manifest.inputs_key == self._store.inputs_key(spec)
 
     def _has(self, manifest: Manifest, files: bool) -> bool:
         whole = not files or self._store.whole(manifest)

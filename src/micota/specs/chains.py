@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from micota.grading import EXACT_VERSION, SEMANTIC_VERSION
+from micota.grading import EXACT_VERSION, SEMANTIC_REVISION, SEMANTIC_VERSION
 from micota.specs.sampling import Prompt, PromptField, Sampling, SamplingField
 from micota.specs.sources import Problems, Source
 from micota.specs.spec import Choice, Data, Model, Spec, plain, sha
@@ -94,6 +94,14 @@ class Verify(_Graded):
         if self.by not in GRADERS and not re.fullmatch(r"[\w.]+:\w+", self.by):
             raise ValueError(f"'{self.by}' is no grader: exact_match, semantic, or package.module:function")
         return self
+
+    def warning(self, facts: Mapping[str, Any]) -> str | None:
+        """Verdicts that an accident left open, or that an older grader gave."""
+        if facts.get("accidents"):
+            return f"grading processes died over {facts['accidents']} answers; the next run grades these again"
+        if self.by == "semantic" and facts.get("revision", 1) < SEMANTIC_REVISION:
+            return f"graded by an older semantic grader; `micota forget {self.id}` and a new run grade again"
+        return None
 
 
 class Select(Data):

@@ -9,9 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from micota.errors import MicotaError
 from micota.generation.collection import by_length, collect, missing
 from micota.generation.engine import Engine, open_engine
 from micota.generation.repetition import loops
+from micota.grading import DIED
 from micota.merging import settings_of
 from micota.specs import Merge, MergeSearch, dial_policy
 from micota.stats import mean
@@ -107,6 +109,9 @@ class CandidateRunner:
     def _grade(self, point: Point, pool: Pool) -> list[Row]:
         answers = list(pool.read((request.key, request.sample) for request in self._requests))
         grades = grade_completions(answers, self._golds, self._spec.reference, self._task.machine.threads)
+        if died := sum(grade.reason == DIED for grade in grades):
+            fix = "run again: the answers are kept; if it comes again, leave more memory to the grading processes"
+            raise MicotaError(f"grading processes died over {died} answers of a candidate", fix=fix)
         return [
             {**point, "key": a.key, "sample": a.sample, "verdict": str(grade.verdict), "answer": grade.answer,
              "tokens": a.completion_tokens, "truncated": a.finish_reason == "length", "looped": loops(a.text)}

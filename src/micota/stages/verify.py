@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from micota.grading import Grade
+from micota.grading import DIED, SEMANTIC_REVISION, Grade
 from micota.specs import Verify
 from micota.stats import mean
 from micota.store.artifacts import Result
@@ -31,6 +31,10 @@ def run(task: Task) -> Result:
     tokens = mean([float(row["tokens"]) for row in rows])
     unsolved = len(golds.keys() - {row["key"] for row in graded if solves(row)})
     facts = {"rows": len(rows), "mean_tokens": tokens, "verdicts": dict(verdicts), "unsolved": unsolved}
+    if accidents := sum(grade.reason == DIED for grade in grades):
+        facts["accidents"] = accidents
+    if spec.by == "semantic":
+        facts["revision"] = SEMANTIC_REVISION
     return Result(facts)
 
 

@@ -262,11 +262,13 @@ class Store(Names):
         self, spec: Spec, content: str, files: dict[str, Written], pools: list[str], facts: Mapping[str, Any]
     ) -> Manifest:
         children = {child.digest: child_name(child) for child in spec.children}
-        key, made_of = self.inputs_key(spec), (self.manifest(child) for child in spec.children)
-        fake = {*facts.get("fake", ()), *(engine for one in made_of if one for engine in one.fake)}
+        key, made_of = self.inputs_key(spec), list(filter(None, map(self.manifest, spec.children)))
+        fake = {*facts.get("fake", ()), *(engine for one in made_of for engine in one.fake)}
         if self.invents(spec) and self.machine:
             fake.add(self.machine.engine(spec).engine)
         facts = {**facts, "fake": sorted(fake)} if fake else dict(facts)
+        accidents = max([facts.get("accidents", 0), *(one.facts.get("accidents", 0) for one in made_of)])
+        facts |= {"accidents": accidents} if accidents else {}  # what is made of open verdicts is open
         return Manifest(
             spec.kind, spec.version, spec.digest, spec.own_fields, children, key, content, files, pools, facts
         )
