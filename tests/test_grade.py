@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +20,7 @@ from micota.data.overlap import shared as shared_text
 from micota.grading import DIED
 from micota.report.model_rows import models
 from micota.report.results import Results
+from micota.specs import sha
 from micota.store.records import read_rows
 
 
@@ -173,17 +180,20 @@ def test_a_verdict_that_an_accident_left_open_is_given_again_by_the_next_run(
     select = world.load().named("long-cot")
     verdicts = select.verdicts  # type: ignore[attr-defined]
     before = {spec.id: world.store.manifest(spec) for spec in (select, verdicts)}
-    folder = world.store.root / "artifacts" / verdicts.id
-    rows = read_rows(folder / "files" / "rows.jsonl")
+    path = world.store.root / "artifacts" / verdicts.id / "files" / "rows.jsonl"
+    rows = read_rows(path)
     spoilt = {**rows[0], "verdict": "unverifiable", "reason": DIED}
-    (folder / "files" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [spoilt, *rows[1:]]))
-    for spec in (select, verdicts):
-        path = world.store.root / "artifacts" / spec.id / "manifest.json"
-        manifest = json.loads(path.read_text())
-        manifest["facts"]["accidents"] = 1
-        manifest["content" if spec is verdicts else "inputs_key"] = "0" * 16
-        path.write_text(json.dumps(manifest))
-    world.store.refresh()
+    path.write_text("".join(json.dumps(row) + "\n" for row in [spoilt, *rows[1:]]))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    left = before[verdicts.id]
+    assert left is not None
+    facts = {**left.facts, "accidents": 1}
+    files = {"rows.jsonl": {"size": path.stat().st_size, "sha256": digest}}
+    world.store._write(replace(left, facts=facts, files=files, content=sha({"rows.jsonl": digest})))  # type: ignore[arg-type]
+    made = before[select.id]
+    assert made is not None
+    key = world.store.inputs_key(select)
+    world.store._write(replace(made, facts={**made.facts, "accidents": 1}, inputs_key=key))
     assert "the next run grades these again" in str(verdicts.warning({"accidents": 1}))
     assert sorted(kinds(world.run(only="long-cot"))) == ["select", "verify"]
     for spec in (select, verdicts):
@@ -202,3 +212,100 @@ def test_verdicts_name_the_revision_of_the_grader_and_older_ones_are_told_of(wor
     assert manifest is not None
     assert verdicts.warning(manifest.facts) is None
     assert "older semantic grader" in str(verdicts.warning({}))
+
+
+def test_what_a_file_may_look_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed, with a byte order mark, with `truncated` as a word."""
+    text = json.dumps({"response": "the answer is 4", "gold": "4", "truncated": "false"}) + "\n"
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    (tmp_path / "rows.jsonl").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    for name in ("rows.jsonl.gz", "rows.jsonl"):
+        out = tmp_path / "new" / "folder" / f"{name}.out"
+        assert command(monkeypatch, "grade", str(tmp_path / name), "--out", str(out)) == 0
+        assert graded(out)[0]["semantic"] == "correct"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"response": "caf\xe9", "gold": "4"}\n', "it is not in UTF-8"),
+        (b"\x1f\x8b\x08\x00cut", "cannot be unpacked"),
+        (b"[" * 100_000, "it is not JSON"),
+        (None, "is a folder"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(
+    content: bytes | None,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.mkdir() if content is None else path.write_bytes(content)
+    assert command(monkeypatch, "grade", str(path), "--out", str(tmp_path / "out.jsonl")) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_terminal_of_another_encoding_loses_signs_and_nothing_else(tmp_path: Path) -> None:
+    rows: list[Any] = [{"response": rf"\boxed{{{k}}}", "gold": "4"} for k in (4, 5)]
+    path = lines(tmp_path / "rows.jsonl", rows)
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", "micota", "grade", str(path), "--out", str(tmp_path / "o")],
+        capture_output=True,
+        text=True,
+        env=ascii_only,
+    )
+    assert (done.returncode, "50.0 ? 50.0 %" in done.stdout) == (0, True), done.stderr
+
+
+def test_rows_are_counted_by_a_column_and_once_for_all_filters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doc = {"question": "?", "answer": "thus\n#### 4"}
+    rows: list[Any] = [
+        {
+            "doc_id": k,
+            "doc": doc,
+            "target": doc["answer"],
+            "resps": [[f"It is {4 + k}."]],
+            "filter": name,
+            "level": "L" + str(k),
+        }
+        for name in ("strict-match", "flexible-extract")
+        for k in range(3)
+    ]
+    path, out = lines(tmp_path / "samples_gsm8k_1.jsonl", rows), tmp_path / "out.jsonl"
+    assert command(monkeypatch, "grade", str(path), "--out", str(out), "--by", "level") == 0
+    assert len(graded(out)) == 6
+    table = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if line.startswith("│ L")]
+    assert [[cell.strip() for cell in row] for row in table] == [["L0", "1"], ["L1", "1"], ["L2", "1"]]
+    assert command(monkeypatch, "grade", str(path), "--out", str(out), "--by", "lvl") == 2
+    assert "no row has a column 'lvl'" in capsys.readouterr().err
+
+
+def test_check_finds_golds_that_can_never_match_and_a_misspelt_grader(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: list[Any] = [{"problem": f"{k}+1", "answer": f"so \\boxed{{{k + 1}}}"} for k in range(4)]
+    lines(world.folder / "train.jsonl", [*rows, {"problem": "?", "answer": ""}])
+    recipe = str(world.recipe_file)
+    command(monkeypatch, "check", recipe)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "5 of the first 5 reference answers can never be met by exact_match" in said
+    command(
+        monkeypatch,
+        "check",
+        recipe,
+        "--set",
+        "let.long-cot.distil.by=semantic",
+        "--set",
+        "let.mid-cot.distil.by=semantic",
+    )
+    assert "1 of the first 5 reference answers can never be met by semantic, such as row 5" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    (world.folder / "mine.py").write_text(OWN)
+    assert command(monkeypatch, "check", recipe, "--set", "let.long-cot.distil.by=mine:last_wrod") == 2
+    assert "did you mean 'last_word'?" in capsys.readouterr().err

@@ -36,6 +36,17 @@ p.m. 4:30 1:2 52_8 (A) even none True None nan inf -inf <think> </think> #### an
 \mathbb{R} \phantom{ \ldots \overbrace \unknown \relax \quad \, \! ~ ' " ` @ # ^\circ ° π √ ² ∞ ≤
 """
 PIECES = _PIECES.split()
+NOTATIONS = [
+    "@⅔", "@⁻¹²", "@₁₂", "∛@", "𝜋@", "１２@", "@℃", "@º", "@ ‰", "@个", "]@, 7[", r"]@,@[\cup]@;@[", r"\sin(@)^2",
+    "@**2**@", r"\gcd(@, 12)", r"\max\{@,@\}", r"@ \over @", r"{@ \choose 2}", "0.(@)", r"0.\dot{1}@\dot{3}",
+    "@ repeating", r"@^\circ @' @''", r"\begin{aligned} x &= @ \\ &= @ \end{aligned}",
+    r"\begin{cases} x=@ \\ y=@ \end{cases}", r"\begin{pmatrix}@&@\end{pmatrix}^T", r"(@,@)^{\top}",
+    r"\mathbb{R}\setminus\{@,@\}", r"x\ne @, 0<x<@", r"\{x \mid x\in\mathbb{R}, x>@\}", "p=@,q=@;p=@,q=@",
+    r"@\text{ m s}^{-2}", r"@\,\mathrm{kg\,m/s^{2}}", r"US\$@", "@'500'000", r"@\text{ years ago}",
+    "@ (approximately @)", r"\textcolor{red}{@}", r"\hspace{@}@", "^7P_@", "P(@,3)", "twenty-@", "two hundred @",
+    r"@ \pmod @", r"\text{The total is } @", "@ x 10^@", "@e@", r"\sin^{-1}(@)", "f^{-1}(x)=@", "|AB| = @",
+    r"\lim_{x\to 0} @ = @",
+]  # fmt: skip
 CONTROLS = [
     "\x00",
     "\x07",
@@ -183,7 +194,7 @@ def responses(count: int, seed: int = SEED) -> Iterator[Item]:
     random = Random(seed)
     for _ in range(count):
         pair = random.choice(PAIRS)
-        make = random.choice([_soup, _mutated, _mutated, _spliced, _nested, _repeated])
+        make = random.choice([_soup, _mutated, _mutated, _spliced, _nested, _repeated, _renotated])
         answer = make(random, pair["answer"])
         frame = random.choice(
             [
@@ -193,6 +204,11 @@ def responses(count: int, seed: int = SEED) -> Iterator[Item]:
                 "<think>{}</think>\\boxed{{3}}",
                 "answer is {}.",
                 "#### {}",
+                "<answer>{}</answer>",
+                "[THINK]\\boxed{{3}}[/THINK] Answer: {}<|im_end|>",
+                "## Answer\n$${}$$",
+                "\\boxed{{{}}} \\approx \\boxed{{1.4}}\n\nAnswer: D",
+                "The answer is not 3. Wait, the answer is therefore {}!",
             ]
         )
         benchmark = random.choice([None, None, None, "aime24", "amc23", "olympiadbench", "math500", "gsm8k"])
@@ -241,6 +257,12 @@ def _nested(random: Random, answer: str) -> str:
     )
     times = random.choice([2, 5, 20, 60, 400])
     return opening * times + answer + closing * random.choice([times, times - 1])
+
+
+def _renotated(random: Random, answer: str) -> str:
+    """Other notations, whole and cut: Unicode, words, units, environments, reversed brackets, remarks."""
+    notation = random.choice(NOTATIONS).replace("@", answer)
+    return notation if random.random() < 0.5 else _mutated(random, notation)
 
 
 def _repeated(random: Random, answer: str) -> str:

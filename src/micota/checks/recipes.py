@@ -6,10 +6,12 @@ merged: that model is checked in its place.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from micota.chat import render
@@ -18,12 +20,29 @@ from micota.checks.finding import Finding, beginning, difference, distinct
 from micota.checks.models import PROBLEM, Subject, Use
 from micota.checks.rules import check_model
 from micota.data import problem_sets
-from micota.errors import MicotaError
+from micota.errors import MicotaError, suggestion
+from micota.grading import Verdict, exact_match
+from micota.grading.semantic import gold_text, judge
 from micota.merging.compatibility import compare
-from micota.specs import Generate, LengthDial, Merge, Model, Problems, Prompt, Source, Spec, Train, Verify, walk
+from micota.specs import (
+    GRADERS,
+    Generate,
+    LengthDial,
+    Merge,
+    Model,
+    Problems,
+    Prompt,
+    Source,
+    Spec,
+    Train,
+    Verify,
+    walk,
+)
 from micota.store.artifacts import Store
 from micota.store.resolution import ENDPOINT, cached_tokenizer
 
+MOST_GOLDS = 500
+"""So many reference answers of a problem set are checked."""
 Inspection = tuple[list[str], list[Finding]]
 """A line for each thing that was checked, and the findings, errors first."""
 
@@ -33,7 +52,11 @@ def inspect(targets: Iterable[Spec], store: Store | None = None) -> Inspection:
     roots = list(targets)
     lines = _probes(roots)
     missing = [spec for spec in walk(*roots) if store is None or not store.manifest(spec)]
-    lines += [_problem_set(spec) for spec in missing if isinstance(spec, Problems)]
+    graded = [spec for spec in missing if isinstance(spec, Verify)]
+    lines += [_grader_function(spec.grader) for spec in graded if spec.grader]
+    for spec in missing:
+        if isinstance(spec, Problems):
+            lines += _problem_set(spec, {verify.by for verify in graded if verify.problems == spec})
     on_models, findings = inspect_models(missing)
     return list(dict.fromkeys(lines + on_models)), findings
 
@@ -189,12 +212,47 @@ def _share_rows(first: Problems, second: Problems) -> bool:
     return places[0] == places[1] and first.skip < ends[1] and second.skip < ends[0]
 
 
-def _problem_set(spec: Problems) -> str:
-    """A local problem set has the named columns and a row; one of the Hub is checked when it is read."""
-    if spec.source.path is None and not spec.source.ref.startswith("lab:"):
-        return f"{spec.source.ref}: columns '{spec.problem}' and '{spec.answer}' are checked when it is read"
+def _problem_set(spec: Problems, graders: Set[str] = frozenset()) -> list[str]:
+    """A local problem set has the named columns, a row, and reference answers that can be met; one of the Hub is
+    checked when it is read."""
+    ref = spec.source.ref
+    if spec.source.path is None and not ref.startswith("lab:"):
+        return [f"{ref}: columns '{spec.problem}' and '{spec.answer}' are checked when it is read"]
     with contextlib.closing(problem_sets.read(spec)) as rows:
-        first = next(rows, None)
-    if first is None:
-        raise MicotaError(f"{spec.source.ref} has no rows", fix="check the file and the split")
-    return f"{spec.source.ref}: a problem is {first['problem'][:60]!r}, its answer {str(first['answer'])[:20]!r}"
+        first = list(islice(rows, MOST_GOLDS))
+    if not first:
+        raise MicotaError(f"{ref} has no rows", fix="check the file and the split")
+    lines = [f"{ref}: a problem is {str(first[0]['problem'])[:60]!r}, its answer {str(first[0]['answer'])[:20]!r}"]
+    for by in sorted(graders & GRADERS.keys()):
+        unmet = [(at, row["answer"]) for at, row in enumerate(first, 1) if not _can_be_met(row["answer"], spec, by)]
+        if unmet:
+            at, gold = unmet[0]
+            count = f"{len(unmet)} of the first {len(first)} reference answers can never be met by {by}"
+            lines.append(f"warning: {ref}: {count}, such as row {at}: {str(gold)[:60]!r}")
+    return lines
+
+
+def _can_be_met(gold: object, spec: Problems, by: str) -> bool:
+    """Whether a response that states the reference answer, and nothing else, would be correct."""
+    text = gold_text(gold, spec.benchmark)
+    if gold is None or not text.strip():
+        return False
+    if by == "exact_match":
+        response = text if spec.benchmark == "gsm8k" else f"\\boxed{{{text}}}"
+        return exact_match(response, gold, spec.benchmark).verdict == Verdict.correct
+    return judge(text, text, identical=False).verdict == Verdict.correct
+
+
+def _grader_function(grader: Source) -> str:
+    """A grader of the user's own is defined in its file, which is read and not run."""
+    assert grader.path is not None
+    name = grader.ref.partition(":")[2]
+    try:
+        tree = ast.parse(Path(grader.path).read_bytes())
+    except (SyntaxError, ValueError) as error:
+        raise MicotaError(f"{grader.path} is not Python: {error}", fix="correct the file of the grader") from None
+    values = (getattr(node, field, None) for node in ast.walk(tree) for field in ("name", "asname", "id"))
+    names = {word for word in values if isinstance(word, str)}
+    if name not in names:
+        raise MicotaError(f"{grader.path} has no function '{name}'", fix=suggestion(name, names))
+    return f"{grader.ref}: its file defines it"

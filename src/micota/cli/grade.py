@@ -6,7 +6,9 @@ Rows carry `response` and either `benchmark` with `index`, or `gold`. Sample fil
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,17 +20,20 @@ from micota.benchmarks import BENCHMARKS
 from micota.data import problem_sets
 from micota.errors import MicotaError, suggestion
 from micota.generation.repetition import loops
-from micota.grading import Grade, Item, Verdict, exact_match, grade_responses, strict_match
+from micota.grading import DIED, Grade, Item, Verdict, exact_match, grade_responses, strict_match
 from micota.specs import Problems, Source
 from micota.store.resolution import hub_revision, local
 
 
 @dataclass(frozen=True)
 class GradedRow:
-    """A row with its two grades, and whether its text repeats itself to the end; `strict` is GSM8K's second figure."""
+    """A row with its two grades, and whether its text repeats itself to the end; `strict` is GSM8K's second figure.
+
+    `group` is the line of the tables that counts it.
+    """
 
     row: dict[str, Any]
-    benchmark: str | None
+    group: str
     exact: Grade
     semantic: Grade
     truncated: bool
@@ -50,19 +55,30 @@ class GradedRow:
 
 
 def grade_file(
-    path: Path, out: Path, data_dir: Path | None, workers: int, progress: Callable[[int, int], object]
+    path: Path,
+    out: Path,
+    data_dir: Path | None,
+    workers: int,
+    progress: Callable[[int, int], object],
+    by: str | None = None,
 ) -> list[GradedRow]:
     """Grade every row of a JSONL file and write them in their order; nothing is written if a row cannot be read.
 
-    `data_dir` holds the benchmarks as NAME.jsonl (None: the Hub). `progress` is called with rows done and all rows.
+    Returns the rows to count: of lm-eval's several rows for a response, one for each filter, the first. They are
+    grouped by the column `by`, or by their benchmarks. `data_dir` holds the benchmarks as NAME.jsonl (None: the Hub).
+    `progress` is called with rows done and all rows.
     """
     rows = _read(path)
+    if by is not None and not any(by in row for row in rows):
+        known = sorted({column for row in rows for column in row})
+        raise MicotaError(f"no row has a column '{by}'", where=str(path), fix=f"--by with one of {', '.join(known)}")
     references = _References(data_dir)
     items = [_item(row, number, path, references) for number, row in enumerate(rows, 1)]
     grades = grade_responses(items, "semantic", workers, lambda done: progress(done, len(items)))
-    graded = [_graded(*parts) for parts in zip(rows, items, grades, strict=True)]
+    graded = [_graded(*parts, by) for parts in zip(rows, items, grades, strict=True)]
     write_text(out, "".join(json.dumps(row.json()) + "\n" for row in graded))
-    return graded
+    first = {(row.row["doc_id"], str(row.row["resps"])): row for row in reversed(graded) if _is_sample(row.row)}
+    return [row for row in graded if not _is_sample(row.row) or first[row.row["doc_id"], str(row.row["resps"])] is row]
 
 
 def differences(graded: list[GradedRow]) -> list[tuple[str, str, str, int, str, str]]:
@@ -71,7 +87,7 @@ def differences(graded: list[GradedRow]) -> list[tuple[str, str, str, int, str, 
     for row in graded:
         if _is_correct(row.exact) != _is_correct(row.semantic):
             verdicts = str(row.exact.verdict), str(row.semantic.verdict)
-            groups[row.benchmark or "–", *verdicts, row.semantic.reason].append(row)
+            groups[row.group, *verdicts, row.semantic.reason].append(row)
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
     return [
         (name, exact, semantic, len(rows), why, _example(rows[0])) for (name, exact, semantic, why), rows in ordered
@@ -82,13 +98,14 @@ def totals(graded: list[GradedRow]) -> dict[str, Counter[str]]:
     """For each benchmark: n, correct by each grader, truncated, looped, and the semantic grader's verdicts."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for row in graded:
-        here = counts[row.benchmark or "–"]
+        here = counts[row.group]
         here["n"] += 1
         here["exact_match"] += _is_correct(row.exact)
         here["truncated"] += row.truncated
         here["looped"] += row.looped
         here["strict_match"] += row.strict is not None and _is_correct(row.strict)
         here[str(row.semantic.verdict)] += 1
+        here["accidents"] += row.semantic.reason == DIED
     return dict(counts)
 
 
@@ -130,18 +147,37 @@ class _References:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
-        raise MicotaError(f"there is no file {path}", fix="check the path")
+        what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
+        raise MicotaError(what, fix="name a file with one JSON object in each line")
+    with open(path, "rb") as start:
+        packed = start.read(2) == b"\x1f\x8b"
     rows = []
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise _unreadable(path, number, f"it is not JSON ({error})") from None
-            if not isinstance(row, dict):
-                raise _unreadable(path, number, "it is not a JSON object")
-            rows.append(row)
+    try:
+        with gzip.open(path) if packed else open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                rows.append(_row(line, number, path))
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise MicotaError(
+            f"{path} cannot be unpacked: {error}", fix="copy it again, or unpack it with gunzip"
+        ) from None
     return rows
+
+
+def _row(line: bytes, number: int, path: Path) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise _unreadable(path, number, "it is not in UTF-8; save the file as UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, number, f"it is not JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise _unreadable(path, number, "it is not a JSON object")
+    return row
+
+
+def _is_sample(row: dict[str, Any]) -> bool:
+    """Whether the row is a sample of lm-evaluation-harness."""
+    return "resps" in row and "doc_id" in row
 
 
 def _item(row: dict[str, Any], number: int, path: Path, references: _References) -> Item:
@@ -150,7 +186,8 @@ def _item(row: dict[str, Any], number: int, path: Path, references: _References)
     response, name = row.get("response"), row.get("benchmark")
     if not isinstance(response, str):
         raise _unreadable(path, number, "it has no text in `response`")
-    truncated = bool(row.get("truncated")) or row.get("finish_reason") == "length"
+    cut = str(row.get("truncated") or "").lower() not in {"", "false", "no", "0"}
+    truncated = cut or row.get("finish_reason") == "length"
     if name is None:
         if "gold" not in row:
             raise _unreadable(path, number, "it has neither `benchmark` with `index` nor `gold`")
@@ -175,10 +212,11 @@ def _harness_item(row: dict[str, Any], path: Path) -> Item:
     return Item(str(response), doc.get(column, row.get("target")), name)
 
 
-def _graded(row: dict[str, Any], item: Item, semantic: Grade) -> GradedRow:
+def _graded(row: dict[str, Any], item: Item, semantic: Grade, by: str | None) -> GradedRow:
     exact = exact_match(item.response, item.gold, item.benchmark)
     strict = strict_match(item.response, item.gold) if item.benchmark == "gsm8k" else None
-    return GradedRow(row, item.benchmark, exact, semantic, item.truncated, loops(item.response), strict)
+    group = str(row.get(by, "–")) if by is not None else item.benchmark or "–"
+    return GradedRow(row, group, exact, semantic, item.truncated, loops(item.response), strict)
 
 
 def _own_answer(name: str, reference: Any) -> Item:

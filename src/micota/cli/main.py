@@ -203,6 +203,9 @@ def grade(
     out: Annotated[Path, typer.Option(help="Where the graded rows go.")],
     data_dir: DataDir = None,
     workers: Annotated[int, typer.Option(help="Processes that compare answers.")] = 1,
+    by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="One line of the table for each value of it.")
+    ] = None,
 ) -> None:
     """Grade responses by the paper's exact match and by the semantic grader."""
     from rich.progress import Progress
@@ -216,9 +219,9 @@ def grade(
     with Progress(console=console, disable=not console.is_terminal) as bars:
         row = bars.add_task("grading", total=None)
         done = grading.grade_file(
-            rows, out, data_dir, workers, lambda at, total: bars.update(row, completed=at, total=total)
+            rows, out, data_dir, workers, lambda at, total: bars.update(row, completed=at, total=total), by
         )
-    grades(console, grading.totals(done), grading.differences(done))
+    grades(console, grading.totals(done), grading.differences(done), by or "benchmark")
     console.print(f"graded rows: {out}", soft_wrap=True, highlight=False)
 
 

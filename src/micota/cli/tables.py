@@ -102,31 +102,39 @@ def _columns(table: page.Table) -> list[tuple[str, list[str]]]:
 
 
 def grades(
-    console: Console, totals: dict[str, Counter[str]], parted: list[tuple[str, str, str, int, str, str]]
+    console: Console, totals: dict[str, Counter[str]], parted: list[tuple[str, str, str, int, str, str]], group: str
 ) -> None:
-    """Accuracy by both graders, and the rows on which they disagree, grouped by the reason."""
-    table = Table("benchmark", "n", "exact_match", "semantic", "truncated", "repetitive", "no answer", "unverifiable")
+    """Accuracy by both graders for each value of `group`, and the rows on which they disagree, by the reason."""
+    table = Table(escape(group), "n", "exact_match", "semantic", "truncated", "repetitive", "no answer", "unverifiable")
     for name, count in totals.items():
         table.add_row(
-            name,
+            escape(name),
             str(count["n"]),
             _percent(count["exact_match"], count["n"]),
             _percent(count["correct"], count["n"]),
             *(str(count[one]) for one in ("truncated", "looped", "no_answer", "unverifiable")),
         )
     console.print(table)
+    if accidents := sum(count["accidents"] for count in totals.values()):
+        console.print(f"warning: grading processes died over {accidents} answers; grade the file again")
     if parted:
         apart = Table(
-            "benchmark", "exact_match", "semantic", "rows", "reason", "for example", title="Where the graders disagree"
+            escape(group),
+            "exact_match",
+            "semantic",
+            "rows",
+            "reason",
+            "for example",
+            title="Where the graders disagree",
         )
         for name, exact, meant, n, reason, example in parted[:LONG]:
-            apart.add_row(name, exact, meant, str(n), escape(reason), escape(example))
+            apart.add_row(escape(name), exact, meant, str(n), escape(reason), escape(example))
         console.print(apart)
 
 
 def _percent(correct: int, n: int) -> str:
     share, error = accuracy(correct, n)
-    return f"{100 * share:.1f} ± {100 * error:.1f} %"
+    return f"{100 * share:.1f} ± {100 * error:.1f} %" if n > 1 else f"{100 * share:.1f} %"
 
 
 def failing_golds(console: Console, data_dir: Path | None) -> None:
