@@ -194,9 +194,8 @@ class Run:
             self.store.locks.release(claim.path)
 
     def _done_meanwhile(self, spec: Spec) -> bool:
-        manifest = self.store.manifest(spec)
-        is_open = bool(manifest and manifest.facts.get("accidents")) and spec.id not in self.outcome.executed
-        return manifest is not None and self.store.whole(manifest) and not is_open
+        manifest, made = self.store.manifest(spec), spec.id in self.outcome.executed
+        return manifest is not None and (made or not manifest.accidents) and self.store.whole(manifest)
 
     def _begun(self, spec: Spec, work: Path, claims: Sequence[Claim], inputs: Mapping[str, Input]) -> Task:
         for name in (ERROR, STOP):  # of the run before

@@ -267,7 +267,7 @@ class Store(Names):
         if self.invents(spec) and self.machine:
             fake.add(self.machine.engine(spec).engine)
         facts = {**facts, "fake": sorted(fake)} if fake else dict(facts)
-        accidents = max([facts.get("accidents", 0), *(one.facts.get("accidents", 0) for one in made_of)])
+        accidents = max([facts.get("accidents", 0), *(one.accidents for one in made_of)])
         facts |= {"accidents": accidents} if accidents else {}  # what is made of open verdicts is open
         return Manifest(
             spec.kind, spec.version, spec.digest, spec.own_fields, children, key, content, files, pools, facts

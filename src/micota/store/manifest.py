@@ -47,6 +47,11 @@ class Manifest:
         return self.same_as or self.id
 
     @property
+    def accidents(self) -> int:
+        """How many of the verdicts, or of those that this was made of, an accident left open."""
+        return int(self.facts.get("accidents", 0))
+
+    @property
     def fake(self) -> list[str]:
         """The engines that invented answers which it is made of; [] of what is real."""
         return list(self.facts.get("fake", ()))
