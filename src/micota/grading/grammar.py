@@ -165,7 +165,7 @@ class _Reader(Cursor):
             return ""
         self.at += 2 if dotted else 1
         digits = "".join(token.text for token in self.braced())
-        if not digits.isdigit():
+        if not digits.isdecimal():
             raise Unreadable("a bar over something that is not digits")
         return digits
 
