@@ -168,7 +168,7 @@ def test_a_merge_that_would_be_refused_is_found_before_its_models_are_trained(ow
     own.write("rows.jsonl", json.dumps({"prompt": "1+1=", "response": "2"}) + "\n")
     own.write("merged.yaml", MERGED)
     _, found = inspection.inspect(own.load(name="merged.yaml").targets)
-    assert [one.rule for one in found] == []
+    assert checks.errors(found) == []
     change(student(own, "config.json"), rms_norm_eps=0.5)
     _, (found_one,) = inspection.inspect(own.load(name="merged.yaml").targets)
     assert found_one.rule == "merge" and "rms_norm_eps is 0.5" in found_one.what and "models/ta" in found_one.model

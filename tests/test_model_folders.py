@@ -81,7 +81,6 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a layer is missing": (lambda f: change(f, "config.json", num_hidden_layers=3), "num_hidden_layers"),
     "layers without end": (lambda f: change(f, "config.json", num_hidden_layers=10**9), "num_hidden_layers: 10{9}"),
     "an adapter": (lambda f: change(f, "adapter_config.json", base_model_name_or_path="a/b"), "LoRA adapter.*a/b"),
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
 }  # fmt: skip
 RIGHT: dict[str, tuple[Callable[[Path], object], str]] = {
     "as it is": (lambda folder: None, ""),
@@ -113,6 +112,14 @@ def test_weights_that_are_not_the_architectures_are_refused_before_they_are_load
     assert not right and re.search(says, said, re.S), said
     with pytest.raises(MicotaError, match=re.compile(says, re.S)):
         pretrained.inspect(folder).refuse()
+
+
+def test_a_folder_without_weights_is_checked_for_what_it_has(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    right, said = check(folder)
+    assert right and "no weights are here" in said
+    with pytest.raises(MicotaError, match=r"no model\.safetensors"):
+        pretrained.inspect(folder)
 
 
 @pytest.mark.parametrize("name", RIGHT)

@@ -104,9 +104,11 @@ def _inspect_merges(specs: Iterable[Spec]) -> Iterator[Finding]:
     for spec in specs:
         if not isinstance(spec, Merge | LengthDial):
             continue
-        base, *others = dict.fromkeys(filter(None, map(tokenizer_source, (spec.base, *spec.models))))
-        here = cached_tokenizer(base)
-        for other in others:
+        base = tokenizer_source(spec.base)  # None for a model of the lab that this recipe pre-trains
+        here = cached_tokenizer(base) if base else None
+        for other in dict.fromkeys(map(tokenizer_source, spec.models)):
+            if base is None or other is None or other == base:
+                continue
             try:
                 if here and (there := cached_tokenizer(other)):
                     compare(here, [there])
