@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -18,12 +19,17 @@ from typer.testing import CliRunner
 
 import micota
 from micota import pretrained
+from micota.checks import recipes as inspection
 from micota.cli import main as cli
 from micota.errors import MicotaError
 from micota.generation.transformers import Transformers
 from micota.machine import EngineConfig
+from micota.merging.safetensor_files import Checkpoint
 from micota.specs import Generate, Problems, Prompt, Sampling, Source
 from micota.store.records import Request
+
+sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
+import models as fuzz
 
 Tensors = dict[str, Any]
 LAB = Path(micota.__file__).parent / "lab" / "models"
@@ -255,3 +261,72 @@ def test_adapters_for_modules_that_a_model_lacks_are_refused_before_anything_is_
     assert isinstance(result.exception, MicotaError) and "has no module" in result.output
     right = "defaults.train.lora={rank: 2, targets: [q_proj, layers.0.mlp.up_proj]}"
     assert CliRunner().invoke(cli.app, ["check", str(world.recipe_file), "--set", right]).exit_code == 0
+
+
+def entry(**change: object) -> dict[str, object]:
+    return {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]} | change
+
+
+HEADERS: dict[str, tuple[object, str]] = {
+    "negative offsets": ({"a": entry(data_offsets=[-16, 0])}, "tensor a is"),
+    "offsets with a point": ({"a": entry(data_offsets=[0.0, 16.0])}, "tensor a is"),
+    "offsets that are turned": ({"a": entry(data_offsets=[16, 0])}, "tensor a is"),
+    "an offset too few": ({"a": entry(data_offsets=[0])}, "tensor a is"),
+    "a negative side": ({"a": entry(shape=[-4])}, "tensor a is"),
+    "two negative sides": ({"a": entry(shape=[-2, -2])}, "tensor a is"),
+    "a side with a point": ({"a": entry(shape=[4.0])}, "tensor a is"),
+    "a side that is true": ({"a": entry(shape=[True])}, "tensor a is"),
+    "too large": ({"a": entry(shape=[2**62, 2**62])}, "tensor a is"),
+    "longer than its bytes": ({"a": entry(shape=[5])}, "tensor a is"),
+    "beyond the file": ({"a": entry(shape=[8], data_offsets=[0, 32])}, "tensor a is"),
+    "no dtype": ({"a": {"shape": [4], "data_offsets": [0, 16]}}, "tensor a is"),
+    "another dtype": ({"a": entry(dtype="X")}, "tensor a is"),
+    "no entry": ({"a": 3}, "tensor a is 3"),
+    "bytes of two": ({"a": entry(), "b": entry()}, "tensor `b`"),
+    "a hole": ({"a": entry(shape=[2], data_offsets=[8, 16])}, "tensor `a`"),
+    "a list": ([], "sequence"),
+    "a number": (3, "integer"),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_that_cannot_be_right_names_file_and_tensor(name: str, tmp_path: Path) -> None:
+    header, says = HEADERS[name]
+    text = json.dumps(header).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(16))
+    with pytest.raises(MicotaError, match=says) as caught:
+        Checkpoint(tmp_path)
+    assert "cannot read model.safetensors" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [b"[" * 10**5, b'{"a":' * 10**4, b"\xff", b"", b'{"__metadata__": {"a": [1]}}'])
+@pytest.mark.parametrize("length", [None, 0, 2**27, 2**40, 2**63])
+def test_a_header_that_is_none_names_the_file(text: bytes, length: int | None, tmp_path: Path) -> None:
+    size = (len(text) if length is None else length).to_bytes(8, "little")
+    (tmp_path / "model.safetensors").write_bytes(size + text + bytes(16))
+    with pytest.raises(MicotaError, match=r"cannot read model.safetensors"):
+        Checkpoint(tmp_path)
+
+
+def test_a_name_that_stands_twice_in_a_header_is_refused(tmp_path: Path) -> None:
+    text = json.dumps({"a": entry(), "b": entry()}).replace('"b"', '"a"').encode()
+    (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(16))
+    with pytest.raises(MicotaError, match="twice"):
+        Checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["/etc/passwd", "../x.safetensors", ".", "", 3, None, ["x"], {}])
+def test_an_index_names_files_of_its_own_folder(place: object, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": place}}))
+    with pytest.raises(MicotaError, match="holds no weight_map"):
+        Checkpoint(tmp_path)
+
+
+def test_hostile_folders_end_with_words(tmp_path: Path) -> None:
+    """The short form of `make fuzz`: other seeds, in this process."""
+    for seed in range(5000, 5025):
+        what = fuzz.make(seed, tmp_path / str(seed))
+        try:
+            inspection.inspect_folder(str(tmp_path / str(seed)))
+        except MicotaError as error:
+            assert str(error).strip(), what

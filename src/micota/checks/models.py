@@ -83,6 +83,7 @@ class Subject:
 
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            tokenizer(PROBLEM)
         except Exception as error:
             what = f"the tokenizer of {name} cannot be loaded: {error}"
             fix = "name the folder that AutoTokenizer.from_pretrained loads"

@@ -21,6 +21,8 @@ from micota.merging.buffers import Bytes, typed
 if TYPE_CHECKING:
     import torch
 
+HEADER = 2**24
+"""Bytes of a header that is looked through for what is wrong with it."""
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 DTYPES = {
@@ -149,12 +151,41 @@ def read_header(file: Path) -> list[Entry]:
     try:
         with safe_open(file, framework="np"), file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
-            header: dict[str, Any] = json.loads(stream.read(length))
-    except (SafetensorError, OSError) as error:
+            header: dict[str, Any] = json.loads(stream.read(length), object_pairs_hook=_once)
+    except (SafetensorError, OSError, ValueError) as error:
         fix = "copy the file again: it is truncated or no safetensors file"
-        raise MicotaError(f"cannot read {file.name}", where=str(file), why=str(error), fix=fix) from error
+        what = f"cannot read {file.name}{_odd_entry(file)}"
+        raise MicotaError(what, where=str(file), why=str(error), fix=fix) from error
     header.pop("__metadata__", None)
     return [_entry(name, item, file, 8 + length) for name, item in header.items()]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
+        raise ValueError("a name stands there twice")
+    return entries
+
+
+def _odd_entry(file: Path) -> str:
+    """The first tensor of a header whose entry cannot be right, for a message; "" if that cannot be told."""
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            entries = json.loads(stream.read(length)) if length <= HEADER else {}
+        room = file.stat().st_size - 8 - length
+        pairs = [*entries.items()]
+    except (OSError, ValueError, RecursionError, AttributeError):
+        return ""
+    for name, item in pairs:
+        match item:
+            case {"dtype": str(kind), "shape": [*shape], "data_offsets": [int(start), int(end)]} if kind in DTYPES:
+                whole = all(type(side) is int and side >= 0 for side in shape)
+                if whole and 0 <= start <= end <= room and end - start == math.prod(shape) * DTYPES[kind][1]:
+                    continue
+        if name != "__metadata__":
+            return f": tensor {name[:200]} is {str(item)[:200]}"
+    return ""
 
 
 def _entry(name: str, item: dict[str, Any], file: Path, data: int) -> Entry:
@@ -185,9 +216,12 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _weight_map(folder: Path) -> dict[str, str]:
     try:
-        return dict(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise MicotaError(f"{INDEX} holds no weight_map", where=str(folder)) from error
+        places = dict(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"])
+        if not places or any(not name or Path(name).name != name for name in places.values()):
+            raise ValueError("it names files in other folders, or none")
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+        raise MicotaError(f"{INDEX} holds no weight_map", where=str(folder), why=str(error)[:200]) from error
+    return places
 
 
 def _check_index(folder: Path, entries: dict[str, Entry]) -> None:
