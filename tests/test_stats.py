@@ -43,7 +43,7 @@ def test_mean_and_standard_deviation() -> None:
     assert math.isnan(stats.sd([3.0]))
 
 
-@pytest.mark.parametrize(("correct", "n"), [(7, 30), (1, 40), (250, 500), (30, 30)])
+@pytest.mark.parametrize(("correct", "n"), [(7, 30), (1, 40), (250, 500), (29, 30)])
 def test_accuracy_of_single_answers(correct: int, n: int) -> None:
     verdicts = [True] * correct + [False] * (n - correct)
     share, error = stats.accuracy(correct, n)
@@ -181,3 +181,15 @@ def test_too_little_gives_nan() -> None:
     assert math.isnan(stats.ratio((zero, zero)).value)
     assert math.isnan(stats.pooled_difference({}, {}).value)
     assert math.isnan(stats.pooled({}))
+
+
+@pytest.mark.parametrize(
+    ("correct", "n", "low", "high"), [(0, 30, 0.0, 0.1135), (30, 30, 0.8865, 1.0), (0, 3, 0.0, 0.5615)]
+)
+def test_none_and_all_have_wilsons_interval_not_a_width_of_zero(correct: int, n: int, low: float, high: float) -> None:
+    found = stats.proportion([float(correct > 0)] * n)
+    assert (found.value, found.error) == (correct / n, pytest.approx(1 / (n + 1)))
+    assert (found.low, found.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+    assert stats.accuracy(correct, n) == (correct / n, pytest.approx(1 / (n + 1)))
+    both = stats.proportion([0.0] * n, [0.0] * n)
+    assert 0 < both.error < 1 / (n + 1) and stats.proportion([0.0, 1.0]) == stats.interval([0.0, 1.0])

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+SHOWN = 40  # names in a message that lists what is known
 LONGEST = 3_000  # characters of one part of a message: what was refused can be of any length
 
 
@@ -103,6 +104,9 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """Name the closest known word, or list them all: `did you mean 'train'?`"""
     options = sorted(set(known))
     close = difflib.get_close_matches(str(word), options, n=1)
+    close += [one for one in options if difflib.get_close_matches(str(word), [one.rpartition("/")[2]])]
     if close:
-        return f"did you mean '{close[0]}'?"
-    return f"known here: {', '.join(options)}" if options else "nothing is known here"
+        words = [f"'{one}'" for one in dict.fromkeys(close[:3])]
+        return f"did you mean {' or '.join(words)}?"
+    more = f" and {len(options) - SHOWN} more" if len(options) > SHOWN + 1 else ""
+    return f"known here: {', '.join(options[: SHOWN + (not more)])}{more}" if options else "nothing is known here"

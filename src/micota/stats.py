@@ -45,10 +45,15 @@ def sd(values: Sequence[float]) -> float:
 
 
 def accuracy(correct: int, n: int) -> tuple[float, float]:
-    """A proportion p of n problems with one answer each, and its standard error sqrt(p (1 - p) / (n - 1))."""
+    """A proportion p of n problems with one answer each, and its standard error sqrt(p (1 - p) / (n - 1)).
+
+    Of none or all it is how far Wilson's interval of one standard error reaches, 1 / (n + 1), not zero.
+    """
     if n == 0:
         return math.nan, math.nan
     share = correct / n
+    if share in (0, 1):
+        return share, 1 / (n + 1)
     return share, math.sqrt(share * (1 - share) / (n - 1)) if n > 1 else math.nan
 
 
@@ -79,6 +84,16 @@ def interval(*sets: Sequence[float]) -> Estimate:
     freedom = sum(variances) ** 2 / sum(v**2 / (len(units) - 1) for v, units in zip(variances, sets, strict=True))
     half = t_quantile(0.975, freedom) * error
     return Estimate(value, error, value - half, value + half, n)
+
+
+def proportion(*sets: Sequence[float]) -> Estimate:
+    """`interval` of shares; where all are 0 or all are 1, error and ends are those of Wilson's interval, not zero."""
+    found = interval(*sets)
+    if found.error != 0 or found.value not in (0, 1):
+        return found
+    error, reach = (math.hypot(*(z**2 / (len(units) + z**2) for units in sets)) / len(sets) for z in (1, 1.96))
+    low, high = (0.0, reach) if found.value == 0 else (1 - reach, 1.0)
+    return Estimate(found.value, error, low, high, found.n)
 
 
 def differences(a: Observed, b: Observed, times: float = 1.0) -> list[float]:

@@ -177,8 +177,8 @@ class _Reader:
         for role, value in self._top["arms"].items():
             named = isinstance(value, dict) and len(value) == 2 and "name" in value
             self._titles[role] = _word(value["name"]) if named else ""
-            if not (isinstance(self._titles[role], str) and self._titles[role].isprintable()):
-                raise self._wrong(f"{value['name']!r:.80} is no name", ("arms", role, "name"), "give a printable text")
+            if not isinstance(self._titles[role], str):
+                raise self._wrong(f"{value['name']!r:.80} is no name", ("arms", role, "name"), "give a text")
             arms[role] = {key: item for key, item in value.items() if key != "name"} if named else value
         return arms
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from micota.errors import MicotaError, suggestion
 from micota.recipe.recipe import Evaluation
-from micota.stats import interval
+from micota.stats import proportion
 from micota.store.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def accuracy_table(frame: DataFrame) -> DataFrame:
 
 
 def _summary(group: DataFrame) -> dict[str, Any]:
-    estimate = interval(by_problem(group.assign(correct=group["verdict"] == "correct"), "correct").tolist())
+    estimate = proportion(by_problem(group.assign(correct=group["verdict"] == "correct"), "correct").tolist())
     means = {name: float(by_problem(group, name).mean()) for name in MEANS}
     return {
         "n": estimate.n,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +13,14 @@ from micota.recipe.recipe import Evaluation
 from micota.report.graded_answers import GradedAnswers
 from micota.report.roles import PROCEDURE, ROLES, SCORERS, arm_of, procedure_roles
 from micota.specs import Spec
-from micota.stats import Estimate, Observed, differences, interval, mean
+from micota.stats import Estimate, Observed, differences, interval, mean, proportion
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 Seed = Hashable
 NO_ROLE_TO_TRAIN = (*PROCEDURE, "instruct")
+NUMBER = re.compile(r"[-+.0-9eE]+|True|False|None")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,7 @@ class Model:
     @property
     def group(self) -> str:
         """The values of the variables as a heading; "" without any."""
-        return ", ".join(self.variables.values())
+        return heading(self.variables)
 
     @property
     def matched(self) -> str:
@@ -84,7 +86,8 @@ class Model:
 
     def estimate(self, sets: Iterable[str], measure: str, by: str | None = None) -> Estimate:
         """The mean over problems, seeds pooled, then the unweighted mean over the sets; nan if one is missing."""
-        return interval(*(by_problem(self.observed(data, measure, by)) for data in sets))
+        estimate = proportion if measure == "correct" else interval
+        return estimate(*(by_problem(self.observed(data, measure, by)) for data in sets))
 
     def over_seeds(self, sets: Iterable[str], measure: str, by: str | None = None) -> dict[Seed, float]:
         """The mean of a measure for each seed that has all the sets."""
@@ -154,6 +157,11 @@ def scored(column: str, by: str, every: Sequence[str]) -> str:
     return f"{column}, {scorer_title(by)}" if len(every) > 1 else column
 
 
+def heading(variables: Mapping[str, str]) -> str:
+    """The values of variables, for a heading; a number alone says nothing, so its variable stands before it."""
+    return ", ".join(f"{name} {value}" if NUMBER.fullmatch(value) else value for name, value in variables.items())
+
+
 def groups(variables: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
     """The combinations of variables in which models are compared: those that no other one contains."""
     every = list(variables)
@@ -164,7 +172,7 @@ def groups(variables: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
 def within(every: Sequence[Model]) -> list[tuple[str, list[Model]]]:
     """The models of each combination of variables, those that depend on none of them included, with its name."""
     return [
-        (", ".join(group.values()), [model for model in every if model.variables.items() <= group.items()])
+        (heading(group), [model for model in every if model.variables.items() <= group.items()])
         for group in groups(model.variables for model in every)
     ]
 
@@ -185,8 +193,8 @@ def matches(every: list[Model], role: str, base: str, matched: str = "steps") ->
     for variables in groups(model.variables for model in every):
         model, other = find(every, role, variables, matched), find(every, base, variables, matched)
         if model and other:
-            pairs.setdefault((model, other), ", ".join({**model.variables, **other.variables}.values()))
-    return [(model, other, heading) for (model, other), heading in pairs.items()]
+            pairs.setdefault((model, other), heading({**model.variables, **other.variables}))
+    return [(model, other, words) for (model, other), words in pairs.items()]
 
 
 @dataclass(frozen=True)
