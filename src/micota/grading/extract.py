@@ -36,12 +36,13 @@ _THOUGHTS: Final = [
     *(("[THINK]", "[/THINK]"), ("<|begin_of_thought|>", "<|end_of_thought|>"), ("◁think▷", "◁/think▷")),
 ]
 _MARKER = re.compile(
-    r"\b(?:answers?|result)\s{0,9}(?:is|are|:|：|=)|^[# \t]{0,9}(?:the )?(?:final )?answer[: \t]{0,9}\n"
+    r"\b(?:answers?|result)\s{0,9}(?:is|are|equals|(?:should|must|would|will) be|:|：|=|→)"
+    r"|^[# \t]{0,9}(?:the )?(?:final )?answer[: \t]{0,9}\n"
     r"|\bfinal answer\s{0,9}(?=[\d$\\(\[-])|答案\s{0,9}(?:是|为|：|:)",
     re.I | re.M,
 )
 _FILLER = re.compile(
-    r"(?:[\s:,]|(?:therefore|thus|hence|then|so|simply|indeed|just|clearly|actually|obviously|definitely|certainly|also|"
+    r"(?:[\s:,}]|(?:therefore|thus|hence|then|so|simply|indeed|just|clearly|actually|obviously|definitely|certainly|also|"
     r"still|now|in fact|of course|for sure|given by|equal to|exactly|approximately|about|that)\b)*",
     re.I,
 )

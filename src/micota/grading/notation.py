@@ -24,7 +24,7 @@ _LEFT = re.compile(rf"(?:\{{\}}|(?<![\w{{}})\]\\]))\s*[_^]\s*{_INDEX}{_LETTER}_\
 _RIGHT = re.compile(r"(?<![A-Za-z\\])([CP])(?:_\{?(\d+)\}?\s*\^\{?(\d+)\}?|\^\{?(\d+)\}?\s*_\{?(\d+)\}?)", re.A)
 _CALLED = re.compile(r"(?<![A-Za-z\\])(?:(C)\s*\(\s*(\w{1,6})|(P)\s*\(\s*(\d+))\s*,\s*(\w{1,6})\s*\)", re.A)
 _BRACKETS = re.compile(r"(?:\\left\s*)?([\[\]])([^\[\]()]*[,;][^\[\]()]*?)(?:\\right\s*)?([\[\]])")
-_ROWS: Final = "aligned|align|alignat|gathered|gather|split|equation|eqnarray|multline|cases|dcases"
+_ROWS: Final = "aligned|align|alignat|gathered|gather|split|equation|eqnarray|multline|center|cases|dcases"
 _ENVIRONMENT = re.compile(rf"\\begin\s*\{{({_ROWS})\*?\}}(.*?)\\end\s*\{{\1\*?\}}", re.S)
 
 
