@@ -100,7 +100,7 @@ def prompt_ids(tokenizer: Any, text: str, system: str | None, mode: str = "chat"
 def token_ids(value: Any, model: str) -> list[int]:
     """The tokens that a configuration names: one id, a list of them, or none."""
     ids = value if isinstance(value, list) else [] if value is None else [value]
-    if not all(isinstance(token, int) and token >= 0 for token in ids):
+    if not all(isinstance(token, int) and 0 <= token < 2**31 for token in ids):
         raise MicotaError(f"eos_token_id of the model {model} is {str(value)[:80]!r}", fix="write token ids there")
     return ids
 
