@@ -155,3 +155,10 @@ def test_the_first_prompt_is_known_also_where_all_answers_were_there(world: Worl
     with Writer(world.folder / "pool", {"first_prompt": "as it was read"}) as writer:
         writer.write([answer])
     assert Pool(world.folder / "pool").about["first_prompt"] == "as it was read"
+
+
+def test_a_model_of_the_store_is_named_as_the_recipe_named_it(made: World) -> None:
+    from micota.cli.single_recipes import word
+
+    assert (Path(word("small/strong", made.store.root)) / "config.json").is_file()
+    assert word("small/nobody", made.store.root) == "small/nobody"

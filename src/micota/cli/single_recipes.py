@@ -66,10 +66,13 @@ def sampling(temperature: float | None, max_tokens: int | None) -> dict[str, flo
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def word(given: str) -> str:
-    """A path as one that means the same in the recipe's folder; any other word as it is."""
+def word(given: str, store: Path | None = None) -> str:
+    """A path as one that means the same in the recipe's folder, and so is a model that the store has under a name
+    (`lab-mini/micota`); any other word as it is."""
     path = written_path(given)
     there = path.exists() or (is_literal(given) and given.startswith((".", "/", "~")))
+    if not there and store and "/" in given and os.path.isdir(made := store / "names" / given / "files"):
+        return os.path.realpath(made)
     return os.path.abspath(path) if there else given
 
 

@@ -112,7 +112,7 @@ def generate(
 
     recipes.check_file(out, [problems, model, machine], b'{"key": ')
     ws, path = terminal.workspace(store, machine), out.with_suffix(".yaml")
-    asked = {"model": recipes.word(model), "problems": recipes.problem_set(problems, split, limit), "n": n}
+    asked = {"model": recipes.word(model, store), "problems": recipes.problem_set(problems, split, limit), "n": n}
     asked |= {"prompt": {}, "sampling": recipes.sampling(temperature, max_tokens)}
     name = recipes.single(path, out.stem, "generate", asked, set_ or ())
     answers = _make(ws, path, name)
@@ -136,7 +136,7 @@ def train(
     """Fine-tune a model on your own rows, and write it as a folder that serves."""
     from micota.cli import single_recipes as recipes
 
-    fields = {"base": recipes.word(model), "data": recipes.rows(data, split, system)}
+    fields = {"base": recipes.word(model, store), "data": recipes.rows(data, split, system)}
     sets = [*(set_ or ()), *([f"system={json.dumps(system)}"] if system is not None else [])]
     _export(terminal.workspace(store, machine), "train", fields, sets, out)
 
@@ -158,7 +158,7 @@ def distill(
     """Let a model answer problems, keep the correct answers, and write them as training data."""
     from micota.cli import single_recipes as recipes
 
-    fields = {"from": recipes.word(model), "data": recipes.problem_set(problems, split, limit), "n": n}
+    fields = {"from": recipes.word(model, store), "data": recipes.problem_set(problems, split, limit), "n": n}
     fields |= {"prompt": {}, "sampling": recipes.sampling(temperature, max_tokens)}
     _export(terminal.workspace(store, machine), "distill", fields, set_ or [], out)
 
@@ -186,7 +186,7 @@ def measure(
         recipes.check_file(out, [data, model, machine], b'"nats":')
     name = out.stem if out else f"measure-{sha([model, data, split, system, set_])}"
     path = out.with_suffix(".yaml") if out else store / "alone" / f"{name}.yaml"
-    fields = {"model": recipes.word(model), "data": recipes.rows(data, split, system)}
+    fields = {"model": recipes.word(model, store), "data": recipes.rows(data, split, system)}
     label = recipes.single(path, name, "measure", fields, set_ or ())
     ws = terminal.workspace(store, machine)
     measures = _make(ws, path, label)
@@ -206,13 +206,21 @@ def _write_measures(measures: Artifact, out: Path) -> None:
 
 def _export(ws: Workspace, kind: str, fields: Mapping[str, Any], sets: list[str], out: Path) -> None:
     """Make one form and export it into a folder that is free for it, unless that is there already."""
+    from micota.atomic import write_text
     from micota.cli import single_recipes as recipes
+    from micota.errors import MicotaError
     from micota.export import folder as exports
 
     title = out.absolute().name
     path = out.absolute().with_name(f"{title}.yaml")
+    before = path.read_text(encoding="utf-8") if path.exists() else None
     name = recipes.single(path, title, kind, fields, sets)
-    artifact = _make(ws, path, name, out)
+    try:
+        artifact = _make(ws, path, name, out)
+    except MicotaError:
+        if before is not None:  # the recipe of what lies there already
+            write_text(path, before)
+        raise
     if not exports.is_there(out, artifact.manifest):
         with terminal.bar("copying") as report:
             exports.export(ws.store, artifact.manifest, f"{title}/{name}", out, str(out), report)
