@@ -149,7 +149,7 @@ def test_a_library_that_reports_a_full_disk_in_its_own_words_is_understood(tmp_p
     assert isinstance(error, MicotaError) and "make room there" in str(error) and "while serializing" in str(error)
 
 
-@pytest.mark.parametrize("error", [KeyError(), MicotaError(""), RuntimeError(" "), StageFailed("x"), AssertionError()])
+@pytest.mark.parametrize("error", [KeyError(), MicotaError(""), RuntimeError(" "), StageFailed(""), AssertionError()])
 def test_no_message_is_blank(tmp_path: Path, error: Exception) -> None:
     assert str(explained(error, tmp_path)).strip(": \n")
 

@@ -242,14 +242,21 @@ class Run:
             except Stopped:
                 pass
             except Exception as error:
-                try:
-                    task.progress.check()
-                    self._note_failure(task.spec, task.work, error)
-                except ClaimLost as lost:
-                    shutil.rmtree(task.work, ignore_errors=True)  # its name is this run's own
-                    self.watcher.lost(task.spec, str(lost))
+                self._note_end(task, error)
             finally:
                 self._release(task.progress.claims)
+
+    def _note_end(self, task: Task, error: Exception) -> None:
+        """A stage whose claim is lost fails in any way, and its failure says nothing."""
+        try:
+            task.progress.check()
+        except ClaimLost as lost:
+            shutil.rmtree(task.work, ignore_errors=True)  # its name is this run's own
+            self.watcher.lost(task.spec, str(lost))
+            return
+        except OSError as other:
+            error = other
+        self._note_failure(task.spec, task.work, error)
 
     def _note_failure(self, spec: Spec, work: Path, error: Exception) -> None:
         """Write the traceback to the log where there is room for it, and tell the user the message."""
@@ -270,7 +277,7 @@ def explained(error: Exception, place: Path) -> Exception:
         return of_system(error, place)
     if isinstance(error, MicotaError) and str(error):
         return error
-    said = str(error) if isinstance(error, StageFailed) else f"{type(error).__name__}: {error}".rstrip(": ")
+    said = f"{'' if isinstance(error, StageFailed) and str(error) else f'{type(error).__name__}: '}{error}".rstrip(": ")
     refused = next((code for code in FIXES if os.strerror(code) in said), errno.ENOSPC if full(place) else 0)
     return of_system(OSError(refused, os.strerror(refused)), place, said) if refused else StageFailed(said)
 
