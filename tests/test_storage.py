@@ -17,8 +17,7 @@ from conftest import World
 
 from micota.atomic import read_link, write_json, write_link
 from micota.cli import main as cli
-from micota.errors import MicotaError, StageFailed, of_system
-from micota.run.execution import explained
+from micota.errors import MicotaError, StageFailed, explained, of_system
 from micota.store.pool import MANY, Pool, find
 from micota.store.records import Completion
 

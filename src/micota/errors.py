@@ -100,6 +100,17 @@ def expected(value: T, kinds: Any, what: str, fix: str | None = None) -> T:
     return value
 
 
+def explained(error: Exception, place: Path) -> Exception:
+    """An error as one whose message says all. Libraries report a full disk in their own words, so it is looked at."""
+    if isinstance(error, OSError) and error.errno:
+        return of_system(error, place)
+    if isinstance(error, MicotaError) and str(error):
+        return error
+    said = f"{'' if isinstance(error, StageFailed) and str(error) else f'{type(error).__name__}: '}{error}".rstrip(": ")
+    refused = next((code for code in FIXES if os.strerror(code) in said), errno.ENOSPC if full(place) else 0)
+    return of_system(OSError(refused, os.strerror(refused)), place, said) if refused else StageFailed(said)
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Name the closest known word, or list them all: `did you mean 'train'?`"""
     options = sorted(set(known))

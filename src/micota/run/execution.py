@@ -7,9 +7,7 @@ folder for the next try, and stages that do not depend on it go on.
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
-import os
 import shlex
 import shutil
 import socket
@@ -23,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import micota
-from micota.errors import FIXES, ClaimLost, MicotaError, StageFailed, Stopped, full, of_system
+from micota.errors import ClaimLost, MicotaError, StageFailed, Stopped, explained
 from micota.machine import MachineProfile, StageConfig
 from micota.run import damage
 from micota.run.child import Child, stage
@@ -146,12 +144,12 @@ class Run:
             except OSError as error:
                 self._note_failure(spec, self.store.work(spec), error)
                 continue
-            if task is None:
+            if task:
+                self.watcher.started(spec, task.work)
+                started = time.monotonic()
+                self._running[pool.submit(self._execute, task, started)] = (task, started)
+            else:
                 elsewhere.append(spec)
-                continue
-            self.watcher.started(spec, task.work)
-            started = time.monotonic()
-            self._running[pool.submit(self._execute, task, started)] = (task, started)
         return elsewhere
 
     def _has_room(self, spec: Spec) -> bool:
@@ -269,17 +267,6 @@ class Run:
         message = f"{spec.id} failed: {known}" + (f"\n  log: {log}" if log.exists() else "")
         self.outcome.failed[spec.digest] = message
         self.watcher.failed(spec, message)
-
-
-def explained(error: Exception, place: Path) -> Exception:
-    """An error as one whose message says all. Libraries report a full disk in their own words, so it is looked at."""
-    if isinstance(error, OSError) and error.errno:
-        return of_system(error, place)
-    if isinstance(error, MicotaError) and str(error):
-        return error
-    said = f"{'' if isinstance(error, StageFailed) and str(error) else f'{type(error).__name__}: '}{error}".rstrip(": ")
-    refused = next((code for code in FIXES if os.strerror(code) in said), errno.ENOSPC if full(place) else 0)
-    return of_system(OSError(refused, os.strerror(refused)), place, said) if refused else StageFailed(said)
 
 
 def _provenance(task: Task, seconds: float) -> dict[str, Any]:
