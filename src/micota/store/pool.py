@@ -80,13 +80,15 @@ class Pool:
                 yield (Completion.parse(self._line(files, key, i)) for i in range(len(self._places[key])))
 
     def _line(self, files: Files, key: Key, i: int) -> bytes:
-        try:
-            return files.line(*self._places[key][i])
-        except FileNotFoundError:  # merged into another since it was looked for
-            self.refresh()
-            if i < len(self._places.get(key, ())):
-                return files.line(*self._places[key][i])
-            raise _lost(key, self.folder) from None
+        for _ in range(9):
+            if i >= len(places := self._places.get(key, ())):
+                break
+            try:
+                return files.line(*places[i])
+            except FileNotFoundError:  # merged into another since it was looked for, which has grown by it
+                files.close()
+                self.refresh()
+        raise _lost(key, self.folder)
 
     def merge(self) -> None:
         """Make one file of many, for whoever holds the pool's claim: the first file grows by the lines of the others.
@@ -124,8 +126,12 @@ class Files:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for file in self._open.values():
-            file.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close all; they are opened anew when they are read again."""
+        while self._open:
+            self._open.popitem()[1].close()
 
 
 def changed_lines(path: Path, pool: Pool) -> list[int]:
