@@ -77,10 +77,9 @@ def folder(path: Path, dice: random.Random) -> None:
 
 
 def digit(path: Path, dice: random.Random) -> None:
-    """Another digit in the place of one: JSON stays JSON."""
+    """Another digit in the place of one: JSON stays JSON. A file without digits gets another byte."""
     data = path.read_bytes()
-    places = [i for i, byte in enumerate(data) if byte in b"0123456789"]
-    at = dice.choice(places)
+    at = dice.choice([i for i, byte in enumerate(data) if byte in b"0123456789"] or [0])
     path.write_bytes(data[:at] + str((data[at] - 47) % 10).encode() + data[at + 1 :])
 
 
@@ -232,7 +231,7 @@ class Place:
         """What a command prints, and its traceback if it is not a message that ends it."""
         from micota.cli import console
         from micota.cli.main import app
-        from micota.errors import PlainError
+        from micota.errors import PlainError, of_system
 
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), warnings.catch_warnings():
@@ -242,8 +241,10 @@ class Place:
                 app([*words, "--store", str(store)], standalone_mode=False)
             except PlainError as error:
                 return f"{out.getvalue()}\nerror: {error}", None
+            except OSError as error:  # as the command itself ends
+                return (f"{out.getvalue()}\nerror: {of_system(error, store)}", None) if error.errno else _fault(out)
             except Exception:
-                return out.getvalue(), traceback.format_exc()
+                return _fault(out)
         return out.getvalue(), None
 
     def trial(self, name: str, damage: Damage, dice: random.Random) -> str:
@@ -267,6 +268,10 @@ class Place:
         if (differing or self.table(store) != self.report) and not named:
             return f"another table or other contents without a word: {differing}"
         return ""
+
+
+def _fault(out: io.StringIO) -> tuple[str, str]:
+    return out.getvalue(), traceback.format_exc()
 
 
 def _words(path: Path, store: Path) -> list[str]:
