@@ -106,5 +106,5 @@ def test_files_of_the_users_own_are_never_overwritten(folder: Path) -> None:
     with pytest.raises(Exception, match=r"made\.yaml is a file of your own"):
         micota("train", "./models/student", "mine.jsonl", "--out", "made")
     columns = ["--set", "data.rows.prompt=question", "--set", "data.rows.response=solution"]
-    with pytest.raises(Exception, match=r"mine\.jsonl is a file of your own"):
+    with pytest.raises(Exception, match=r"mine\.jsonl is what is read"):
         micota("measure", "./models/student", "mine.jsonl", *columns, "--out", "mine.jsonl")
