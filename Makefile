@@ -61,7 +61,7 @@ fuzz: $(VENV)/.ready-for-tests
 	$(BIN)/python tests/scoring/fuzz.py 20000
 	$(BIN)/python tests/fuzz/recipes.py 300
 	$(BIN)/python tests/fuzz/data.py 100
-	$(BIN)/python tests/fuzz/models.py 100
+	$(BIN)/python tests/fuzz/folders.py 100
 	HOSTILE_KEY=sk-Zq7xPw93LmTvB2 $(BIN)/python tests/fuzz/replies.py 100
 
 # mergekit's merges of the same cases, recorded in an environment of its own; tests/test_parity.py reads them.

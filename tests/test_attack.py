@@ -65,6 +65,7 @@ def test_a_full_disk_and_one_that_can_only_be_read_end_in_words(calm: Ground, tm
 
 @pytest.mark.parametrize("how", ["a signal", "a closed terminal"])
 def test_a_lost_terminal_stops_a_run_like_sigterm(calm: Ground, tmp_path: Path, how: str) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which the tests may run, passes on that it is ignored
     ground = Ground(tmp_path / "terminal", behind=False, url=calm.url)
     ours, theirs = pty.openpty()
     run = ground.start(terminal=theirs if how == "a closed terminal" else None)

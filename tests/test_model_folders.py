@@ -29,7 +29,7 @@ from micota.specs import Generate, Problems, Prompt, Sampling, Source
 from micota.store.records import Request
 
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
-import models as fuzz
+import folders as fuzz
 
 Tensors = dict[str, Any]
 LAB = Path(micota.__file__).parent / "lab" / "models"
@@ -287,7 +287,7 @@ HEADERS: dict[str, tuple[object, str]] = {
     "no dtype": ({"a": {"shape": [4], "data_offsets": [0, 16]}}, "tensor a is"),
     "another dtype": ({"a": entry(dtype="X")}, "tensor a is"),
     "no entry": ({"a": 3}, "tensor a is 3"),
-    "bytes of two": ({"a": entry(), "b": entry()}, "tensor `b`"),
+    "bytes of two": ({"a": entry(), "b": entry()}, "tensor `[ab]`"),
     "a hole": ({"a": entry(shape=[2], data_offsets=[8, 16])}, "tensor `a`"),
     "a list": ([], "sequence"),
     "a number": (3, "integer"),

@@ -1,6 +1,6 @@
 """Hostile and broken model folders, by a seed: headers, indexes, configurations, tokenizers, templates.
 
-`python tests/fuzz/models.py 100` checks so many, each with `micota check --model` in a process of its own. Every one
+`python tests/fuzz/folders.py 100` checks so many, each with `micota check --model` in a process of its own. Every one
 must end with findings, an error message or a clean bill: no traceback, within TIME seconds of the processor and MEMORY
 MiB.
 """
