@@ -48,20 +48,23 @@ soak: $(VENV)/.ready-for-tests $(VLLM)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py transformers openai
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python tests/soak.py vllm
 
-# Kills, pauses with takeover, full disks, damaged stores and checkpoints: equal contents at the end, or a message.
+# Kills (of one run, of several at once), pauses with takeover, full disks, damaged stores and checkpoints: equal contents
+# at the end, or a message. ATTACK and FOLDERS say how many of each; CI takes fewer.
+ATTACK ?= 60 16 9 12 60 40
+FOLDERS ?= 100
 attack: export OMP_NUM_THREADS = 1
 attack: $(VENV)/.ready-for-tests
-	$(BIN)/python tests/attack/kills.py
-	$(BIN)/python tests/attack/pauses.py
-	$(BIN)/python tests/attack/disks.py
-	$(BIN)/python tests/attack/damage.py
-	$(BIN)/python tests/attack/checkpoints.py
+	$(BIN)/python tests/attack/kills.py --kills $(word 1,$(ATTACK)) --concurrent $(word 2,$(ATTACK))
+	$(BIN)/python tests/attack/pauses.py --trials $(word 3,$(ATTACK))
+	$(BIN)/python tests/attack/disks.py --disks $(word 4,$(ATTACK))
+	$(BIN)/python tests/attack/damage.py $(word 5,$(ATTACK))
+	$(BIN)/python tests/attack/checkpoints.py $(word 6,$(ATTACK))
 
 fuzz: $(VENV)/.ready-for-tests
 	$(BIN)/python tests/scoring/fuzz.py 20000
 	$(BIN)/python tests/fuzz/recipes.py 300
 	$(BIN)/python tests/fuzz/data.py 100
-	$(BIN)/python tests/fuzz/folders.py 100
+	$(BIN)/python tests/fuzz/folders.py $(FOLDERS)
 	HOSTILE_KEY=sk-Zq7xPw93LmTvB2 $(BIN)/python tests/fuzz/replies.py 100
 
 # mergekit's merges of the same cases, recorded in an environment of its own; tests/test_parity.py reads them.
