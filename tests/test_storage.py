@@ -18,6 +18,7 @@ from conftest import World
 from micota.atomic import read_link, write_json, write_link
 from micota.cli import main as cli
 from micota.errors import MicotaError, StageFailed, explained, of_system
+from micota.housekeeping.integrity import damage
 from micota.store.pool import MANY, Pool, find
 from micota.store.records import Completion
 
@@ -175,6 +176,10 @@ def test_a_file_system_without_links_has_names_all_the_same(
     world.store.name("small", "long-cot", recipe.named("long-cot"))
     found = world.store.find("small/long-cot")
     assert found.digest == recipe.named("long-cot").digest
+    assert not (world.store.root / "names" / "small" / "long-cot").is_symlink()
+    assert list(damage(world.store)) == []
+    (world.store.root / "names" / "small" / "long-cot").write_text("nothing")
+    assert [one.what for one in damage(world.store)] == ["is no link to an artifact"]
 
 
 def test_a_failed_stage_is_told_when_the_names_cannot_be_written(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from micota.atomic import read_json
+from micota.atomic import read_json, read_link
 from micota.errors import MicotaError
 from micota.export.lineage import labels
 from micota.store.artifacts import Store
@@ -79,7 +79,7 @@ def _of_store(store: Store) -> Iterator[Damage]:
         if path.is_dir() and not read_json(path / "pool.json"):
             yield Damage(path / "pool.json", "cannot be read")
     for path in sorted((root / "names").glob("*/*")):
-        if not path.is_symlink() or not ID.fullmatch(path.readlink().name):
+        if not ID.fullmatch(Path(read_link(path)).name):
             yield Damage(path, "is no link to an artifact")
     for path in sorted((root / "inputs").glob("*")):
         with contextlib.suppress(OSError):
