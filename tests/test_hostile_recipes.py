@@ -14,6 +14,7 @@ from conftest import RECIPE, World
 from micota import yaml_tree
 from micota.errors import MicotaError
 from micota.recipe.recipe import Recipe
+from micota.store.resolution import local
 
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 import isolated
@@ -47,6 +48,29 @@ def test_yaml_without_bounds_is_refused_with_its_line(name: str) -> None:
     with pytest.raises(MicotaError) as refused:
         yaml_tree.read(text, "t.yaml")
     assert [part for part in says if part not in str(refused.value)] == [], refused.value
+    assert len(str(refused.value)) < 400
+
+
+NO_SOURCE = {
+    "lab:" + "x" * 3_000: "no model 'lab:xxx",
+    "lab:.": "no model 'lab:.'",
+    "lab:../data": "no model 'lab:../data'",
+    "./" + "a/" * 3_000: "is no path",
+}
+NO_GRADER = ("x" * 3_000 + ":f", "x." * 2_000 + "x:f", "..:f", "é b:f", "/etc/passwd:f", "a\0b:f")
+
+
+@pytest.mark.parametrize("source", NO_SOURCE, ids=lambda source: source[:12])
+def test_a_name_that_no_file_system_takes_is_refused(source: str) -> None:
+    with pytest.raises(MicotaError, match=NO_SOURCE[source]) as refused:
+        local(source, "model", Path())
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize("word", NO_GRADER, ids=lambda word: word[:12].replace("\0", "NUL"))
+def test_a_grader_that_no_module_can_be_named_is_refused(word: str) -> None:
+    with pytest.raises(MicotaError, match="no name of a module") as refused:
+        local(word, "grader", Path())
     assert len(str(refused.value)) < 400
 
 

@@ -188,7 +188,9 @@ def _revisions(path: Path) -> dict[str, str]:
 def _endpoint(word: str, what: What) -> Source:
     """`endpoint:NAME`, or `endpoint:NAME@VERSION` where the user knows that what answers has changed."""
     if what != "model" or not word.removeprefix(ENDPOINT).partition("@")[0]:
-        raise MicotaError(f"'{word}' is no model behind a server", fix="write endpoint:NAME, the model's name there")
+        raise MicotaError(
+            f"'{word:.80}' is no model behind a server", fix="write endpoint:NAME, the model's name there"
+        )
     return Source(ref=word, revision="endpoint")
 
 
@@ -196,19 +198,21 @@ def _lab(word: str, what: What) -> Source:
     name = word.removeprefix("lab:")
     if what == "dataset":
         if word != LAB_WORLD:
-            raise MicotaError(f"there is no data set '{word}'", fix=suggestion(name, ["arithmetic"]))
+            raise MicotaError(f"there is no data set '{word:.80}'", fix=suggestion(name, ["arithmetic"]))
         return Source(ref=word, revision=LAB_WORLD_VERSION)
+    known = [path.name for path in LAB_MODELS.iterdir() if path.is_dir()]
+    if name not in known:
+        raise MicotaError(f"no model '{word:.80}' is shipped with micota", fix=suggestion(name, known))
     path = LAB_MODELS / name
-    if not path.is_dir():
-        known = [p.name for p in LAB_MODELS.iterdir() if p.is_dir()]
-        raise MicotaError(f"no model '{word}' is shipped with micota", fix=suggestion(name, known))
     return Source(ref=word, revision=content_hash(path), path=str(path))
 
 
 def _grader(word: str, beside: Path) -> Source:
     """The file of `package.module:function`, in the recipe's folder or wherever Python finds the module."""
     module = word.partition(":")[0]
-    path = beside / (module.replace(".", "/") + ".py")
+    if len(module) > 255 or not all(part.isidentifier() for part in module.split(".")):
+        raise MicotaError(f"'{module:.80}' is no name of a module", fix="write package.module:function")
+    path = written_path(f"{beside / module.replace('.', '/')}.py")
     if not path.is_file():
         try:
             found = importlib.util.find_spec(module)
