@@ -215,7 +215,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Path:
     world.run(*LAB)
     recipe = world.load(*LAB)
     for name, spec in recipe.names.items():
-        world.store.name(recipe.name, name, spec)
+        world.store.name("small", name, spec)
     return folder
 
 

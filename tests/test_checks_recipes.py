@@ -17,8 +17,8 @@ from micota import checks
 from micota.checks import recipes as inspection
 from micota.cli import main as cli
 from micota.errors import MicotaError, StageFailed
-from micota.recipe.reader import SHIPPED
 from micota.recipe.recipe import load
+from micota.recipe.shipped import SHIPPED
 
 
 def change(path: Path, **values: object) -> None:

@@ -18,10 +18,11 @@ from fabricated import Fabricated
 from test_recipe import command
 
 from micota.recipe import recipe as recipes
+from micota.recipe.variants import piece
 from micota.report import drawing, figures, render
 from micota.report.case import case
 from micota.report.escape import PLAIN, fence, marked, visible
-from micota.report.files import folder, page, piece, publish, write
+from micota.report.files import folder, page, publish, write
 from micota.report.page import MISSING, Case, Cell, Figure, Page, Response, Section, Table
 from micota.report.reflection import places
 from micota.report.results import Results

@@ -93,7 +93,10 @@ def run_recipe(
     """
     from micota.recipe import recipe as reader
 
-    recipe, outcome = ws.run(reader.load(name, sets), wanted, files)
+    recipe = reader.load(name, sets)
+    if sets:
+        ws.console.print(f"this run is {recipe.name}", markup=False, highlight=False, soft_wrap=True)
+    recipe, outcome = ws.run(recipe, wanted, files)
     ws.console.print(f"{len(outcome.executed)} stages executed, {len(outcome.linked)} linked, the rest was there.")
     write_report(ws.console, recipe, ws.store, show)
 

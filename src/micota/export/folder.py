@@ -24,7 +24,7 @@ from micota.export import card
 from micota.export.lineage import DATA, MODELS
 from micota.merging.model_files import CONFIG, GENERATION, read_object
 from micota.merging.safetensor_files import DTYPES, Checkpoint
-from micota.recipe.reader import SHIPPED
+from micota.recipe.shipped import SHIPPED
 from micota.store.artifacts import Store
 from micota.store.manifest import Manifest
 from micota.store.pool import find
@@ -160,8 +160,9 @@ def _check(store: Store, manifest: Manifest, title: str, out: Path) -> None:
 
 def _recipe(name: str) -> str:
     """What to type for a recipe that a store knows by its name only."""
-    shipped = any(name in (path.stem, f"paper/{path.stem}") for path in SHIPPED.rglob("*.yaml"))
-    return name if shipped else f"THE-FILE-OF-{name or 'ITS-RECIPE'}"
+    base = name.partition("+")[0]
+    shipped = any(base in (path.stem, f"paper/{path.stem}") for path in SHIPPED.rglob("*.yaml"))
+    return shlex.quote(name) if shipped else f"THE-FILE-OF-{name or 'ITS-RECIPE'}"
 
 
 def _copy(source: Path, target: Path, report: Report) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import micota
 from micota import yaml_tree
-from micota.atomic import read_text, written_path
+from micota.atomic import read_text
 from micota.errors import MicotaError, suggestion
 from micota.recipe.constructors import FORMS, evaluation, measure
 from micota.recipe.contents import (
@@ -27,40 +27,39 @@ from micota.recipe.contents import (
 )
 from micota.recipe.scope import Scope
 from micota.recipe.sections import EVALUATE, BpcSection, MeasureSection, RecipeSections, keys
+from micota.recipe.shipped import SHIPPED, named
 from micota.recipe.variables import TEXTS, Values, Variables
+from micota.recipe.variants import overrides_of, variant_name
 from micota.recipe.words import HERE, as_source
 from micota.specs import Bpc, Data, Model, Problems, Source, Spec
 from micota.store.resolution import Lock, What
 
-SHIPPED = Path(micota.__file__).parent / "recipes"
-
-
-def shipped() -> dict[str, Path]:
-    """The recipes that come with the package: by their names the files."""
-    found = (path for folder in (".", "paper") for path in sorted((SHIPPED / folder).glob("*.yaml")))
-    return {path.relative_to(SHIPPED).with_suffix("").as_posix(): path for path in found}
-
-
-def find(name: str) -> Path:
-    """The file of a recipe: a shipped one by its name, or a path."""
-    path = shipped().get(name) or written_path(name)
-    if not path.is_file():
-        raise MicotaError(
-            f"there is no recipe '{name}'", fix=suggestion(name, shipped()) + " or the path of a YAML file"
-        )
-    return path
-
 
 def read(name: str, overrides: Iterable[str] = (), lock: Lock | None = None) -> Contents:
-    """Read a recipe; Hub ids have the commits of its lock file. Raises MicotaError for every mistake."""
-    path = find(name)
+    """Read a recipe; Hub ids have the commits of its lock file. Raises MicotaError for every mistake.
+
+    With overrides it has a name of its own, such as `lab-mini+micota.lr=1e-3`, by which it is found too.
+    """
+    path, words = named(name)
     tree = yaml_tree.read(read_text(path), path.name)
     if not isinstance(tree.value, dict):
         raise MicotaError(f"{path.name} is no recipe", fix="begin with `name:` and `arms:`")
+    written, base = deepcopy(_spelled(tree).value), str(tree.value.get("name") or path.stem)
+    whole = not any("~" in word for word in words)  # where it stands for a hash
+    suffix = _override(tree, overrides_of(words if whole else (), written), base, written)
+    if suffix != "".join(f"+{word}" for word in words):
+        why = "its name does not say all that was changed"
+        raise MicotaError(f"there is no recipe '{name}'", why=why, fix=f"give {path.stem} and its `--set` again")
+    suffix = _override(tree, overrides, base, written)
+    beside = Path.cwd() if path.is_relative_to(SHIPPED) else path.absolute().parent
+    return _Reader(_spelled(tree), path, beside, lock or Lock(beside / f"{path.stem}.lock"), suffix).read()
+
+
+def _override(tree: yaml_tree.Tree, overrides: Iterable[str], name: str, written: dict[str, Any]) -> str:
+    """Override values of a tree; returns what that puts behind the recipe's name."""
     for override in overrides:
         yaml_tree.override(tree.value, override)
-    beside = Path.cwd() if path.is_relative_to(SHIPPED) else path.absolute().parent
-    return _Reader(_spelled(tree), path, beside, lock or Lock(beside / f"{path.stem}.lock")).read()
+    return variant_name(name, written, _spelled(tree).value).removeprefix(name)
 
 
 def _spelled(tree: yaml_tree.Tree) -> yaml_tree.Tree:
@@ -92,10 +91,10 @@ def _word(name: Any) -> Any:
 class _Reader:
     """Turns the tree of a recipe into specs, one combination of variables after the other."""
 
-    def __init__(self, tree: yaml_tree.Tree, path: Path, beside: Path, lock: Lock) -> None:
+    def __init__(self, tree: yaml_tree.Tree, path: Path, beside: Path, lock: Lock, suffix: str = "") -> None:
         self._tree, self._beside, self._lock = tree, beside, lock
         self._top: dict[str, Any] = tree.value
-        self._stem = path.stem
+        self._stem, self._suffix = path.stem, suffix
         self._sections()
         self._matrix = Variables(tree)
         self._titles: dict[str, str] = {}
@@ -146,7 +145,7 @@ class _Reader:
             raise self._wrong(what, ("arms", min(both)), "rename one of the two")
         name = self._top.get("name")
         try:
-            self._name = folder_name(self._stem if name is None else _word(name))
+            self._name = folder_name(self._stem if name is None else _word(name)) + self._suffix
         except NameRefused as error:
             raise self._wrong(error.what, ("name",), error.fix) from None
         self._check_names([*self._top["for"], *self._top["let"], *self._top["arms"]])

@@ -11,8 +11,9 @@ from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError, expected, suggestion
 from micota.recipe.constructors import ModelLike, evaluation, measure
 from micota.recipe.contents import Contents, Evaluation, check_evaluations, check_names, folder_name, graders
-from micota.recipe.reader import SHIPPED, find, read, shipped
+from micota.recipe.reader import read
 from micota.recipe.sections import EVALUATE
+from micota.recipe.shipped import SHIPPED, find, shipped
 from micota.recipe.signature import FieldError
 from micota.recipe.words import as_model, as_problems
 from micota.recipe.writer import yaml_text
@@ -70,6 +71,8 @@ class Recipe(Contents):
     @classmethod
     def load(cls, path: str | Path, overrides: Iterable[str] = (), lock: Lock | None = None) -> Recipe:
         """Read a recipe: a shipped one by its name, or a YAML file; overrides are as in `--set a.b=c`.
+
+        With overrides its name says what they change, as in `lab-mini+micota.lr=1e-3`, and finds it again.
 
         Hub ids have the commits of its lock file, RECIPE.lock beside it. Raises MicotaError for every mistake.
         """

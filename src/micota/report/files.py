@@ -5,7 +5,6 @@ STORE/reports/RECIPE/   report.html, report.md, tables/KEY.csv, tables/KEY.tex, 
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -15,6 +14,7 @@ import micota
 from micota.atomic import atomic
 from micota.recipe.labels import everything
 from micota.recipe.recipe import Recipe
+from micota.recipe.variants import piece
 from micota.report import render
 from micota.report.drawing import picture
 from micota.report.fakes import marked
@@ -24,7 +24,6 @@ from micota.report.page_sections import missing, sections
 from micota.report.texts import text
 from micota.specs import Source
 from micota.store.artifacts import Store
-from micota.store.records import text_key
 
 
 def write(recipe: Recipe, store: Store) -> Path:
@@ -35,12 +34,6 @@ def write(recipe: Recipe, store: Store) -> Path:
 def folder(recipe: Recipe, store: Store) -> Path:
     """Where the report of a recipe lies: inside the store, whatever the recipe is called."""
     return store.root / "reports" / piece(recipe.name)
-
-
-def piece(name: str) -> str:
-    """A name as one piece of a path; a name that has to change keeps apart from its like by a hash."""
-    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name[:60]).strip(".-")
-    return plain if plain == name != "" else f"{plain or 'x'}-{text_key(name)[:8]}"
 
 
 def page(recipe: Recipe, store: Store) -> Page:
