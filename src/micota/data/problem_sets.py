@@ -12,9 +12,13 @@ from micota.errors import MicotaError
 from micota.specs import Problems
 from micota.store.resolution import LAB_WORLD
 
+ABOUT = ("level", "subject")
+
 
 def read(spec: Problems, cache: Path | None = None) -> Generator[dict[str, Any], None, None]:
     """The rows of a problem set in their own order, as {problem, answer}; a missing column is a MicotaError.
+
+    Columns `level` and `subject`, which MATH has, come with them: results can be told apart by them.
 
     `cache` is where `datasets` keeps its tables: a folder of its own, removed afterwards, unless one is given.
     """
@@ -32,8 +36,9 @@ def read(spec: Problems, cache: Path | None = None) -> Generator[dict[str, Any],
                 f"{spec.source.ref} has no column '{column}'; it has {', '.join(rows.column_names)}",
                 fix="name the columns in the recipe, as in `problem: question`",
             )
+    about = [name for name in ABOUT if name in rows.column_names]
     for row in rows:
-        yield {"problem": row[spec.problem], "answer": row[spec.answer]}
+        yield {"problem": row[spec.problem], "answer": row[spec.answer], **{name: row[name] for name in about}}
 
 
 def _world(spec: Problems) -> Iterable[dict[str, Any]]:

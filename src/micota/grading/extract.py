@@ -72,7 +72,7 @@ def final_answer(response: str, benchmark: str | None = None, truncated: bool = 
     """The text of the final answer and where it stood; None with the reason where there is none."""
     if "<" in response:
         response = next((part for part in _END_TOKEN.split(response, maxsplit=9) if part.strip()), response)
-    spoken = _after_thought(response)
+    spoken = after_thought(response)
     if spoken is None:
         return FinalAnswer(None, "cut within the thought" if truncated else "a thought without an answer")
     found = _spoken_answer(spoken, benchmark, truncated)
@@ -92,7 +92,7 @@ def _spoken_answer(spoken: str, benchmark: str | None, truncated: bool) -> Final
     return FinalAnswer(tagged.strip(), "tagged") if tagged and unboxed.answer is None else unboxed
 
 
-def _after_thought(response: str) -> str | None:
+def after_thought(response: str) -> str | None:
     """What follows the last thought, the whole if there is none; None if it never closes, or nothing follows."""
     if not any(part in response for part in ("hink", "HINK", "hought", "reasoning>")):
         return response

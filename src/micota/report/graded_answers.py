@@ -115,9 +115,10 @@ class GradedAnswers:
 
     @cached_property
     def _graded(self) -> list[GradedRows]:
-        return [self._rows_of(evaluation) for evaluation in self.recipe.evaluations]
+        return [self.graded(evaluation) for evaluation in self.recipe.evaluations]
 
-    def _rows_of(self, evaluation: Evaluation) -> GradedRows:
+    def graded(self, evaluation: Evaluation) -> GradedRows:
+        """The verdicts of one evaluation, with what generated the answers; no rows of a missing one."""
         manifest = self.store.manifest(evaluation.spec.completions)
         holder = self.store.manifest_of(manifest.holder) if manifest else None
         rows = self.rows(evaluation.spec)

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -58,10 +59,13 @@ SPECIAL = {
 
 
 @cache
-def _environment(quote: Callable[[str], str], **settings: str) -> Environment:
-    """Jinja with what the templates use; everything that a template prints and that is no Markup yet is quoted."""
+def environment(quote: Callable[[str], str], folder: Path = TEMPLATES, **settings: str) -> Environment:
+    """Jinja with what the templates use; everything that a template prints and that is no Markup yet is quoted.
+
+    Templates come from a folder, else from those of the report.
+    """
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader([folder, TEMPLATES]),
         autoescape=True,
         finalize=lambda value: value if isinstance(value, Markup) else Markup(quote(visible(str(value)))),
         undefined=StrictUndefined,
@@ -81,19 +85,19 @@ def _environment(quote: Callable[[str], str], **settings: str) -> Environment:
 
 def html(page: Page, pictures: Mapping[str, Picture]) -> str:
     """The page as one HTML file that needs nothing else: no scripts, nothing from outside."""
-    template = _environment(escape).get_template("report.html")
+    template = environment(escape).get_template("report.html")
     return template.render(page=page, pictures=pictures, footer=text("page", "footer")).lstrip() + "\n"
 
 
 def markdown(page: Page) -> str:
     """The page as GitHub's Markdown; its figures are beside it."""
-    return _environment(_line).get_template("report.md").render(page=page).strip() + "\n"
+    return environment(_line).get_template("report.md").render(page=page).strip() + "\n"
 
 
 def latex(table: Table) -> str:
     """A floating table for booktabs: `\\usepackage{booktabs}` and `\\usepackage[T1]{fontenc}` is all it needs."""
     marks = dict(zip(DELIMITERS, ("<%", "%>", "<<", ">>"), strict=True))
-    return _environment(_tex, **marks).get_template("table.tex").render(table=table).lstrip() + "\n"
+    return environment(_tex, **marks).get_template("table.tex").render(table=table).lstrip() + "\n"
 
 
 def _data(svg: bytes) -> str:

@@ -1,0 +1,185 @@
+"""DuckDB over the Parquet files of a recipe: the questions that the pages ask, and their answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from micota.viewer.filters import Filters
+from micota.viewer.parquet_files import ParquetFiles, Part
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+ROWS = 50  # of one page of a list
+ORDER = "benchmark, problem, model, sample"
+TYPES = ("arm", "model", "benchmark", "scorer", "verdict")
+VERDICTS = ("correct", "wrong", "no_answer", "unverifiable")
+SETTINGS = {
+    "memory_limit": "1GB",
+    "threads": 2,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
+
+
+class Database:
+    """The answers of a recipe. Any number of threads may ask; memory stays within 1 GB, whatever the recipe has."""
+
+    def __init__(self, files: ParquetFiles) -> None:
+        import duckdb
+
+        self.files = files
+        self._base = duckdb.connect(":memory:", config=SETTINGS)
+        self._lock, self.parts, self.waiting, self.indexed = threading.Lock(), list[Part](), 0, 0
+        self.options: dict[str, list[str]] = {}
+        cells = files.results.recipe.evaluations
+        self.models = list(dict.fromkeys(cell.model for cell in cells))
+        self.arms = {cell.model: cell.role for cell in cells}
+        words = {"arm": self.arms.values(), "model": self.models, "benchmark": [cell.data_word for cell in cells]}
+        for name, values in {**words, "scorer": [cell.spec.by for cell in cells], "verdict": VERDICTS}.items():
+            listed = ", ".join(map(literal, dict.fromkeys(values) or [""]))
+            self._base.execute(f"CREATE TYPE {name}_word AS ENUM ({listed})")
+        self._view([])
+
+    def refresh(self) -> None:
+        """Take in what the store has now: one part after the other, then the indexes for search."""
+        parts = self.files.parts()
+        there = [part for part in parts if self.files.path("rows", part.rows).exists()]
+        self.waiting = len(parts) - len(there)
+        if {part.rows for part in there} != {part.rows for part in self.parts}:
+            self._view(there)
+        for part in parts:
+            if part not in there:
+                self.files.write(part)
+                there.append(part)
+                self._view(there)
+            self.waiting = len(parts) - len(there)
+        for part in parts:
+            self.files.index(part)
+            self.indexed = sum(self.files.path("words", one.texts).exists() for one in parts)
+
+    def _view(self, parts: Sequence[Part]) -> None:
+        def listed(kind: str, keys: Sequence[str], *more: Path) -> str:
+            return ", ".join(
+                literal(path) for path in [*(self.files.path(kind, key) for key in dict.fromkeys(keys)), *more]
+            )
+
+        rows = listed("rows", [part.rows for part in parts], self.files.empty())
+        words = ", ".join(f"{name}::{name}_word AS {name}" for name in TYPES)
+        problems = listed("problems", [part.problems for part in parts])
+        with self._lock:
+            self._base.execute(
+                f"CREATE OR REPLACE VIEW answers AS SELECT * REPLACE ({words}) FROM read_parquet([{rows}])"
+            )
+            if problems:
+                self._base.execute(
+                    "CREATE OR REPLACE TABLE problems AS SELECT *, "
+                    f"regexp_extract(filename, '-([0-9a-f]+).parquet$', 1) AS problems "
+                    f"FROM read_parquet([{problems}], filename = true)"
+                )
+            self.parts = list(parts)
+            columns = ("benchmark", "scorer", "verdict", "level", "subject", *self.files.variables)
+            self.options = {name: self._distinct(name) for name in columns}
+
+    def _distinct(self, column: str) -> list[str]:
+        name = identifier(column)
+        found = self.rows(f"SELECT DISTINCT {name} AS word FROM answers WHERE {name} IS NOT NULL ORDER BY word")
+        return [str(row["word"]) for row in found]
+
+    def _ask(self, sql: str, values: Sequence[Any], search: str = "") -> Any:
+        """A cursor with the answer; to it alone, `found` is the table of what a search has found."""
+        cursor = self._base.cursor()
+        if search:
+            cursor.register(
+                "found", places(self, tuple({part.texts: None for part in self.parts}), self.indexed, search)
+            )
+        return cursor.execute(sql, list(values))
+
+    def rows(self, sql: str, values: Sequence[Any] = (), search: str = "") -> list[dict[str, Any]]:
+        """The rows of a question, as dictionaries."""
+        cursor = self._ask(sql, values, search)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def frame(self, sql: str, values: Sequence[Any] = ()) -> DataFrame:
+        """The rows of a question, as pandas' frame."""
+        return self._ask(sql, values).df()
+
+    def listed(self, filters: Filters, page: int) -> list[dict[str, Any]]:
+        """One page of the responses that the filters leave, with the beginnings of their problems."""
+        source, values = filters.source()
+        sql = (
+            f"SELECT a.*, left(p.text, 300) AS problem_text FROM (SELECT * FROM {source} ORDER BY {ORDER} "
+            f"LIMIT ? OFFSET ?) a LEFT JOIN problems p USING (problems, problem) ORDER BY {ORDER}"
+        )
+        return self.rows(sql, [*values, ROWS, ROWS * (page - 1)], filters.search)
+
+    def count(self, filters: Filters) -> dict[str, Any]:
+        """How many `responses` the filters leave, and to how many `problems`."""
+        source, values = filters.source()
+        sql = f"SELECT count(*) AS responses, count(DISTINCT (benchmark, problem)) AS problems FROM {source}"
+        return self.rows(sql, values, filters.search)[0]
+
+    def problems(self, filters: Filters) -> list[tuple[str, str]]:
+        """The (benchmark, problem) that the filters leave, in the order of the list."""
+        source, values = filters.source()
+        sql = f"SELECT DISTINCT benchmark, problem FROM {source} ORDER BY benchmark, problem"
+        return [(row["benchmark"], row["problem"]) for row in self.rows(sql, values, filters.search)]
+
+    def neighbours(self, filters: Filters, benchmark: str, problem: str) -> dict[str, tuple[str, str] | None]:
+        """The problems before and after one, `prev` and `next`, among those that the filters leave."""
+        source, values = filters.source()
+        found = {}
+        for name, sign, order in (("prev", "<", "DESC"), ("next", ">", "ASC")):
+            sql = (
+                f"SELECT benchmark, problem FROM {source} WHERE benchmark {sign} ?::benchmark_word OR "
+                f"(benchmark::VARCHAR = ? AND problem {sign} ?) ORDER BY benchmark {order}, problem {order} LIMIT 1"
+            )
+            rows = self.rows(sql, [*values, benchmark, benchmark, problem], filters.search)
+            found[name] = (rows[0]["benchmark"], rows[0]["problem"]) if rows else None
+        return found
+
+    def texts(self, source: str, values: Sequence[Any], search: str = "") -> Iterator[dict[str, Any]]:
+        """The rows of a source with their texts, file after file: memory holds a few of them at a time."""
+        for key in (row["texts"] for row in self.rows(f"SELECT DISTINCT texts FROM {source}", values, search)):
+            sql = (
+                "SELECT a.*, t.response, t.prompt, t.finish, t.engine, t.prompt_tokens, p.text AS problem_text, p.gold "
+                f"FROM {source} a JOIN read_parquet({literal(self.files.path('texts', key))}) t ON a.row = t.row "
+                "LEFT JOIN problems p ON a.problems = p.problems AND a.problem = p.problem WHERE a.texts = ?"
+            )
+            cursor = self._ask(sql, [*values, key], search)
+            names = [column[0] for column in cursor.description]
+            while batch := cursor.fetchmany(100):
+                yield from (dict(zip(names, row, strict=True)) for row in batch)
+
+    def answers(self, benchmark: str, problem: str, models: Sequence[str]) -> list[dict[str, Any]]:
+        """Every response of some models to one problem under every scorer, with its texts."""
+        marks = ", ".join("?" * len(models))
+        source = f"(SELECT * FROM answers WHERE benchmark::VARCHAR = ? AND problem = ? AND model::VARCHAR IN ({marks}))"
+        return list(self.texts(source, [benchmark, problem, *models]))
+
+
+@lru_cache(maxsize=8)
+def places(base: Database, texts: Sequence[str], indexed: int, search: str) -> Any:
+    """The places (texts, row) of all responses that have every word of a search, as an Arrow table."""
+    import pyarrow as pa
+
+    found = {key: base.files.found(key, search) or [] for key in texts}
+    tables = [
+        pa.table({"texts": pa.repeat(key, len(rows)), "row": pa.array(rows, pa.int64())}) for key, rows in found.items()
+    ]
+    return pa.concat_tables([pa.table({"texts": pa.array([], pa.string()), "row": pa.array([], pa.int64())}), *tables])
+
+
+def literal(text: object) -> str:
+    """A text as SQL writes it."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """The name of a column as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
