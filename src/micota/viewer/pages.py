@@ -10,7 +10,7 @@ from typing import Any
 
 from micota.errors import MicotaError
 from micota.recipe.recipe import Recipe
-from micota.report.files import piece
+from micota.recipe.variants import piece
 from micota.report.results import Results
 from micota.store.artifacts import Store
 from micota.viewer import response_pages
