@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from families import FAMILIES, PUBLISHED, subject
 
 import micota
-from micota.bounded import Bounded, Failed
+from micota.bounded import Bounded, Died, Failed
 from micota.chat import apply_template
 from micota.checks import recipes as inspection
+from micota.errors import MicotaError
 
 HOSTILE = {
     "loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
@@ -55,8 +57,33 @@ def test_a_job_beyond_its_bounds_ends_and_the_next_one_is_served() -> None:
         assert match(pattern="(a+)+b", string="c") is None
         with pytest.raises(Failed, match="unterminated"):
             match(pattern="(", string="a")
-        with pytest.raises(Failed, match=r"more than 0.5 seconds or 512 MiB"):
+        with pytest.raises(Failed, match=r"more than 0\.5 seconds"):
             match(pattern="(a+)+b", string="a" * 60)
+
+
+def test_memory_is_limited() -> None:
+    with pytest.raises(Failed, match="more than 128 MiB of memory"):
+        Bounded("random:randbytes", 5, 128, needs="json")(n=2**28 - 1)
+
+
+def test_a_process_that_cannot_start_is_named() -> None:
+    with pytest.raises(MicotaError, match="a process for no_module:function does not start"):
+        Bounded("no_module:function", 5, 256, needs="json")()
+
+
+def test_a_job_over_which_two_processes_died_may_be_tried_again() -> None:
+    leave = Bounded("os:_exit", 5, 256, needs="json")
+    for _ in range(2):
+        with pytest.raises(Died):
+            leave(status=1)
+
+
+def test_several_processes_serve_at_a_time() -> None:
+    for workers in (1, 2):
+        shell = Bounded("subprocess:getoutput", 5, 256, needs="json", workers=workers)
+        with ThreadPoolExecutor(4) as threads:
+            replies = [threads.submit(shell, cmd="sleep 0.3; echo $PPID") for _ in range(4)]
+        assert len({reply.result() for reply in replies}) == workers
 
 
 def test_one_process_serves_many_jobs_and_a_fork_has_its_own() -> None:

@@ -1,6 +1,6 @@
-"""A function in a process of its own, which ends when a job takes too long or too much memory: for strangers' programs.
+"""A function in processes of its own, which end when a job takes too long or too much memory: for strangers' texts.
 
-The process is a plain child of the interpreter: no main module is run again, and it works alike from threads, notebooks
+A process is a plain child of the interpreter: no main module is run again, and it works alike from threads, notebooks
 and scripts. The system's timer ends it, also inside a computation that no Python code could interrupt.
 """
 
@@ -10,101 +10,179 @@ import contextlib
 import importlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from pathlib import Path
 from typing import Any, Final
 
+from micota.errors import MicotaError
+
 _PROGRAM: Final = "import sys; sys.path.insert(0, sys.argv[1]); from micota.bounded import serve; serve(*sys.argv[2:])"
 _ROOT: Final = str(Path(__file__).resolve().parents[1])
+_PATIENCE: Final = 5
+"""Seconds by the clock that a job may take for each of its seconds of the processor: others use that too."""
+_START_SECONDS: Final = 60.0
+_TOO_LARGE: Final = 70
+"""The exit code of a process that found itself too large, where the system sets no limit (macOS)."""
 
 
 class Failed(Exception):
     """A job that raised an error, or passed its bounds; the message says which."""
 
 
+class Died(Failed):
+    """A job over which two processes ended within its bounds: no fact of the job, another try may succeed."""
+
+
 class Bounded:
     """`Bounded("package.module:function")(x=1)` is `function(x=1)`; arguments and result are JSON.
 
-    One job runs at a time, for at most `seconds` of the processor, in `memory_mb` MiB. The process starts with the
-    first job, serves further ones, and is started again after a job that ended it, which is not tried twice; after a
-    fork each side has its own. `needs` is a module that is imported before the first job: that time is not counted.
+    A job has `seconds` of the processor and `memory_mb` MiB; one that passed them is not tried again. A process that
+    ends within these bounds, or hears nothing of the processor, is replaced, and its job given to another once. Up to
+    `workers` jobs run at a time, from any threads, each in a process that starts when it is needed and serves further
+    ones; after a fork each side has its own. `needs` is a module that is imported before the first job: that time is
+    not counted.
     """
 
-    def __init__(self, function: str, seconds: float, memory_mb: int, needs: str) -> None:
-        self._function, self._seconds, self._memory_mb, self._needs = function, seconds, memory_mb, needs
-        self._forget()
+    def __init__(self, function: str, seconds: float, memory_mb: int, needs: str, workers: int = 1) -> None:
+        self._words = (function, str(seconds), str(memory_mb), needs)
+        self._excess = {
+            -signal.SIGPROF: f"it takes more than {seconds:g} seconds",
+            _TOO_LARGE: f"it takes more than {memory_mb} MiB of memory",
+        }
+        self._workers, self._patience = workers, seconds * _PATIENCE
+        self._begin()
+        _EVERY.add(self)
+
+    def _begin(self) -> None:
+        """Begin without processes; those that came through a fork are the other side's."""
+        self._free = threading.BoundedSemaphore(self._workers)
+        self._idle: list[_Process] = []
+        self._failed: dict[str, str] = {}
 
     def __call__(self, **job: Any) -> Any:
-        """The function's result. Raises Failed."""
-        if self._owner != os.getpid():
-            self._forget()
-        with self._lock:
-            self._jobs += 1
-            text = json.dumps(job)
-            reply = self._beyond.get(text) or self._ask(text)
+        """The function's result. Raises Failed, and MicotaError if no process starts."""
+        text = json.dumps(job)
+        with self._free:
+            reply = {"error": self._failed[text]} if text in self._failed else self._reply(text)
         if "error" in reply:
             raise Failed(reply["error"])
         return reply["result"]
 
-    def _forget(self) -> None:
-        self._owner, self._lock, self._jobs = os.getpid(), threading.Lock(), 0
-        self._child: subprocess.Popen[str] | None = None
-        self._beyond: dict[str, dict[str, Any]] = {}
+    def close(self) -> None:
+        """End the processes that wait for a job; a further job starts new ones."""
+        while self._idle:
+            self._idle.pop().end()
 
     def __del__(self) -> None:
-        if self._owner == os.getpid():
-            self._end()
+        self.close()
 
-    def _end(self) -> None:
-        if (child := self._child) is not None:
-            self._child = None
-            child.kill()
-            with contextlib.suppress(BrokenPipeError):
-                child.communicate()
+    def _reply(self, job: str) -> dict[str, Any]:
+        for _ in range(2):
+            process, reply, code = self._process(), None, 0
+            try:
+                reply = process.reply(job, self._patience)
+            finally:
+                if reply is None:
+                    code = process.end()
+                else:
+                    self._idle.append(process)
+            if reply is not None:
+                return reply
+            if code in self._excess:
+                self._failed[job] = self._excess[code]
+                return {"error": self._failed[job]}
+        raise Died("two processes died over it")
 
-    def _ask(self, job: str) -> dict[str, Any]:
-        child = self._child = self._child or self._start()
-        assert child.stdin is not None and child.stdout is not None
-        reply = ""
-        with contextlib.suppress(BrokenPipeError):  # it has ended: its closed output says so
-            child.stdin.write(f'{{"id": {self._jobs}, "job": {job}}}\n')
-            child.stdin.flush()
-            reply = child.stdout.readline()
-        if reply.endswith("\n") and (answer := json.loads(reply))["id"] == self._jobs:
-            return dict(answer)
-        self._end()
-        self._beyond[job] = {
-            "error": f"it takes more than {self._seconds:g} seconds or {self._memory_mb} MiB of memory"
-        }
-        return self._beyond[job]
+    def _process(self) -> _Process:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return _Process(self._words)
 
-    def _start(self) -> subprocess.Popen[str]:
-        words = (self._function, str(self._seconds), str(self._memory_mb), self._needs)
+
+_EVERY: Final[weakref.WeakSet[Bounded]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for bounded in _EVERY:
+        bounded._begin()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class _Process:
+    """A running process, which does one job at a time."""
+
+    def __init__(self, words: tuple[str, ...]) -> None:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen([sys.executable, "-c", _PROGRAM, _ROOT, *words], text=True, encoding="ascii", **pipes)
+        self._child = subprocess.Popen([sys.executable, "-c", _PROGRAM, _ROOT, *words], **pipes)
+        assert self._child.stdin is not None and self._child.stdout is not None
+        self._input, self._output, self._jobs = self._child.stdin, self._child.stdout, 0
+        self._ready = select.poll()
+        self._ready.register(self._output, select.POLLIN)
+        if self._line(_START_SECONDS) != b"ready\n":
+            self.end()
+            raise MicotaError(
+                f"a process for {words[0]} does not start",
+                where=f"{sys.executable} with {_ROOT} on its path and {words[2]} MiB of memory",
+                why="what could take for ever runs in a process with limits of time and memory",
+                fix="run with the interpreter that has micota, on a machine with memory to spare",
+            )
+
+    def reply(self, job: str, seconds: float) -> dict[str, Any] | None:
+        """The reply to a job; None if the process ends before, or does not reply in time.
+
+        A job and its reply carry an id that names this process too, so no reply is taken for another job's.
+        """
+        self._jobs += 1
+        name = f"{os.getpid()}-{self._jobs}"
+        with contextlib.suppress(BrokenPipeError):  # it has died: its closed output says so
+            self._input.write(f'{{"id": "{name}", "job": {job}}}\n'.encode("ascii"))
+            self._input.flush()
+        line = self._line(seconds)
+        if line.endswith(b"\n") and (reply := json.loads(line))["id"] == name:
+            return dict(reply)
+        return None
+
+    def _line(self, seconds: float) -> bytes:
+        """The next line of its output; a part of one if it has ended, or does not come in time."""
+        due, line = time.monotonic() + seconds, b""
+        while not line.endswith(b"\n") and self._ready.poll(max(0.0, due - time.monotonic()) * 1e3):
+            if not (data := os.read(self._output.fileno(), 1 << 16)):
+                break
+            line += data
+        return line
+
+    def end(self) -> int:
+        """End the process, whatever it does: its exit code, which is negative for a signal."""
+        self._child.kill()
+        code = self._child.wait()
+        for pipe in (self._input, self._output):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+        return code
 
 
 def serve(function: str, seconds: str, memory_mb: str, needs: str) -> None:
     """Serve jobs from standard input until it closes: one line of JSON for each, one for each result."""
-    import resource
-
-    replies = os.fdopen(os.dup(1), "w", encoding="ascii")
+    replies = os.fdopen(os.dup(1), "w", encoding="ascii", newline="\n")
     os.dup2(2, 1)  # whatever a library prints must not end up among the replies
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     importlib.import_module(needs)
     module, _, name = function.partition(":")
     call = getattr(importlib.import_module(module), name)
-    with contextlib.suppress(ValueError, OSError):
-        limit = int(memory_mb) * 2**20 + _mapped()
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    _limit_memory(int(memory_mb) * 2**20)
+    print("ready", file=replies, flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
-        signal.setitimer(
-            signal.ITIMER_PROF, float(seconds)
-        )  # of the processor; nothing handles it: it ends the process
+        signal.setitimer(signal.ITIMER_PROF, float(seconds))  # of the processor; unhandled, it ends the process
         try:
             answer = {"result": call(**asked["job"])}
         except MemoryError:
@@ -113,10 +191,27 @@ def serve(function: str, seconds: str, memory_mb: str, needs: str) -> None:
             answer = {"error": str(error) or type(error).__name__}
         text = json.dumps({"id": asked["id"], **answer})
         signal.setitimer(signal.ITIMER_PROF, 0)
-        replies.write(text + "\n")
-        replies.flush()
+        print(text, file=replies, flush=True)
+
+
+def _limit_memory(size: int) -> None:
+    """Let allocations of more bytes than this fail; where the system does not enforce that (macOS), watch and leave."""
+    import resource
+
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (size + _mapped(), size + _mapped()))
+    if sys.platform == "darwin":
+        threading.Thread(target=_watch, args=(size,), daemon=True).start()
 
 
 def _mapped() -> int:
     """Bytes that this process has mapped already: a library for accelerators maps many GiB and uses few."""
     return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _watch(size: int) -> None:
+    import resource
+
+    while resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < size:
+        time.sleep(0.05)
+    os._exit(_TOO_LARGE)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 
-import micota
 from micota.errors import MicotaError
 from micota.grading import DIED, Grade, Grader, Item, Verdict, grade_responses, semantic
 
@@ -37,7 +33,9 @@ def verdicts(grader: Grader, items: list[Item]) -> list[str]:
 
 def children() -> list[psutil.Process]:
     """The grading processes of this one."""
-    return [child for child in psutil.Process().children() if "micota.grading.worker" in " ".join(child.cmdline())]
+    return [
+        child for child in psutil.Process().children() if "micota.grading.semantic:judged" in " ".join(child.cmdline())
+    ]
 
 
 def wait_for_death(child: psutil.Process) -> None:
@@ -66,16 +64,16 @@ def test_exact_match_needs_no_process() -> None:
 
 def test_a_slow_answer_is_unverifiable_and_the_rest_goes_on() -> None:
     with Grader(deadline=1.0) as grader:
-        assert verdicts(grader, [EASY, SLOW, EASY]) == ["correct", "unverifiable", "correct"]
+        grades = grader.grade([EASY, SLOW, EASY])
+    assert [grade.verdict.value for grade in grades] == ["correct", "unverifiable", "correct"]
+    assert grades[1].reason == "it takes more than 1 seconds"
 
 
-def test_a_stopped_process_is_killed_and_replaced() -> None:
-    with Grader(deadline=1.0) as grader:
+def test_a_stopped_process_is_replaced_and_its_answer_graded() -> None:
+    with Grader(deadline=0.5) as grader:
         grader.grade([EASY])
         children()[0].suspend()
-        grades = grader.grade([EASY, EASY])
-        assert [grade.verdict for grade in grades] == [Verdict.unverifiable, Verdict.correct]
-        assert "1 s" in grades[0].reason
+        assert verdicts(grader, [EASY, EASY]) == ["correct", "correct"]
 
 
 def test_a_dead_process_is_replaced_and_its_answer_graded() -> None:
@@ -85,18 +83,6 @@ def test_a_dead_process_is_replaced_and_its_answer_graded() -> None:
         child.kill()
         wait_for_death(child)
         assert verdicts(grader, [EASY, EASY]) == ["correct", "correct"]
-
-
-def test_memory_is_limited() -> None:
-    code = (
-        "from micota.grading.worker import limit_memory\nlimit_memory(256)\n"
-        "try:\n    data = bytearray(2**30)\n    print('allocated')\nexcept MemoryError:\n    print('refused')\n"
-    )
-    root = str(Path(micota.__file__).parents[1])
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root}
-    )
-    assert done.stdout.strip() == "refused" or sys.platform == "darwin"
 
 
 def test_it_works_from_threads() -> None:

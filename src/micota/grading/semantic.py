@@ -110,6 +110,12 @@ def judge(answer: str, gold: str, identical: bool = True) -> Grade:
         return Grade(Verdict.unverifiable, answer, f"{FAILED}: {type(error).__name__}: {error}")
 
 
+def judged(answer: str, gold: str) -> tuple[str, str | None, str]:
+    """The grade of `judge` as its verdict, answer and reason: this runs in a process of its own."""
+    grade = judge(answer, gold)
+    return grade.verdict, grade.answer, grade.reason
+
+
 def _compared(answer: str, gold: str) -> Grade:
     golds, answers = read(gold), read(answer)
     if any(same(ours, theirs) for ours in golds for theirs in answers):
