@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -335,6 +336,24 @@ def test_a_thought_without_an_answer_is_never_trained_on(keep: str, apart: bool,
     shutil.rmtree(tmp_path / "store")
     with FakeServer(lambda turn: f"{said}</think>\\boxed{{{{{{}}}}}}".format(turn[9], turn[9]), apart=apart) as server:
         assert buyer.run(server).failed == {}
+
+
+@pytest.mark.parametrize("by", ["semantic", "exact_match"])
+@pytest.mark.parametrize("apart", [True, False])
+@pytest.mark.parametrize(
+    ("said", "verdict"), [("<think>\\boxed{4}, but", "no_answer"), ("<think>5</think>\\boxed{4}", "correct")]
+)
+def test_a_box_in_a_thought_that_never_ends_is_no_answer(
+    by: str, apart: bool, said: str, verdict: str, tmp_path: Path
+) -> None:
+    buyer = Buyer(tmp_path, 3)
+    (tmp_path / "problems.jsonl").write_text('{"problem": "2+2", "answer": "4"}\n')
+    form = f"{{distill: {{from: endpoint:fake, data: set, by: {by}, prompt: '{{problem}}', sampling: {{max_tokens: 40}}}}}}"
+    (tmp_path / "bought.yaml").write_text(RECIPE[: RECIPE.index("  answers")] + "  answers: " + form)
+    with FakeServer(lambda turn: said, apart=apart) as server, contextlib.suppress(StageFailed):
+        buyer.run(server)  # of no answer there is nothing to train on
+    (manifest,) = tmp_path.glob("store/artifacts/verify-*/manifest.json")
+    assert json.loads(manifest.read_text())["facts"]["verdicts"] == {verdict: 1}
 
 
 @pytest.mark.slow

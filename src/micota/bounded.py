@@ -24,7 +24,7 @@ from micota.errors import MicotaError
 
 _PROGRAM: Final = "import sys; sys.path.insert(0, sys.argv[1]); from micota.bounded import serve; serve(*sys.argv[2:])"
 _ROOT: Final = str(Path(__file__).resolve().parents[1])
-_PATIENCE: Final = 5
+_PATIENCE: Final = 20
 """Seconds by the clock that a job may take for each of its seconds of the processor: others use that too."""
 _START_SECONDS: Final = 60.0
 _TOO_LARGE: Final = 70

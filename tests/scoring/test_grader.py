@@ -70,7 +70,7 @@ def test_a_slow_answer_is_unverifiable_and_the_rest_goes_on() -> None:
 
 
 def test_a_stopped_process_is_replaced_and_its_answer_graded() -> None:
-    with Grader(deadline=0.5) as grader:
+    with Grader(deadline=0.2) as grader:
         grader.grade([EASY])
         children()[0].suspend()
         assert verdicts(grader, [EASY, EASY]) == ["correct", "correct"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
-from micota.chat import answer_begins
 from micota.generation.collection import collect, missing
 from micota.generation.engine import Engine, open_engine
 from micota.generation.repetition import loops
@@ -81,6 +80,5 @@ def _row(completion: Completion) -> dict[str, Any]:
         "tokens": completion.completion_tokens,
         "finish": completion.finish_reason,
     }
-    answer = completion.text[answer_begins(completion.text, completion.think_prefix) :]
-    flags = {"looped": loops(completion.text), "unanswered": not answer.strip()}
+    flags = {"looped": loops(completion.text), "unanswered": not completion.answered}
     return row | {name: True for name, holds in flags.items() if holds}

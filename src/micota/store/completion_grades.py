@@ -20,9 +20,14 @@ def grade_completions(
 ) -> list[Grade]:
     """A grade for each completion, by the grader that `spec` names; `golds` has a reference answer for each problem.
 
+    One whose thought never ends, or that nothing follows, is graded as an empty response, by every grader.
+
     `workers` is the number of grading processes; `progress` is called with the number of grades so far.
     """
     by = grader(spec.grader) if spec.grader is not None else cast(By, spec.by)
     benchmark = spec.problems.benchmark
-    items = (Item(one.text, golds[one.key], benchmark, one.finish_reason == "length") for one in completions)
+    items = (
+        Item(one.text if one.answered else "", golds[one.key], benchmark, one.finish_reason == "length")
+        for one in completions
+    )
     return grade_responses(items, by, workers, progress)

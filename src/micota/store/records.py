@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from micota.chat import answer_begins
+
 FinishReason = Literal["stop", "length", "filter"]  # the last: a server refused to say it
 
 
@@ -63,6 +65,11 @@ class Completion:
     def target(self) -> str:
         """What a student is trained on: the text, after the think prefix that the prompt's template wrote."""
         return self.think_prefix + self.text
+
+    @property
+    def answered(self) -> bool:
+        """Whether anything follows its thought: one that never ends holds no answer, whatever stands in it."""
+        return bool(self.text[answer_begins(self.text, self.think_prefix) :].strip())
 
     @property
     def sha(self) -> str:
