@@ -348,8 +348,8 @@ def test_a_box_in_a_thought_that_never_ends_is_no_answer(
 ) -> None:
     buyer = Buyer(tmp_path, 3)
     (tmp_path / "problems.jsonl").write_text('{"problem": "2+2", "answer": "4"}\n')
-    form = f"{{distill: {{from: endpoint:fake, data: set, by: {by}, prompt: '{{problem}}', sampling: {{max_tokens: 40}}}}}}"
-    (tmp_path / "bought.yaml").write_text(RECIPE[: RECIPE.index("  answers")] + "  answers: " + form)
+    form = "{distill: {from: endpoint:fake, data: set, by: BY, prompt: '{problem}', sampling: {max_tokens: 40}}}"
+    (tmp_path / "bought.yaml").write_text(RECIPE[: RECIPE.index("  answers")] + "  answers: " + form.replace("BY", by))
     with FakeServer(lambda turn: said, apart=apart) as server, contextlib.suppress(StageFailed):
         buyer.run(server)  # of no answer there is nothing to train on
     (manifest,) = tmp_path.glob("store/artifacts/verify-*/manifest.json")
