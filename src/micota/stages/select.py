@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from micota.errors import MicotaError
@@ -18,17 +19,9 @@ def run(task: Task) -> Result:
     spec = task.spec
     assert isinstance(spec, Select)
     answers = read_rows(task.rows(spec.completions))
-    verdicts = {(row["key"], row["sample"]): row["verdict"] for row in read_rows(task.rows(spec.verdicts))}
-    dropped: Counter[str] = Counter()
-    seen: set[str] = set()
-    chosen = []
-    for row in answers:
-        reason = _why_not(spec, row, verdicts[row["key"], row["sample"]], seen)
-        if reason:
-            dropped[reason] += 1
-        else:
-            seen.add(row["sha"])
-            chosen.append(row)
+    decided = list(decisions(spec, answers, read_rows(task.rows(spec.verdicts))))
+    dropped = Counter(reason for _, reason in decided if reason)
+    chosen = [row for row, reason in decided if reason is None]
     if not chosen:
         raise MicotaError(
             f"no answer is left to train on: of {len(answers)} were dropped {dict(dropped)}",
@@ -39,6 +32,19 @@ def run(task: Task) -> Result:
     lengths = [float(row["tokens"]) for row in chosen]
     facts = {"answers": len(answers), "kept": len(chosen), "mean_tokens": mean(lengths), "dropped": dict(dropped)}
     return Result(facts, list(task.input(spec.completions).pools))
+
+
+def decisions(
+    spec: Select, answers: Iterable[dict[str, Any]], verdicts: Iterable[dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], str | None]]:
+    """Each answer with the reason to drop it, None for one that is selected, by the rows of answers and verdicts."""
+    words = {(row["key"], row["sample"]): row["verdict"] for row in verdicts}
+    seen: set[str] = set()
+    for row in answers:
+        reason = _why_not(spec, row, words[row["key"], row["sample"]], seen)
+        if reason is None:
+            seen.add(row["sha"])
+        yield row, reason
 
 
 def _why_not(spec: Select, row: dict[str, Any], verdict: str, seen: set[str]) -> str | None:

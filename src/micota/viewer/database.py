@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 ROWS = 50  # of one page of a list
+SIDES = 4  # models beside each other, at most
 ORDER = "benchmark, problem, model, sample"
 TYPES = ("arm", "model", "benchmark", "scorer", "verdict")
 VERDICTS = ("correct", "wrong", "no_answer", "unverifiable")
@@ -34,7 +35,13 @@ class Database:
 
         self.files = files
         self._base = duckdb.connect(":memory:", config=SETTINGS)
-        self._lock, self.parts, self.waiting, self.indexed = threading.Lock(), list[Part](), 0, 0
+        self._lock, self.parts, self.waiting, self.indexed = (
+            threading.Lock(),
+            list[Part](),
+            len(files.results.recipe.evaluations),
+            0,
+        )
+        self.page, self.sides = ROWS, SIDES
         self.options: dict[str, list[str]] = {}
         cells = files.results.recipe.evaluations
         self.models = list(dict.fromkeys(cell.model for cell in cells))
@@ -43,6 +50,8 @@ class Database:
         for name, values in {**words, "scorer": [cell.spec.by for cell in cells], "verdict": VERDICTS}.items():
             listed = ", ".join(map(literal, dict.fromkeys(values) or [""]))
             self._base.execute(f"CREATE TYPE {name}_word AS ENUM ({listed})")
+        columns = ("problem", "text", "gold", "level", "subject", "problems")
+        self._base.execute(f"CREATE TABLE problems ({', '.join(f'{name} VARCHAR' for name in columns)})")
         self._view([])
 
     def refresh(self) -> None:
@@ -62,7 +71,7 @@ class Database:
             self.files.index(part)
             self.indexed = sum(self.files.path("words", one.texts).exists() for one in parts)
 
-    def _view(self, parts: Sequence[Part]) -> None:
+    def _view(self, parts: Sequence[Part], where: str = "") -> None:
         def listed(kind: str, keys: Sequence[str], *more: Path) -> str:
             return ", ".join(
                 literal(path) for path in [*(self.files.path(kind, key) for key in dict.fromkeys(keys)), *more]
@@ -73,7 +82,7 @@ class Database:
         problems = listed("problems", [part.problems for part in parts])
         with self._lock:
             self._base.execute(
-                f"CREATE OR REPLACE VIEW answers AS SELECT * REPLACE ({words}) FROM read_parquet([{rows}])"
+                f"CREATE OR REPLACE VIEW answers AS SELECT * REPLACE ({words}) FROM read_parquet([{rows}]) {where}"
             )
             if problems:
                 self._base.execute(
@@ -99,6 +108,18 @@ class Database:
             )
         return cursor.execute(sql, list(values))
 
+    def restrict(self, limit: int) -> int:
+        """From now on only have problems whose verdicts are `limit` together; returns how many verdicts there are."""
+        size = self.rows("SELECT count(*) AS n, count(DISTINCT (benchmark, problem)) AS problems FROM answers")[0]
+        share = limit * size["problems"] // max(1, size["n"])
+        self._base.execute(
+            "CREATE OR REPLACE TABLE chosen AS SELECT DISTINCT benchmark::VARCHAR AS benchmark, problem FROM answers "
+            f"ORDER BY problem, benchmark LIMIT {share}"
+        )
+        self._view(self.parts, "WHERE (benchmark, problem) IN (SELECT (benchmark, problem) FROM chosen)")
+        self.page, self.sides = limit, len(self.models)
+        return int(self.rows("SELECT count(*) AS n FROM answers")[0]["n"])
+
     def rows(self, sql: str, values: Sequence[Any] = (), search: str = "") -> list[dict[str, Any]]:
         """The rows of a question, as dictionaries."""
         cursor = self._ask(sql, values, search)
@@ -116,7 +137,7 @@ class Database:
             f"SELECT a.*, left(p.text, 300) AS problem_text FROM (SELECT * FROM {source} ORDER BY {ORDER} "
             f"LIMIT ? OFFSET ?) a LEFT JOIN problems p USING (problems, problem) ORDER BY {ORDER}"
         )
-        return self.rows(sql, [*values, ROWS, ROWS * (page - 1)], filters.search)
+        return self.rows(sql, [*values, self.page, self.page * (page - 1)], filters.search)
 
     def count(self, filters: Filters) -> dict[str, Any]:
         """How many `responses` the filters leave, and to how many `problems`."""

@@ -24,7 +24,7 @@ class Filters:
     the scorer, the second in less than half.
     """
 
-    equal: Mapping[str, Sequence[str]]
+    equal: dict[str, Sequence[str]]
     arms: Sequence[str]
     flags: Sequence[str]
     least: int

@@ -13,7 +13,7 @@ from micota.recipe.recipe import Recipe
 from micota.recipe.variants import piece
 from micota.report.results import Results
 from micota.store.artifacts import Store
-from micota.viewer import response_pages
+from micota.viewer import accuracy_page, data_pages, lineage_page, live_page, response_pages
 from micota.viewer.database import Database
 from micota.viewer.filters import Query
 from micota.viewer.parquet_files import ParquetFiles
@@ -27,6 +27,7 @@ class View:
     def __init__(self, store: Store, recipe: Recipe | None = None) -> None:
         self.store, self.recipe = store, recipe
         self.base: Database | None = None
+        self.sampled: tuple[int, int] | None = None  # of an export: how many responses it has, and of how many
         if recipe is not None:
             folder = store.root / "view" / piece(recipe.name)
             try:
@@ -61,18 +62,16 @@ class View:
             stop.wait(AGAIN)
 
 
-def _responses(view: View, query: Query) -> dict[str, Any]:
-    return response_pages.responses(view.answers, query)
-
-
-def _problem(view: View, query: Query) -> dict[str, Any]:
-    return response_pages.problem(view.answers, query)
-
-
-PAGES: dict[str, tuple[str, Callable[[View, Query], dict[str, Any]]]] = {
-    "responses": ("responses", _responses),
-    "problem": ("problem", _problem),
+PAGES: dict[str, Callable[[View, Query], dict[str, Any]]] = {
+    "responses": lambda view, query: response_pages.responses(view.answers, query),
+    "problem": lambda view, query: response_pages.problem(view.answers, query),
+    "tables": lambda view, query: accuracy_page.tables(view.answers, query),
+    "data": lambda view, query: data_pages.data(view.answers, query),
+    "dropped": lambda view, query: data_pages.dropped(view.answers, query),
+    "lineage": lambda view, query: lineage_page.graph(view.store, view.recipe),
+    "artifact": lambda view, query: lineage_page.artifact(view.store, query),
+    "live": lambda view, query: live_page.live(view.store),
 }
-"""The template of each page, and what finds what it shows."""
-HIDDEN = ("problem",)  # other pages lead to them
+"""What finds what each page shows; its template has the same name."""
+HIDDEN = ("problem", "dropped", "artifact")  # other pages lead to them
 STORES = ("lineage", "live")  # they need no recipe

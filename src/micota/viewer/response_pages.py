@@ -9,10 +9,9 @@ from typing import Any
 from micota.errors import MicotaError
 from micota.grading.extract import after_thought
 from micota.report.reflection import places
-from micota.viewer.database import ROWS, Database
+from micota.viewer.database import Database
 from micota.viewer.filters import EQUAL, FLAGS, Filters, Query, number
 
-SIDES = 4  # models beside each other, at most
 LONGEST = 100_000  # characters of a response that a page shows
 KEPT = 10_000  # pages of a list that can be turned to
 
@@ -26,7 +25,7 @@ def responses(base: Database, query: Query) -> dict[str, Any]:
         "rows": base.listed(filters, page),
         "count": count,
         "page": page,
-        "pages": max(1, -(-count["responses"] // ROWS)),
+        "pages": max(1, -(-count["responses"] // base.page)),
     }
 
 
@@ -59,16 +58,17 @@ def problem(base: Database, query: Query) -> dict[str, Any]:
     if benchmark not in base.options["benchmark"]:
         raise MicotaError(f"no response is there to a problem of {benchmark!r:.80}", where="the address of this page")
     shown = [name for name in query.get("show", ()) if name in base.models] or _shown(base, filters)
-    rows = base.answers(benchmark, key, shown[:SIDES])
+    shown = shown[: base.sides]
+    rows = base.answers(benchmark, key, shown)
     sample = number(query, "sample", 0)
-    sides = [side for name in shown[:SIDES] if (side := _side(name, rows, filters.scorer, sample))]
+    sides = [side for name in shown if (side := _side(name, rows, filters.scorer, sample))]
     there = base.rows("SELECT text, gold, level, subject FROM problems WHERE problem = ? LIMIT 1", [key])
     return {
         "benchmark": benchmark,
         "key": key,
         "problem": there[0] if there else None,
         "sides": sides,
-        "shown": shown[:SIDES],
+        "shown": shown,
         "models": base.models,
         "sample": sample,
         "samples": sorted({row["sample"] for row in rows}),
@@ -81,7 +81,7 @@ def _shown(base: Database, filters: Filters) -> list[str]:
     wanted = [word for word in (filters.right, filters.wrong, *filters.arms) if word]
     found = [name for word in wanted for name in base.models if word in (name, base.arms[name])]
     arms = [name for name in base.models if base.files.results.recipe.is_arm(name)]
-    return list(dict.fromkeys(found)) or (arms or base.models)[:SIDES]
+    return list(dict.fromkeys(found)) or (arms or base.models)
 
 
 def _side(name: str, rows: list[dict[str, Any]], scorer: str, sample: int) -> dict[str, Any] | None:
@@ -130,9 +130,8 @@ COLUMNS = ("texts", "problems", "row")  # where a text lies: of no use outside
 def lines(base: Database, query: Query) -> Iterator[str]:
     """The responses that the filters leave with their texts, as lines of JSON."""
     filters = filters_of(base, query)
-    source, values = filters.source()
-    for row in base.texts(source, values, filters.search):
-        yield json.dumps({name: value for name, value in row.items() if name not in COLUMNS}, ensure_ascii=False) + "\n"
+    rows = base.texts(*filters.source(), filters.search)
+    return (json.dumps({k: v for k, v in row.items() if k not in COLUMNS}, ensure_ascii=False) + "\n" for row in rows)
 
 
 def flat(query: Mapping[str, Any], **changes: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from markupsafe import escape
 from micota.errors import MicotaError
 from micota.report.render import environment
 from micota.report.texts import TEMPLATES
+from micota.viewer import data_pages
 from micota.viewer.pages import PAGES, View
 from micota.viewer.response_pages import flat, lines
 
@@ -34,12 +35,8 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-FILES = {
-    "htmx.min.js": "text/javascript",
-    "view.js": "text/javascript",
-    "view.css": "text/css",
-    "view.svg": "image/svg+xml",
-}
+TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+FILES = ("htmx.min.js", "view.js", "static.js", "view.css", "view.svg")
 
 
 class Guard:
@@ -82,10 +79,9 @@ Link = Callable[..., str | None]
 
 def render(view: View, page: str, query: Mapping[str, Any], link: Link, static: bool = False) -> str:
     """A page as HTML; `link(page, query)` gives the address of another one, None where there is none."""
-    name, find = PAGES[page]
     context = {"page_name": page, "view": view, "query": query, "link": link, "flat": flat, "static": static}
-    template = environment(escape, HERE / "templates").get_template(f"{name}.html")
-    return template.render(**context, **find(view, query)).lstrip()
+    template = environment(escape, HERE / "templates").get_template(f"{page}.html")
+    return template.render(**context, **PAGES[page](view, query)).lstrip()
 
 
 def file(name: str) -> str:
@@ -97,7 +93,7 @@ def file(name: str) -> str:
 def application(view: View, token: str) -> Any:
     """The web application (ASGI) of a view; every address begins with the token."""
     from starlette.applications import Starlette
-    from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, StreamingResponse
+    from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
     from starlette.routing import Mount, Route
 
     def link(page: str, query: Mapping[str, Any] | None = None) -> str:
@@ -113,14 +109,16 @@ def application(view: View, token: str) -> Any:
 
     def shown(request: Any) -> Any:
         page = request.path_params["page"]
+        if page == "lengths.png":
+            return Response(data_pages.png(view.answers.files.results), media_type="image/png")
         if page in FILES:
-            return PlainTextResponse(file(page), media_type=FILES[page])
+            return PlainTextResponse(file(page), media_type=TYPES[page.rpartition(".")[2]])
         if page not in PAGES:
             return PlainTextResponse("There is no such page.\n", 404)
-        try:
-            return HTMLResponse(render(view, page, asked(request), link))
-        except MicotaError as error:
-            return PlainTextResponse(f"{error}\n", 400)
+        return HTMLResponse(render(view, page, asked(request), link))
+
+    def refused(request: Any, error: Exception) -> Any:
+        return PlainTextResponse(f"{error}\n", 400)
 
     def download(request: Any) -> Any:
         named = {"content-disposition": 'attachment; filename="responses.jsonl"'}
@@ -130,7 +128,9 @@ def application(view: View, token: str) -> Any:
         return RedirectResponse(link("responses" if view.base else "lineage"))
 
     routes = [Route("/", first), Route("/responses.jsonl", download), Route("/{page}", shown)]
-    return Guard(Starlette(routes=[Mount(f"/{token}", routes=routes)]), token)
+    return Guard(
+        Starlette(routes=[Mount(f"/{token}", routes=routes)], exception_handlers={MicotaError: refused}), token
+    )
 
 
 def serve(view: View, port: int, say: Callable[[str], None]) -> None:

@@ -1,0 +1,79 @@
+"""The pages of a recipe as files: they work from a disk, a web server or a static Space.
+
+Tables, data and lineage are whole. Of the responses so many are taken as were asked for, always all of a problem: the
+problems whose hashes are smallest, which is as good as a draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from micota.atomic import write_text
+from micota.errors import MicotaError
+from micota.store.records import text_key
+from micota.viewer.data_pages import png
+from micota.viewer.pages import View
+from micota.viewer.server import FILES, file, render
+
+SAMPLED = ("responses", "problem")
+KEYS = {"tables": ("baseline",), "dropped": ("data", "reason"), "artifact": ("id",), "problem": ("in", "key")}
+"""What tells the files of a page apart; other parts of an address do not exist here."""
+SHOWN = {"problem": "show"}
+
+
+class Site:
+    """The files to write, by page and address."""
+
+    def __init__(self) -> None:
+        self.todo: dict[str, tuple[str, dict[str, list[str]]]] = {}
+
+    def link(self, page: str, query: Mapping[str, Any] | None = None) -> str | None:
+        """The name of a page's file, which is to be written too; None of what only a server can show."""
+        if page in (*FILES, "lengths.png"):
+            return page
+        if page in ("responses.jsonl", "live") or "sort" in (query or {}):
+            return None
+        words = {name: _listed((query or {})[name]) for name in KEYS.get(page, ()) if (query or {}).get(name)}
+        name = page + (f"-{text_key(page, *(word for value in words.values() for word in value))}" if words else "")
+        self.todo.setdefault(f"{name}.html", (page, words))
+        return f"{name}.html"
+
+
+def export(view: View, folder: Path, limit: int) -> tuple[int, int]:
+    """Write the pages into a missing or empty folder; returns how many responses it has, and of how many."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise MicotaError(f"{folder} is not empty", fix="name a folder that is missing or empty")
+    base, site = view.answers, Site()
+    view.refresh()
+    for page in view.pages:
+        site.link(page)
+    written = _write(view, site, folder, set())
+    whole = base.rows("SELECT count(*) AS n FROM answers")[0]["n"]
+    there = base.restrict(limit)
+    view.sampled = there, whole
+    _write(view, site, folder, written, SAMPLED)
+    for name in FILES:
+        write_text(folder / name, file(name))
+    if (folder / "data.html").is_file() and "lengths.png" in (folder / "data.html").read_text(encoding="utf-8"):
+        (folder / "lengths.png").write_bytes(png(base.files.results))
+    write_text(folder / "index.html", (folder / "responses.html").read_text(encoding="utf-8"))
+    return there, whole
+
+
+def _write(view: View, site: Site, folder: Path, written: set[str], pages: tuple[str, ...] = ()) -> set[str]:
+    """Write the pages that are to do, and those that they lead to; without `pages` all that are whole."""
+    while todo := [
+        name for name, (page, _) in site.todo.items() if name not in written and (page in SAMPLED) == bool(pages)
+    ]:
+        for name in todo:
+            page, query = site.todo[name]
+            shown = {"show": view.answers.models} if page == "problem" else {}
+            write_text(folder / name, render(view, page, query | shown, site.link, static=True))
+            written.add(name)
+    return written
+
+
+def _listed(value: Any) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
