@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
-from micota.checks.finding import Finding, beginning, difference, ending, errors
-from micota.checks.models import ANSWER, PROBLEM, Refused, Subject, closed_thought, without_thought_tags
+from micota.chat import THOUGHT
+from micota.checks.finding import Finding, Severity, beginning, difference, ending, errors
+from micota.checks.models import ANSWER, MARKER, PROBLEM, Refused, Subject, closed_thought, without_thought_tags
 
-MARKER = re.compile(r"<\|[^\s<>|]{1,40}\|>|<｜[^\s<>｜]{1,40}｜>|</?s>|<(?:bos|eos|start_of_turn|end_of_turn)>")
-"""What should be one token where a template writes it."""
-ROLE = re.compile(r"user|assistant|system|human|bot|model", re.I)
+USER, MODEL = re.compile(r"user|human", re.I), re.compile(r"assistant|model|bot\b|_bot|chatbot", re.I)
+NAMELESS = re.compile(r"\b(None|Undefined)\b|\{'role'|<(class|function|built-in|bound) ")
+"""How Jinja prints what is no text."""
 TEXTS = (
     "What is 1+1?",
     "Let $x=\\frac{1}{2}$, {{y}} and {% z %}.\n\nFind \\boxed{x}: a < b & c > \"d\" 'e'",
     "√2 · 数学 é",
     "3 </think> 4",
     "<think>5</think> 6",
-    "7 and " * 2000 + "8",
+    "7 and " * 8000 + "8",
 )
 """Problems that must stand in the prompt as they are."""
+ANSWERS = (TEXTS[1], TEXTS[-1])
+SYSTEM = "Think in micota-words."
 DAYS = ("day one", "day two")
 RENDERINGS = 6  # a random choice among two shows itself in 31 of 32 cases
 
@@ -30,7 +34,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield subject.finding("template-missing")
         return
     try:
-        for rule in (_problem, _variation, _markers, _generation_prompt):
+        for rule in (_problem, _variation, _markers, _answer, _roles, _generation_prompt):
             findings = list(rule(subject))
             yield from findings
             if errors(findings):
@@ -39,16 +43,17 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield subject.finding("template-raises", error=error)
 
 
-def check_system(subject: Subject, system: str) -> Iterator[Finding]:
-    """The system message of a recipe stands in the prompt."""
+def check_system(subject: Subject, system: str | None = None) -> Iterator[Finding]:
+    """The system message of a recipe stands in the prompt; without one, any is at least not lost without a word."""
     try:
-        prompt = subject.prompt(TEXTS[0], system)
+        prompt = subject.prompt(TEXTS[0], system or SYSTEM)
     except Refused as error:
-        yield subject.finding("system-refused", system=repr(system), error=error)
+        if system:
+            yield subject.finding("system-refused", system=repr(system), error=error)
         return
-    if system.strip() not in prompt:
-        evidence = ("system message", beginning(system)), ("generation prompt", beginning(prompt))
-        yield subject.finding("system-lost", *evidence)
+    if (system or SYSTEM).strip() not in prompt:
+        evidence = ("system message", beginning(system or SYSTEM)), ("generation prompt", beginning(prompt))
+        yield subject.finding("system-lost", *evidence, severity="error" if system else "warning")
 
 
 def _problem(subject: Subject) -> Iterator[Finding]:
@@ -58,11 +63,32 @@ def _problem(subject: Subject) -> Iterator[Finding]:
         if text not in prompt:
             evidence = ("problem", beginning(text)), ("generation prompt", beginning(prompt))
             rare = "think>" in text  # few problems hold a tag
-            yield subject.finding("problem-changed", *evidence, severity="warning" if rare else "error")
+            severity: Severity = "warning" if rare else "error"
+            if text == TEXTS[0] and _takes_parts(subject):
+                yield subject.finding("problem-in-parts", *evidence)
+                return
+            yield subject.finding("problem-changed", *evidence, by="chat template", severity=severity)
             return
     prompt = subject.prompt(PROBLEM)
     if prompt.count(PROBLEM) > 1:
         yield subject.finding("problem-repeated", ("generation prompt", beginning(prompt)))
+    if nameless := NAMELESS.search(prompt):
+        around = ("generation prompt", prompt[max(0, nameless.start() - 40) : nameless.end() + 40])
+        yield subject.finding("template-prints", around, text=nameless[0])
+    back = subject.text(subject.ids(TEXTS[1])).strip()
+    if back != TEXTS[1] and back.lower().split() == TEXTS[1].lower().split():  # some know few characters, as the lab's
+        pairs = zip(("problem", "tokens"), difference(TEXTS[1], back), strict=True)
+        yield subject.finding("problem-changed", *pairs, by="tokenizer", severity="warning")
+
+
+def _takes_parts(subject: Subject) -> bool:
+    """Whether a template reads a message as a list of texts and pictures, which its model's processor makes of it."""
+    parts: Any = [{"type": "text", "text": TEXTS[0]}]
+    try:
+        prompt = subject.conversation(("user", parts), add_generation_prompt=True)
+    except Refused:
+        return False
+    return TEXTS[0] in prompt and "'type'" not in prompt
 
 
 def _variation(subject: Subject) -> Iterator[Finding]:
@@ -95,13 +121,31 @@ def _markers(subject: Subject) -> Iterator[Finding]:
     whole = {marker for marker in markers if len(subject.ids(marker)) == 1 and not _is_unknown(subject, marker)}
     around = subject.around_answer()
     ends = MARKER.findall(around[1]) if around else []
-    roles = [marker for marker in markers if ROLE.search(marker) and marker not in ends]
+    roles = [marker for marker in markers if _is_role(marker) and marker not in ends]
     plain_roles = [] if whole & set(roles) else roles
     for marker in markers:
         if marker not in whole and marker not in plain_roles:
-            pieces = subject.ids(marker)
+            pieces, rare = subject.ids(marker), marker in THOUGHT  # many models learn the tags in pieces
             evidence = ("template", marker), ("tokens", subject.names(pieces))
-            yield subject.finding("markers", *evidence, marker=marker, number=len(pieces))
+            severity: Severity = "warning" if rare else "error"
+            yield subject.finding("markers", *evidence, marker=marker, number=len(pieces), severity=severity)
+    yield from _strips(subject, [marker for marker in markers if marker in whole and marker not in THOUGHT])
+
+
+def _strips(subject: Subject, markers: list[str]) -> Iterator[Finding]:
+    """No thought tag takes white space from the text beside it, and no marker if others leave it (Phi-3's all do)."""
+    added = subject.tokenizer.added_tokens_decoder.values()
+    flags = {str(token): token.lstrip or token.rstrip for token in added}
+    own = (subject.tokenizer.bos_token, subject.tokenizer.eos_token)
+    leaves = any(not flags.get(marker) for marker in markers if marker not in own)
+    for marker in (*THOUGHT, *(markers if leaves else ())):
+        if flags.get(marker):
+            pieces = subject.text(subject.ids(f"1\n\n{marker}\n\n2"))
+            yield subject.finding("markers-strip", ("as tokens", pieces), marker=marker)
+
+
+def _is_role(text: str) -> bool:
+    return bool(USER.search(text) or MODEL.search(text) or "system" in text.lower())
 
 
 def _is_unknown(subject: Subject, text: str) -> bool:
@@ -109,35 +153,64 @@ def _is_unknown(subject: Subject, text: str) -> bool:
     return unknown is not None and unknown in subject.ids(text) and text != subject.tokenizer.unk_token
 
 
+def _answer(subject: Subject) -> Iterator[Finding]:
+    """An answer stands in a conversation as it is, once."""
+    for text in (ANSWER, *ANSWERS):
+        try:
+            whole = subject.conversation(("user", PROBLEM), ("assistant", text))
+        except Refused:  # a template for generation alone
+            return
+        if whole.count(text) != 1:
+            evidence = ("answer", beginning(text)), ("template", ending(whole))
+            yield subject.finding("template-loses-answer", *evidence)
+            return
+
+
+def _roles(subject: Subject) -> Iterator[Finding]:
+    """What stands before an answer is not what stands before a problem, and names the model if either names a role."""
+    try:
+        around, problem = subject.around_answer(), subject.between_turns()
+    except Refused:
+        return
+    answer = around[0].rpartition(PROBLEM)[2] if around else ""
+    exchanged = MODEL.search(problem) and not USER.search(problem) and USER.search(answer) and not MODEL.search(answer)
+    if answer and (without_thought_tags(answer) == without_thought_tags(problem) or exchanged):
+        how = "an answer as one of the user" if exchanged else "the same before an answer and before a problem"
+        yield subject.finding("template-roles", ("before an answer", answer), ("before a problem", problem), how=how)
+
+
 def _generation_prompt(subject: Subject) -> Iterator[Finding]:
     """The generation prompt is what stands before an answer in a conversation; thought tags may differ."""
     try:
         around = subject.around_answer()
-    except Refused:  # a template for generation alone
+    except Refused:
         return
     if around is None:
-        whole = subject.conversation(("user", PROBLEM), ("assistant", ANSWER))
-        yield subject.finding("template-loses-answer", ("answer", ANSWER), ("template", ending(whole)))
         return
     before, prompt = around[0], subject.prompt(PROBLEM)
     first, second = without_thought_tags(before), without_thought_tags(prompt)
     if first == second:
+        tail = prompt.rpartition(PROBLEM)[2]
+        if tail.strip() and around[1].endswith(tail):
+            evidence = ("template", ending(ANSWER + around[1])), ("generation prompt", ending(prompt))
+            yield subject.finding("generation-prompt", *evidence, how="stands behind an answer too")
+            return
         if closed_thought(prompt):
             yield subject.finding("thought-closed", ("generation prompt", ending(prompt)))
         ends = [text[len(first) :].partition("<")[0] for text in (before, prompt)]  # up to the first tag
         thinks = "think>" in before[len(first) :] + prompt[len(first) :]
         own = thinks and subject.ids(first)[-1] in subject.special  # behind a marker the model writes the line end
-        if own or ends[0].count("\n") == ends[1].count("\n"):
+        if own or (ends[0].startswith(ends[1]) and ends[0].count("\n") == ends[1].count("\n")):
             return
     elif _is_header(subject, prompt, before.removeprefix(prompt)):
         return
-    lacks = before.startswith(prompt.rstrip())
+    lacks = before.startswith(prompt.rstrip()) and (first != second or ends[0].startswith(ends[1]))
     how = "lacks what its chat template writes before an answer" if lacks else "is not what stands before an answer"
-    evidence = zip(("before an answer", "generation prompt"), difference(before, prompt), strict=True)
-    yield subject.finding("generation-prompt", *evidence, how=how, severity="warning" if first == second else "error")
+    pairs = zip(("before an answer", "generation prompt"), difference(before, prompt), strict=True)
+    yield subject.finding("generation-prompt", *pairs, how=how, severity="warning" if first == second else "error")
 
 
 def _is_header(subject: Subject, prompt: str, rest: str) -> bool:
     """Whether what follows a prompt that names the role is the model's own choice up to a marker, such as a channel."""
     role, ids = MARKER.split(prompt)[-1], subject.ids(rest)
-    return bool(ROLE.search(role)) and len(ids) > 1 and ids[-1] in subject.special
+    return _is_role(role) and len(ids) > 1 and ids[-1] in subject.special

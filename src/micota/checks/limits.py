@@ -24,6 +24,7 @@ def eos(subject: Subject, uses: Sequence[Use]) -> Iterator[Finding]:
     raw = bool(uses) and all(use.prompt.mode == "raw" for use in uses)
     after, markers, following = ("", [], []) if raw or not subject.has_template else _after_answer(subject)
     yield from _odd_eos(subject, markers)
+    yield from _edges(subject, markers)
     own, eos = subject.tokenizer.eos_token_id, list(subject.eos)
     generation = ("generation", subject.names(eos))
     if markers and not set(markers) & set(eos) and not _is_stop_string(subject, markers[0], uses):
@@ -79,10 +80,28 @@ def _odd_eos(subject: Subject, markers: list[int]) -> Iterator[Finding]:
             how = f"is not in its tokenizer, which has {size} tokens"
         elif token not in subject.special and token not in markers:
             how = f"is the ordinary token {subject.text([token])!r}"
+        elif (text := subject.text([token])) in THOUGHT:
+            how = f"is {text}, a thought tag"
+        elif not text.strip():
+            how = f"is white space, {text!r}"
         else:
             continue
         evidence = ("tokenizer", str(subject.tokenizer.eos_token)), ("generation", subject.names(subject.eos))
         yield subject.finding("eos-odd", *evidence, id=token, how=how)
+
+
+def _edges(subject: Subject, markers: list[int]) -> Iterator[Finding]:
+    """What begins and ends a text: by the tokenizer for a plain one, by the template for a conversation."""
+    tokenizer = subject.tokenizer
+    bos, plain = tokenizer.bos_token, tokenizer("1")["input_ids"]
+    if markers[:1] == markers[1:2] != []:
+        evidence = ("template", subject.names(markers))
+        yield subject.finding("eos-twice", evidence, token=subject.names(markers[:1]))
+    if plain[-1] != subject.ids("1")[-1]:
+        yield subject.finding("eos-behind", ("as tokens", subject.names(plain)), token=subject.names(plain[-1:]))
+    begins = bos and tokenizer.init_kwargs.get("add_bos_token") and subject.has_template
+    if begins and not (prompt := subject.prompt("1")).startswith(bos):
+        yield subject.finding("begin-missing", ("generation prompt", beginning(prompt)), token=bos)
 
 
 def thought_tags(subject: Subject) -> Iterator[Finding]:

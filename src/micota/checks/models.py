@@ -21,6 +21,10 @@ PROBLEM, ANSWER = "micota-problem", "micota-response"
 EDGES = ("1", "x", "\nx\n", " x ", "}", "\n\n2", "Y")
 """Problems whose first and last characters a tokenizer may join with what the template writes beside them."""
 TAG = r"</?think>"
+MARKER = re.compile(
+    r"<\|[^\s<>|]{1,40}\|>|<｜[^\s<>｜]{1,40}｜>|</?(?:s|think)>|<(?:bos|eos|start_of_turn|end_of_turn)>"
+)
+"""What should be one token where a template writes it."""
 
 
 class Refused(Exception):
@@ -151,6 +155,16 @@ class Subject:
         """What the template writes between an answer and the next problem. Raises Refused."""
         turns = (("user", "1"), ("assistant", ANSWER), ("user", PROBLEM))
         return self.conversation(*turns).partition(ANSWER)[2].partition(PROBLEM)[0]
+
+    @cached_property
+    def next_turn(self) -> str:
+        """What opens the turn after an answer, such as `<|im_start|>user`, if it holds a marker; else nothing."""
+        try:
+            around, between = self.around_answer(), self.between_turns()
+        except Refused:
+            return ""
+        turn = between.removeprefix(around[1].rstrip() if around else "").strip()
+        return turn if self.special & set(self.ids(turn)) else ""
 
     def shape(self, system: str | None = None) -> Shape | None:
         """The shape of the generation prompt; None if the problem does not stand in it once. Raises Refused."""

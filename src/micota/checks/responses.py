@@ -11,6 +11,10 @@ from micota.checks.finding import Finding, beginning, difference, ending
 from micota.checks.models import TAG, Subject
 
 BEGIN, END = THOUGHT
+OTHER = re.compile(
+    r"\s*(<\|?(?:begin_of_)?(?:thinking|thoughts?|reasoning|reason|scratchpad)\|?>|\[THINK\]|◁think▷)", re.I
+)
+"""Tags of a thought that neither the graders nor micota's rows know."""
 NEAR = 4  # tokens after an EOS token that are still a template's line end or second marker
 
 
@@ -34,6 +38,11 @@ def end(subject: Subject, example: Example, cutoff: int | None, deep: bool) -> I
             ("generation", ending(subject.text(ids[first : at + 1]))),
         )
         yield subject.finding("special-text", *evidence, token=subject.names([ids[at]]))
+    elif (
+        deep and subject.next_turn and subject.next_turn in (text := subject.text(ids[example.spans[-1][0] : stop - 1]))
+    ):
+        around = ("in the loss", ending(text))
+        yield subject.finding("turn-in-response", around, token=subject.next_turn)
 
 
 def _no_eos(subject: Subject, example: Example, cutoff: int | None) -> Finding:
@@ -83,8 +92,14 @@ def _thought(before: str, opened: str, text: str, begun: bool, ended: bool) -> t
         return "opened twice, by the prompt and by the response", f"remove {BEGIN} from the response"
     if re.match(rf"\s*({BEGIN})?\s*{END}\s*{BEGIN}", text):
         return "empty, and another follows", f"remove {BEGIN}{END} before the thought"
-    if re.search(rf"{END}\s*{END}", text):
+    if other := OTHER.match(text):
+        return f"written in {other[1]}, not in {BEGIN}", f"write {BEGIN} and {END} around it"
+    if text.count(BEGIN) + bool(opened) > 1:
+        return "opened twice", f"join the thoughts of a response, or keep {BEGIN} for the first"
+    if text.count(END) > 1:
         return "closed twice", f"remove one {END} from the response"
+    if ended and END in text and not text.partition(END)[2].strip():
+        return "closed, and no answer follows", "drop responses without an answer"
     if begins and ended and END not in text:
         fix = f"drop responses that were cut in their thought, and put {END} after the thought of others"
         return "never closed", fix

@@ -26,8 +26,9 @@ def check_model(subject: Subject, uses: Sequence[Use] = ()) -> list[Finding]:
     through_template = not uses or any(use.prompt.mode == "chat" for use in uses)
     if through_template:
         findings += chat_templates.check(subject)
-        for system in dict.fromkeys(use.prompt.system for use in uses if use.prompt.mode == "chat"):
-            findings += chat_templates.check_system(subject, system) if system and not errors(findings) else ()
+        systems = dict.fromkeys(use.prompt.system for use in uses if use.prompt.mode == "chat" and use.prompt.system)
+        for system in systems if uses else (None,):
+            findings += chat_templates.check_system(subject, system) if not errors(findings) else ()
     findings += [*limits.eos(subject, uses), *limits.thought_tags(subject)]
     own = _own_example(subject, uses) if through_template and not errors(findings) else None
     findings += limits.rows(subject, own.ids if own else ())

@@ -10,7 +10,7 @@ from micota.chat import opened_thought
 from micota.checks import responses
 from micota.checks.examples import IGNORED, Example
 from micota.checks.finding import Finding, beginning, difference, ending
-from micota.checks.models import PROBLEM, Refused, Shape, Subject, occurrences, without_thought_tags
+from micota.checks.models import MARKER, PROBLEM, Refused, Shape, Subject, occurrences, without_thought_tags
 
 SAMPLE = 200
 """Examples that are checked token by token; of the others the beginning, the end and the length."""
@@ -139,12 +139,13 @@ def _prompt(subject: Subject, example: Example, shape: Shape | None) -> Iterator
         around = ("prompt", beginning(subject.text(ids[len(head) + spelt[0] : first])))
         yield subject.finding("special-text-in-prompt", around, token=subject.names([spelt[1]]))
     if ids[: len(head)] != head and not before.startswith(shape.head):
-        yield _differs(subject, beginning(subject.text(ids)), shape.head + "…")
+        how = _diagnosis(subject, shape, before)
+        yield _differs(subject, beginning(subject.text(ids)), shape.head + "…", how)
     elif early := [at for at, _ in example.spans[:-1] if not _is_answer(subject, example, shape, at)]:
         yield from _loss_begin(subject, example, shape, early[0], end if end is not None else first)
     elif end is None:
         same = before.endswith(shape.tail)
-        how = " in its tokens, though not in its text" if same else _thinking(subject, shape, before)
+        how = " in its tokens, though not in its text" if same else _diagnosis(subject, shape, before)
         yield _differs(subject, ending(before), ending("…" + shape.tail), how)
     elif first > end and (how := _thinking(subject, shape, before)):
         yield _differs(subject, ending(before), ending("…" + shape.tail), how)
@@ -171,6 +172,8 @@ def _loss_begin(subject: Subject, example: Example, shape: Shape, first: int, en
     if first == end or (first < end and between.strip() in ("", opened_thought(shape.tail).strip())):
         return
     part = "prompt is in the loss" if first < end else "beginning of the response is not in the loss"
+    if example.end <= end:
+        part += ", in place of the response"
     evidence = (
         ("in the loss", beginning(subject.text(example.ids[first:]))),
         ("response", beginning(subject.text(example.ids[end:]))),
@@ -188,6 +191,24 @@ def _spelt(subject: Subject, problem: Sequence[int]) -> tuple[int, int] | None:
         ):
             return at, token
     return None
+
+
+def _diagnosis(subject: Subject, shape: Shape, before: str) -> str:
+    """Why a prompt is another one, where that can be told."""
+    bos, markers, own = subject.tokenizer.bos_token, MARKER.findall(before), MARKER.findall(shape.head + shape.tail)
+    missing = (shape.tail[size:] for size in range(len(shape.tail) - 1, 0, -1) if before.endswith(shape.tail[:size]))
+    if own and not set(markers) & set(own):
+        return f": another chat template wrote it, with {markers[0]}" if markers else ": no chat template wrote it"
+    if bos and shape.head.startswith(bos) and before.startswith(shape.head.removeprefix(bos)):
+        return f": it lacks {bos}"
+    begun = before.removesuffix(shape.tail)
+    if begun != before and (
+        not MARKER.search(begun) or any(begun.startswith(shape.head[i:]) for i in range(1, len(shape.head)))
+    ):
+        return ": its beginning is cut"
+    if rest := next(missing, "").strip():
+        return f": it ends before {rest}"
+    return _thinking(subject, shape, before)
 
 
 def _thinking(subject: Subject, shape: Shape, before: str) -> str:
