@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from conftest import World
+from conftest import World, with_roles
 
 from micota.report import page_sections as tables
 from micota.report.page import Cell, Section, Table
@@ -46,8 +46,9 @@ evaluate:
   prompt: "{problem}"
   by: [semantic, exact_match]
 """
-SEEDED = "name: small\nfor: {seed: [0, 1, 2]}\n" + LET + ARMS.replace("SEED", "$seed") + EVALUATE
-PLAIN = "name: small\n" + LET + ARMS.replace("SEED", "0") + EVALUATE
+SEEDED = with_roles("name: small\nfor: {seed: [0, 1, 2]}\n" + LET + ARMS.replace("SEED", "$seed") + EVALUATE)
+NEUTRAL = "name: small\n" + LET + ARMS.replace("SEED", "0") + EVALUATE
+PLAIN = with_roles(NEUTRAL)
 BPC = "measure: {bpc: {models: [student], data: [long-cot, half-cot, mid-cot], precision: float32}}\n"
 
 Verdicts = Mapping[str, Sequence[str]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -122,6 +123,13 @@ def problem(i: int) -> dict[str, str]:
     return {"problem": f"{100 + i}+{i % 10}", "answer": f"{100 + i + i % 10:03d}"}
 
 
+def with_roles(text: str) -> str:
+    """A recipe whose arms have the paper's roles by their names."""
+    roles = "instruct|short|strong|half|mix_long|micota"
+    text = re.sub(rf"^  (({roles})(?:_tokens)?): \{{", r"  \1: {role: \1, ", text, flags=re.M)
+    return re.sub(r"^  instruct: (\S+)$", r"  instruct: {role: instruct, model: \1}", text, flags=re.M)
+
+
 @dataclass
 class World:
     """A folder with a recipe, its data, its models and a store."""
@@ -203,7 +211,7 @@ def world(tmp_path: Path, models: Path) -> World:
     return scripted_world(tmp_path, models)
 
 
-LAB = ("let.student=lab:student", "defaults.train.lr=1e-6")
+LAB = ("let.student=lab:student", "defaults.train.lr=1e-6", "name=small")
 """A student that stops by itself, and still does after a training."""
 
 
@@ -215,7 +223,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Path:
     world.run(*LAB)
     recipe = world.load(*LAB)
     for name, spec in recipe.names.items():
-        world.store.name("small", name, spec)
+        world.store.name(recipe.name, name, spec)
     return folder
 
 

@@ -228,7 +228,7 @@ def test_a_failed_stage_leaves_its_message_and_its_name(world: World, monkeypatc
             "store",
         )
     _, (left,) = activity.activities(Store(world.folder / "store"))
-    assert left.work.name == "small/ta-long" and "longer than the cutoff of 3 tokens" in left.note
+    assert left.work.name == "small+ta-long.cutoff=3/ta-long" and "longer than the cutoff of 3 tokens" in left.note
 
 
 def test_what_a_host_has_left_that_is_gone_can_be_removed(made: World, monkeypatch: pytest.MonkeyPatch) -> None:

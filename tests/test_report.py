@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import World, problem, script
+from conftest import World, problem, script, with_roles
 from fabricated import Fabricated
 from test_recipe import command
 
@@ -145,7 +145,7 @@ def hostile(world: World) -> World:
     )
     text = text.replace("arms:", "  half-cot: {distil: {from: ta-long, data: train-set}}\narms:")
     text = text.replace("evaluate:", "  half: {train: {base: student, data: half-cot}}\nevaluate:")
-    world.recipe_file.write_text(text)
+    world.recipe_file.write_text(with_roles(text))
     return world
 
 
@@ -290,7 +290,7 @@ ALL = DOTS | LOSSES | {"figure2", "figure3", "dial", "task_vectors", "lengths"}
 
 
 def fabricated(tmp_path: Path, without: tuple[str, ...] = ()) -> tuple[recipes.Recipe, Store]:
-    (tmp_path / "rich.yaml").write_text(RICH)
+    (tmp_path / "rich.yaml").write_text(with_roles(RICH))
     recipe = recipes.load(str(tmp_path / "rich.yaml"))
     problems = [f"What is {i} + {i}?" for i in range(12)]
     Fabricated(Store(tmp_path / "store"), problems, ["Hmm, wait: it is 7.", "8"]).fill(recipe, without)
@@ -392,7 +392,7 @@ def test_no_seed_lies_outside_the_figure_of_accuracy_and_length() -> None:
 
 @pytest.mark.parametrize("name", ["../../etc", "/etc/passwd", "a/b", "..", "", "\x00", "x" * 300, "Ü ber", EVIL])
 def test_a_name_is_one_piece_of_a_path(name: str) -> None:
-    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,80}", piece(name))
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+=~-]{0,80}", piece(name))
     assert piece(name) != piece(name + "?")
 
 

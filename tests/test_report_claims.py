@@ -106,11 +106,20 @@ def test_the_papers_tables_agree_with_each_other() -> None:
 
 def test_which_figure_of_the_paper_stands_beside() -> None:
     student, other = Source(ref="Qwen/Qwen2.5-1.5B-Instruct"), Source(ref="somebody/else")
-    assert paper.accuracy("micota", student) == "33.0"
-    assert paper.accuracy("micota", student, "gsm8k") == "70.2"
-    assert paper.accuracy("micota", other, "gsm8k") == "49.4 / 43.3 / 33.0"
-    assert paper.accuracy("teacher", Source(ref=paper.QWQ)) == ""
-    assert paper.accuracy("short", other) == ""
-    assert paper.change("half", "instruct", student, Source(ref=paper.QWQ)) == "-5.1"
-    assert paper.change("ta_long", "ta", other, Source(ref=paper.QWQ)) == "+3.7"
-    assert paper.bits("micota") == "0.11 / 0.11 / 0.13 / 0.13 / 0.14"
+    assistant, qwq, five = Source(ref="Qwen/Qwen2.5-14B-Instruct"), Source(ref=paper.QWQ), paper.BENCHMARKS
+    assert paper.accuracy("micota", student, five) == "33.0"
+    assert paper.accuracy("micota", student, ["gsm8k"]) == "70.2"
+    assert paper.accuracy("micota", student, ["gsm8k", "math500"]) == ""  # the average of others
+    assert paper.accuracy("micota", student, [None]) == ""
+    assert paper.accuracy("micota", other, ["gsm8k"]) == paper.accuracy("micota", other, five) == ""
+    assert paper.accuracy("", student, ["gsm8k"]) == ""  # a model of the paper's in no role of its
+    assert paper.accuracy("teacher", qwq, five) == ""
+    assert paper.accuracy("ta_long", assistant, five) == "54.9"
+    assert paper.change("half", "instruct", student, qwq, five) == "-5.1"
+    assert paper.change("half", "instruct", student, qwq, five[1:]) == ""
+    assert paper.change("ta_long", "ta", assistant, qwq, five) == "+3.7"
+    assert paper.change("ta_long", "ta", other, qwq, five) == ""
+    assert paper.gain("micota", "instruct", student, five) == "+9.1"
+    assert paper.gain("micota", "instruct", other, five) == ""
+    assert paper.bits("micota", [assistant, student]) == "0.11 / 0.14"
+    assert paper.bits("micota", [assistant, other]) == paper.bits("", [assistant]) == ""

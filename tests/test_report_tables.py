@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections.abc import Sequence
 
 import pytest
-from by_hand import BPC, FOUR, LET, PLAIN, SEEDED, cell, grade, put, results, section, table, texts
-from conftest import World
+from by_hand import BPC, EVALUATE, FOUR, LET, NEUTRAL, PLAIN, SEEDED, cell, grade, put, results, section, table, texts
+from conftest import World, with_roles
 
+from micota.errors import MicotaError
 from micota.report import page_sections as tables
 from micota.report import paper_claims as claims
 from micota.report.bits_per_character import measures
 from micota.report.cells import grouped
 from micota.report.page import Cell, Table
+from micota.report.page_sections import sections
 from micota.report.reflection import places
 from micota.report.results import Results
 from micota.specs import LengthDial, Select, Spec
@@ -32,7 +35,7 @@ def test_table_2_by_hand(world: World) -> None:
     error = f"{100 * math.sqrt(0.25 * 0.75 / 3):.1f}"
     assert strong == [
         *("Strong Teacher CoT", "25.0", error, "25.0", error),
-        *("4", "200.5", "0.3", "0.0", "0.0", "0.0", "40.5 / 31.9 / 21.3"),
+        *("4", "200.5", "0.3", "0.0", "0.0", "0.0"),
     ]
     assert cell(shown, "MiCoTA", "Accuracy, exact match").text == "75.0"
     assert cell(shown, "MiCoTA", "Accuracy, semantic").value == 100
@@ -48,8 +51,8 @@ def test_truncated_and_missing_answers_are_shares_of_the_responses(world: World)
     grade(found, {"instruct": "tttt", "strong": "cwnt"})
     shown = table(found, "table2")
     assert texts(shown, "Instruct")[1:3] == ["0.0", "20.0"]  # none of 4: Wilson's interval, not zero
-    assert texts(shown, "Instruct")[-4:-1] == ["100.0", "0.0", "100.0"]
-    assert texts(shown, "Strong Teacher CoT")[-4:-1] == ["25.0", "0.0", "50.0"]
+    assert texts(shown, "Instruct")[-3:] == ["100.0", "0.0", "100.0"]
+    assert texts(shown, "Strong Teacher CoT")[-3:] == ["25.0", "0.0", "50.0"]
 
 
 def test_what_is_missing_is_a_dash_and_said(world: World) -> None:
@@ -57,7 +60,7 @@ def test_what_is_missing_is_a_dash_and_said(world: World) -> None:
     grade(found, {"instruct": "ccww", "strong": "cwww"})
     grade(found, {"micota": "cccw"}, by="semantic")
     shown = table(found, "table2")
-    assert texts(shown, "Half-size CoT") == ["Half-size CoT", *["–"] * 10, "44.9 / 33.1 / 24.6"]
+    assert texts(shown, "Half-size CoT") == ["Half-size CoT", *["–"] * 10]
     assert texts(shown, "MiCoTA")[1:5] == ["–", "–", "75.0", "25.0"]
     main = section(found, tables.MAIN)
     assert main is not None
@@ -96,7 +99,7 @@ def test_seeds_are_pooled_by_problem(world: World) -> None:
 
 def test_arms_matched_in_tokens_have_a_table_and_claims_of_their_own(world: World) -> None:
     assert section(results(world, PLAIN), tables.TOKENS) is None
-    more = "  micota_tokens: {train: {base: student, data: mid-cot, target_tokens: 40}}\n"
+    more = "  micota_tokens: {role: micota_tokens, train: {base: student, data: mid-cot, target_tokens: 40}}\n"
     text = PLAIN.replace("max_steps: 2", "epochs: 1.0").replace("\nevaluate:", more + "\nevaluate:")
     found = results(world, text)
     grade(found, {"instruct": "ccww", "micota": "cccw", "micota_tokens": "cccc"})
@@ -110,7 +113,7 @@ def test_arms_matched_in_tokens_have_a_table_and_claims_of_their_own(world: Worl
 def test_students_have_headings_and_the_papers_own_figures(world: World) -> None:
     students = "for: {student: [Qwen/Qwen2.5-3B-Instruct, ./models/student]}\n"
     text = PLAIN.replace("  student: ./models/student\n", "").replace("base: student", "base: $student")
-    text = students + text.replace("instruct: student", "instruct: $student")
+    text = students + text.replace("model: student}", "model: $student}")
     found = results(world, text)
     label = "student=Qwen/Qwen2.5-3B-Instruct"
     grade(
@@ -120,13 +123,87 @@ def test_students_have_headings_and_the_papers_own_figures(world: World) -> None
     shown = table(found, "table2")
     heads = [row[0].text for row in shown.rows if len(row) == 1]
     assert heads == ["Qwen/Qwen2.5-3B-Instruct", "./models/student", "For all"]
-    assert texts(shown, "MiCoTA")[-1] == "43.3"
+    assert not [head for head in shown.head if "Paper" in head]  # it has other problems
     marked = [row[0].text for row in shown.rows if len(row) > 1 and row[1].bold]
     assert marked == ["MiCoTA", "MiCoTA"]  # the best of each student
-    deltas = [row[-1].text for row in table(found, "table1").rows if row[0].text == "Student: teacher CoT"]
-    assert deltas == ["-7.4", "-5.4 / -7.4 / -9.0"]
+    found = results(world, text.replace("data: [test-set]", "data: [aime24, amc23, olympiadbench, math500, gsm8k]"))
+    shown = table(found, "table2")
+    papers = [row[-1].text for row in shown.rows if row[0].text == "MiCoTA"]
+    assert papers == ["43.3", ""]  # where the model is the paper's
+    assert texts(table(found, "table2_math500"), "MiCoTA")[-1] == "61.6"
     gains = [row[-1].text for row in table(found, "table1b").rows if row[0].text == "MiCoTA over Instruct"]
-    assert gains == ["+10.0", "+7.6 / +10.0 / +9.1"]
+    assert gains == ["+10.0", ""]
+    few = results(world, text.replace("data: [test-set]", "data: [math500, gsm8k]"))
+    assert "Paper, average" not in table(few, "table2").head  # two benchmarks are another average
+    assert texts(table(few, "table2_gsm8k"), "MiCoTA")[-1] != ""
+
+
+def test_arms_without_roles_are_compared_with_the_baseline_and_nothing_is_the_papers(world: World) -> None:
+    """Arms may be called like the paper's: nothing follows from that."""
+    text = NEUTRAL.replace("train-set:", "other: ./models/ta\n  train-set:")
+    found = results(world, text)
+    grade(found, {"instruct": "ccww", "strong": "cccw", "half": "wwww", "micota": "cccc", "teacher": "cccc"})
+    keys = {item.key for section in sections(found) for item in section.items}
+    assert not keys & {"table1", "table1b", "table2", "table3", "table4", "claims", "figure2", "figure3", "figure4"}
+    assert {"accuracies", "from_baseline", "arm_lengths"} <= keys
+    titles = " ".join(item.title for section in sections(found) for item in section.items)
+    assert not re.search("Table|Figure|Teacher|MiCoTA|claim", titles)
+    shown = table(found, "from_baseline")
+    assert shown.title == "Differences from instruct"
+    assert cell(shown, "strong", "Difference, exact match").text == "+25.0"
+    assert cell(shown, "half", "Difference, semantic").value == -50
+    assert [row[0].text for row in shown.rows] == ["strong", "half", "micota", "teacher", "ta", "ta-long", "ta-mid"]
+    other = results(world, text.replace("\nevaluate:", "\nbaseline: micota\nevaluate:"))
+    shown = table(other, "from_baseline")
+    assert cell(shown, "instruct", "Difference, exact match").value == -50
+    world.recipe_file.write_text(text.replace("\nevaluate:", "\nbaseline: ta-medium\nevaluate:"))
+    with pytest.raises(MicotaError, match=r"(?s)'ta-medium' is not evaluated.*line.*did you mean"):
+        world.load()
+
+
+def test_several_values_of_a_variable_are_titled_with_its_name(world: World) -> None:
+    text = (
+        "name: rates\nfor: {lr: [1e-3, 1e-4]}\n"
+        + LET
+        + """
+arms:
+  untrained: student
+  tuned: {train: {base: student, data: long-cot, lr: $lr}}
+"""
+        + EVALUATE.replace("arms, teacher, ta, ta-long, ta-mid", "arms")
+    )
+    found = results(world, text)
+    grade(found, {"untrained": "ccww", "tuned[lr=0.001]": "cccw", "tuned[lr=0.0001]": "cwww"})
+    shown = table(found, "from_baseline")
+    assert [row[0].text for row in shown.rows] == ["lr=0.001", "tuned", "lr=0.0001", "tuned"]
+    assert [row[1].text for row in shown.rows if len(row) > 1] == ["+25.0", "-25.0"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("role: strong", "role: strongest"), "no role 'strongest'"),
+        (("role: strong", "role: half"), "'strong' and 'half' have one role, half"),
+        (("role: strong", "role: [strong]"), "is no role"),
+        (("role: strong", "role: teacher"), "no role 'teacher'"),
+    ],
+)
+def test_a_role_that_is_none_is_refused_with_its_line(world: World, change: tuple[str, str], message: str) -> None:
+    world.recipe_file.write_text(PLAIN.replace(*change))
+    with pytest.raises(MicotaError, match=f"(?s){re.escape(message)}.*line"):
+        world.load()
+
+
+def test_roles_and_baseline_change_no_digest_and_survive_a_save(world: World) -> None:
+    world.recipe_file.write_text(NEUTRAL)
+    plain = world.load()
+    world.recipe_file.write_text(PLAIN.replace("\nevaluate:", "\nbaseline: ta\nevaluate:"))
+    named = world.load()
+    assert {k: v.digest for k, v in plain.names.items()} == {k: v.digest for k, v in named.names.items()}
+    assert (plain.roles, plain.baseline, named.baseline) == ({}, "instruct", "ta")
+    back = world.load(name=named.save(world.folder / "back.yaml").name)
+    assert (back.roles, back.baseline, back.titles) == (named.roles, named.baseline, named.titles)
+    assert list(named.roles.values()) == ["instruct", "strong", "half", "micota"]
 
 
 def test_table_1_is_paired_and_table_3_has_three_arms(world: World) -> None:
@@ -161,7 +238,7 @@ def test_table_4_pools_seeds_and_compares_data_under_the_student(world: World) -
         measured(found.store, half, [2.0, 5.0, 1.0], [10, 20, 5])
     shown = table(found, "table4")
     bits = (27 + 28) / 50 / math.log(2)
-    assert texts(shown, "Strong Teacher CoT: long-cot")[1:] == [f"{bits:.3f}", "0.17 / 0.18 / 0.20 / 0.26 / 0.21"]
+    assert texts(shown, "Strong Teacher CoT: long-cot")[1:] == [f"{bits:.3f}"]
     assert texts(shown, "MiCoTA: mid-cot")[1] == "–"
     first = claims.claim_tables(found)[0].rows
     claim = next(row for row in first if row[0].text.startswith("Strong Teacher CoT has more bits"))
@@ -269,6 +346,7 @@ def test_a_real_run_has_reflection_words_and_costs(world: World) -> None:
     """The same tables from manifests that stages wrote, not this file."""
     answers = '{"problem": "*", "text": "Wait, hmm: \\\\boxed{1} Wait"}\n'
     (world.folder / "answers.jsonl").write_text((world.folder / "answers.jsonl").read_text() + answers)
+    world.recipe_file.write_text(with_roles(world.recipe_file.read_text()))
     world.run()
     found = results(world)
     assert [one.title for one in tables.sections(found)] == [

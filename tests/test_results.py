@@ -12,7 +12,7 @@ from conftest import LAB, World
 
 from micota.errors import MicotaError
 from micota.report.results import Results
-from micota.stats import interval
+from micota.stats import bootstrap, interval
 
 COLUMNS = [
     *("arm", "model", "benchmark", "problem", "sample", "scorer", "verdict", "answer", "tokens", "truncated"),
@@ -74,8 +74,9 @@ def test_a_comparison_is_paired_by_problem(world: World) -> None:
     shown = fresh(found).compare("half", "instruct")
     units = [0.0, 0.0, 1.0, 0.5]
     assert shown.scorer == "semantic"
-    assert shown.accuracy["test-set"] == interval(units)
-    assert shown.accuracy["all"] == interval(units, units)
+    assert shown.accuracy["test-set"] == bootstrap(units)
+    assert shown.accuracy["all"] == bootstrap(units, units)
+    assert shown.accuracy["all"].error == interval(units, units).error
     assert shown.tokens["test-set"].value == 20
     assert shown.differences.accuracy.tolist() == units * 2
     one = fresh(found).compare("half[seed=1]", "instruct", "exact_match", benchmark="more-set")

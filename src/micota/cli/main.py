@@ -12,7 +12,7 @@ import typer
 
 import micota
 from micota.cli import console as terminal
-from micota.cli import package_commands, single_stage, store_commands, view
+from micota.cli import package_commands, result_commands, single_stage, store_commands, view
 from micota.cli.options import STORE, DataDir, MachineName, Only, RecipeName, Sets, StoreDir
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 lab = typer.Typer(help="The lab: real models, small enough for a laptop.", no_args_is_help=True)
 app.add_typer(lab, name="lab")
 app.add_typer(single_stage.app)
+app.add_typer(result_commands.app)
 app.add_typer(store_commands.app)
 app.add_typer(package_commands.app)
 app.add_typer(view.app)

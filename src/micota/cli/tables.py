@@ -56,13 +56,13 @@ def listing(console: Console, head: Sequence[str], rows: Iterable[Sequence[objec
 
 
 def results(console: Console, report: page.Page) -> None:
-    """Table 2, and below it the claims."""
+    """The accuracies, the differences from the baseline, and the claims where the recipe has the paper's roles."""
     sections = {section.title: section for section in report.sections}
-    for title in (tables.MAIN, tables.CLAIMS):
+    for title in (tables.MAIN, tables.NEUTRAL, tables.CLAIMS):
         items = sections[title].items if title in sections else ()
-        first = next((item for item in items if isinstance(item, page.Table)), None)
-        if first:
-            console.print(_printed(first))
+        shown = [item for item in items if isinstance(item, page.Table)]
+        for table in shown[:1] + [one for one in shown[1:] if one.key == "from_baseline"]:
+            console.print(_printed(table))
 
 
 def dials(console: Console, report: page.Page) -> None:

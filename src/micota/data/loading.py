@@ -10,10 +10,10 @@ from micota.errors import MicotaError
 from micota.specs import Source
 
 
-def table(source: Source, config: str | None, split: str | None, cache: Path) -> Any:
+def table(source: Source, config: str | None, split: str | None, cache: Path, here: bool = False) -> Any:
     """The table of a source: `column_names`, a length, and rows as mappings.
 
-    Folders are read anew, into `cache`: a cache of an earlier content would be wrong.
+    Folders are read anew, into `cache`: a cache of an earlier content would be wrong. `here`: without downloads.
     """
     path = Path(source.path) if source.path else None
     if path and path.is_file():
@@ -24,7 +24,10 @@ def table(source: Source, config: str | None, split: str | None, cache: Path) ->
 
     split = split or "train"
     if path is None:
-        return datasets.load_dataset(source.ref, config, split=split, revision=source.revision)
+        download = datasets.DownloadConfig(local_files_only=here)
+        return datasets.load_dataset(
+            source.ref, config, split=split, revision=source.revision, download_config=download
+        )
     for file in path.rglob("*.json*"):
         if file.is_file():
             check_depth(file)

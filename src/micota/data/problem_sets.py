@@ -10,6 +10,7 @@ from typing import Any
 from micota.data.loading import table
 from micota.errors import MicotaError
 from micota.specs import Problems
+from micota.store.records import text_key
 from micota.store.resolution import LAB_WORLD
 
 ABOUT = ("level", "subject")
@@ -39,6 +40,23 @@ def read(spec: Problems, cache: Path | None = None) -> Generator[dict[str, Any],
     about = [name for name in ABOUT if name in rows.column_names]
     for row in rows:
         yield {"problem": row[spec.problem], "answer": row[spec.answer], **{name: row[name] for name in about}}
+
+
+def column_of(spec: Problems, column: str) -> dict[str, str]:
+    """By the key of each problem what another column of its source says; {} without it or its source.
+
+    Of the Hub's data sets only what was downloaded before is read.
+    """
+    if spec.source.ref == LAB_WORLD:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            rows = table(spec.source, spec.config, spec.split, Path(folder), here=True)
+            if not {spec.problem, column} <= set(rows.column_names):
+                return {}
+            return {text_key(str(row[spec.problem])): str(row[column]) for row in rows if row[column] is not None}
+        except (MicotaError, OSError, ValueError):  # gone, or not downloaded: then nothing is parted by it
+            return {}
 
 
 def _world(spec: Problems) -> Iterable[dict[str, Any]]:

@@ -33,7 +33,8 @@ class Contents:
     """A recipe understood.
 
     `names` has every label with its spec; labels carry the variables that they depend on. `titles` has the words of the
-    arms with the names that are printed for them, "" for that of the role; `lock` the commits of Hub ids.
+    arms with the names that are printed for them, "" for that of the role; `roles` the arms that are the paper's, with
+    their roles; `baseline` the word of the model that the others are compared with; `lock` the commits of Hub ids.
     """
 
     name: str
@@ -41,6 +42,8 @@ class Contents:
     evaluations: list[Evaluation]
     measures: dict[str, Bpc]
     titles: dict[str, str] = field(default_factory=dict)
+    roles: dict[str, str] = field(default_factory=dict)
+    baseline: str = ""
     lock: Lock | None = None
 
     @property

@@ -15,6 +15,7 @@ from typing import Any
 from micota import yaml_tree
 from micota.atomic import read_text
 from micota.errors import MicotaError, suggestion
+from micota.recipe.arms import Arms, baseline_of
 from micota.recipe.constructors import FORMS, evaluation, measure
 from micota.recipe.contents import (
     Contents,
@@ -26,7 +27,7 @@ from micota.recipe.contents import (
     graders,
 )
 from micota.recipe.scope import Scope
-from micota.recipe.sections import EVALUATE, BpcSection, MeasureSection, RecipeSections, keys
+from micota.recipe.sections import EVALUATE, BpcSection, MeasureSection, RecipeSections, keys, spelled
 from micota.recipe.shipped import SHIPPED, named
 from micota.recipe.variables import TEXTS, Values, Variables
 from micota.recipe.variants import overrides_of, variant_name
@@ -44,7 +45,7 @@ def read(name: str, overrides: Iterable[str] = (), lock: Lock | None = None) -> 
     tree = yaml_tree.read(read_text(path), path.name)
     if not isinstance(tree.value, dict):
         raise MicotaError(f"{path.name} is no recipe", fix="begin with `name:` and `arms:`")
-    written, base = deepcopy(_spelled(tree).value), str(tree.value.get("name") or path.stem)
+    written, base = deepcopy(spelled(tree).value), str(tree.value.get("name") or path.stem)
     whole = not any("~" in word for word in words)  # where it stands for a hash
     suffix = _override(tree, overrides_of(words if whole else (), written), base, written)
     if suffix != "".join(f"+{word}" for word in words):
@@ -52,35 +53,16 @@ def read(name: str, overrides: Iterable[str] = (), lock: Lock | None = None) -> 
         raise MicotaError(f"there is no recipe '{name}'", why=why, fix=f"give {path.stem} and its `--set` again")
     suffix = _override(tree, overrides, base, written)
     beside = Path.cwd() if path.is_relative_to(SHIPPED) else path.absolute().parent
-    return _Reader(_spelled(tree), path, beside, lock or Lock(beside / f"{path.stem}.lock"), suffix).read()
+    return _Reader(spelled(tree), path, beside, lock or Lock(beside / f"{path.stem}.lock"), suffix).read()
 
 
 def _override(tree: yaml_tree.Tree, overrides: Iterable[str], name: str, written: dict[str, Any]) -> str:
     """Override values of a tree; returns what that puts behind the recipe's name."""
+    own = False
     for override in overrides:
         yaml_tree.override(tree.value, override)
-    return variant_name(name, written, _spelled(tree).value).removeprefix(name)
-
-
-def _spelled(tree: yaml_tree.Tree) -> yaml_tree.Tree:
-    """The tree with the older spelling of a form, `distil`, replaced; names of a recipe stay as they are."""
-
-    def spell(value: Any, path: yaml_tree.Path) -> Any:
-        if isinstance(value, dict) and path[:1] != ("for",):
-            if {"distil", "distill"} <= {key for key in value if _key(key, path) == "distill"}:
-                raise MicotaError("'distil' and 'distill' are one form", where=tree.where(path), fix="keep one of them")
-            return {_key(key, path): spell(item, (*path, key)) for key, item in value.items()}
-        return [spell(item, (*path, i)) for i, item in enumerate(value)] if isinstance(value, list) else value
-
-    lines = {
-        tuple(_key(part, path[:i]) if isinstance(part, str) else part for i, part in enumerate(path)): line
-        for path, line in tree.lines.items()
-    }
-    return yaml_tree.Tree(spell(tree.value, ()), tree.name, lines)
-
-
-def _key(key: str, path: yaml_tree.Path) -> str:
-    return "distill" if key == "distil" and path[:1] != ("for",) and (len(path) > 1 or path == ("defaults",)) else key
+        own = own or override.partition("=")[0] == "name"
+    return "" if own else variant_name(name, written, spelled(tree).value).removeprefix(name)
 
 
 def _word(name: Any) -> Any:
@@ -97,8 +79,8 @@ class _Reader:
         self._stem, self._suffix = path.stem, suffix
         self._sections()
         self._matrix = Variables(tree)
-        self._titles: dict[str, str] = {}
-        self._definitions = {**self._top["let"], **self._arms()}
+        self._arms = self._read_arms()
+        self._definitions = {**self._top["let"], **self._arms.expressions}
         self._depends = {name: self._variables(name) for name in self._definitions}
         self._specs: dict[tuple[Any, ...], Spec] = {}
         self._literals: dict[tuple[str, str], Source] = {}
@@ -125,7 +107,9 @@ class _Reader:
             evaluations=list(evaluations.values()),
             measures=measures,
             lock=self._lock,
-            titles=self._titles,
+            titles=self._arms.titles,
+            roles=self._arms.roles,
+            baseline=self._baseline(names, evaluations.values()),
         )
 
     def _wrong(self, what: str, path: yaml_tree.Path, fix: str | None = None) -> MicotaError:
@@ -170,16 +154,19 @@ class _Reader:
             return [(self._mapping(one, (*path, i)), (*path, i)) for i, one in enumerate(value)]
         return [(self._mapping(value, path), path)] if value != {} else []
 
-    def _arms(self) -> dict[str, Any]:
-        """The arms without the `name` that only changes what is printed."""
-        arms = {}
-        for role, value in self._top["arms"].items():
-            named = isinstance(value, dict) and len(value) == 2 and "name" in value
-            self._titles[role] = _word(value["name"]) if named else ""
-            if not isinstance(self._titles[role], str):
-                raise self._wrong(f"{value['name']!r:.80} is no name", ("arms", role, "name"), "give a text")
-            arms[role] = {key: item for key, item in value.items() if key != "name"} if named else value
-        return arms
+    def _read_arms(self) -> Arms:
+        try:
+            return Arms.read(self._top["arms"])
+        except NameRefused as error:
+            raise self._wrong(error.what, ("arms", error.name), error.fix) from None
+
+    def _baseline(self, names: dict[str, Spec], evaluations: Iterable[Evaluation]) -> str:
+        first = {label.partition("[")[0]: spec for label, spec in reversed(names.items())} | names
+        try:
+            given = _word(self._top.get("baseline") or "")
+            return baseline_of(given, {word: first[word] for word in self._arms.titles}, evaluations)
+        except NameRefused as error:
+            raise self._wrong(error.what, ("baseline",), error.fix) from None
 
     def _variables(self, name: str) -> tuple[str, ...]:
         """The variables that a definition mentions, itself or through other names."""

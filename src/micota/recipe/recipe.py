@@ -9,8 +9,16 @@ from typing import Any
 from micota.atomic import atomic
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError, expected, suggestion
+from micota.recipe.arms import baseline_of, check_roles
 from micota.recipe.constructors import ModelLike, evaluation, measure
-from micota.recipe.contents import Contents, Evaluation, check_evaluations, check_names, folder_name, graders
+from micota.recipe.contents import (
+    Contents,
+    Evaluation,
+    check_evaluations,
+    check_names,
+    folder_name,
+    graders,
+)
 from micota.recipe.reader import read
 from micota.recipe.sections import EVALUATE
 from micota.recipe.shipped import SHIPPED, find, shipped
@@ -32,7 +40,8 @@ class Recipe(Contents):
     `arms` and `let` map words to models and data; `evaluate` is a mapping, or several, with `data` (benchmarks, paths,
     problem sets, or words for them), optionally `models` (words; the arms by default), and prompt, sampling, n,
     precision and by (one grader or several; both scorers by default). `measure` maps words of data sets to the words of
-    the models under which their bits per character are measured.
+    the models under which their bits per character are measured. `roles` maps arms to those of the paper that they are
+    (`strong`, `micota`, ...); `baseline` names what the others are compared with: by default the first untrained arm.
 
     Attributes: `name`; `names`, every label with its spec; `evaluations`; `measures`; `titles`, the words of the arms
     with the names that are printed for them ("" for that of the role); `lock`, the commits of Hub ids.
@@ -45,11 +54,15 @@ class Recipe(Contents):
         measure: Mapping[str, Sequence[str]] | None = None,
         let: Mapping[str, Spec] | None = None,
         name: str = "untitled",
+        roles: Mapping[str, str] | None = None,
+        baseline: str = "",
     ) -> None:
         for value, what in ((arms, "arms"), (let or {}, "let"), (measure or {}, "measure")):
             expected(value, Mapping, f"a mapping of names ({what})")
         self.name = folder_name(name)
         self.titles: dict[str, str] = dict.fromkeys(arms, "")
+        self.roles = dict(expected(roles or {}, Mapping, "a mapping of names (roles)"))
+        check_roles(self.roles, self.titles)
         self.names: dict[str, Spec] = {word: expected(spec, Spec, "a spec") for word, spec in (let or {}).items()}
         self.names |= {word: as_model(model) for word, model in arms.items()}
         if both := arms.keys() & (let or {}).keys():
@@ -63,6 +76,7 @@ class Recipe(Contents):
                 expected(section, Mapping, "a section `evaluate`", '{"data": ["math500"]}')
             )
         check_evaluations(self.evaluations)
+        self.baseline = baseline_of(baseline, {word: self.names[word] for word in arms}, self.evaluations)
         self.measures: dict[str, Bpc] = {}
         for word, models in (measure or {}).items():
             listed = expected(models, list | tuple, "a list of the names of models")

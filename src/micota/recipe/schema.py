@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import models_json_schema
 
+from micota.recipe.arms import ROLES
 from micota.recipe.constructors import ALIASES, FORMS
 from micota.recipe.sections import SETTINGS, RecipeSections
 from micota.specs import Data, Generate, Model, Problems, ProblemSet, Source, Spec, Verify
@@ -31,8 +32,11 @@ def recipe_schema() -> Schema:
     fields = {kind: {"$ref": f"#/$defs/{kind}"} for kind in FORMS}
     top["properties"]["defaults"] |= {"properties": fields, "additionalProperties": False}
     word, form = defs["Model"]["anyOf"]
-    named = {**form, "properties": {"name": {"type": "string"}, **form["properties"]}}
-    named |= {"required": ["name"], "maxProperties": 2}
+    roles = [*ROLES, *(f"{role}_tokens" for role in ROLES)]
+    about = {"name": {"type": "string"}, "role": {"type": "string", "enum": roles}, "model": word}
+    named = {**form, "properties": {**about, **form["properties"]}, "maxProperties": 3}
+    one_of = [{"required": [kind]} for kind in ("model", *form["properties"])]
+    named |= {"oneOf": one_of, "anyOf": [{"required": ["name"]}, {"required": ["role"]}]}
     top["properties"]["arms"]["additionalProperties"] = {"anyOf": [word, form, named]}
     used: dict[str, Schema] = {}
     _collect(top, defs, used)

@@ -6,7 +6,9 @@ from typing import Any
 
 from pydantic import Field
 
+from micota.errors import MicotaError
 from micota.specs import FrozenModel, Model, Precision, Spec
+from micota.yaml_tree import Path, Tree
 
 SETTINGS = ("prompt", "sampling", "n", "precision", "trust_remote_code")
 """The fields of `generate` that evaluations and distillation share."""
@@ -51,7 +53,12 @@ class RecipeSections(FrozenModel):
     let: dict[str, Spec] = Field({}, description="models and data by name, for use in other places of the recipe")
     defaults: dict[str, dict[str, Any]] = Field({}, description="by form, the fields that it has where it is used")
     arms: dict[str, Model] = Field(
-        {}, description="the models to compare, by name; `{name: TEXT, FORM: {...}}` sets the name in tables"
+        {},
+        description="the models to compare, by name; in `{name: TEXT, role: ROLE, FORM: {...}}` the first is the name "
+        "in tables, the second the arm of the paper that it is; `{role: ROLE, model: WORD}` for a model without a form",
+    )
+    baseline: str | None = Field(
+        None, description="the model that the others are compared with; by default the first arm that is not trained"
     )
     evaluate: EvaluateSection | tuple[EvaluateSection, ...] = Field(
         (), description="which models answer which problems"
@@ -66,3 +73,24 @@ def keys(section: type[FrozenModel]) -> list[str]:
 
 EVALUATE = [*keys(EvaluateSection), *SETTINGS]
 """The keys of a section `evaluate`."""
+
+
+def spelled(tree: Tree) -> Tree:
+    """The tree with the older spelling of a form, `distil`, replaced; names of a recipe stay as they are."""
+
+    def spell(value: Any, path: Path) -> Any:
+        if isinstance(value, dict) and path[:1] != ("for",):
+            if {"distil", "distill"} <= {key for key in value if _key(key, path) == "distill"}:
+                raise MicotaError("'distil' and 'distill' are one form", where=tree.where(path), fix="keep one of them")
+            return {_key(key, path): spell(item, (*path, key)) for key, item in value.items()}
+        return [spell(item, (*path, i)) for i, item in enumerate(value)] if isinstance(value, list) else value
+
+    lines = {
+        tuple(_key(part, path[:i]) if isinstance(part, str) else part for i, part in enumerate(path)): line
+        for path, line in tree.lines.items()
+    }
+    return Tree(spell(tree.value, ()), tree.name, lines)
+
+
+def _key(key: str, path: Path) -> str:
+    return "distill" if key == "distil" and path[:1] != ("for",) and (len(path) > 1 or path == ("defaults",)) else key

@@ -27,12 +27,10 @@ Tree = Mapping[str, Any]
 
 
 def variant_name(name: str, written: Tree, changed: Tree) -> str:
-    """The name of a recipe after its overrides; one that they give to it themselves stays as it is."""
-    if written.get("name") != changed.get("name"):
-        return name
+    """The name of a recipe after its overrides."""
     words = sorted(f"{_place(path, written, changed)}={value}" for path, value in _changes(written, changed, ()))
     whole = "+".join([name, *words])
-    if len(whole.encode()) <= LONGEST:
+    if not words or len(whole.encode()) <= LONGEST:
         return whole
     return f"{name}+{len(words)}-changes~{text_key(whole)[:8]}"
 
@@ -128,7 +126,7 @@ def number(value: float) -> str:
 
 def piece(name: str) -> str:
     """A name as one piece of a path; a name that has to change keeps apart from its like by a hash."""
-    plain = re.sub(r"[^A-Za-z0-9_.+=~-]+", "-", name[:LONGEST]).strip(".-")
+    plain = re.sub(r"[^A-Za-z0-9_.+=~-]+", "-", name[:60]).strip(".-")
     return plain if plain == name != "" else f"{plain or 'x'}-{text_key(name)[:8]}"
 
 

@@ -48,9 +48,10 @@ class _Writer:
         """The sections of the file, in the order in which they are read."""
         recipe = self._recipe
         arms = {word: self._body(spec) for word, spec in recipe.arms.items()}
-        for word, title in recipe.titles.items():
-            if title and isinstance(arms.get(word), dict):
-                arms[word] = {"name": title, **arms[word]}
+        for word in arms.keys() & {*filter(recipe.titles.get, recipe.titles), *recipe.roles}:
+            about = {"name": recipe.titles.get(word), "role": recipe.roles.get(word)}
+            body = arms[word] if isinstance(arms[word], dict) else {"model": arms[word]}
+            arms[word] = {**{key: value for key, value in about.items() if value}, **body}
         let = {
             word: self._body(self._specs[digest]) for digest, word in self._words.items() if word not in recipe.names
         }
@@ -59,6 +60,8 @@ class _Writer:
         if let:
             document["let"] = let
         document["arms"] = arms
+        if any(one.role == recipe.baseline for one in recipe.evaluations):
+            document["baseline"] = recipe.baseline
         if recipe.evaluations:
             document["evaluate"] = self._evaluate(recipe.evaluations)
         if recipe.measures:

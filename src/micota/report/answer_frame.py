@@ -135,6 +135,41 @@ def rows_where(frame: DataFrame, **wanted: str | None) -> DataFrame:
     return frame
 
 
+def usual_scorer(frame: DataFrame) -> str:
+    """`semantic` where the rows have it, else the first scorer."""
+    known = list(map(str, frame["scorer"].unique()))
+    return "semantic" if "semantic" in known or not known else known[0]
+
+
+def queried(frame: DataFrame, where: str) -> DataFrame:
+    """The rows for which a condition on their columns holds; a mistake in it is a MicotaError."""
+    try:
+        return frame.query(where, engine="python")
+    except Exception as error:  # whatever the user's expression comes to
+        fix = f"compare columns, as in `tokens > 300 and not truncated`; there are {', '.join(frame.columns)}"
+        raise MicotaError(f"the condition '{where:.200}' cannot be read: {error!s:.200}", fix=fix) from None
+
+
+def right_and_wrong(frame: DataFrame, right: str | None, wrong: str | None) -> DataFrame:
+    """The rows of two models, of one scorer, on what `right` gets right and `wrong` does not."""
+    sides = [None if arm is None else rows_where(frame, arm=arm) for arm in (right, wrong)]
+    there = [side for side in sides if side is not None]
+    keys = ["benchmark", "problem", "sample"]
+    keys += [name for name in variables_of(frame) if all(side[name].notna().all() for side in there)]
+    fitting = [
+        side[(side["verdict"] == "correct") == (i == 0)][keys].drop_duplicates()
+        for i, side in enumerate(sides)
+        if side is not None
+    ]
+    common = fitting[0] if len(fitting) == 1 else fitting[0].merge(fitting[1], on=keys)
+    wanted = set(common.itertuples(index=False, name=None))
+    index: set[Any] = set()
+    for side in there:
+        places = zip(side.index, side[keys].itertuples(index=False, name=None), strict=True)
+        index |= {i for i, key in places if key in wanted}
+    return frame.loc[sorted(index)]
+
+
 def _unknown(frame: DataFrame, column: str, word: str) -> MicotaError:
     known = frame[column].drop_duplicates().tolist()
     return MicotaError(

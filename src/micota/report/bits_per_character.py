@@ -12,8 +12,9 @@ from typing import Any
 from micota.report import paper
 from micota.report.cells import Row, number, table
 from micota.report.graded_answers import GradedAnswers
+from micota.report.model_rows import heading
 from micota.report.page import Table
-from micota.report.roles import ROLES, taught_roles
+from micota.report.roles import role_of, taught, title_of
 from micota.specs import Bpc
 from micota.stats import Sums
 
@@ -22,9 +23,9 @@ _VARIABLE = re.compile(r"(\w+)=(.*?)(?=,\w+=|$)", re.S)
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure of the recipe: a data set, in the role of the arm that learns it, under a model."""
+    """One measure of the recipe: a data set, with the title and the role of the arm that learns it, under a model."""
 
-    data: str
+    title: str
     role: str
     model: str
     variables: Mapping[str, str]
@@ -32,39 +33,35 @@ class Measure:
     spec: Bpc
     facts: Mapping[str, Any]
 
-    @property
-    def title(self) -> str:
-        """The role that the data set teaches, with the recipe's word for it."""
-        return f"{ROLES[self.role]}: {self.data}" if self.role in ROLES else self.data
-
 
 def measures(results: GradedAnswers) -> list[Measure]:
     """Every measure that the recipe asks for; `facts` are empty where it is missing."""
-    roles = taught_roles(results.recipe)
+    recipe, arms = results.recipe, taught(results.recipe)
     every = []
     for name, spec in results.recipe.measures.items():
         data, model = _split(name.removeprefix("bpc:"), results.recipe.names)
         (word, data_variables), (under, model_variables) = _variables(data), _variables(model)
         variables = {**model_variables, **data_variables}
         seed = variables.pop("seed", None)
-        role, facts = roles.get(spec.data.digest, word), results.facts(spec)
-        every.append(
-            Measure(_varied(word, data_variables), role, _varied(under, model_variables), variables, seed, spec, facts)
-        )
+        arm, facts, data = arms.get(spec.data.digest), results.facts(spec), _varied(word, data_variables)
+        title = f"{title_of(recipe, arm)}: {data}" if arm else data
+        role = role_of(recipe, arm or "")
+        every.append(Measure(title, role, _varied(under, model_variables), variables, seed, spec, facts))
     return every
 
 
 def bits(results: GradedAnswers) -> tuple[Table, ...]:
     """Table 4: a row for each data set, a column for each model; several seeds are summed together."""
     every = measures(results)
+    under = {measure.model: measure.spec.model for measure in every}
     rows = []
     for title, role in {measure.title: measure.role for measure in reversed(every)}.items():
         cells: dict[str, object] = {"Data": title}
-        for model in dict.fromkeys(measure.model for measure in every):
+        for model in under:
             inside = [measure for measure in every if (measure.title, measure.model) == (title, model)]
             cells[model] = number(bits_per_character(inside), ".3f") if inside else ""
-        rows.append(Row({**cells, f"Paper: {' / '.join(paper.SIZES.values())}": paper.bits(role)}))
-    return table("table4", reversed(rows))
+        rows.append(Row({**cells, "Paper": paper.bits(role, [*under.values()])}))
+    return table("table4" if results.recipe.roles else "bits", reversed(rows))
 
 
 def sums_by_problem(results: GradedAnswers, selected: list[Measure]) -> Sums:
@@ -94,8 +91,8 @@ def _split(name: str, labels: Mapping[str, Any]) -> tuple[str, str]:
 
 def _varied(word: str, variables: Mapping[str, str]) -> str:
     """The word with the variables that make separate rows: all but the seed."""
-    values = [value for name, value in variables.items() if name != "seed"]
-    return f"{word} ({', '.join(values)})" if values else word
+    values = heading({name: value for name, value in variables.items() if name != "seed"})
+    return f"{word} ({values})" if values else word
 
 
 def _variables(label: str) -> tuple[str, dict[str, str]]:

@@ -63,7 +63,7 @@ def table(
     Title and caption are the texts of `key`; `file` names its files where one key has several tables. In the columns
     `best` the two highest values of each group are marked. The first `words` columns are text.
     """
-    all_rows = list(rows)
+    all_rows = _without_empty(list(rows), "Paper")
     headed = []
     for heading in in_order(row.group for row in all_rows):
         inside = [row for row in all_rows if row.group == heading]
@@ -73,6 +73,13 @@ def table(
         headed.append((heading, cells))
     title, caption = (text(key, name, **values) for name in ("title", "caption"))
     return (Table(file or key, title, tuple(all_rows[0].cells), grouped(headed), caption, words),) if all_rows else ()
+
+
+def _without_empty(rows: list[Row], start: str) -> list[Row]:
+    """The rows without the columns that begin so and are empty."""
+    heads = [head for head in (rows[0].cells if rows else ()) if head.startswith(start)]
+    empty = {head for head in heads if not any(row.cells[head] for row in rows)}
+    return [row._replace(cells={head: cell for head, cell in row.cells.items() if head not in empty}) for row in rows]
 
 
 def ranked(rows: Sequence[Cells], column: int, competing: Sequence[bool]) -> list[Cells]:

@@ -33,7 +33,7 @@ def changes(results: GradedAnswers) -> tuple[Table, ...]:
                 after, before = (percent(share).text for share in pair(model, base, measure).means)
                 cells[head] = f"{before} → {after}"
             teacher = find(every, "teacher", {**model.variables, **base.variables})
-            beside = paper.change(*roles, model.spec, teacher.spec if teacher else None)
+            beside = paper.change(*roles, model.spec, teacher.spec if teacher else None, _shared(model, base))
             rows.append(Row({**cells, **_common(model, base, by[0]), "Paper": beside}, over))
     return table("table1", rows, where=text("paired"), runaways=text("runaways"))
 
@@ -49,7 +49,7 @@ def gains(results: GradedAnswers) -> tuple[Table, ...]:
                 gain = relative_gain(*pair(model, base, "correct", scorer).observed)
                 cells[scored("Gain", scorer, by)] = points(gain.value)
                 cells[scored("95 % interval", scorer, by)] = between(gain.low, gain.high)
-            beside = paper.gain(*roles, model.spec)
+            beside = paper.gain(*roles, model.spec, _shared(model, base))
             rows.append(Row({**cells, **_common(model, base, by[0]), "Paper": beside}, over))
     return table("table1b", rows, where=text("paired"))
 
@@ -65,6 +65,11 @@ def _change(model: Model, base: Model, by: str) -> dict[str, Cell]:
         "± s.e.": percent(delta.error),
         "95 % interval": between(delta.low, delta.high),
     }
+
+
+def _shared(model: Model, base: Model) -> list[str | None]:
+    """The benchmarks that both are evaluated on."""
+    return model.benchmarks(data for data in model.sets if data in base.sets)
 
 
 def _common(model: Model, base: Model, by: str) -> dict[str, object]:

@@ -32,6 +32,8 @@ COLOURS = {
 }
 MARKS = {"micota": "o", "strong": "s", "half": "D", "mix_long": "^", "short": "v", "instruct": "X"}
 GREY = "#8a9099"
+NEUTRAL = ("#0077bb", "#ee7733", "#009988", "#cc3311", "#ee3377", "#33bbee", "#bbbb00", "#775599")
+"""The colours of arms without a role, in the order in which they stand in the recipe."""
 TEXT, SOFT, LINE, PAPER = "#1d2129", "#5c6470", "#e3e6ea", "#fffffe"
 DARK = {TEXT: "#e6e8eb", SOFT: "#a2abb6", LINE: "#30353d", PAPER: "#15181d"}
 STYLE = {

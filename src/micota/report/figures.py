@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from micota.report.drawing import MARKS, SOFT, Bar, Block, above, bars, colour, counted, described, legend, tall
+from micota.report.drawing import MARKS, SOFT, Bar, Block, above, bars, counted, described, legend, tall
 from micota.report.escape import short
 from micota.report.graded_answers import GradedAnswers
 from micota.report.model_rows import Model, by_problem, models, scorer_title, scorers, sets_of, within
@@ -61,7 +61,7 @@ def students(results: GradedAnswers) -> Shown:
     """Figure 3: how long each student answers after learning from each arm's data."""
     arms = [model for model in models(results) if model.arm]
     blocks = [(group, _bars(inside)) for group, inside in within(arms)]
-    return _length_bars("figure3", blocks, arms) if arms else []
+    return _length_bars("figure3" if results.recipe.roles else "arm_lengths", blocks, arms) if arms else []
 
 
 def _length_bars(key: str, blocks: Sequence[Block], arms: Sequence[Model]) -> Shown:
@@ -81,7 +81,7 @@ def _bars(arms: Sequence[Model], sets: Sequence[str] | None = None) -> list[Bar]
     return [
         Bar(
             model.title + (", tokens matched" if model.matched == "tokens" else ""),
-            *(length.value, colour(model.role), length.low, length.high),
+            *(length.value, model.colour, length.low, length.high),
             seeds=tuple(model.over_seeds(sets or model.sets, "tokens").values()),
             note=f"{length.value / before:.2f} × after fine-tuning" if model.role == "ta_mid" and before > 0 else "",
             light=model.matched == "tokens",
@@ -97,6 +97,7 @@ class Dot:
 
     name: str
     role: str
+    colour: str
     tokens: Estimate
     accuracy: Estimate
     seeds: tuple[tuple[float, float], ...]
@@ -140,7 +141,7 @@ def _dot(model: Model, by: str) -> Dot | None:
     right, tokens = model.over_seeds(model.sets, "correct", by), model.over_seeds(model.sets, "tokens")
     seeds = tuple((tokens[seed], 100 * right[seed]) for seed in right if seed in tokens)
     percent = {name: 100 * getattr(reached, name) for name in ("value", "error", "low", "high")}
-    return Dot(model.title, model.role, length, Estimate(**percent, n=reached.n), seeds)
+    return Dot(model.title, model.role, model.colour, length, Estimate(**percent, n=reached.n), seeds)
 
 
 def draw_dots(axes: Axes, dots: Sequence[Dot]) -> None:
@@ -161,7 +162,7 @@ def draw_dots(axes: Axes, dots: Sequence[Dot]) -> None:
 
 
 def _draw(axes: Axes, dot: Dot) -> Any:
-    x, y, of = dot.tokens, dot.accuracy, colour(dot.role)
+    x, y, of = dot.tokens, dot.accuracy, dot.colour
     for seed in dot.seeds if len(dot.seeds) > 1 else ():
         axes.plot(*seed, "o", color=of, alpha=0.35, ms=4, mew=0)
     for ends in (((x.value, x.value), (y.low, y.high)), ((x.low, x.high), (y.value, y.value))):

@@ -7,6 +7,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from micota.data.problem_sets import column_of
 from micota.recipe.recipe import Evaluation, Recipe
 from micota.report.answer_frame import (
     TEXTS,
@@ -15,8 +16,11 @@ from micota.report.answer_frame import (
     answer_frame,
     generator,
     gold_text,
+    queried,
+    right_and_wrong,
     rows_where,
     text_column,
+    usual_scorer,
 )
 from micota.run.damage import lost
 from micota.specs import Generate, Source, Spec
@@ -55,6 +59,11 @@ class GradedAnswers:
         """
         return answer_frame(self.recipe.evaluations, self._graded)
 
+    @property
+    def recipe_name(self) -> str:
+        """The name of the recipe, which says what `--set` changed."""
+        return self.recipe.name
+
     @cached_property
     def parts(self) -> list[DataFrame]:
         """The rows of `frame` of each evaluation, in the recipe's order; of a missing one no rows."""
@@ -75,10 +84,34 @@ class GradedAnswers:
 
         >>> results.responses("micota", "gsm8k", scorer="semantic", verdict="wrong")  # doctest: +SKIP
         """
-        wanted = rows_where(self.frame, arm=arm, benchmark=benchmark, **where)
+        return self.with_texts(rows_where(self.frame, arm=arm, benchmark=benchmark, **where))
+
+    def selected(
+        self, *, right: str | None = None, wrong: str | None = None, where: str | None = None, **words: str | None
+    ) -> DataFrame:
+        """The rows of `frame` that fit: `words` as in `responses`, `where` a condition as of `DataFrame.query`.
+
+        With `right` and `wrong`, two models: their rows on the problems and samples that the one gets right and the
+        other does not, under the scorer of `words`, else `semantic` where it is there. Raises MicotaError for a word
+        that no row has.
+        """
+        frame = self.frame
+        if right is not None or wrong is not None:
+            words["scorer"] = words.get("scorer") or usual_scorer(frame)
+            frame = right_and_wrong(rows_where(frame, scorer=words["scorer"]), right, wrong)
+        return rows_where(queried(frame, where) if where else frame, **words) if len(frame) else frame
+
+    def with_texts(self, wanted: DataFrame) -> DataFrame:
+        """Rows of `frame` with the columns `problem_text`, `gold`, `response` and `engine`, read from the store."""
         texts = [self._texts(i, wanted.loc[wanted.index.intersection(part.index)]) for i, part in enumerate(self.parts)]
         columns = zip(*(row for rows in texts for row in rows), strict=True) if len(wanted) else [()] * len(TEXTS)
         return wanted.assign(**{name: text_column(column) for name, column in zip(TEXTS, columns, strict=True)})
+
+    @cached_property
+    def levels(self) -> dict[str, str]:
+        """By the key of each problem its level, of problem sets whose source has such a column and is here."""
+        sets = {one.spec.problems.digest: one.spec.problems for one in self.recipe.evaluations}
+        return {key: level for spec in sets.values() for key, level in column_of(spec, "level").items()}
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write `frame` as a Parquet file; returns its path."""

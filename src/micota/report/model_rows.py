@@ -10,8 +10,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from micota.recipe.recipe import Evaluation
+from micota.report.drawing import NEUTRAL, colour
 from micota.report.graded_answers import GradedAnswers
-from micota.report.roles import PROCEDURE, ROLES, SCORERS, arm_of, procedure_roles
+from micota.report.roles import PROCEDURE, ROLES, SCORERS, TOKENS, procedure_roles, role_of, title_of
 from micota.specs import Spec
 from micota.stats import Estimate, Observed, differences, interval, mean, proportion
 
@@ -27,14 +28,17 @@ NUMBER = re.compile(r"[-+.0-9eE]+|True|False|None")
 class Model:
     """One row of the tables: a model in one combination of variables, all its seeds together.
 
-    `word` is the recipe's, `role` one of ROLES or that word, `variables` all but the seed; `cells` are its evaluations,
-    each with its rows of the frame, none where it is missing.
+    `word` is the recipe's, `role` one of ROLES or "", `variables` all but the seed; `matched` says how arms are made
+    comparable, `steps` or `tokens`; `cells` are its evaluations, each with its rows of the frame, none where it is
+    missing.
     """
 
     word: str
     role: str
     title: str
     arm: bool
+    matched: str
+    colour: str
     variables: Mapping[str, str]
     cells: tuple[tuple[Evaluation, DataFrame], ...]
     _known: dict[Any, Observed] = field(default_factory=dict, repr=False)
@@ -45,11 +49,6 @@ class Model:
         return heading(self.variables)
 
     @property
-    def matched(self) -> str:
-        """How arms are made comparable: `steps` or `tokens`."""
-        return "steps" if arm_of(self.word) == self.word else "tokens"
-
-    @property
     def spec(self) -> Spec:
         """The model itself; of several seeds the first."""
         return self.cells[0][0].spec.completions.model
@@ -58,6 +57,12 @@ class Model:
     def sets(self) -> list[str]:
         """The recipe's words for the problem sets that it is evaluated on."""
         return list(dict.fromkeys(evaluation.data_word for evaluation, _ in self.cells))
+
+    def benchmarks(self, sets: Iterable[str]) -> list[str | None]:
+        """The benchmark that each of these problem sets is as a whole, None of another."""
+        asked = {evaluation.data_word: evaluation.spec.problems for evaluation, _ in self.cells}
+        whole = (asked.get(data) for data in sets)
+        return [one.benchmark if one and one.n is None and not one.skip else None for one in whole]
 
     def of(self, data: str) -> list[tuple[Evaluation, DataFrame]]:
         """Its cells of one problem set."""
@@ -126,14 +131,29 @@ def models(results: GradedAnswers) -> list[Model]:
         variables = {name: str(value) for name, value in evaluation.variables.items() if name != "seed"}
         cells[evaluation.role, tuple(variables.items())].append((evaluation, rows))
     procedure = procedure_roles(recipe)
+    neutral = [word for word in recipe.titles if word not in recipe.roles]
     rows_of: list[Model] = []
     for (word, pairs), inside in cells.items():
-        arm = arm_of(word)
-        role = arm if arm in ROLES else procedure.get(inside[0][0].spec.completions.model.digest, word)
-        competes = role not in PROCEDURE and (role in ROLES or word in recipe.titles)
-        title = recipe.titles.get(word) or ROLES.get(role, word)
-        rows_of.append(Model(word, role, title, competes, dict(pairs), tuple(inside)))
+        role = role_of(recipe, word) or procedure.get(inside[0][0].spec.completions.model.digest, "")
+        competes = word in recipe.titles and role not in PROCEDURE
+        title = title_of(recipe, word) if role not in PROCEDURE else recipe.titles.get(word) or ROLES[role]
+        matched = "tokens" if recipe.roles.get(word, "").endswith(TOKENS) else "steps"
+        own = NEUTRAL[neutral.index(word) % len(NEUTRAL)] if word in neutral and competes else colour(role)
+        rows_of.append(Model(word, role, title, competes, matched, own, dict(pairs), tuple(inside)))
     return rows_of
+
+
+def from_baseline(results: GradedAnswers) -> list[tuple[Model, Model, str]]:
+    """Every model with its baseline, once for each combination of variables that tells them apart: the heading."""
+    every, word = models(results), results.recipe.baseline
+    pairs: dict[tuple[Model, Model], str] = {}
+    for variables in groups(model.variables for model in every):
+        inside = [model for model in every if model.variables.items() <= variables.items()]
+        base = max((one for one in inside if one.word == word), key=lambda one: len(one.variables), default=None)
+        for model in inside if base else ():
+            if base and model.word != word:
+                pairs.setdefault((model, base), heading({**model.variables, **base.variables}))
+    return [(model, base, words) for (model, base), words in pairs.items()]
 
 
 def sets_of(every: Iterable[Model]) -> list[str]:
@@ -159,7 +179,7 @@ def scored(column: str, by: str, every: Sequence[str]) -> str:
 
 def heading(variables: Mapping[str, str]) -> str:
     """The values of variables, for a heading; a number alone says nothing, so its variable stands before it."""
-    return ", ".join(f"{name} {value}" if NUMBER.fullmatch(value) else value for name, value in variables.items())
+    return ", ".join(f"{name}={value}" if NUMBER.fullmatch(value) else value for name, value in variables.items())
 
 
 def groups(variables: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:

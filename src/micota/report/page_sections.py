@@ -23,10 +23,12 @@ from micota.report.texts import text
 
 CLAIMS = "Claims"
 MAIN = "Table 2: accuracy of arms, teacher and assistants"
+NEUTRAL = "Accuracy"
 TOKENS = "Table 2b: arms matched in target tokens"
 GAINS = "Table 1: what distillation changes"
 ABLATION = "Table 3: ablation"
 BITS = "Table 4: bits per character"
+NEUTRAL_BITS = "Bits per character"
 CASE = "One problem, two students"
 MERGING = "Merging and the length dial"
 FUNNEL = "Data and trainings"
@@ -36,18 +38,20 @@ COST = "Cost"
 def sections(results: GradedAnswers) -> tuple[Section, ...]:
     """Every section that has something to show."""
     r, dots = results, figures.accuracy_by_length
-    claims = *dots(r, "steps"), *paper_claims.claim_tables(r), *paper_claims.claim_tables(r, "tokens")
-    main = *accuracy.main(r), *figures.students(r), *samples(r), *reflections(r)
+    dots_of_arms, roles = dots(r, "steps"), r.recipe.roles
+    claims = *(dots_of_arms if roles else ()), *paper_claims.claim_tables(r), *paper_claims.claim_tables(r, "tokens")
+    tables = *accuracy.main(r), *accuracy.from_baseline(r)
+    main = *tables, *figures.students(r), *samples(r), *reflections(r)
     merging = *merge_tables.dials(r), *merge_figures.dials(r), *figures.assistant(r), *merge_tables.merges(r)
     data = *funnel.problems(r), *funnel.data(r), *training_figures.lengths(r), *funnel.mixtures(r)
     losses = *training_figures.losses(r, "steps"), *training_figures.losses(r, "tokens")
     every = (
         _section(CLAIMS, paper_claims.summary(r), *claims),
-        _section(MAIN, missing(r), *main),
+        _section(MAIN if roles else NEUTRAL, missing(r), *main, *(() if roles else dots_of_arms)),
         _section(TOKENS, "", *accuracy.matched(r), *dots(r, "tokens")),
         _section(GAINS, "", *distillation_gains.changes(r), *distillation_gains.gains(r)),
         _section(ABLATION, "", *accuracy.ablation(r)),
-        _section(BITS, "", *bits_per_character.bits(r)),
+        _section(BITS if roles else NEUTRAL_BITS, "", *bits_per_character.bits(r)),
         _section(CASE, "", *case(r)),
         _section(MERGING, "", *merging, *merge_figures.task_vectors(r)),
         _section(FUNNEL, "", *data, *funnel.trainings(r), *losses),

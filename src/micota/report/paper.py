@@ -1,16 +1,18 @@
 """The figures that the paper prints (arXiv 2507.01887, Tables 1, 2 and 4), to stand beside one's own. In percent.
 
-For a model that is one of the paper's own its exact figures; for any other the averages of the three students.
+They stand only where the role, the model and the benchmarks are the paper's; elsewhere there is "".
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from micota.report.texts import TEMPLATES
 from micota.specs import LengthDial, Merge, Source, Spec, Train
 from micota.yaml_tree import read
 
+Benchmarks = Sequence[str | None]
 BENCHMARKS = ("aime24", "amc23", "olympiadbench", "math500", "gsm8k")
 STUDENTS = ("7B", "3B", "1.5B")
 SIZES = {f"Qwen/Qwen2.5-{size}-Instruct": size for size in ("32B", "14B", *STUDENTS)}
@@ -39,49 +41,46 @@ def size(model: Spec) -> str | None:
     return ref if ref in (R1, QWQ) else SIZES.get(ref)
 
 
-def accuracy(role: str, model: Spec, benchmark: str | None = None) -> str:
-    """The paper's accuracy of a model in its role, on a benchmark or (None) on average over the five.
-
-    Of a model that the paper does not have: the averages, `45.9 / 39.4 / 30.3` for 7B / 3B / 1.5B; "" without any.
-    """
-    own = size(model)
-    row = TABLE2.get((role, own or ""))
-    if role == "teacher" and own == QWQ:
+def accuracy(role: str, model: Spec, benchmarks: Benchmarks) -> str:
+    """The paper's accuracy of a model in its role: on one benchmark, or on average over its five."""
+    own, row = size(model), TABLE2.get((role, size(model) or ""))
+    if len(benchmarks) == 1 and benchmarks[0] in BENCHMARKS and row and own != QWQ:
+        return _text(row[BENCHMARKS.index(benchmarks[0])])
+    if not _all(benchmarks) or own == QWQ:
         return ""
-    if row:
-        return _text(row[BENCHMARKS.index(benchmark)] if benchmark in BENCHMARKS else row[-1])
-    return _averages(role)
-
-
-def _averages(role: str) -> str:
-    if role == "ta_long":
-        return _text(TABLE1[R1, "ta_long", "14B"][0])
-    return " / ".join(_text(row[-1]) for (of, _), row in TABLE2.items() if of == role)
-
-
-def change(role: str, base: str, model: Spec, teacher: Spec | None) -> str:
-    """The paper's average of `role` minus that of `base`, in points; of other models for 7B / 3B / 1.5B."""
-    own, by = size(model), size(teacher) if teacher else None
-    if role == "ta_long":
-        return _text(TABLE1[QWQ if by == QWQ else R1, role, "14B"][1], "+.1f")
-    if by == QWQ:
-        return _text(TABLE1[QWQ, role, own][1], "+.1f") if own and (QWQ, role, own) in TABLE1 else ""
-    deltas = {student: _average(role, student) - _average(base, student) for student in STUDENTS}
     return (
-        _text(deltas[own], "+.1f") if own in deltas else " / ".join(_text(value, "+.1f") for value in deltas.values())
+        _text(TABLE1[R1, "ta_long", "14B"][0]) if (role, own) == ("ta_long", "14B") else _text(row[-1]) if row else ""
     )
 
 
-def gain(role: str, base: str, model: Spec) -> str:
+def change(role: str, base: str, model: Spec, teacher: Spec | None, benchmarks: Benchmarks) -> str:
+    """The paper's average of `role` minus that of `base`, in points, for chains that begin at a teacher."""
+    own, by = size(model), size(teacher) if teacher else None
+    if not _all(benchmarks) or by not in (R1, QWQ):
+        return ""
+    if (role, own) == ("ta_long", "14B") or by == QWQ:
+        row = TABLE1.get((by, role, own))
+        return _text(row[1], "+.1f") if row else ""
+    return _text(_average(role, own) - _average(base, own), "+.1f") if own in STUDENTS else ""
+
+
+def gain(role: str, base: str, model: Spec, benchmarks: Benchmarks) -> str:
     """The paper's average of `role` over that of `base`, in percent more, as its abstract counts."""
-    gains = {student: 100 * (_average(role, student) / _average(base, student) - 1) for student in STUDENTS}
     own = size(model)
-    return _text(gains[own], "+.1f") if own in gains else " / ".join(_text(value, "+.1f") for value in gains.values())
+    if not _all(benchmarks) or own not in STUDENTS:
+        return ""
+    return _text(100 * (_average(role, own) / _average(base, own) - 1), "+.1f")
 
 
-def bits(role: str) -> str:
-    """The paper's row of Table 4, 32B / 14B / 7B / 3B / 1.5B; "" without one."""
-    return " / ".join(f"{value:.2f}" for value in TABLE4.get(role, ()))
+def bits(role: str, models: Sequence[Spec]) -> str:
+    """The paper's row of Table 4 under some of its own models, as in `0.11 / 0.13`; "" with any other among them."""
+    row = dict(zip(SIZES, TABLE4.get(role, ()), strict=False))
+    refs = [model.ref if isinstance(model, Source) else "" for model in models]
+    return " / ".join(f"{row[ref]:.2f}" for ref in refs) if refs and all(ref in row for ref in refs) else ""
+
+
+def _all(benchmarks: Benchmarks) -> bool:
+    return len(benchmarks) == len(BENCHMARKS) and set(benchmarks) == set(BENCHMARKS)
 
 
 def _text(value: float, form: str = ".1f") -> str:

@@ -13,6 +13,7 @@ from micota.report.cells import Row, between, count, number, table
 from micota.report.graded_answers import GradedAnswers
 from micota.report.model_rows import Model, groups, matches, models, pair, scorer_title, scorers, spread
 from micota.report.page import MISSING, Cell, Table
+from micota.report.roles import role_of
 from micota.report.texts import text
 from micota.report.verdicts import Evidence
 from micota.stats import Observed, paired, pooled_difference, ratio
@@ -120,7 +121,9 @@ def _loss(merged: Model, tuned: Model, over: str, by: str) -> Claim:
 
 def _bits(results: GradedAnswers) -> list[Claim]:
     """That the data of one arm has more bits per character under the student than that of another, pooled."""
-    students = {spec.digest for label, spec in results.recipe.names.items() if label.partition("[")[0] == "instruct"}
+    students = {
+        spec.digest for label, spec in results.recipe.names.items() if role_of(results.recipe, label) == "instruct"
+    }
     every = [measure for measure in measures(results) if measure.spec.model.digest in students]
     claims: list[Claim] = []
     for student in dict.fromkeys(measure.model for measure in every):

@@ -21,20 +21,24 @@ ROLES = {
 """What each role is called; the first four belong to the procedure, the others are arms."""
 PROCEDURE = tuple(ROLES)[:4]
 SCORERS = {"exact_match": "exact match", "semantic": "semantic"}
-TOKENS = "_tokens"  # an arm `strong_tokens` is the arm `strong`, matched in target tokens instead of steps
+TOKENS = "_tokens"  # the role `strong_tokens` is `strong`, matched in target tokens instead of steps
 
 
-def arm_of(word: str) -> str:
-    """The paper's word for an arm: `strong` for `strong_tokens`; other words stay as they are."""
-    base = word.removesuffix(TOKENS)
-    return base if base in ROLES else word
+def role_of(recipe: Recipe, label: str) -> str:
+    """The paper's arm that one with this label is, as the recipe says, whatever is matched; "" for none."""
+    return recipe.roles.get(label.partition("[")[0], "").removesuffix(TOKENS)
+
+
+def title_of(recipe: Recipe, word: str) -> str:
+    """What an arm is called in tables and figures."""
+    return recipe.titles.get(word) or ROLES.get(role_of(recipe, word), word)
 
 
 def procedure_roles(recipe: Recipe) -> dict[str, str]:
     """The roles of teacher and assistants by the digests of their models, read off what the arms learn from."""
     roles: dict[str, str] = {}
     for label, spec in recipe.names.items():
-        arm, writer = label.partition("[")[0], _writer(learnt_from(spec))
+        arm, writer = role_of(recipe, label), _writer(learnt_from(spec))
         if writer is None:
             continue
         if arm == "strong":
@@ -50,14 +54,13 @@ def procedure_roles(recipe: Recipe) -> dict[str, str]:
     return roles
 
 
-def taught_roles(recipe: Recipe) -> dict[str, str]:
-    """The role of each data set by its digest: that of the arm that learns from it."""
-    roles: dict[str, str] = {}
-    for label, spec in recipe.names.items():
-        arm = arm_of(label.partition("[")[0])
-        if arm in ROLES and (data := learnt_from(spec)):
-            roles.setdefault(data.digest, arm)
-    return roles
+def taught(recipe: Recipe) -> dict[str, str]:
+    """By the digest of each data set that an arm learns from, the word of that arm: of several the first."""
+    arms: dict[str, str] = {}
+    for label, spec in recipe.arms.items():
+        if data := learnt_from(spec):
+            arms.setdefault(data.digest, label.partition("[")[0])
+    return arms
 
 
 def _writer(learnt: Data | None) -> Spec | None:

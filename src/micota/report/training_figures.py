@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from micota.report.drawing import LINE, TEXT, above, colour, counted, legend, tall, words
+from micota.recipe.labels import everything
+from micota.report.drawing import GREY, LINE, TEXT, above, counted, legend, tall, words
 from micota.report.figures import ALIKE, Shown
 from micota.report.graded_answers import GradedAnswers
 from micota.report.model_rows import Model, models, within
 from micota.report.page import Figure
-from micota.report.roles import ROLES, taught_roles
+from micota.report.roles import taught, title_of
 from micota.report.texts import figure, left_out
-from micota.specs import Data, Mix, Select, Train
+from micota.specs import Data, Mix, Select
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ORDER = ("strong", "half", "mix_long", "micota", "short")
 BINS = 80
 
 
@@ -28,15 +28,13 @@ class Curve:
     """The loss over the steps of one training."""
 
     name: str
-    role: str
+    colour: str
     points: tuple[tuple[float, float], ...]
 
 
 def losses(results: GradedAnswers, matched: str) -> Shown:
     """The training loss of the arms that are matched so, a line for each seed; one figure for each group."""
-    arms = [
-        model for model in models(results) if model.arm and model.matched == matched and isinstance(model.spec, Train)
-    ]
+    arms = [model for model in models(results) if model.arm and model.matched == matched and model.spec.kind == "train"]
     several = within(arms)
     figures: Shown = []
     for i, (group, inside) in enumerate(several, 1):
@@ -55,7 +53,7 @@ def _figure(curves: Sequence[Curve], file: str, about: dict[str, str]) -> Figure
 def _curves(results: GradedAnswers, model: Model) -> list[Curve]:
     trained = {loss.spec.completions.model.digest: loss.spec.completions.model for loss, _ in model.cells}
     points = [results.facts(spec).get("loss") for spec in trained.values()]
-    return [Curve(model.title, model.role, tuple(map(tuple, loss))) for loss in points if loss]
+    return [Curve(model.title, model.colour, tuple(map(tuple, loss))) for loss in points if loss]
 
 
 def _draw(axes: Axes, curves: Sequence[Curve]) -> None:
@@ -64,7 +62,7 @@ def _draw(axes: Axes, curves: Sequence[Curve]) -> None:
     lines = {}
     for curve in curves:
         steps, values = zip(*curve.points, strict=True)
-        (lines[curve.name],) = axes.plot(steps, values, color=colour(curve.role), linewidth=1.5, alpha=0.8)
+        (lines[curve.name],) = axes.plot(steps, values, color=curve.colour, linewidth=1.5, alpha=0.8)
     if min(value for curve in curves for _, value in curve.points) > 0:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -78,22 +76,20 @@ def _draw(axes: Axes, curves: Sequence[Curve]) -> None:
 
 
 def lengths(results: GradedAnswers) -> Shown:
-    """How long the responses are that the arms learn from: one distribution for each kind of data set."""
-    roles = taught_roles(results.recipe)
-    learnt: dict[str, dict[str, Data]] = {}
-    for spec in results.recipe.names.values():
-        if isinstance(spec, Train) and spec.data.digest in roles:
-            learnt.setdefault(roles[spec.data.digest], {})[spec.data.digest] = spec.data
+    """How long the responses are that the arms learn from: one distribution for each arm whose data is its own."""
+    recipe, learnt = results.recipe, taught(results.recipe)
+    data = {spec.digest: spec for spec in everything(recipe) if isinstance(spec, Data) and spec.digest in learnt}
     tokens = {
-        role: sorted(n for data in learnt[role].values() for n in _tokens(results, data))
-        for role in ORDER
-        if role in learnt
+        word: sorted(n for digest in data if learnt[digest] == word for n in _tokens(results, data[digest]))
+        for word in recipe.titles
+        if word in learnt.values()
     }
-    known = {role: counts for role, counts in tokens.items() if counts}
+    known = {title_of(recipe, word): counts for word, counts in tokens.items() if counts}
     if not known:
         return [left_out("lengths")] if tokens else []
-    medians = ", ".join(f"{ROLES[role]} {median(counts):,.0f} (n = {len(counts):,})" for role, counts in known.items())
-    return [figure("lengths", lambda axes: _ridges(axes[0], known), {"medians": medians})]
+    medians = ", ".join(f"{title} {median(counts):,.0f} (n = {len(counts):,})" for title, counts in known.items())
+    colours = {model.title: model.colour for model in models(results)}
+    return [figure("lengths", lambda axes: _ridges(axes[0], known, colours), {"medians": medians})]
 
 
 def _tokens(results: GradedAnswers, data: Data) -> list[int]:
@@ -110,22 +106,22 @@ def _tokens(results: GradedAnswers, data: Data) -> list[int]:
     return [known[key] for key in keys if key in known]
 
 
-def _ridges(axes: Axes, tokens: dict[str, list[int]]) -> None:
+def _ridges(axes: Axes, tokens: dict[str, list[int]], colours: dict[str, str]) -> None:
     """Histograms of equal height below each other, with their medians."""
     top = max(counts[-1] for counts in tokens.values()) * 1.02 + 1
     edges = [top * i / BINS for i in range(BINS + 1)]
     tall(axes, 0.9 + 0.8 * len(tokens))
-    for at, (role, counts) in enumerate(tokens.items()):
+    for at, (title, counts) in enumerate(tokens.items()):
         heights = [0] * BINS
         for value in counts:
             heights[min(BINS - 1, int(BINS * value / top))] += 1
         shape = [at - 0.72 * height / max(heights) for height in heights]
-        axes.stairs(shape, edges, baseline=at, fill=True, color=colour(role), alpha=0.75, linewidth=0)
+        axes.stairs(shape, edges, baseline=at, fill=True, color=colours.get(title, GREY), alpha=0.75, linewidth=0)
         axes.plot((0, top), (at, at), color=LINE, linewidth=0.8, zorder=0)
         middle = median(counts)
         axes.plot((middle, middle), (at, at - 0.76), color=TEXT, linewidth=1.3)
         axes.text(middle, at - 0.78, f"{middle:,.0f}", fontsize=9, ha="center", va="bottom")
-    axes.set_yticks(range(len(tokens)), [words(ROLES[role]) for role in tokens], va="bottom")
+    axes.set_yticks(range(len(tokens)), [*map(words, tokens)], va="bottom")
     axes.set(xlim=(0, top), ylim=(len(tokens) - 0.95, -1.05))
     axes.spines["left"].set_visible(False)
     counted(axes, "Tokens of a response; the line is the median", "left")

@@ -33,7 +33,8 @@ from micota.workspace.planning import Plan
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from micota.report.results import Comparison, Results
+    from micota.report.comparison import Comparison
+    from micota.report.results import Results
     from micota.run.execution import Outcome
     from micota.workspace.progress import Bars
 
@@ -102,7 +103,8 @@ class Workspace:
 
         `data` names benchmarks, files, or problem sets (a mapping gives them names); a Recipe has its own. `settings`
         are those of `evaluate` in a recipe (prompt, sampling, n, precision, by), or of sampling (max_tokens,
-        temperature, top_p, top_k, stop). `name` is the one that the store and the report use.
+        temperature, top_p, top_k, stop), or `roles` and `baseline` as of a Recipe. `name` is the one that the store and
+        the report use.
         """
         recipe = self._evaluation(arms, data, name, settings)
         recipe, _ = self.run(recipe)
@@ -231,7 +233,8 @@ class Workspace:
         if sampling:
             given = settings.get("sampling", {})
             settings["sampling"] = {**(given.stated if isinstance(given, Sampling) else given), **sampling}
-        return Recipe(arms, evaluate={"data": data, **settings}, name=name)
+        about = {key: settings.pop(key) for key in ("roles", "baseline") if key in settings}
+        return Recipe(arms, evaluate={"data": data, **settings}, name=name, **about)
 
     def _results(self, recipe: Recipe) -> Results:
         from micota.report.results import Results

@@ -1,0 +1,159 @@
+"""`micota compare`: what is compared, found by its name, and the tables that are printed of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from micota.atomic import write_text
+from micota.errors import MicotaError, suggestion
+from micota.recipe import recipe as recipes
+from micota.report.comparison import Comparison, corrected
+from micota.report.escape import short
+from micota.report.graded_files import GradedFile
+from micota.report.results import Results
+from micota.store.artifacts import Store
+
+SHOWN = 5  # problems that changed sides, each way, are printed
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: graded answers, and one model of them, or all with None."""
+
+    results: Results | GradedFile
+    model: str | None
+
+    @property
+    def models(self) -> list[str]:
+        """The model, or the words of all that have answers."""
+        return [self.model] if self.model else [str(one) for one in self.results.frame["arm"].unique()]
+
+
+def compare(
+    names: Sequence[str], sets: Sequence[str], store: Store, scorer: str | None, benchmark: str | None
+) -> list[Comparison]:
+    """Each name against the first: models of recipes (RECIPE/MODEL), recipes, or files of graded rows.
+
+    Of two recipes every model that both have is compared; `sets` change the recipes of all names but the first.
+    """
+    first = _side(names[0], (), store, None)
+    found = []
+    for name in names[1:] or names:
+        other = _side(name, sets, store, first)
+        found += [
+            other.results.compare(b, a, scorer, benchmark, first.results) for a, b in _pairs(first, other, names[0])
+        ]
+    return corrected(found)
+
+
+def _pairs(first: Side, other: Side, name: str) -> list[tuple[str, str]]:
+    """Models of the first side and of the other: the same word, or the only one of a side."""
+    ours, theirs = first.models, other.models
+    if len(ours) == 1 or len(theirs) == 1:
+        pairs = [(a, b) for a in ours for b in theirs]
+    else:
+        pairs = [(word, word) for word in ours if word in theirs]
+    same = first.results.recipe_name == other.results.recipe_name
+    pairs = [(a, b) for a, b in pairs if not (same and a == b)]
+    if not pairs:
+        raise MicotaError(
+            f"there is nothing to compare with '{name}'", fix="name two models: RECIPE/MODEL RECIPE/MODEL"
+        )
+    return pairs
+
+
+def _side(name: str, sets: Sequence[str], store: Store, first: Side | None) -> Side:
+    """What a name stands for: a file of graded rows, a recipe, a model of either, or a model of the first one."""
+    parts = name.split("/")
+    for i in range(len(parts), 0, -1):
+        base, model = "/".join(parts[:i]), "/".join(parts[i:]) or None
+        if Path(base).suffix in (".jsonl", ".parquet", ".csv", ".json") and Path(base).is_file():
+            return Side(GradedFile(Path(base)), model)
+        if (found := _recipe(base, sets)) is not None:
+            return Side(Results(found, store), model)
+    if first is not None and not sets:
+        known = {*map(str, first.results.frame["arm"]), *map(str, first.results.frame["model"])}
+        if name in known:
+            return Side(first.results, name)
+        fix = suggestion(name, sorted(known)) + ", or name a recipe, RECIPE/MODEL, or a file of graded rows"
+    else:
+        fix = "name a recipe, RECIPE/MODEL (lab-mini/micota), or a file of graded rows"
+    raise MicotaError(f"'{name}' is no recipe, model or file", fix=fix)
+
+
+def _recipe(name: str, sets: Sequence[str]) -> recipes.Recipe | None:
+    if name in recipes.shipped() or Path(name).is_file():
+        return recipes.load(name, sets)
+    base, _, changes = name.partition("+")
+    known = changes and "/" not in changes and (base in recipes.shipped() or Path(base).is_file())
+    return recipes.load(name, sets) if known else None
+
+
+def show(console: Console, comparisons: Sequence[Comparison], texts: int = SHOWN) -> None:
+    """The differences by benchmark; of one comparison also by level and length, and the problems that changed sides."""
+    for one in comparisons:
+        console.print(_table(one, "benchmark", one.frame, len(comparisons)))
+        if one.left_out:
+            console.print(f"{one.left_out} problems were answered by one of the two only, and are left out")
+    for one in comparisons if len(comparisons) == 1 else ():
+        for column in one.groups:
+            console.print(_table(one, column, one.by(column), 1))
+        _changed(console, one, texts)
+    console.print("intervals: 95 %, paired bootstrap over problems; p: exact, two-sided; detectable: at 80 % power")
+
+
+def _table(of: Comparison, column: str, frame: Any, several: int) -> Table:
+    table = Table(title=escape(short(f"{of.title}, by {column}")))
+    heads = [column, "n", "a, %", "b, %", "a - b, points", "95 %", "p", "detectable", "a, tokens", "b, tokens"]
+    heads += ["a - b, tokens", "95 % of tokens", *(["p, Holm"] if several > 1 and column == "benchmark" else [])]
+    for i, head in enumerate(heads):
+        table.add_column(escape(head), justify="right" if i else "left")
+    for i, row in enumerate(frame.to_dict("records")):
+        cells = [escape(short(str(row[column]))), str(row["n"]), *(f"{100 * row[f'accuracy_{s}']:.1f}" for s in "ab")]
+        cells += [f"{100 * row['difference']:+.1f}", _ends(row["low"], row["high"], 100), f"{row['p']:.3g}"]
+        cells += [_known(row["detectable"], 100), *(_known(row[f"tokens_{s}"], 1) for s in "ab")]
+        cells += [_known(row["tokens"], 1, "+"), _ends(row["tokens_low"], row["tokens_high"], 1)]
+        last = i == len(frame) - 1 and of.holm is not None
+        cells += [f"{of.holm:.3g}" if last else ""] if "p, Holm" in heads else []
+        table.add_row(*cells)
+    return table
+
+
+def _known(value: float, unit: float, sign: str = "") -> str:
+    return "–" if value != value else f"{unit * value:{sign}.1f}"
+
+
+def _ends(low: float, high: float, unit: float) -> str:
+    return "–" if low != low else escape(f"[{unit * low:+.1f}, {unit * high:+.1f}]")
+
+
+def _changed(console: Console, of: Comparison, texts: int) -> None:
+    changed = of.changed
+    better, worse = changed[changed["accuracy"] > 0], changed[changed["accuracy"] < 0]
+    for title, rows in ((f"{of.a} better", better), (f"{of.b} better", worse[::-1])):
+        console.print(f"{title}: {len(rows)} problems", markup=False, highlight=False)
+        for row in rows.head(texts).to_dict("records"):
+            console.print(f"  {row['benchmark']} {row['problem']}", markup=False, highlight=False)
+    if len(changed) > 2 * texts:
+        console.print("  all of them: --json FILE; their texts: micota responses", highlight=False)
+
+
+def write(comparisons: Sequence[Comparison], json_file: Path | None, csv_file: Path | None) -> None:
+    """All figures as JSON, or the tables by benchmark as CSV."""
+    import pandas as pd
+
+    if json_file:
+        write_text(json_file, json.dumps([one.json() for one in comparisons], indent=1) + "\n")
+    if csv_file:
+        parts = [one.frame.assign(a=one.a, b=one.b, scorer=one.scorer, p_holm=one.holm) for one in comparisons]
+        whole = pd.concat(parts, ignore_index=True)
+        first = ["a", "b", "scorer"]
+        whole[[*first, *(name for name in whole if name not in first)]].to_csv(csv_file, index=False)

@@ -1,0 +1,74 @@
+"""The commands on results: compare models, and read their responses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from micota.cli.options import STORE, RecipeName, Sets, StoreDir
+
+app = typer.Typer()
+Scorer = Annotated[str | None, typer.Option(help="The scorer; by default `semantic` where it is there.")]
+Benchmark = Annotated[str | None, typer.Option(help="One problem set only, by the recipe's word.")]
+
+
+@app.command()
+def compare(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="A B...", help="Models (RECIPE/MODEL), recipes, or files of graded rows."),
+    ],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a value of all recipes but A's.")] = None,
+    scorer: Scorer = None,
+    benchmark: Benchmark = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures.")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the tables.")] = None,
+    store: StoreDir = STORE,
+) -> None:
+    """Compare models, each with A, paired by problem: differences, intervals, exact tests, what changed sides."""
+    from micota.cli import comparison_table
+    from micota.cli.console import console
+    from micota.errors import MicotaError
+    from micota.store.artifacts import Store
+
+    if len(names) < 2 and not set_:
+        raise MicotaError("a comparison needs two", fix="micota compare lab-mini/micota lab-mini/strong")
+    found = comparison_table.compare(names, set_ or (), Store(store), scorer, benchmark)
+    comparison_table.write(found, json_file, csv_file)
+    comparison_table.show(console(), found)
+
+
+@app.command()
+def responses(
+    recipe: RecipeName,
+    arm: Annotated[str | None, typer.Option(help="One model, by the recipe's word or with its variables.")] = None,
+    benchmark: Benchmark = None,
+    scorer: Annotated[str | None, typer.Option(help="One scorer; without it there is a row for each.")] = None,
+    verdict: Annotated[str | None, typer.Option(help="correct, wrong, no_answer or unverifiable.")] = None,
+    right: Annotated[str | None, typer.Option(metavar="MODEL", help="Problems that this model gets right...")] = None,
+    wrong: Annotated[str | None, typer.Option(metavar="MODEL", help="... and this one does not.")] = None,
+    where: Annotated[
+        str | None, typer.Option(help="A condition on columns of Results.frame: 'tokens > 300 and not truncated'.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--n", min=0, help="How many to print; 0 for all.")] = 10,
+    out: Annotated[Path | None, typer.Option(help="Write all of them to a .jsonl or .parquet file.")] = None,
+    set_: Sets = None,
+    store: StoreDir = STORE,
+) -> None:
+    """Print responses with their problems, reference answers and verdicts, or write them to a file."""
+    from micota.cli.console import console
+    from micota.cli.response_rows import show, write
+    from micota.recipe import recipe as recipes
+    from micota.report.results import Results
+    from micota.store.artifacts import Store
+
+    results = Results(recipes.load(recipe, set_ or ()), Store(store))
+    conditions = {"arm": arm, "benchmark": benchmark, "scorer": scorer, "verdict": verdict}
+    found = results.selected(right=right, wrong=wrong, where=where, **conditions)
+    if out is not None:
+        write(results.with_texts(found), out)
+        console().print(f"{len(found):,} rows: {out}", soft_wrap=True, highlight=False)
+    else:
+        show(console(), results.with_texts(found.head(limit) if limit else found), len(found))

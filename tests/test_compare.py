@@ -1,0 +1,232 @@
+"""Comparisons: against scipy and statsmodels on fixed data, and from recipes, variants and files by one command."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from by_hand import EVALUATE, LET, NEUTRAL, grade, results
+from conftest import World
+from scipy import stats as scipy
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from test_recipe import command
+
+from micota import stats
+from micota.errors import MicotaError
+from micota.report.comparison import compared
+from micota.report.results import Results
+
+PAIRS = [(40, 0, 0), (40, 9, 1), (40, 5, 5), (200, 30, 12), (30, 7, 0), (500, 120, 80), (12, 1, 0)]
+"""Problems, those that only a gets right, those that only b does."""
+
+
+def units(n: int, better: int, worse: int) -> list[float]:
+    return [1.0] * better + [-1.0] * worse + [0.0] * (n - better - worse)
+
+
+@pytest.mark.parametrize(("n", "better", "worse"), PAIRS)
+def test_single_answers_have_mcnemars_exact_p(n: int, better: int, worse: int) -> None:
+    expected = mcnemar([[0, better], [worse, n - better - worse]], exact=True).pvalue
+    assert stats.exact_p(units(n, better, worse)) == pytest.approx(expected, rel=1e-12)
+    assert expected == pytest.approx(scipy.binomtest(better, better + worse).pvalue if better + worse else 1.0)
+
+
+def test_several_samples_are_flipped_by_problem() -> None:
+    small = [0.5, 0.25, -0.25, 0.75, 0.5, 0.0, 0.25]
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 6)).reshape(6, -1).T @ np.array([unit for unit in small if unit])
+    exact = np.mean(np.abs(signs) >= sum(small) - 1e-12)
+    assert stats.exact_p(small) == pytest.approx(exact)
+    rng = np.random.default_rng(1)
+    many = list(rng.normal(0.1, 0.5, 300))
+    assert stats.exact_p(many) == pytest.approx(scipy.ttest_1samp(many, 0).pvalue, rel=0.3, abs=0.003)
+    assert math.isnan(stats.exact_p()) and stats.exact_p([0.0, 0.0]) == 1.0
+    assert stats.exact_p(units(40, 9, 1), units(40, 9, 1)) == pytest.approx(scipy.binomtest(18, 20).pvalue)
+
+
+def test_holm() -> None:
+    values = [0.01, 0.04, 0.03, 0.005, 0.9]
+    assert stats.holm(values) == pytest.approx(list(multipletests(values, method="holm")[1]))
+    assert stats.holm([0.02, math.nan])[0] == 0.02 and math.isnan(stats.holm([0.02, math.nan])[1])
+    assert stats.holm([]) == []
+
+
+@pytest.mark.parametrize(("n", "better", "worse"), [(200, 30, 12), (500, 120, 80), (60, 20, 3)])
+def test_the_bootstrap_is_scipys_but_for_its_wider_tails(n: int, better: int, worse: int) -> None:
+    found = stats.bootstrap(units(n, better, worse))
+    ours = scipy.bootstrap((units(n, better, worse),), np.mean, method="percentile", rng=3)
+    assert found.error == pytest.approx(ours.standard_error, rel=0.03)
+    widening = scipy.t.ppf(0.975, n - 1) * math.sqrt(n / (n - 1)) / scipy.norm.ppf(0.975)
+    for end, expected in zip((found.low, found.high), ours.confidence_interval, strict=True):
+        assert end - found.value == pytest.approx(widening * (expected - found.value), rel=0.08, abs=1 / n)
+    assert stats.bootstrap(units(n, better, worse)) == found  # the same at every call
+
+
+def test_the_error_is_clustered_by_problem() -> None:
+    """Five samples of each problem, of two models: statsmodels' cluster-robust error of the difference."""
+    rng = np.random.default_rng(5)
+    hard = rng.uniform(size=60)
+    a, b = ((rng.uniform(size=(60, 5)) < (hard + shift)[:, None]) * 1.0 for shift in (0.1, 0.0))
+    flat, problems = (a - b).ravel(), np.repeat(np.arange(60), 5)
+    fit = sm.OLS(flat, np.ones_like(flat)).fit(
+        cov_type="cluster", cov_kwds={"groups": problems, "use_correction": False}
+    )
+    found = stats.bootstrap(list((a - b).mean(axis=1)))
+    assert found.value == pytest.approx(fit.params[0])
+    assert found.error == pytest.approx(fit.bse[0] * math.sqrt(60 / 59))
+
+
+def test_what_n_can_show() -> None:
+    wide = units(500, 60, 40)
+    error = scipy.sem(wide)
+    assert stats.detectable(wide) == pytest.approx((scipy.norm.ppf(0.975) + scipy.norm.ppf(0.8)) * error, rel=1e-4)
+    assert stats.detectable(units(30, 0, 0)) == pytest.approx(6 / 30)  # six of 30, all on one side: p 0.031
+    assert math.isnan(stats.detectable([1.0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sizes", "samples", "gap"),
+    [((500,), 1, 0.05), ((200,), 1, 0.0), ((60,), 1, 0.1), ((60,), 5, 0.05), ((200,), 16, 0.05), ((30, 500), 1, 0.05)],
+)
+def test_the_interval_covers_the_truth(sizes: tuple[int, ...], samples: int, gap: float) -> None:
+    """2,000 draws: problems of their own difficulty, two models that share it; the truth is the gap."""
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(2000):
+        sets = []
+        for n in sizes:
+            hard = rng.beta(0.8, 0.8, n) * (1 - gap)
+            a, b = ((rng.random((n, samples)) < (hard + shift)[:, None]).mean(axis=1) for shift in (gap, 0.0))
+            sets.append((a - b).tolist())
+        found = stats.bootstrap(*sets)
+        covered += found.low <= gap <= found.high
+    print(sizes, samples, gap, covered / 2000)
+    assert 0.93 <= covered / 2000 <= 0.97
+
+
+def rows(verdicts: str, tokens: int = 10, samples: int = 1, benchmark: str = "set") -> pd.DataFrame:
+    cells = [
+        {"benchmark": benchmark, "problem": f"p{i // samples:03d}", "sample": i % samples, "scorer": "s",
+         "verdict": "correct" if letter == "c" else "wrong", "tokens": tokens + i, "fake": False}
+        for i, letter in enumerate(verdicts)
+    ]  # fmt: skip
+    return pd.DataFrame(cells)
+
+
+def test_a_comparison_has_levels_lengths_and_the_problems_that_changed_sides() -> None:
+    levels = {f"p{i:03d}": "1" if i < 6 else "5" for i in range(12)}
+    found = compared("a", rows("ccccccccwwcw", 100), "b", rows("ccccwwwwwwwc"), "s", levels)
+    assert found.accuracy["set"].value == pytest.approx(4 / 12) and found.p["set"] == pytest.approx(14 / 64)
+    assert found.by("level")[["level", "n", "accuracy_a", "accuracy_b"]].values.tolist() == [
+        ["1", 6, 1.0, 4 / 6],
+        ["5", 6, 0.5, 1 / 6],
+    ]
+    assert found.by("length").n.tolist() == [4, 4, 4] and found.groups == ["level", "length"]
+    assert found.changed.problem.tolist() == ["p004", "p005", "p006", "p007", "p010", "p011"]
+    assert found.changed.accuracy.tolist() == [1, 1, 1, 1, 1, -1]
+    assert found.tokens["set"].value == 90
+    whole = json.loads(json.dumps(found.json()))
+    assert whole["benchmarks"][0]["difference"] == pytest.approx(4 / 12) and len(whole["changed"]) == 6
+    several = compared("a", rows("ccwwccww", samples=4), "b", rows("cwwwcwww", samples=4), "s")
+    assert several.differences.accuracy.tolist() == [0.25, 0.25]
+    part = compared("a", rows("ccc"), "b", rows("cccww"), "s")
+    assert part.left_out == 2 and part.frame.n.tolist() == [3]
+
+
+RATES = NEUTRAL.replace("name: small", "name: other").replace("micota: {train: {", "micota: {train: {lr: 1e-3, ")
+
+
+def test_recipes_variants_and_models_are_compared_in_one_command(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Two recipes with another learning rate: every model of both; two that are one model do not differ."""
+    found = results(world, NEUTRAL)
+    grade(found, {"instruct": "ccww" * 10, "strong": "cccw" * 10, "micota": "cwww" * 10})
+    world.write("other.yaml", RATES)
+    other = Results(world.load(name="other.yaml"), world.store)
+    grade(other, {"micota": "cccc" * 10}, tokens={"micota": 50})
+    given = [str(world.recipe_file), str(world.folder / "other.yaml"), "--store", str(world.folder / "store")]
+    report, table = tmp_path / "all.json", tmp_path / "all.csv"
+    assert command(monkeypatch, "compare", *given, "--json", str(report), "--csv", str(table)) == 0
+    shown = {one["a"]: one for one in json.loads(report.read_text())}
+    assert list(shown) == ["other/instruct", "other/strong", "other/micota"]
+    assert shown["other/micota"]["benchmarks"][0]["difference"] == 0.75
+    assert shown["other/micota"]["p_holm"] == pytest.approx(3 * shown["other/micota"]["benchmarks"][0]["p"])
+    assert shown["other/strong"]["benchmarks"][0]["difference"] == 0
+    assert pd.read_csv(table).difference.tolist() == [0, 0, 0.75]
+    assert "other/micota minus small/micota" in capsys.readouterr().out
+    variant = [str(world.recipe_file) + "/micota", str(world.recipe_file) + "+micota.lr=1e-3/micota", *given[2:]]
+    assert command(monkeypatch, "compare", *variant, "--scorer", "exact_match", "--json", str(report)) == 0
+    [one] = json.loads(report.read_text())
+    assert (one["b"], one["a"]) == ("small/micota", "small+micota.lr=1e-3/micota")
+    assert (one["scorer"], one["benchmarks"][0]["difference"]) == ("exact_match", 0.75)
+    two = [f"{world.recipe_file}/strong", "instruct", *given[2:], "--json", str(report)]
+    assert command(monkeypatch, "compare", *two) == 0
+    [one] = json.loads(report.read_text())
+    assert (one["a"], one["b"], one["benchmarks"][0]["difference"]) == ("instruct", "strong", -0.25)
+    assert len(one["changed"]) == 10 and "strong better: 10 problems" in capsys.readouterr().out
+    assert command(monkeypatch, "compare", f"{world.recipe_file}/strong", "instrukt", *given[2:]) == 2
+    assert "did you mean 'instruct'" in capsys.readouterr().err
+
+
+def test_files_of_graded_rows_are_compared(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """What `micota grade` writes, what `to_parquet` writes, and a recipe beside either."""
+    for name, letters in (("a", "ccccccww"), ("b", "ccwwwwwc")):
+        graded = [{"index": i, "benchmark": "gsm8k", "response": "x", "semantic": "correct" if c == "c" else "wrong",
+                   "exact_match": int(c == "c"), "level": i % 2} for i, c in enumerate(letters)]  # fmt: skip
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in graded))
+    out = tmp_path / "found.json"
+    files = [str(tmp_path / "b.jsonl"), str(tmp_path / "a.jsonl")]
+    assert command(monkeypatch, "compare", *files, "--json", str(out)) == 0
+    [one] = json.loads(out.read_text())
+    assert one["benchmarks"][0]["difference"] == pytest.approx(3 / 8) and one["benchmarks"][0]["tokens_a"] is None
+    assert [row["level"] for row in one["level"]] == ["0", "1"]
+    found = results(world, NEUTRAL)
+    grade(found, {"strong": "cccw", "micota": "cccc"})
+    file = Results(found.recipe, world.store).to_parquet(tmp_path / "answers.parquet")
+    store = ["--store", str(world.folder / "store"), "--json", str(out)]
+    assert command(monkeypatch, "compare", f"{file}/strong", f"{world.recipe_file}/micota", *store) == 0
+    [one] = json.loads(out.read_text())
+    assert one["benchmarks"][0]["difference"] == 0.25
+    (tmp_path / "c.jsonl").write_text('{"index": 1, "response": "x"}\n')
+    assert command(monkeypatch, "compare", files[0], str(tmp_path / "c.jsonl")) == 2
+    assert "micota grade ROWS" in capsys.readouterr().err
+
+
+def test_responses_are_those_of_the_frame(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = results(
+        world, "name: small\n" + LET + NEUTRAL[NEUTRAL.index("\narms:") : NEUTRAL.index("\nevaluate:")] + EVALUATE
+    )
+    grade(found, {"strong": "ccww", "micota": "cwcw"})
+    again = Results(found.recipe, world.fresh())
+    given = [str(world.recipe_file), "--store", str(world.folder / "store")]
+    rows_file = tmp_path / "rows.jsonl"
+    assert (
+        command(monkeypatch, "responses", *given, "--right", "micota", "--wrong", "strong", "--out", str(rows_file))
+        == 0
+    )
+    written = [json.loads(line) for line in rows_file.read_text().splitlines()]
+    frame = again.frame[again.frame.scorer == "semantic"]
+    share = frame.assign(right=frame.verdict == "correct").pivot(index="problem", columns="arm", values="right")
+    expected = share[share.micota & ~share.strong].index.tolist()
+    assert {row["problem"] for row in written} == set(expected) and len(written) == 2
+    parquet = tmp_path / "rows.parquet"
+    assert command(monkeypatch, "responses", *given, "--out", str(parquet)) == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(parquet), again.with_texts(again.frame), check_categorical=False)
+    where = ["--arm", "strong", "--verdict", "wrong", "--scorer", "exact_match", "--where", "tokens > 10"]
+    assert command(monkeypatch, "responses", *given, *where) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("strong · test-set · wrong (exact_match) · 11 tokens") == 1
+    assert command(monkeypatch, "responses", *given, "--where", "token > 10") == 2
+    assert "compare columns" in capsys.readouterr().err
+    with pytest.raises(MicotaError, match="no answer has the arm 'mikota'"):
+        again.selected(right="mikota", wrong="strong")
