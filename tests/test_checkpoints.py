@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     Gemma3TextConfig,
     GPTNeoXConfig,
@@ -398,6 +399,41 @@ def test_settings_are_compared_by_meaning(tmp_path: Path, family: str) -> None:
     (tmp_path / "base" / "config.json").write_text(json.dumps(old | spelling | other))
     with pytest.raises(MicotaError, match="rotary positions"):
         compare(tmp_path / "base", [tmp_path / "tuned"])
+
+
+GEMMA = {
+    "head_dim": 8,
+    "query_pre_attn_scalar": 8,
+    "rope_theta": 1e6,
+    "rope_local_base_freq": 1e4,
+    "rope_scaling": None,
+}
+NESTED = {
+    "nothing": ({}, None),
+    "the base of the rotary positions": ({"rope_theta": 1e5}, "rotary positions"),
+    "heads": ({"num_attention_heads": 2}, "num_attention_heads is 2, in the base 4"),
+    "an activation": ({"hidden_activation": "relu"}, "hidden_activation is relu"),
+    "a cap": ({"final_logit_softcapping": 30.0}, "final_logit_softcapping is 30.0"),
+    "a scale": ({"query_pre_attn_scalar": 64}, "query_pre_attn_scalar is 64"),
+}
+
+
+@pytest.mark.parametrize("what", NESTED)
+def test_the_settings_of_a_nested_language_model_are_compared(tmp_path: Path, what: str) -> None:
+    """A model that sees has them in `text_config`, which transformers 5 writes in its own way."""
+    change, message = NESTED[what]
+    folders = [tmp_path / name for name in ("base", "tuned")]
+    for folder, text in zip(folders, (SIZES | GEMMA, SIZES | GEMMA | change), strict=True):
+        folder.mkdir()
+        about = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3"}
+        (folder / "config.json").write_text(json.dumps({**about, "text_config": {"model_type": "gemma3_text", **text}}))
+        save_file({"model.language_model.norm.weight": torch.ones(32)}, folder / SINGLE)
+    if message is None:
+        AutoConfig.from_pretrained(folders[1]).save_pretrained(folders[1])
+        assert [line for line in compare(folders[0], folders[1:]) if "rope" in line or "text_config" in line] == []
+        return
+    with pytest.raises(MicotaError, match=message):
+        compare(folders[0], folders[1:])
 
 
 def test_tokens_must_keep_their_ids(base: Path, tuned: Path) -> None:

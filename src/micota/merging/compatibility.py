@@ -26,6 +26,9 @@ _DERIVED = re.compile(r"^(model\.)?mtp\.|(^|\.)(rotary_emb\.inv_freq|masked_bias
 _SHAPING = (
     *("architectures", "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "head_dim"),
     *("num_attention_heads", "num_key_value_heads", "hidden_act", "rms_norm_eps", "use_sliding_window"),
+    *("n_head", "hidden_activation", "activation_function", "layer_norm_eps", "layer_norm_epsilon", "layer_types"),
+    *("num_experts_per_tok", "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar"),
+    *("logit_scale", "logits_scaling", "embedding_multiplier", "residual_multiplier", "attention_multiplier"),
 )
 _PASSING = (
     *("dtype", "torch_dtype", "transformers_version", "_name_or_path", "rope_theta", "rope_scaling"),
@@ -210,15 +213,23 @@ def _compare_shapes(name: str, expected: tuple[int, ...], shape: tuple[int, ...]
 
 
 def _compare_configs(base: ModelFolder, model: ModelFolder) -> list[str]:
-    """By meaning where the texts differ: transformers 4 and 5 spell the same settings in other ways."""
-    ours, theirs = base.config, model.config
-    if list(_shaping(ours, theirs)) and base.meaning and model.meaning:
-        ours, theirs = base.meaning, model.meaning
+    """By meaning where the texts differ: transformers 4 and 5 spell the same settings in other ways, or omit them."""
+    ours, theirs = _language(base.config), _language(model.config)
+    is_plain = (ours.keys() ^ theirs.keys()).isdisjoint(_SHAPING) and not list(_shaping(ours, theirs))
+    if not is_plain and base.meaning and model.meaning:
+        ours, theirs = _language(base.meaning), _language(model.meaning)
     for what, value, expected in _shaping(ours, theirs):
         why = "the same numbers mean another function there"
         raise MicotaError(f"{what} {value}, in the base {expected}", where=str(model.path), why=why)
     plain = (ours.keys() & theirs.keys()) - {*_SHAPING, *_PASSING}
     return _differences({key: ours[key] for key in plain}, {key: theirs[key] for key in plain})
+
+
+def _language(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with that of its language model, which stands below it in models that also see or hear."""
+    own = {key: value for key, value in config.items() if key != "text_config"}
+    text = config.get("text_config") or {}
+    return own | {key: value for key, value in text.items() if key not in ("architectures", "model_type")}
 
 
 def _shaping(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
