@@ -1,13 +1,13 @@
-"""Merging two random checkpoints of a real shape, against the floor of the disk and against mergekit.
+"""Merging random checkpoints of a real shape: against a plain copy, against mergekit, and in how much memory.
 
-    python benchmarks/merge.py FOLDER [--shape 1.5b|7b] [--rounds 3] [--cold] [--mergekit .venv-mergekit/bin/python]
+    python benchmarks/merge.py FOLDER [--shape 1.5b|7b] [--rounds 3] [--mergekit PYTHON] [--only WORD]
 
-Every round runs, one after the other in a changing order and each as a process of its own: the copy floor (read both
-checkpoints, write one; with one thread, and with as many as the merge), `micota merge` with inverse_density (one pass
-over the inputs), with L1 (two passes: its floor reads both twice), and mergekit where its Python is given. All but
-mergekit end with fsync. The inputs are in the page cache where they fit (1.5b), and are sparse files for 7b; with
---cold they are dropped from it before each run, like models that nobody has just written or that do not fit into
-memory. Reported: wall and CPU seconds, peak of anonymous memory, and their ratios to the floors of the same round.
+Every round runs, one after the other in a changing order and each as a process of its own: the copy (read two
+checkpoints, write one, with one thread) and DARE-TIES of one task vector with `micota merge`, both from memory and from
+the disk (the inputs are dropped from the page cache before, like models that nobody has just written); then every
+method with `micota merge`, and those of PAIRS with mergekit where its Python is given. All but mergekit end with fsync;
+libraries compute with one thread. The inputs are random for 1.5b and sparse files for 7b. Reported: wall and CPU
+seconds, peak of anonymous memory, and three bars, whose ratios are medians over the rounds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +30,21 @@ SHAPES = {
 }
 SHARD = 4_000_000_000
 BLOCK = 2**21
+MODELS = ("base", "one", "two")
+THIN = {"weight": 0.5, "density": 0.7}
+METHODS: dict[str, tuple[str, int, dict[str, object], dict[str, object]]] = {
+    "dare_ties": ("dare_ties", 1, THIN, {}),
+    "dare_ties, two vectors": ("dare_ties", 2, THIN, {}),
+    "ties, two vectors": ("ties", 2, THIN, {}),
+    "slerp": ("slerp", 1, {}, {"t": 0.4}),
+    "linear, three models": ("linear", 2, {"weight": 0.3}, {"weight": 0.3}),
+    "task_arithmetic, two vectors": ("task_arithmetic", 2, {"weight": 0.5}, {}),
+}
+"""Method, task vectors, parameters of each model, parameters of all. The rescale of dare_ties is mergekit's own, L1."""
+PAIRS = ("dare_ties", "dare_ties, two vectors", "ties, two vectors", "slerp", "linear, three models")
+"""Those that mergekit merges too."""
+COPY, SINGLE = "copy, one thread", "dare_ties, inverse_density"
+DISK = " from the disk"
 
 
 @dataclass
@@ -102,29 +116,19 @@ def make(folder: Path, of: str, seed: int) -> Path:
     return folder
 
 
-def copy(first: Path, second: Path, out: Path, passes: int, threads: int) -> None:
-    """The floor: read both checkpoints as often as said, write the second, fsync."""
-    out.mkdir(parents=True, exist_ok=True)
-    files = [(file, None) for file in sorted(first.glob("*.safetensors"))] * passes
-    files += [(file, None) for file in sorted(second.glob("*.safetensors"))] * (passes - 1)
-    opened = [(os.open(file, os.O_RDONLY), None, file.stat().st_size) for file, _ in files]
-    for file in sorted(second.glob("*.safetensors")):
-        target = os.open(out / file.name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-        opened.append((os.open(file, os.O_RDONLY), target, file.stat().st_size))
-
-    memory = threading.local()
-
-    def piece(item: tuple[int, int | None, int]) -> None:
-        source, target, start = item
-        memory.data = getattr(memory, "data", None) or bytearray(BLOCK)
-        size = os.preadv(source, [memory.data], start)
-        if target is not None:
-            os.pwrite(target, memoryview(memory.data)[:size], start)
-
-    with ThreadPoolExecutor(threads) as pool:
-        for source, target, size in opened:
-            list(pool.map(piece, ((source, target, start) for start in range(0, size, BLOCK))))
-            if target is not None:
+def copy(folder: Path) -> None:
+    """The floor: read two checkpoints, write the second, fsync; with one thread."""
+    (folder / "out").mkdir(parents=True, exist_ok=True)
+    memory = bytearray(BLOCK)
+    for name in ("base", "one"):
+        for file in sorted((folder / name).glob("*.safetensors")):
+            source = os.open(file, os.O_RDONLY)
+            target = os.open(folder / "out" / file.name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC) if name == "one" else -1
+            for start in range(0, file.stat().st_size, BLOCK):
+                size = os.preadv(source, [memory], start)
+                if target >= 0:
+                    os.pwrite(target, memoryview(memory)[:size], start)
+            if target >= 0:
                 os.fsync(target)
 
 
@@ -139,7 +143,8 @@ def forget(folder: Path) -> None:
 def measure(command: list[str]) -> Run:
     before = os.times()
     begin = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    alone = os.environ | {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=alone)
     peak = [0.0]
 
     def watch() -> None:
@@ -153,57 +158,65 @@ def measure(command: list[str]) -> Run:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    code = process.wait()
+    errors = process.communicate()[1]
     wall = time.perf_counter() - begin
     watcher.join()
-    assert code == 0, f"{command} ended with {code}"
+    assert process.returncode == 0, f"{command} ended with {process.returncode}: {errors.decode()[-2000:]}"
     after = os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     return Run(wall, cpu, peak[0])
 
 
-def config(folder: Path, rescale: object) -> Path:
-    file = folder / f"{rescale}.yml"
-    file.write_text(
-        f"merge_method: dare_ties\nbase_model: {folder}/base\nmodels:\n  - model: {folder}/tuned\n"
-        f"    parameters: {{weight: 0.6, density: 0.7}}\nparameters: {{rescale: {rescale}}}\ndtype: bfloat16\n"
-    )
+def config(folder: Path, name: str, **changes: object) -> Path:
+    """A configuration of METHODS, which mergekit reads too."""
+    method, count, own, shared = METHODS[name]
+    file = folder / f"{name} {len(changes)}.yml"
+    listed = [{"model": f"{folder}/{model}", "parameters": own} for model in MODELS[1 : count + 1]]
+    text = {"merge_method": method, "base_model": f"{folder}/base", "models": listed}
+    if method == "linear":
+        listed.insert(0, {"model": text.pop("base_model"), "parameters": own})
+    file.write_text(json.dumps(text | {"parameters": shared | changes, "dtype": "bfloat16"}))
     return file
 
 
 def contenders(folder: Path, threads: int, mergekit: str | None) -> dict[str, list[str]]:
     """The command of each, as a process of its own; what it writes goes to FOLDER/out."""
-    here, out = [sys.executable, __file__, str(folder), "--threads", str(threads)], str(folder / "out")
+    out = str(folder / "out")
     merge = [sys.executable, "-m", "micota", "merge", "--threads", str(threads)]
-    alone = [*here[:-1], "1", "--copy"]
-    found = {
-        "floor, one thread": [*alone, "1"],
-        "floor, two passes, one thread": [*alone, "2"],
-        "floor": [*here, "--copy", "1"],
-        "micota, inverse_density": [*merge, str(config(folder, "inverse_density")), out],
-        "floor, two passes": [*here, "--copy", "2"],
-        "micota, l1": [*merge, str(config(folder, "l1")), out],
-    }
+    single = [*merge, str(config(folder, "dare_ties", rescale="inverse_density")), out]
+    plain = {COPY: [sys.executable, __file__, str(folder), "--copy"], SINGLE: single}
+    found = plain | {name + DISK: command for name, command in plain.items()}
+    found |= {name: [*merge, str(config(folder, name)), out] for name in METHODS}
     if mergekit:
         run = "import sys; from mergekit.scripts.run_yaml import main; sys.argv = ['mergekit', *sys.argv[1:]]; main()"
-        found["mergekit, l1"] = [mergekit, "-c", run, str(config(folder, "true")), out, "--no-copy-tokenizer"]
+        for name in PAIRS:
+            found[f"mergekit: {name}"] = [mergekit, "-c", run, str(config(folder, name)), out, "--no-copy-tokenizer"]
     return found
 
 
+def ratio(runs: dict[str, list[Run]], name: str, over: str, what: str) -> float:
+    """The median over the rounds of one figure of two contenders."""
+    pairs = zip(runs[name], runs[over], strict=True)
+    return statistics.median(getattr(a, what) / getattr(b, what) for a, b in pairs)
+
+
 def report(runs: dict[str, list[Run]]) -> None:
-    print(f"{'medians':32}{'wall s':>8}{'CPU s':>8}{'anon MiB':>10}   wall over the floor's, one thread's; CPU over")
+    print(f"{'medians':42}{'wall s':>8}{'CPU s':>8}{'anon MiB':>10}   each: wall, CPU")
     for name, found in runs.items():
-        floor = "floor, two passes" if "l1" in name or "two" in name else "floor"
-        ratios = [
-            statistics.median(
-                getattr(run, what) / getattr(base, what) for run, base in zip(found, runs[of], strict=True)
-            )
-            for what, of in (("wall", floor), ("wall", f"{floor}, one thread"), ("cpu", floor))
-        ]
         wall, cpu = (statistics.median(getattr(run, what) for run in found) for what in ("wall", "cpu"))
-        each = " ".join(f"{run.wall:.1f}" for run in found)
-        print(f"{name:32}{wall:8.1f}{cpu:8.1f}{max(run.anonymous for run in found):10.0f}   "
-              f"{ratios[0]:.2f}, {ratios[1]:.2f}; {ratios[2]:.2f}   (each: {each})")  # fmt: skip
+        each = "; ".join(f"{run.wall:.1f}, {run.cpu:.1f}" for run in found)
+        print(f"{name:42}{wall:8.1f}{cpu:8.1f}{max(run.anonymous for run in found):10.0f}   {each}")
+    for where in ("", DISK):
+        if {COPY + where, SINGLE + where} <= runs.keys():
+            times = ratio(runs, SINGLE + where, COPY + where, "wall")
+            print(f"{SINGLE}{where or ' from memory'}: {times:.2f} times the copy with one thread (bar: at most 1.6)")
+    for name in PAIRS:
+        if {name, f"mergekit: {name}"} <= runs.keys():
+            times = ratio(runs, f"mergekit: {name}", name, "cpu")
+            print(f"{name}: mergekit takes {times:.2f} times as much CPU (bar: at least 3)")
+    ours = {name: max(run.anonymous for run in found) for name, found in runs.items() if "mergekit" not in name}
+    most = max(ours, key=lambda name: ours[name])
+    print(f"anonymous memory: at most {ours[most]:.0f} MiB, in {most} (bar: 300)")
 
 
 def main() -> None:
@@ -212,24 +225,24 @@ def main() -> None:
     parser.add_argument("--shape", choices=sorted(SHAPES), default="1.5b")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--cold", action="store_true")
     parser.add_argument("--mergekit")
-    parser.add_argument("--copy", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--only", default="", help="run those whose name holds this word")
+    parser.add_argument("--copy", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     folder = asked.folder.absolute()
     if asked.copy:
-        copy(folder / "base", folder / "tuned", folder / "out", asked.copy, asked.threads)
+        copy(folder)
         return
-    for name, seed in (("base", 0), ("tuned", 1)):
+    for seed, name in enumerate(MODELS):
         make(folder / name, asked.shape, seed)
-    commands = contenders(folder, asked.threads, asked.mergekit)
+    commands = {n: c for n, c in contenders(folder, asked.threads, asked.mergekit).items() if asked.only in n}
     runs: dict[str, list[Run]] = {name: [] for name in commands}
     for turn in range(asked.rounds):
         for name in list(commands)[:: 1 if turn % 2 == 0 else -1]:
             shutil.rmtree(folder / "out", ignore_errors=True)
             os.sync()
-            for name_of_input in ("base", "tuned") if asked.cold else ():
-                forget(folder / name_of_input)
+            for model in MODELS if name.endswith(DISK) else ():
+                forget(folder / model)
             runs[name].append(measure(commands[name]))
             print(f"round {turn + 1}: {name}: {runs[name][-1]}", flush=True)
     shutil.rmtree(folder / "out", ignore_errors=True)

@@ -106,6 +106,34 @@ def test_its_sums_are_those_of_the_exact_numbers(size: int) -> None:
     )
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_widening_rounding_adding_and_inner_products_are_those_of_exact_numbers(size: int) -> None:
+    base, model = blocks(size)
+    wide, back = np.empty(size, np.float32), np.empty(2 * size, np.uint8)
+    kernels.widen(raw(model), "bfloat16", wide)
+    assert np.array_equal(wide.view(np.uint32), model.float().view(torch.int32).numpy().view(np.uint32))
+    odd = (base.float() + model.float() / 256).numpy()
+    kernels.narrow(odd, "bfloat16", back)
+    assert same(typed(back, "bfloat16"), torch.from_numpy(odd).bfloat16())
+    for dtype in ("bfloat16", "float32"):
+        total, elements = base.float().numpy().copy(), raw(model.to(getattr(torch, dtype)))
+        kernels.add(elements, dtype, np.float32(0.3), total)
+        exact = base.double() + model.double() * float(np.float32(0.3))
+        assert np.array_equal(total, exact.float().numpy(), equal_nan=True)
+    first, second = (one[144 if size > 144 else 0 :].float().numpy() for one in (base, model))
+    products = [float(a) * float(b) for a, b in zip(first, second, strict=True)]
+    assert kernels.inner(first, second) == pytest.approx(math.fsum(products), rel=1e-12)
+
+
+def test_inner_products_have_one_value_in_both_forms() -> None:
+    first, second = (one.float().numpy() for one in blocks(40_001))
+    each = set()
+    for elements in (0, kernels.ENOUGH):
+        kernels.prepare(elements)
+        each.add(kernels.inner(first[144:], second[144:]))
+    assert len(each) == 1
+
+
 @pytest.mark.parametrize("sick", [math.nan, math.inf, -math.inf])
 def test_a_sick_input_is_seen_though_it_is_dropped(sick: float) -> None:
     base, model = torch.ones(2).bfloat16(), torch.tensor([1.0, sick]).bfloat16()

@@ -8,7 +8,6 @@ import torch
 
 from micota.merging import Settings, Tally, check, check_labels
 from micota.merging.buffers import FLOATS, Bytes
-from micota.merging.masks import blocks
 from micota.merging.safetensor_files import NAMES, Entry
 from micota.merging.tensor import TensorMerge
 
@@ -31,7 +30,7 @@ def merge_tensor(
     flat = [(raw(tensor), tensor.itemsize) for tensor in (base, *models, merged)]
     pieces = [
         (block, stop - start, [bits[start * size : stop * size] for bits, size in flat])
-        for block, start, stop in blocks(entry.numel)
+        for block, start, stop in merge.blocks()
     ]
     for single in merge.passes if pieces else ():
         single.conclude(merge.see(single, block, size, inputs) for block, size, (*inputs, _) in pieces)

@@ -1,4 +1,4 @@
-"""What a merge does most: random masks, one task vector in bf16, weighted sums.
+"""What a merge does most: bf16 to fp32 and back, random masks, one task vector in bf16, weighted sums, inner products.
 
 Plain NumPy says what they are; a large merge uses the same, compiled (`kernels_compiled.py`), in a tenth of the time.
 Blocks of bf16 are flat, as uint16; masks are bits, the first in the lowest.
@@ -6,11 +6,11 @@ Blocks of bf16 are flat, as uint16; masks are bits, the first in the lowest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from micota.merging.buffers import INFINITE, Bytes, Floats
+from micota.merging.buffers import INFINITE, Bytes, Floats, Words, own, typed, words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 ENOUGH = 2**27
 """Elements of a merge for which it pays to wait for numba: a second, and two more on a new machine."""
+PIECE = 2**17
+"""Elements that are computed at once: what is made of them stays in the processor's cache."""
+LANES = 128
+"""Sums that are kept side by side."""
 _compiled = False
 
 
@@ -39,23 +43,78 @@ def prepare(elements: int) -> None:
     _compiled = elements >= ENOUGH
 
 
-def draw(state: Sequence[int], level: int, size: int) -> tuple[Bytes, int]:
-    """A random mask of `size` elements, and how many it keeps: those whose 16 bits of the words of SFC64, from a state
-    (a, b, c, counter) on, are below `level`, which is at most 2**16.
-    """
+def parts(inputs: Sequence[Bytes], dtypes: Sequence[str], row: int = 1) -> Iterator[tuple[slice, list[Bytes]]]:
+    """The pieces of a block, in whole rows of so many elements: which elements, and their bytes of each input."""
+    widths = [words(elements, dtype).itemsize for elements, dtype in zip(inputs, dtypes, strict=True)]
+    size = len(inputs[0]) // widths[0]
+    step = max(1, PIECE // row) * row
+    for start in range(0, size, step):
+        stop = min(size, start + step)
+        yield slice(start, stop), [e[start * width : stop * width] for e, width in zip(inputs, widths, strict=True)]
+
+
+def rows(elements: Sequence[Bytes], dtypes: Sequence[str]) -> Floats:
+    """A piece of each input in fp32, [inputs, elements], in this thread's memory, which the next call overwrites."""
     import numpy as np
 
-    words = np.empty(-(-size // 4), dtype=np.uint64)
+    size = len(words(elements[0], dtypes[0]))
+    values = own("rows", 4 * len(elements) * size).view(np.float32).reshape(len(elements), -1)
+    for part, dtype, row in zip(elements, dtypes, values, strict=True):
+        widen(part, dtype, row)
+    return values
+
+
+def widen(elements: Bytes, dtype: str, row: Floats) -> None:
+    """Put elements of a dtype of FLOATS into `row`, in fp32."""
+    if dtype == "bfloat16" and _compiled:
+        from micota.merging import kernels_compiled
+
+        kernels_compiled.widen(words(elements, dtype), row.view("uint32"))
+    elif dtype == "bfloat16":
+        row[:] = _fp32(words(elements, dtype))
+    elif dtype == "float32":
+        row[:] = elements.view(dtype)
+    else:  # in NumPy it takes ten times as long
+        typed(row.view("uint8"), "float32").copy_(typed(elements, dtype))
+
+
+def narrow(row: Floats, dtype: str, into: Bytes) -> None:
+    """Put fp32 numbers into `into` as elements of a dtype of FLOATS: to the nearest, ties to even."""
+    if dtype == "bfloat16" and _compiled:
+        from micota.merging import kernels_compiled
+
+        kernels_compiled.narrow(row.view("uint32"), words(into, dtype))
+    elif dtype == "bfloat16":
+        bits = row.view("uint32")
+        words(into, dtype)[:] = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    elif dtype == "float32":
+        into.view(dtype)[:] = row
+    else:
+        typed(into, dtype).copy_(typed(row.view("uint8"), "float32"))
+
+
+def lanes(state: Sequence[int], size: int) -> Words:
+    """`size` random numbers of 16 bits: the words of SFC64 from a state (a, b, c, counter) on, lowest bits first."""
+    import numpy as np
+
+    stream = np.empty(-(-size // 4), dtype=np.uint64)
     before = np.array(state, dtype=np.uint64)
     if _compiled:
         from micota.merging import kernels_compiled
 
-        kernels_compiled.random_words(*before, words)
+        kernels_compiled.random_words(*before, stream)
     else:
-        stream = np.random.SFC64()
-        stream.state = {"bit_generator": "SFC64", "state": {"state": before}, "has_uint32": 0, "uinteger": 0}
-        words[:] = stream.random_raw(len(words))
-    kept = words.view("<u2")[:size] < level
+        generator = np.random.SFC64()
+        generator.state = {"bit_generator": "SFC64", "state": {"state": before}, "has_uint32": 0, "uinteger": 0}
+        stream[:] = generator.random_raw(len(stream))
+    return stream.view("<u2")[:size]
+
+
+def draw(state: Sequence[int], level: int, size: int) -> tuple[Bytes, int]:
+    """A random mask of `size` elements, and how many it keeps: those whose lane is below `level`, at most 2**16."""
+    import numpy as np
+
+    kept = lanes(state, size) < level
     return np.packbits(kept, bitorder="little"), int(np.count_nonzero(kept))
 
 
@@ -101,14 +160,38 @@ def sizes(base: Array, model: Array, mask: Bytes) -> tuple[float, float]:
     return float(whole), float(left)
 
 
-def add(numbers: Floats, weight: np.float32, total: Floats) -> None:
-    """Add weight * numbers to `total`, rounded once."""
+def add(elements: Bytes, dtype: str, weight: np.float32, total: Floats) -> None:
+    """Add weight * elements, of a dtype of FLOATS, to `total`, rounded once."""
+    import numpy as np
+
+    row = elements.view("uint16")
+    if dtype != "bfloat16" or not _compiled:
+        row = own("row", 4 * len(total)).view(np.float32)
+        widen(elements, dtype, row)
     if _compiled:
         from micota.merging import kernels_compiled
 
-        kernels_compiled.add(numbers, weight, total)
+        (kernels_compiled.add_bf16 if dtype == "bfloat16" else kernels_compiled.add)(row, weight, total)
     else:
-        total[:] = total.astype("float64") + numbers.astype("float64") * float(weight)
+        total[:] = total.astype("float64") + row.astype("float64") * float(weight)
+
+
+def inner(a: Floats, b: Floats) -> float:
+    """Inner product of two flat fp32 arrays, in fp64 and in one order on every processor. NaN or infinity in either
+    comes out as NaN or infinity.
+    """
+    import numpy as np
+
+    sums, whole = np.zeros(LANES), len(a) // LANES * LANES
+    if _compiled:
+        from micota.merging import kernels_compiled
+
+        kernels_compiled.inner(a, b, sums)
+    else:
+        products = a.astype("float64") * b
+        sums += products[:whole].reshape(-1, LANES).sum(axis=0)
+        sums[: len(a) - whole] += products[whole:]
+    return float(sums.sum())
 
 
 def _fp32(block: Array) -> Floats:

@@ -12,8 +12,10 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-ROW, LANES = 4096, 128
-"""Elements of a row, and sums that are kept side by side."""
+from micota.merging.kernels import LANES
+
+ROW = 4096
+"""Elements of a row."""
 EIGHTS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").view(np.uint64)[:, 0]
 """The eight bools of a byte of a mask."""
 ONE, THREE, ELEVEN, TURN, BACK = map(np.uint64, (1, 3, 11, 24, 40))
@@ -127,3 +129,35 @@ def add(numbers: Any, weight: np.float32, total: Any) -> None:
     """total + weight * numbers."""
     for i in range(total.size):
         total[i] = fused(numbers[i], weight, total[i])
+
+
+@compiled
+def add_bf16(block: Any, weight: np.float32, total: Any) -> None:
+    """The same for bf16, as bits."""
+    for i in range(total.size):
+        total[i] = fused(np.uint32(np.uint32(block[i]) << 16).view(np.float32), weight, total[i])
+
+
+@compiled
+def inner(a: Any, b: Any, sums: Any) -> None:
+    """Add the products of two rows of numbers to LANES sums in fp64."""
+    whole = a.size // LANES * LANES
+    for start in range(0, whole, LANES):
+        for i in range(LANES):
+            sums[i] += np.float64(a[start + i]) * np.float64(b[start + i])
+    for i in range(whole, a.size):
+        sums[i - whole] += np.float64(a[i]) * np.float64(b[i])
+
+
+@compiled
+def widen(block: Any, row: Any) -> None:
+    """bf16 as fp32, both as bits."""
+    for i in range(block.size):
+        row[i] = np.uint32(block[i]) << 16
+
+
+@compiled
+def narrow(row: Any, block: Any) -> None:
+    """fp32 as bf16, both as bits: to the nearest, ties to even."""
+    for i in range(row.size):
+        block[i] = np.uint16(np.uint32(row[i] + np.uint32(0x7FFF) + (np.uint32(row[i] >> 16) & np.uint32(1))) >> 16)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from micota.merging import kernels
-from micota.merging.buffers import Bytes
+from micota.merging.buffers import Bytes, Words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,10 +25,14 @@ LEVELS = 2**16
 """An entry survives if its 16 random bits are below density * LEVELS, rounded to the nearest integer."""
 
 
-def blocks(numel: int) -> Iterator[tuple[int, int, int]]:
-    """(block number, start, stop) for every block of a tensor of `numel` elements; the last may be short."""
-    for block, start in enumerate(range(0, numel, BLOCK)):
-        yield block, start, min(start + BLOCK, numel)
+def blocks(numel: int, row: int = 1) -> Iterator[tuple[int, int, int]]:
+    """(block number, start, stop) for every block of a tensor of `numel` elements; the last may be short.
+
+    With a `row` they are as much shorter as it takes to hold whole rows of so many elements.
+    """
+    step = BLOCK // row * row
+    for block, start in enumerate(range(0, numel, step)):
+        yield block, start, min(start + step, numel)
 
 
 def mask_bits(seed: int, model: str, tensor: str, block: int, size: int, density: float) -> tuple[Bytes, int]:
@@ -38,11 +42,20 @@ def mask_bits(seed: int, model: str, tensor: str, block: int, size: int, density
     [seed, model, tensor, block]; entry i reads the i-th 16 bits of its raw 64-bit words, lowest first.
     So a lower density keeps a subset of what a higher one keeps.
     """
+    return kernels.draw(_state(seed, model, tensor, block), round(density * LEVELS), size)
+
+
+def lanes(seed: int, model: str, tensor: str, block: int, size: int) -> Words:
+    """The 16 random bits of each of the first `size` entries of a block, which `mask_bits` compares: uint16 [size]."""
+    return kernels.lanes(_state(seed, model, tensor, block), size)
+
+
+def _state(seed: int, model: str, tensor: str, block: int) -> list[int]:
     import numpy as np
 
     key = hashlib.sha256(json.dumps([seed, model, tensor, block]).encode()).digest()
-    state = np.random.SFC64(int.from_bytes(key, "little")).state["state"]["state"]
-    return kernels.draw(state.tolist(), round(density * LEVELS), size)
+    state: list[int] = np.random.SFC64(int.from_bytes(key, "little")).state["state"]["state"].tolist()
+    return state
 
 
 def as_bools(bits: Bytes, size: int) -> np.ndarray[Any, Any]:

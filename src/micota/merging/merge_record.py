@@ -28,7 +28,7 @@ def identity(
 ) -> dict[str, Any]:
     """What makes an unfinished folder the work of this very merge."""
     prints = [checkpoint.fingerprint() for checkpoint in inputs]
-    plain = {name: dataclasses.asdict(each) for name, each in settings.items()}
+    plain = {name: each.identity for name, each in settings.items()}
     how = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
     return {"inputs": prints, "labels": list(labels), "settings": how, "shard_bytes": shard_bytes, "dtype": dtype}
 

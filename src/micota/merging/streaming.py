@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from micota.errors import MicotaError
 from micota.merging import kernels
 from micota.merging.buffers import Bytes, own
-from micota.merging.masks import BLOCK, blocks
+from micota.merging.masks import BLOCK
 from micota.merging.passes import Pass
 from micota.merging.safetensor_files import DTYPES, Checkpoint, Entry
 from micota.merging.settings import Settings
@@ -68,7 +68,7 @@ def merge_entries(
     ):
         run_passes = partial(_run_passes, pool, AHEAD * threads, inputs)
         for group in in_order(ahead, run_passes, _groups(merges), 2):  # the next group's, while this one is merged
-            places = ((tensor, *place) for tensor in group for place in blocks(tensor.entry.numel))
+            places = ((tensor, *place) for tensor in group for place in tensor.blocks())
             items = ((*place, out) for place, out in zip(places, memory, strict=False))
             for name, merged, tally in in_order(pool, merge_block, items, AHEAD * threads):
                 tallies[name].add(tally)
@@ -100,16 +100,19 @@ def _run_passes(
 
     for turn in range(max((len(tensor.passes) for tensor in group), default=0)):
         turns = [(tensor, tensor.passes[turn]) for tensor in group if len(tensor.passes) > turn]
-        items = ((*pair, *place) for pair in turns for place in blocks(pair[0].entry.numel))
+        items = ((*pair, *place) for pair in turns for place in pair[0].blocks())
         for pass_, seen in groupby(in_order(pool, see, items, window), key=itemgetter(0)):
             pass_.conclude(what for _, what in seen)
     return group
 
 
 def _read(inputs: Sequence[Checkpoint], name: str, start: int, stop: int) -> list[Bytes]:
-    """The same block of every input, in this thread's memory, which the next call overwrites."""
-    memory = [own(f"input {i}", WIDEST * BLOCK) for i in range(len(inputs))]
-    return [source.block(name, start, stop, into) for source, into in zip(inputs, memory, strict=True)]
+    """The same block of every input, in this thread's memory, which the next call overwrites; each once."""
+    read: dict[Entry, Bytes] = {}
+    for i, source in enumerate(inputs):
+        if source[name] not in read:
+            read[source[name]] = source.block(name, start, stop, own(f"input {i}", WIDEST * BLOCK))
+    return [read[source[name]] for source in inputs]
 
 
 def in_order(

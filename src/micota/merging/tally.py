@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from micota.merging.buffers import Floats
-
 
 @dataclass
 class Tally:
@@ -42,17 +40,6 @@ class Tally:
         """Cosine of the angle between task vectors i and j (j < i); None if one of them is zero."""
         lengths = math.sqrt(self.products[i][i]) * math.sqrt(self.products[j][j])
         return _plain(self.products[i][j] / lengths) if lengths else None
-
-
-def dot(a: Floats, b: Floats) -> float:
-    """Inner product of two flat fp32 arrays, by rows of 1024, so that fp32 stays exact enough. NaN or infinity in
-    either comes out as NaN or infinity.
-    """
-    import numpy as np
-
-    rows = len(a) // 1024 * 1024
-    head = [row[:rows].reshape(-1, 1024) for row in (a, b)]
-    return float(np.einsum("ij,ij->i", *head).sum(dtype="float64")) + float(np.einsum("i,i->", a[rows:], b[rows:]))
 
 
 def facts(tallies: Mapping[str, Tally], labels: Sequence[str]) -> dict[str, Any]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from micota.errors import MicotaError
 from micota.merging import kernels
-from micota.merging.buffers import FLOATS, Bytes, Floats, is_finite, narrow, pieces, widen, words
-from micota.merging.passes import Bits, Pass, Rescales, Selection, passes
+from micota.merging.buffers import FLOATS, Bytes, Floats, is_finite, own, words
+from micota.merging.kernels import narrow, parts, rows, widen
+from micota.merging.masks import BLOCK, blocks
+from micota.merging.passes import Pass, Rescales, passes
 from micota.merging.safetensor_files import Entry
-from micota.merging.settings import AVERAGING, ELECTING, UNSEEN, Settings
-from micota.merging.tally import Tally, dot
+from micota.merging.selection import Chance, Selection
+from micota.merging.settings import AVERAGING, ELECTING, FIXED, UNSEEN, Settings
+from micota.merging.tally import Tally
 
 
 class TensorMerge:
@@ -26,11 +29,21 @@ class TensorMerge:
 
     def __init__(self, entry: Entry, labels: Sequence[str], settings: Settings, dtypes: Sequence[str]) -> None:
         self.entry, self.labels, self.settings, self._dtypes = entry, labels, settings, dtypes
-        self._selection = Selection(settings, labels, entry.name, "float32" in (entry.torch_dtype, *dtypes))
         self._is_float = set(dtypes) <= set(FLOATS)
+        ranked = settings.method.startswith("della") and self._is_float and any(map(settings.drops, range(len(labels))))
+        self._row = max(1, entry.shape[-1]) if ranked and entry.shape else 1
+        if self._row > BLOCK:
+            what = f"tensor {entry.name} has rows of {self._row} entries, more than {BLOCK} at once cannot be ranked"
+            raise MicotaError(what, fix="method dare_ties or dare_linear, or density 1 for this tensor")
+        fine = "float32" in (entry.torch_dtype, *dtypes)
+        self._selection = Selection(settings, labels, entry.name, fine, self._row)
         self.passes: list[Pass] = passes(self._selection, entry.numel) if self._is_float else []
         plain = settings.method in UNSEEN and not settings.normalizes and self._copied() is None
         self._single = plain and len(labels) == 1 and {entry.torch_dtype, *dtypes} == {"bfloat16"}
+
+    def blocks(self) -> Iterator[tuple[int, int, int]]:
+        """(block number, start, stop) for every block."""
+        return blocks(self.entry.numel, self._row)
 
     def see(self, pass_: Pass, block: int, size: int, inputs: Sequence[Bytes]) -> Any:
         """What a pass sees in a block of `size` elements; one that does not read needs no inputs."""
@@ -39,7 +52,8 @@ class TensorMerge:
         with np.errstate(over="ignore", invalid="ignore"):
             if self._single and pass_.reads and isinstance(pass_, Rescales):
                 return pass_.see_single(block, *(words(elements, "bfloat16") for elements in inputs))
-            return pass_.see(block, size, pieces(inputs, self._dtypes) if pass_.reads else ())
+            pieces = ((place, rows(piece, self._dtypes)) for place, piece in parts(inputs, self._dtypes, self._row))
+            return pass_.see(block, size, pieces if pass_.reads else ())
 
     def block(self, block: int, inputs: Sequence[Bytes], into: Bytes) -> Tally:
         """Put the merged block into `into`, of its size; returns what was seen of its task vectors."""
@@ -49,74 +63,80 @@ class TensorMerge:
             self._refuse_different(inputs)
             into[:] = inputs[0]
             return Tally()
-        bits = [self._selection.bits(i, block, len(into) // self.entry.itemsize) for i in range(len(self.labels))]
+        chances = [self._selection.chance(i, block, len(into) // self.entry.itemsize) for i in range(len(self.labels))]
         with np.errstate(over="ignore", invalid="ignore"):
             single = self._single
-            tally, finite = self._interpolate(inputs, bits[0], into) if single else self._pieces(inputs, bits, into)
+            tally, finite = (
+                self._interpolate(inputs, chances[0], into) if single else self._pieces(inputs, chances, into)
+            )
         if not finite:
             self._refuse_not_finite(inputs)
         return tally
 
-    def _pieces(self, inputs: Sequence[Bytes], bits: Sequence[Bits], into: Bytes) -> tuple[Tally, bool]:
+    def _pieces(self, inputs: Sequence[Bytes], chances: Sequence[Chance], into: Bytes) -> tuple[Tally, bool]:
         """Any merge, piece by piece; also whether all is finite."""
         import numpy as np
 
         tally, finite, dtype, width = Tally(), True, self.entry.torch_dtype, self.entry.itemsize
-        for place, parts, rows in pieces(inputs, self._dtypes):
-            mixed, seen = self._mix(place.start, parts, rows, bits)
+        for place, piece in parts(inputs, self._dtypes, self._row):
+            mixed, seen = self._mix(place.start, piece, chances)
             finite = finite and bool(np.isfinite(mixed).all())
             narrow(mixed, dtype, into[place.start * width : place.stop * width])
             tally.add(seen)
         finite = finite and all(math.isfinite(row[-1]) for row in tally.products)
         return tally, finite and is_finite(into, dtype)
 
-    def _interpolate(self, inputs: Sequence[Bytes], mask: Bits, into: Bytes) -> tuple[Tally, bool]:
+    def _interpolate(self, inputs: Sequence[Bytes], chance: Chance, into: Bytes) -> tuple[Tally, bool]:
         """One task vector in bf16; also whether all is finite."""
         base, model, merged = (words(elements, "bfloat16") for elements in (*inputs, into))
         factor = self._selection.rescale[0] * self.settings.weights[0] * self.settings.lambda_
-        seen = kernels.interpolate(base, model, mask, factor, merged)
+        seen = kernels.interpolate(base, model, chance[0] if chance else None, factor, merged)
         return Tally(len(base), [seen.kept], [[seen.square]]), seen.finite
 
-    def _mix(self, start: int, parts: Sequence[Bytes], rows: Floats, bits: Sequence[Bits]) -> tuple[Floats, Tally]:
+    def _mix(self, start: int, piece: Sequence[Bytes], chances: Sequence[Chance]) -> tuple[Floats, Tally]:
         """A piece of the result, in fp32, from those of the inputs."""
-        if self.settings.method in AVERAGING:
-            return self._average(rows), Tally()
-        mixed, tally = self._add_vectors(start, rows, bits)
+        import numpy as np
+
+        if self.settings.method == "linear":
+            return self._average(piece), Tally()
+        values = rows(piece, self._dtypes)
+        if self.settings.method == "passthrough":
+            return values[0] * np.float32(self.settings.lambda_) if self.settings.lambda_ != 1 else values[0], Tally()
+        if self.settings.method == "slerp" or self.settings.whole:
+            return _weighted(values[-2:], self._selection.weights), Tally()
+        mixed, tally = self._add_vectors(start, values, chances)
         copied = self._copied()
         if copied is not None:
-            widen(parts[copied], self._dtypes[copied], mixed)
+            widen(piece[copied], self._dtypes[copied], mixed)
         return mixed, tally
 
-    def _average(self, rows: Floats) -> Floats:
+    def _average(self, piece: Sequence[Bytes]) -> Floats:
+        """The weighted average of the models; the base is no part of it."""
         import numpy as np
 
-        settings = self.settings
-        total: Floats = rows[0]
-        if settings.method == "slerp":
-            rows *= np.array(self._selection.arc, dtype=np.float32)[:, None]
-            total += rows[1]
-            return total
-        total.fill(0)  # the base is no part of it
-        for row, weight in zip(rows[1:], np.array(settings.weights, dtype=np.float32), strict=True):
-            kernels.add(row, weight, total)
-        if settings.normalizes:
-            total /= np.array(settings.weights, dtype=np.float32).sum()
+        weights = np.array(self.settings.weights, dtype=np.float32)
+        total = own("total", 4 * len(words(piece[0], self._dtypes[0]))).view(np.float32)
+        total.fill(0)
+        for elements, dtype, weight in zip(piece[1:], self._dtypes[1:], weights, strict=True):
+            kernels.add(elements, dtype, weight, total)
+        if self.settings.normalizes:
+            total /= weights.sum()
         return total
 
-    def _add_vectors(self, start: int, rows: Floats, bits: Sequence[Bits]) -> tuple[Floats, Tally]:
+    def _add_vectors(self, start: int, values: Floats, chances: Sequence[Chance]) -> tuple[Floats, Tally]:
         import numpy as np
 
-        origin, vectors = rows[0], rows[1:]
+        origin, vectors = values[0], values[1:]
         vectors -= origin
         tally = Tally(len(origin), [len(origin)] * len(vectors), _products(vectors))
-        for i, vector in enumerate(vectors):
-            if self.settings.drops(i):
-                keep = self._selection.keep(i, bits[i], start, vector)
-                tally.kept[i] = int(np.count_nonzero(keep))
-                vector *= keep
-            self._scale(vector, self._selection.rescale[i], self.settings.weights[i])
+        for i, keep in self._selection.keeps(chances, start, vectors).items():
+            tally.kept[i] = int(np.count_nonzero(keep))
+            vectors[i] *= keep
+        votes = _votes(vectors) if self.settings.method == "sce" else None  # before they are weighted
+        for vector, rescale, weight in zip(vectors, self._selection.rescale, self._selection.weights, strict=True):
+            self._scale(vector, rescale, weight)
         tally.conflicts = _conflicts(vectors)
-        return self._sum(vectors) + origin, tally
+        return self._sum(vectors, votes) + origin, tally
 
     def _scale(self, vector: Floats, rescale: float, weight: float) -> None:
         """Rescale and weight; the L1 rescale is rounded on its own, as in mergekit."""
@@ -126,35 +146,38 @@ class TensorMerge:
         else:
             vector *= rescale * weight
 
-    def _sum(self, parts: Floats) -> Floats:
+    def _sum(self, parts: Floats, votes: Any) -> Floats:
         """Add up what was masked, rescaled and weighted, ready to be added to the base."""
         settings = self.settings
-        if settings.method in ELECTING and (settings.normalizes or len(parts) > 1):  # one vector agrees with itself
-            mixed = self._elected(parts)
+        if votes is not None:
+            mixed = self._elected(parts, votes, least=1e-6)
+        elif settings.method in ELECTING and (settings.normalizes or len(parts) > 1):  # one vector agrees with itself
+            mixed = self._elected(parts, _votes(parts), least=0.0)
         else:
             mixed = parts.sum(axis=0)
             if settings.normalizes:
                 mixed /= math.fsum(settings.weights)
         return mixed if settings.lambda_ == 1 else mixed * settings.lambda_
 
-    def _elected(self, parts: Floats) -> Floats:
-        """The sum of the entries whose sign is that of the whole sum; a tie counts as +."""
+    def _elected(self, parts: Floats, votes: Any, least: float) -> Floats:
+        """The sum of the entries that agree with the elected sign, divided by their weights, which are at least so."""
         import numpy as np
 
-        down = np.sum(parts, axis=0) < 0
-        votes = ((parts > 0) != down) & (parts != 0)  # np.where takes ten times as long
         parts *= votes
         mixed: Floats = parts.sum(axis=0)
-        if self.settings.normalizes:
-            survivors = (votes * np.array(self.settings.weights, dtype=np.float32)[:, None]).sum(axis=0)
-            mixed /= np.where(survivors == 0, 1, survivors)
+        if self.settings.normalizes or least:
+            weights = np.array(self._selection.weights, dtype=np.float32)[:, None]
+            survivors = (votes * weights).sum(axis=0)
+            mixed /= np.maximum(survivors, np.float32(least)) if least else np.where(survivors == 0, 1, survivors)
         return mixed
 
     def _copied(self) -> int | None:
         """Which input (0: the base) the settings ask for unchanged, if any: sums may miss its last bit."""
         settings = self.settings
         active = [i for i, weight in enumerate(settings.weights) if weight != 0]
-        if settings.method in AVERAGING:
+        if settings.method == "passthrough":
+            return 0 if settings.lambda_ == 1 else None
+        if settings.method in (*AVERAGING, *FIXED):
             return None
         if not active or settings.lambda_ == 0:
             return 0
@@ -182,8 +205,24 @@ class TensorMerge:
         raise MicotaError(f"tensor {name} overflows in the merge", why=why, fix=fix)
 
 
+def _weighted(values: Floats, factors: Sequence[float]) -> Floats:
+    import numpy as np
+
+    values *= np.array(factors, dtype=np.float32)[:, None]
+    total: Floats = values.sum(axis=0)
+    return total
+
+
 def _products(vectors: Floats) -> list[list[float]]:
-    return [[dot(a, b) for b in vectors[: i + 1]] for i, a in enumerate(vectors)]
+    return [[kernels.inner(a, b) for b in vectors[: i + 1]] for i, a in enumerate(vectors)]
+
+
+def _votes(parts: Floats) -> Any:
+    """Whether an entry has the sign of the sum of all; where that is zero, +: bool [models, size]."""
+    import numpy as np
+
+    down = np.sum(parts, axis=0) < 0
+    return ((parts > 0) != down) & (parts != 0)  # np.where takes ten times as long
 
 
 def _conflicts(parts: Floats) -> int:

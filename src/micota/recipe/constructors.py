@@ -33,6 +33,7 @@ from micota.specs import (
     Sampling,
     Select,
     SftData,
+    Slice,
     Source,
     Subset,
     Target,
@@ -167,7 +168,7 @@ def train(base: ModelLike, data: DataLike, **fields: Any) -> Train:
 @constructor(Merge, hidden=("lambda_",), extra=("lambda",))
 def merge(
     base: ModelLike,
-    models: Sequence[ModelLike],
+    models: Sequence[ModelLike] = (),
     *,
     weight: Annotated[
         float | tuple[float, ...] | None, Field(description="the weight of one model, in place of `weights`")
@@ -177,12 +178,23 @@ def merge(
     """A weighted merge of fine-tuned models with their pre-fine-tuning checkpoint.
 
     In Python the DARE methods rescale by default as their paper does: `inverse_density`. A recipe writes it out.
+    `passthrough` needs no `models`: they are those of its slices, and the other files are the base's.
 
     >>> mid = merge(ta, [ta_long], method="dare_ties", density=0.7, weight=0.6)
+    >>> deep = merge(ta, method="passthrough", slices=[{"model": ta, "layers": (0, 24)},
+    ...                                                {"model": ta, "layers": (8, 28)}])
     """
     fields |= {} if weight is None else {"weight": weight}
+    if "slices" in fields:
+        fields["slices"] = slices = [_sliced(part) for part in _listed(fields["slices"], "slices")]
+        named = [part["model"] for part in slices if isinstance(part, dict) and "model" in part]
+        models = models or list(dict.fromkeys(named + [part.model for part in slices if isinstance(part, Slice)]))
     tuned = [as_model(model) for model in _listed(models, "models")]
     return build(Merge, base=as_model(base), models=tuned, **_rescaled(fields))
+
+
+def _sliced(part: Any) -> Any:
+    return {**part, "model": as_model(part["model"])} if isinstance(part, dict) and "model" in part else part
 
 
 def _listed(values: Any, what: str) -> Sequence[Any]:

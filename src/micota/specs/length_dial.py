@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from micota.merging import Method, Rescale
-from micota.merging.settings import AVERAGING, THINNING
+from micota.merging import Rescale
+from micota.merging.settings import AVERAGING, THINNING, SearchedMethod
 from micota.specs import dial_policy
 from micota.specs.chains import Generate, Precision, Verify
 from micota.specs.merges import Merge, check_thinning
@@ -81,7 +81,7 @@ class MergeSearchFields(Spec):
 
     base: Model = Field(description="the pre-fine-tuning checkpoint")
     models: Annotated[tuple[Model, ...], Field(strict=False, min_length=1, description="the fine-tuned models")]
-    method: Method = Field(description="how the models are merged")
+    method: SearchedMethod = Field(description="how the models are merged")
     weight: Range = Field(description="the weight of every model: a value, or a range to search")
     density: Range = Field(
         1.0, description="share of the entries of a task vector that is kept: a value, or a range to search"
