@@ -39,6 +39,12 @@ METHODS: dict[str, tuple[str, int, dict[str, object], dict[str, object]]] = {
     "slerp": ("slerp", 1, {}, {"t": 0.4}),
     "linear, three models": ("linear", 2, {"weight": 0.3}, {"weight": 0.3}),
     "task_arithmetic, two vectors": ("task_arithmetic", 2, {"weight": 0.5}, {}),
+    "della, two vectors": ("della", 2, THIN, {}),
+    "breadcrumbs, two vectors": ("breadcrumbs", 2, THIN, {"rescale": True}),
+    "sce, two vectors": ("sce", 2, {}, {"select_topk": 0.5}),
+    "model_stock, two vectors": ("model_stock", 2, {}, {}),
+    "nuslerp, two vectors": ("nuslerp", 2, {"weight": 0.5}, {}),
+    "passthrough": ("passthrough", 0, {}, {}),
 }
 """Method, task vectors, parameters of each model, parameters of all. The rescale of dare_ties is mergekit's own, L1."""
 PAIRS = ("dare_ties", "dare_ties, two vectors", "ties, two vectors", "slerp", "linear, three models")
@@ -173,7 +179,7 @@ def config(folder: Path, name: str, **changes: object) -> Path:
     file = folder / f"{name} {len(changes)}.yml"
     listed = [{"model": f"{folder}/{model}", "parameters": own} for model in MODELS[1 : count + 1]]
     text = {"merge_method": method, "base_model": f"{folder}/base", "models": listed}
-    if method == "linear":
+    if method in ("linear", "passthrough"):
         listed.insert(0, {"model": text.pop("base_model"), "parameters": own})
     file.write_text(json.dumps(text | {"parameters": shared | changes, "dtype": "bfloat16"}))
     return file
@@ -215,8 +221,8 @@ def report(runs: dict[str, list[Run]]) -> None:
             times = ratio(runs, f"mergekit: {name}", name, "cpu")
             print(f"{name}: mergekit takes {times:.2f} times as much CPU (bar: at least 3)")
     ours = {name: max(run.anonymous for run in found) for name, found in runs.items() if "mergekit" not in name}
-    most = max(ours, key=lambda name: ours[name])
-    print(f"anonymous memory: at most {ours[most]:.0f} MiB, in {most} (bar: 300)")
+    most = max(ours, key=lambda name: ours[name], default="nothing")
+    print(f"anonymous memory: at most {ours.get(most, 0):.0f} MiB, in {most} (bar: 300)")
 
 
 def main() -> None:

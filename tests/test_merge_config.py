@@ -19,7 +19,8 @@ from micota.cli.merge_config import merge_config
 from micota.errors import MicotaError
 from micota.merging import Settings
 from micota.merging.folders import merge_folders
-from micota.merging.mergekit import layer_counts, read
+from micota.merging.mergekit import read
+from micota.merging.mergekit_values import layer_counts
 
 DARE = """
 merge_method: dare_ties
@@ -146,11 +147,13 @@ def test_gradients_and_filters() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("dare_ties", "della"), "merge_method della is not supported"),
+        (("dare_ties", "karcher"), "merge_method karcher is not supported"),
         (("dtype: bfloat16", "dtype: float64"), "dtype float64 is not supported"),
         (("tokenizer_source: ./tuned", "tokenizer_source: union"), "tokenizer_source union is not supported"),
         (("tokenizer_source", "chat_template: chatml\ntokenizer_source"), "`chat_template` is not supported"),
-        (("density: 0.7", "epsilon: 0.7"), "`epsilon` is not supported"),
+        (("density: 0.7", "epsilon: 0.7"), "epsilon does nothing: dare_ties knows only weight, density"),
+        (("density: 0.7", "filter_wise: true"), "`filter_wise` is not supported"),
+        (("density: 0.7", "gamma: 0.1, t: 2"), "`t` is not supported"),
         (("weight: 0.6, ", ""), "no weight is given for tensor lm_head.weight"),
         (("base_model: ./base", "base_model: ./nowhere"), "there is no folder ./nowhere"),
         (("  - model: ./tuned", "  - model: ./tuned\n  - model: ./tuned"), "name each model once"),
@@ -164,15 +167,6 @@ def test_what_is_not_supported_is_refused_by_name(folder: Path, change: tuple[st
         merge_config(folder / "config.yml", folder / "out")
     assert message in str(caught.value)
     assert not (folder / "out").exists()
-
-
-def test_stacked_or_cut_slices_are_refused() -> None:
-    whole = {"sources": [{"model": m, "layer_range": [0, 2]} for m in "ab"]}
-    config = {"merge_method": "slerp", "base_model": "a", "parameters": {"t": 0.5}, "slices": [whole]}
-    assert read(config, "c.yml").layers == 2
-    for slices in ([whole, whole], [{"sources": [{"model": m, "layer_range": [1, 2]} for m in "ab"]}]):
-        with pytest.raises(MicotaError, match="slice"):
-            read({**config, "slices": slices}, "c.yml")
 
 
 TWO = {"merge_method": "linear", "models": [{"model": m, "parameters": {"weight": 1}} for m in "ab"]}
@@ -205,9 +199,58 @@ WRONG: list[tuple[dict[str, object], str]] = [
             {"merge_method": "linear", "slices": [{"sources": [{"model": m, "layer_range": span} for m in "ab"]}]},
             "slice",
         )
-        for span in (4, None, [], [4], [1, 4], [0, "4"], {"a": 1}, "04")
+        for span in (4, None, [], [4], [4, 4], [-1, 2], [0, "4"], {"a": 1}, "04")
     ),
 ]
+
+
+NEW = {
+    "della": {"weight": 0.6, "density": 0.5, "epsilon": 0.2, "lambda": 0.9, "normalize": False, "rescale": True},
+    "breadcrumbs": {"weight": 0.6, "density": 0.5, "gamma": 0.02, "lambda": 2, "normalize": 1, "rescale": 0},
+    "sce": {"select_topk": 0.5, "int8_mask": True},
+    "model_stock": {"filter_wise": False},
+    "nuslerp": {"weight": 0.5, "nuslerp_flatten": True, "nuslerp_row_wise": False},
+    "passthrough": {"scale": 0.5},
+}
+OTHERS = {
+    **{"t": 0.5, "weight": 0.5, "density": 0.5, "lambda": 0.5, "epsilon": 0.1, "gamma": 0.1, "scale": 2},
+    **{"rescale": 1, "normalize": True, "select_topk": 0.5, "filter_wise": False, "nuslerp_flatten": True},
+}
+
+
+@pytest.mark.parametrize("method", NEW)
+def test_each_method_takes_its_own_parameters_and_refuses_all_others(method: str) -> None:
+    models = ["b"] if method == "passthrough" else ["b", "c"]
+    config = {"merge_method": method, "models": [{"model": m} for m in models]}
+    config |= {} if method == "passthrough" else {"base_model": "a"}
+    assert read({**config, "parameters": NEW[method]}, "c").settings("x", 1, 0).method == method
+    for name, value in OTHERS.items():
+        if name in NEW[method]:
+            continue
+        with pytest.raises(MicotaError, match=f"{name} does nothing: {method} knows only"):
+            read({**config, "parameters": {name: value}}, "c")
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "message"),
+    [
+        ("model_stock", {"filter_wise": True}, "filter_wise is not supported"),
+        ("nuslerp", {"weight": 1, "nuslerp_flatten": False}, "nuslerp_flatten is not supported"),
+        ("nuslerp", {"weight": 1, "nuslerp_row_wise": "yes"}, "nuslerp_row_wise is not supported"),
+        ("della", {"weight": 1, "epsilon": [0.1, "x"]}, "epsilon '0.1'|epsilon 'x'|epsilon"),
+    ],
+)
+def test_what_is_not_whole_tensors_is_refused(method: str, parameters: dict[str, object], message: str) -> None:
+    config = {"merge_method": method, "base_model": "a", "models": [{"model": "b"}, {"model": "c"}]}
+    with pytest.raises(MicotaError, match=message):
+        read({**config, "parameters": parameters}, "c").settings("model.layers.1.x", 2, 0)
+
+
+@pytest.mark.parametrize("method", ["karcher", "multislerp", "ram", "ramplus_tl", "arcee_fusion", "nearswap"])
+def test_methods_that_are_missing_name_the_nearest_that_is_there(method: str) -> None:
+    with pytest.raises(MicotaError, match=f"merge_method {method} is not supported") as caught:
+        read({**TIES, "merge_method": method}, "c.yml")
+    assert caught.value.fix and caught.value.fix.startswith("merge_method: ")
 
 
 @pytest.mark.parametrize(("config", "message"), WRONG)
@@ -274,7 +317,8 @@ EXTRA = {
 def test_what_only_the_base_has_and_no_language_model_needs_is_taken_from_it(folder: Path, method: str) -> None:
     file = folder / "base" / "model.safetensors"
     save_file(weights(folder / "base") | EXTRA, file, metadata={"format": "pt"})
-    how = "parameters: {t: 0.4}" if method == "slerp" else "parameters: {weight: 0.5, density: 0.5}"
+    how = {"slerp": "{t: 0.4}", "linear": "{weight: 0.5}"}.get(method, "{weight: 0.5, density: 0.5}")
+    how = f"parameters: {how}"
     config = f"merge_method: {method}\nbase_model: ./base\nmodels: [{{model: ./tuned}}]\n{how}\n"
     (folder / "config.yml").write_text(config + ("dtype: float32\n" if method == "dare_ties" else ""))
     facts = merge_config(folder / "config.yml", folder / "out")

@@ -22,7 +22,9 @@ sys.path.insert(0, str(HERE / "parity"))
 from models import FAMILIES, build  # noqa: E402
 
 CASES: dict[str, Any] = yaml.safe_load((HERE / "parity" / "cases.yaml").read_text())
+MORE: dict[str, Any] = yaml.safe_load((HERE / "parity" / "more_cases.yaml").read_text())
 FACTS = json.loads((RECORDED / "facts.json").read_text())
+BY_RANK = json.loads((RECORDED / "della.json").read_text())
 ALLOWED = 1e-4  # share of all entries that may differ by more than a unit: ties of signs and thresholds
 
 
@@ -47,7 +49,7 @@ def _place(tensor: torch.Tensor) -> torch.Tensor:
 
 def merged(folder: Path, family: str, name: str) -> dict[str, torch.Tensor]:
     config = folder / family / f"{name}.yml"
-    config.write_text(yaml.safe_dump({"dtype": "float32"} | CASES[name]))
+    config.write_text(yaml.safe_dump({"dtype": "float32"} | (CASES | MORE)[name]))
     merge_config(config, folder / family / f"out-{name}", threads=2)
     return load_file(folder / family / f"out-{name}" / "model.safetensors")
 
@@ -64,6 +66,39 @@ def test_every_case_is_within_one_unit_of_mergekit(folders: Path, family: str) -
             off += int((units(ours[tensor], theirs[tensor]) > 1).sum())
     assert total > 38_000
     assert off <= ALLOWED * total, f"{off} of {total} entries are off by more than a unit"
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_every_further_case_agrees_with_mergekit(folders: Path, name: str) -> None:
+    """Within one unit; where mergekit finds weights by sums in fp32, within three units of the largest input."""
+    ours, theirs = merged(folders, "llama", name), load_file(RECORDED / "llama" / f"{name}.safetensors")
+    assert ours.keys() == theirs.keys()
+    if MORE[name]["merge_method"] not in ("nuslerp", "model_stock", "sce"):
+        assert all(int((units(ours[tensor], theirs[tensor]) > 1).sum()) == 0 for tensor in ours)
+        return
+    inputs = [load_file(folders / "llama" / model / "model.safetensors") for model in ("base", "one", "two", "far")]
+    for tensor in ours:
+        largest = torch.stack([each[tensor].abs() for each in inputs[: 4 if "far" in str(MORE[name]) else 3]])
+        off = (ours[tensor].double() - theirs[tensor].double()).abs() / largest.amax(dim=0)
+        assert float(off.max()) <= 3 * 2**-23, tensor
+
+
+@pytest.mark.parametrize("method", ["della", "della_linear"])
+def test_della_keeps_the_larger_entries_as_often_as_mergekit(folders: Path, method: str) -> None:
+    base, one = (load_file(folders / "llama" / model / "model.safetensors") for model in ("base", "one"))
+    names, drawn = sorted(base), []
+    for seed in range(BY_RANK["draws"]):
+        settings = Settings(method, (1.0,), 0.6, rescale="l1", seed=seed, epsilon=0.3)  # type: ignore[arg-type]
+        parts = [merge_tensor(name, base[name], [one[name]], ["0"], settings) - base[name] for name in names]
+        drawn.append(torch.cat([part.flatten() for part in parts]).double())
+    deltas, theirs = torch.stack(drawn), BY_RANK[method]
+    large = torch.cat([(one[name] - base[name]).flatten() for name in names]).abs()
+    kept = (deltas != 0).double()
+    assert float(kept.mean()) == pytest.approx(theirs["kept"], abs=0.01)
+    assert float(kept[:, large > large.median()].mean()) == pytest.approx(theirs["kept_large"], abs=0.01)
+    assert theirs["kept_large"] > theirs["kept"] + 0.1, "size matters"
+    assert float(deltas.var(dim=0, unbiased=False).mean()) == pytest.approx(theirs["variance"], rel=0.03)
+    assert float(deltas.abs().sum(dim=1).mean()) == pytest.approx(theirs["l1"], rel=0.005)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

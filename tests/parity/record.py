@@ -24,7 +24,10 @@ from safetensors.torch import load_file, save_file
 
 HERE = Path(__file__).parent
 THIN = {"dare_linear": 0.6, "dare_ties": 0.6}
-DRAWS = 200
+BY_RANK = ("della", "della_linear")
+MORE_OF = "llama"
+"""mergekit cannot stack layers of which config.json lists the types, as Qwen2's does."""
+DRAWS, FEWER = 200, 60
 
 
 def named(value: Any, folders: dict[str, Path]) -> Any:
@@ -43,14 +46,18 @@ def merge(config: dict[str, Any], folders: dict[str, Path], seed: int) -> dict[s
 
 def statistics(method: str, folders: dict[str, Path], base: dict[str, torch.Tensor]) -> dict[str, float]:
     """Over many masks: what the merged task vector is on average, and how much of it is left."""
-    config = {"merge_method": method, "base_model": "base",
-              "models": [{"model": "one", "parameters": {"weight": 1.0, "density": THIN[method]}}]}  # fmt: skip
+    own = {"weight": 1.0, "density": THIN.get(method, 0.6)} | ({"epsilon": 0.3} if method in BY_RANK else {})
+    config = {"merge_method": method, "base_model": "base", "models": [{"model": "one", "parameters": own}]}
     deltas = []
-    for seed in range(DRAWS):
+    for seed in range(FEWER if method in BY_RANK else DRAWS):
         merged = merge(config, folders, seed)
         deltas.append(torch.cat([(merged[name] - base[name]).flatten() for name in sorted(base)]).double().numpy())
     drawn = np.stack(deltas)
-    return {
+    full = {"model": "one", "parameters": {"weight": 1.0}}
+    whole = merge(config | {"models": [full]}, folders, 0)  # density 1 drops nothing
+    sizes = np.concatenate([(whole[name] - base[name]).abs().flatten().numpy() for name in sorted(base)])
+    large = {"kept_large": float((drawn != 0)[:, sizes > np.median(sizes)].mean())} if method in BY_RANK else {}
+    return large | {
         "mean": float(drawn.mean()),
         "variance": float(drawn.var(axis=0).mean()),
         "kept": float((drawn != 0).mean()),
@@ -60,7 +67,7 @@ def statistics(method: str, folders: dict[str, Path], base: dict[str, torch.Tens
 
 def main(out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
-    cases = yaml.safe_load((HERE / "cases.yaml").read_text())
+    cases, more = (yaml.safe_load((HERE / name).read_text()) for name in ("cases.yaml", "more_cases.yaml"))
     facts: dict[str, Any] = {"mergekit": version("mergekit"), "torch": torch.__version__, "draws": DRAWS}
     with tempfile.TemporaryDirectory() as folder:
         for family in FAMILIES:
@@ -70,8 +77,13 @@ def main(out: Path) -> None:
                 save_file(merge(config, folders, 0), out / family / f"{name}.safetensors")
             base = load_file(folders["base"] / "model.safetensors")
             facts[family] = {method: statistics(method, folders, base) for method in THIN}
+            if family == MORE_OF:
+                for name, config in more.items():
+                    save_file(merge(config, folders, 0), out / family / f"{name}.safetensors")
+                by_rank = {"draws": FEWER} | {method: statistics(method, folders, base) for method in BY_RANK}
     (out / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
-    print(f"{len(cases) * len(FAMILIES)} results of mergekit {facts['mergekit']} in {out}")
+    (out / "della.json").write_text(json.dumps(by_rank, indent=1) + "\n")
+    print(f"{len(cases) * len(FAMILIES) + len(more)} results of mergekit {facts['mergekit']} in {out}")
 
 
 main(Path(sys.argv[1]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,13 @@ from micota.atomic import read_text
 from micota.errors import MicotaError
 from micota.merging.folders import Progress, merge_folders
 from micota.merging.merge_record import RECORD
-from micota.merging.mergekit import Config, layer_counts, read
+from micota.merging.mergekit import Config, read
+from micota.merging.mergekit_values import layer_counts
 from micota.merging.model_files import read_object, write_object
 from micota.merging.safetensor_files import Checkpoint
+from micota.merging.settings import Settings
 from micota.merging.shards import SHARD_BYTES, sha256
+from micota.merging.stacks import Part, Stack
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,22 +41,22 @@ def merge_config(
         raise MicotaError(f"there is no file {file}", fix="micota merge CONFIG.yml OUT")
     text = read_text(file)
     config = read(yaml_tree.read(text, file.name).value, file.name)
-    folders = {ref: _folder(ref, file.parent) for ref in (config.base, *config.models, config.tokenizer)}
-    layers = layer_counts(Checkpoint(folders[config.base]).entries)
-    _check_slice(config, layers.values())
-    remarks = [f"{ref}: {text}" for ref in dict.fromkeys((config.base, *config.models)) for text in _fit(folders[ref])]
+    folders = {ref: model_folder(ref, file.parent) for ref in dict.fromkeys((*config.references, config.tokenizer))}
+    stack = _stack(config, folders)
+    remarks = [f"{ref}: {text}" for ref in config.references for text in _fit(folders[ref])]
     facts = merge_folders(
         out,
         folders[config.base],
         [folders[model] for model in config.models],
         [str(i) for i in range(len(config.models))],
-        lambda tensor: config.settings(tensor, layers[tensor], seed),
+        _settings(config, folders, stack, seed),
         like=[(ref, folders[ref]) for ref in dict.fromkeys((config.tokenizer, config.base))],
         dtype=config.dtype,
         threads=threads,
         progress=progress,
         shard_bytes=shard_bytes,
         checksums=True,
+        stack=stack,
     )
     record = read_object(out / RECORD)
     if "files" not in record:
@@ -95,13 +98,36 @@ def _fit(folder: Path) -> list[str]:
     return fit.remarks()
 
 
-def _check_slice(config: Config, counts: Collection[int]) -> None:
-    if config.layers is not None and config.layers not in counts:
-        what = f"the slice takes layers 0 to {config.layers}, the model has {max(counts)}"
-        raise MicotaError(what, where=config.where, why="a slice that leaves out layers is not supported")
+def _stack(config: Config, folders: Mapping[str, Path]) -> Stack | None:
+    """The layers as the configuration's slices say; None where it takes whole models."""
+    if not config.slices[0].spans:
+        return None
+    parts = []
+    for part in config.slices:
+        names = tuple(part.own) if config.method == "passthrough" else (config.base, *config.models)
+        sources = tuple((folders[name], part.spans[name][0]) for name in names)
+        start, stop = part.spans[names[0]]
+        parts.append(Part(sources, stop - start))
+    stack = Stack(parts)
+    return None if stack.changes_nothing and config.method != "passthrough" else stack
 
 
-def _folder(ref: str, beside: Path) -> Path:
+def _settings(config: Config, folders: Mapping[str, Path], stack: Stack | None, seed: int) -> Callable[[str], Settings]:
+    """The settings of each tensor of the result."""
+    if stack is None:
+        layers = layer_counts(Checkpoint(folders[config.base]).entries)
+        return lambda tensor: config.settings(tensor, layers[tensor], seed)
+
+    def settings(tensor: str) -> Settings:
+        place = stack.places[tensor]
+        part = config.slices[place.part]
+        inputs = tuple(part.own) if config.method == "passthrough" else (config.base, *config.models)
+        return config.settings_at(tensor, place.at, seed, place.part, dict(zip(inputs, place.names, strict=True)))
+
+    return settings
+
+
+def model_folder(ref: str, beside: Path) -> Path:
     """The folder of a reference: a path beside the configuration or here, `lab:NAME`, or a Hub id with or without
     `@revision`."""
     for path in (beside / Path(ref).expanduser(), Path(ref).expanduser()):

@@ -56,6 +56,21 @@ def merge(
     console.print(f"merged model: {out}", soft_wrap=True, highlight=False)
 
 
+@app.command()
+def pad(
+    model: Annotated[str, typer.Argument(help="A model folder, or a Hub id: OWNER/NAME[@revision].")],
+    out: Annotated[Path, typer.Argument(help="The model folder to write.")],
+    rows: Annotated[int, typer.Option(help="Rows of the embedding, and of the head, that it gets.")],
+) -> None:
+    """Give a model more rows of embedding, as a merge with a model of a larger vocabulary needs them."""
+    from micota.cli.merge_config import model_folder
+    from micota.merging.padding import pad_folder
+
+    names = pad_folder(model_folder(model, Path()), out, rows)
+    said = f"padded model: {out}; {', '.join(names)}: {rows} rows, the new ones the mean of the others"
+    terminal.console().print(said, soft_wrap=True, highlight=False)
+
+
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Nothing is looked through for garbage inside: importing torch makes a million objects, and they all stay."""

@@ -19,6 +19,8 @@ Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"
 Words: TypeAlias = "np.ndarray[Any, np.dtype[np.uint16]]"
 INFINITE = {"float32": 0x7F800000, "float16": 0x7C00, "bfloat16": 0x7F80}
 """The bits of infinity in the dtypes that are merged, by torch's names: whatever is below is finite."""
+LANES = 128
+"""Sums that are kept side by side."""
 FLOATS = tuple(INFINITE)
 _BUFFERS = threading.local()
 

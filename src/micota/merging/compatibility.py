@@ -194,7 +194,7 @@ def _compare_weights(base: ModelFolder, model: ModelFolder) -> list[str]:
             raise MicotaError(f"tensor {name} is missing", where=str(here.path), why=f"{there.path} has it")
     shared = [name for name in expected if name in entries]
     for name in shared:
-        _compare_shapes(name, expected[name].shape, entries[name].shape, model.path)
+        _compare_shapes(name, expected[name].shape, entries[name].shape, base.path, model.path)
     pairs = sorted({(entries[name].dtype, expected[name].dtype) for name in shared})
     findings = [f"stored as {its} where the base has {ours}, which is kept" for its, ours in pairs if its != ours]
     alone = (("only the base has, and which are taken from it", expected, entries), ("are left out", entries, expected))
@@ -202,12 +202,13 @@ def _compare_weights(base: ModelFolder, model: ModelFolder) -> list[str]:
     return findings + [f"{len(names)} tensors that {how}: {', '.join(names[:4])}" for how, names in sets if names]
 
 
-def _compare_shapes(name: str, expected: tuple[int, ...], shape: tuple[int, ...], model: Path) -> None:
+def _compare_shapes(name: str, expected: tuple[int, ...], shape: tuple[int, ...], base: Path, model: Path) -> None:
     if expected == shape:
         return
     fix = None
-    if name.endswith((HEAD, *EMBEDDINGS)) and expected[1:] == shape[1:]:
-        fix = "give both the same number of vocabulary rows first: rows are never cut or added here"
+    if name.endswith((HEAD, "lm_head.bias", "embed_out.weight", *EMBEDDINGS)) and expected[1:] == shape[1:]:
+        rows, small = max(expected[0], shape[0]), base if expected[0] < shape[0] else model
+        fix = f"micota pad {small} {small.name}-{rows} --rows {rows}, and merge {small.name}-{rows} in its place"
     shapes = f"tensor {name} is {list(shape)}, in the base {list(expected)}"
     raise MicotaError(shapes, where=str(model), why="only models of one shape can be added up", fix=fix)
 

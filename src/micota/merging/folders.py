@@ -24,6 +24,7 @@ from micota.merging.model_files import write_model_files
 from micota.merging.safetensor_files import NAMES, Checkpoint, Entry
 from micota.merging.settings import Settings, check, check_labels
 from micota.merging.shards import SHARD_BYTES, Shard, ShardFile, lay_out, write_index
+from micota.merging.stacks import Stack
 from micota.merging.streaming import merge_entries
 from micota.merging.tally import facts
 
@@ -44,6 +45,7 @@ def merge_folders(
     shard_bytes: int = SHARD_BYTES,
     record_in: Path | None = None,
     checksums: bool = False,
+    stack: Stack | None = None,
 ) -> dict[str, Any]:
     """Merge `models` into `base` and write the model folder `out`; returns facts, see `tally.facts`.
 
@@ -51,19 +53,18 @@ def merge_folders(
     `settings` are for all tensors, or a function of a tensor's name. A label names a model in the facts and seeds its
     masks. Other files come from the first folder of `like`, (label, folder), that has them: the first model, then base.
 
+    With a `stack` the layers are as it says; passthrough then has no `models`.
+
     The record is in `out` or `record_in`, with the SHA-256 of each shard if `checksums`; `progress(done, total)` counts
     bytes. More facts: `seed`, `remarks` of `check`, `findings` of `compare`, `sources` (file -> label).
     """
-    like = like or [(labels[0], models[0]), ("base", base)]
+    like = like or [*zip(labels[:1], models[:1], strict=True), ("base", base)]
     check_labels(labels, len(models))
-    findings = compare(base, models)
-    check_ends(like, (base, *models))
-    reference = ModelFolder(base)
-    entries = [_stored_as(entry, dtype) for entry in sorted(reference.entries.values(), key=_natural)]
+    findings = _compared(base, models, like, stack)
+    inputs, entries = _tensors(base, models, stack, dtype)
     each = {entry.name: settings if isinstance(settings, Settings) else settings(entry.name) for entry in entries}
     remarks, seed = _remarks(each, len(models)), each[entries[0].name].seed
-    inputs = checkpoints(reference, models)
-    each |= kept(inputs)
+    each |= {} if stack or not models else kept(inputs)
     shards = lay_out(out, entries, shard_bytes)
     out.mkdir(parents=True, exist_ok=True)
     record = MergeRecord((record_in or out) / RECORD, identity(inputs, labels, each, shard_bytes, dtype), out, shards)
@@ -73,7 +74,26 @@ def merge_folders(
     _Weights(shards, record, inputs, labels, each, threads, checksums, progress).write()
     write_index(out, shards)
     about = {"seed": seed, "remarks": remarks, "findings": findings}
-    return record.finish(facts(record.tallies, labels) | about | {"sources": write_model_files(out, like, entries)})
+    sources = write_model_files(out, like, entries, stack.config if stack else dict)
+    return record.finish(facts(record.tallies, labels) | about | {"sources": sources})
+
+
+def _compared(base: Path, models: Sequence[Path], like: Sequence[tuple[str, Path]], stack: Stack | None) -> list[str]:
+    """What differs between the folders and only needs a choice; what is dangerous stops the merge."""
+    others = [folder for folder in (stack.folders if stack else models) if folder != base or folder in models]
+    findings = compare(base, others)
+    check_ends(like, (base, *others))
+    return findings
+
+
+def _tensors(
+    base: Path, models: Sequence[Path], stack: Stack | None, dtype: str | None
+) -> tuple[list[Checkpoint], list[Entry]]:
+    """The inputs, and the tensors of the result in their order."""
+    reference = ModelFolder(base)
+    inputs = stack.inputs() if stack else checkpoints(reference, models)
+    listed = map(stack.stored, inputs[0].entries.values()) if stack else reference.entries.values()
+    return inputs, [_stored_as(entry, dtype) for entry in sorted(listed, key=_natural)]
 
 
 @dataclass

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from micota.merging.buffers import INFINITE, Bytes, Floats, Words, own, typed, words
+from micota.merging.buffers import INFINITE, LANES, Bytes, Floats, Words, own, typed, words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +21,6 @@ ENOUGH = 2**27
 """Elements of a merge for which it pays to wait for numba: a second, and two more on a new machine."""
 PIECE = 2**17
 """Elements that are computed at once: what is made of them stays in the processor's cache."""
-LANES = 128
-"""Sums that are kept side by side."""
 _compiled = False
 
 

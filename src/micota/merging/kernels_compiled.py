@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from micota.merging.kernels import LANES
+from micota.merging.buffers import LANES
 
 ROW = 4096
 """Elements of a row."""

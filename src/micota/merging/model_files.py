@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,19 @@ def write_object(file: Path, value: dict[str, Any]) -> None:
 def copy_model_files(source: Path, out: Path) -> None:
     """Copy what a model folder holds beside weights and config.json."""
     for name in _present(source, (*_TOKENIZER, *_TEMPLATES, GENERATION, CODE)):
-        _copy(source / name, out / name, "")
+        _copy(source / name, out / name, "", dict)
 
 
-def write_model_files(out: Path, folders: Sequence[tuple[str, Path]], entries: Sequence[Entry]) -> dict[str, str]:
+def write_model_files(
+    out: Path,
+    folders: Sequence[tuple[str, Path]],
+    entries: Sequence[Entry],
+    change: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> dict[str, str]:
     """Copy what is not a weight from the first of `folders` (label, folder) that has it; returns file -> label.
 
     The tokenizer, its templates and processors come from one folder, as a whole, and so do config.json and the model's
-    code. config.json is the last, and its dtype is that of the largest of `entries`, the weights.
+    code. config.json is the last, as `change` makes it, and its dtype is that of the largest of `entries`, the weights.
     """
     dtype = max(entries, key=lambda entry: entry.numel).torch_dtype
     sources: dict[str, str] = {}
@@ -60,17 +65,17 @@ def write_model_files(out: Path, folders: Sequence[tuple[str, Path]], entries: S
     for telling, names in ((_TOKENIZER, texts), (settings, settings), ((CONFIG,), model)):
         for label, folder in [place for place in folders if _present(place[1], telling)][:1]:
             for name in _present(folder, names):
-                _copy(folder / name, out / name, dtype)
+                _copy(folder / name, out / name, dtype, change)
                 sources[name] = label
     return sources
 
 
-def _copy(source: Path, target: Path, dtype: str) -> None:
+def _copy(source: Path, target: Path, dtype: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     if target.name != CONFIG:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
         return
-    config = read_object(source)  # transformers before 4.56 called the key torch_dtype
+    config = change(read_object(source))  # transformers before 4.56 called the key torch_dtype
     key = "torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"
     write_object(target, config | {key: dtype})
 

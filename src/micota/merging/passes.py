@@ -14,7 +14,7 @@ from micota.merging import kernels
 from micota.merging.angles import Angles, Arc
 from micota.merging.buffers import Bytes, Floats
 from micota.merging.selection import Chance, Cut, Selection, magnitudes, spread
-from micota.merging.settings import BY_SIZE
+from micota.merging.settings import BY_SIZE, FIXED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -185,7 +185,7 @@ def passes(selection: Selection, numel: int) -> list[Pass]:
     needed: list[Pass] = []
     if selection.dropping and settings.method in BY_SIZE:
         needed += [Thresholds(selection, numel)] * 2
-    if selection.dropping and settings.rescale != "none":
+    if selection.dropping and settings.rescale != "none" and settings.method not in FIXED:
         needed.append(Rescales(selection, numel))
     if settings.method in ("slerp", "nuslerp", "model_stock", "sce"):
         needed.append(Angles(selection, numel))
