@@ -52,7 +52,6 @@ def merge_folders(
     Weights have the base's names, shapes (padded vocabulary rows included) and, without `dtype` (torch's name), dtypes.
     `settings` are for all tensors, or a function of a tensor's name. A label names a model in the facts and seeds its
     masks. Other files come from the first folder of `like`, (label, folder), that has them: the first model, then base.
-
     With a `stack` the layers are as it says; passthrough then has no `models`.
 
     The record is in `out` or `record_in`, with the SHA-256 of each shard if `checksums`; `progress(done, total)` counts
