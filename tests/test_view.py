@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import json
 import re
+import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -270,6 +272,31 @@ def test_live_shows_what_runs_and_what_was_left(tmp_path: Path) -> None:
     assert "2.0/s" in page and "15 s" in page and "loss 0.5" in page and "10: 1.250, 20: 0.750" in page
     assert page.count('aria-label="Latest response') == 5 and "&lt;script&gt;left" in page
     store.locks.release(store.lock(spec.id))
+
+
+def test_a_store_that_cannot_be_read_is_told_of_on_every_page(tmp_path: Path) -> None:
+    from starlette.testclient import TestClient
+
+    recipe, store = view_world(tmp_path)
+    view, stop = View(store, recipe), threading.Event()
+    shutil.rmtree(store.root / "view")
+    (store.root / "view").write_text("a file where the folder was")
+    view.follow(Once(stop))  # type: ignore[arg-type]
+    page = TestClient(application(view, TOKEN), base_url="http://localhost").get(f"/{TOKEN}/responses").text
+    assert "could not be read" in page
+
+
+class Once:
+    """An event that is set after one wait."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self.event = event
+
+    def is_set(self) -> bool:
+        return self.event.is_set()
+
+    def wait(self, seconds: float) -> None:
+        self.event.set()
 
 
 def test_without_a_recipe_there_are_lineage_and_live(view: View) -> None:

@@ -69,7 +69,12 @@ def table_of(
     base: Database, parts: Sequence[str], where: str, values: Sequence[Hashable], baseline: str
 ) -> Sequence[dict[str, Any]]:
     """The rows of the table, as long as the parts are the same; `parts` are not looked at."""
-    names = ", ".join(identifier(name) for name in (*BEFORE, *base.files.variables, *AFTER))
+    shorter = {
+        "problem": "number AS problem",
+        "answer": "NULL::VARCHAR AS answer",
+        "generated_by": "'' AS generated_by",
+    }
+    names = ", ".join(shorter.get(name, identifier(name)) for name in (*BEFORE, *base.files.variables, *AFTER))
     frame = base.frame(f"SELECT {names} FROM answers WHERE {where}", values)
     whole = base.files.results
     rows: list[dict[str, Any]] = Slice(whole, frame).table().to_dict("records")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -30,7 +29,7 @@ def data(base: Database, query: Query) -> dict[str, Any]:
     first, second = ((query.get(key) or [""])[-1] for key in ("first", "second"))
     pairs = None
     if first in sets and second in sets:
-        one, two = (dict(texts(results, sets[word])) for word in (first, second))
+        one, two = ({row["key"]: row["problem"] for row in results.rows(sets[word])} for word in (first, second))
         pairs = [{"other": two[pair.other_key], "own": one[pair.key], "how": pair.how, "words": pair.words}
                  for pair in islice(shared(one, {second: two}), PAIRS)]  # fmt: skip
     return {
@@ -55,11 +54,6 @@ def problem_sets(results: GradedAnswers) -> dict[str, Problems]:
     names = labels(results.recipe)
     done = [spec for spec in everything(results.recipe) if isinstance(spec, Problems) and results.manifest(spec)]
     return {f"{name(names, spec)} ({spec.split})" if spec.split else name(names, spec): spec for spec in done}
-
-
-def texts(results: GradedAnswers, spec: Problems) -> list[tuple[str, str]]:
-    """The problems of a set: key and text."""
-    return [(row["key"], row["problem"]) for row in results.rows(spec)]
 
 
 def figure(results: GradedAnswers) -> Figure | None:
@@ -114,6 +108,3 @@ def _text(pool: Any, row: dict[str, Any]) -> str:
     return (
         next(pool.read([key])).target if pool is not None and key in pool else "(the text was removed from the store)"
     )
-
-
-Found = Callable[[Database, Query], dict[str, Any]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,9 +15,10 @@ from micota.viewer.parquet_files import ParquetFiles, Part
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+PAUSE = 3.0  # seconds between two times that the table is loaded anew
 ROWS = 50  # of one page of a list
 SIDES = 4  # models beside each other, at most
-ORDER = "benchmark, problem, model, sample"
+ORDER = "number, model, sample"
 TYPES = ("arm", "model", "benchmark", "scorer", "verdict")
 VERDICTS = ("correct", "wrong", "no_answer", "unverifiable")
 SETTINGS = {
@@ -52,7 +54,7 @@ class Database:
             self._base.execute(f"CREATE TYPE {name}_word AS ENUM ({listed})")
         columns = ("problem", "text", "gold", "level", "subject", "problems")
         self._base.execute(f"CREATE TABLE problems ({', '.join(f'{name} VARCHAR' for name in columns)})")
-        self._view([])
+        self._load([])
 
     def refresh(self) -> None:
         """Take in what the store has now: one part after the other, then the indexes for search."""
@@ -60,36 +62,35 @@ class Database:
         there = [part for part in parts if self.files.path("rows", part.rows).exists()]
         self.waiting = len(parts) - len(there)
         if {part.rows for part in there} != {part.rows for part in self.parts}:
-            self._view(there)
-        for part in parts:
-            if part not in there:
-                self.files.write(part)
-                there.append(part)
-                self._view(there)
-            self.waiting = len(parts) - len(there)
+            self._load(there)
+        loaded = time.monotonic()
+        for part in [part for part in parts if part not in there]:
+            self.files.write(part)
+            there.append(part)
+            if len(there) == len(parts) or time.monotonic() - loaded > PAUSE:
+                self._load(there)
+                self.waiting, loaded = len(parts) - len(there), time.monotonic()
         for part in parts:
             self.files.index(part)
             self.indexed = sum(self.files.path("words", one.texts).exists() for one in parts)
 
-    def _view(self, parts: Sequence[Part], where: str = "") -> None:
+    def _load(self, parts: Sequence[Part]) -> None:
         def listed(kind: str, keys: Sequence[str], *more: Path) -> str:
-            return ", ".join(
-                literal(path) for path in [*(self.files.path(kind, key) for key in dict.fromkeys(keys)), *more]
-            )
+            paths = [*(self.files.path(kind, key) for key in dict.fromkeys(keys)), *more]
+            return f"read_parquet([{', '.join(map(literal, paths))}], filename = true)"
 
         rows = listed("rows", [part.rows for part in parts], self.files.empty())
         words = ", ".join(f"{name}::{name}_word AS {name}" for name in TYPES)
-        problems = listed("problems", [part.problems for part in parts])
+        problems = listed("problems", [part.problems for part in parts]) if parts else ""
         with self._lock:
             self._base.execute(
-                f"CREATE OR REPLACE VIEW answers AS SELECT * REPLACE ({words}) FROM read_parquet([{rows}]) {where}"
+                f"CREATE OR REPLACE TABLE answers AS SELECT * EXCLUDE (filename) REPLACE ({words}), "
+                f"dense_rank() OVER (ORDER BY benchmark::benchmark_word, problem) AS number FROM {rows} "
+                "ORDER BY number, model, sample, scorer"
             )
             if problems:
-                self._base.execute(
-                    "CREATE OR REPLACE TABLE problems AS SELECT *, "
-                    f"regexp_extract(filename, '-([0-9a-f]+).parquet$', 1) AS problems "
-                    f"FROM read_parquet([{problems}], filename = true)"
-                )
+                key = "regexp_extract(filename, '-([0-9a-f]+).parquet$', 1) AS problems"
+                self._base.execute(f"CREATE OR REPLACE TABLE problems AS SELECT *, {key} FROM {problems}")
             self.parts = list(parts)
             columns = ("benchmark", "scorer", "verdict", "level", "subject", *self.files.variables)
             self.options = {name: self._distinct(name) for name in columns}
@@ -110,13 +111,10 @@ class Database:
 
     def restrict(self, limit: int) -> int:
         """From now on only have problems whose verdicts are `limit` together; returns how many verdicts there are."""
-        size = self.rows("SELECT count(*) AS n, count(DISTINCT (benchmark, problem)) AS problems FROM answers")[0]
+        size = self.rows("SELECT count(*) AS n, count(DISTINCT number) AS problems FROM answers")[0]
         share = limit * size["problems"] // max(1, size["n"])
-        self._base.execute(
-            "CREATE OR REPLACE TABLE chosen AS SELECT DISTINCT benchmark::VARCHAR AS benchmark, problem FROM answers "
-            f"ORDER BY problem, benchmark LIMIT {share}"
-        )
-        self._view(self.parts, "WHERE (benchmark, problem) IN (SELECT (benchmark, problem) FROM chosen)")
+        order = "SELECT number FROM answers GROUP BY number ORDER BY min(problem), number"
+        self._base.execute(f"DELETE FROM answers WHERE number NOT IN ({order} LIMIT {share})")
         self.page, self.sides = limit, len(self.models)
         return int(self.rows("SELECT count(*) AS n FROM answers")[0]["n"])
 
@@ -142,26 +140,19 @@ class Database:
     def count(self, filters: Filters) -> dict[str, Any]:
         """How many `responses` the filters leave, and to how many `problems`."""
         source, values = filters.source()
-        sql = f"SELECT count(*) AS responses, count(DISTINCT (benchmark, problem)) AS problems FROM {source}"
+        sql = f"SELECT count(*) AS responses, count(DISTINCT number) AS problems FROM {source}"
         return self.rows(sql, values, filters.search)[0]
 
-    def problems(self, filters: Filters) -> list[tuple[str, str]]:
-        """The (benchmark, problem) that the filters leave, in the order of the list."""
-        source, values = filters.source()
-        sql = f"SELECT DISTINCT benchmark, problem FROM {source} ORDER BY benchmark, problem"
-        return [(row["benchmark"], row["problem"]) for row in self.rows(sql, values, filters.search)]
-
-    def neighbours(self, filters: Filters, benchmark: str, problem: str) -> dict[str, tuple[str, str] | None]:
+    def neighbours(self, filters: Filters, benchmark: str, problem: str) -> dict[str, dict[str, Any] | None]:
         """The problems before and after one, `prev` and `next`, among those that the filters leave."""
         source, values = filters.source()
-        found = {}
-        for name, sign, order in (("prev", "<", "DESC"), ("next", ">", "ASC")):
-            sql = (
-                f"SELECT benchmark, problem FROM {source} WHERE benchmark {sign} ?::benchmark_word OR "
-                f"(benchmark::VARCHAR = ? AND problem {sign} ?) ORDER BY benchmark {order}, problem {order} LIMIT 1"
-            )
-            rows = self.rows(sql, [*values, benchmark, benchmark, problem], filters.search)
-            found[name] = (rows[0]["benchmark"], rows[0]["problem"]) if rows else None
+        here = self.rows(
+            "SELECT number FROM answers WHERE problem = ? AND benchmark::VARCHAR = ?", [problem, benchmark]
+        )
+        found: dict[str, dict[str, Any] | None] = {"prev": None, "next": None}
+        for name, sign, order in (("prev", "<", "DESC"), ("next", ">", "ASC")) if here else ():
+            sql = f"SELECT benchmark, problem FROM {source} WHERE number {sign} ? ORDER BY number {order} LIMIT 1"
+            found[name] = next(iter(self.rows(sql, [*values, here[0]["number"]], filters.search)), None)
         return found
 
     def texts(self, source: str, values: Sequence[Any], search: str = "") -> Iterator[dict[str, Any]]:

@@ -13,7 +13,8 @@ EQUAL = ("benchmark", "scorer", "verdict", "level", "subject")
 FLAGS = {"disagree": "the scorers disagree", "truncated": "truncated", "repetitive": "repetitive"}
 LARGEST = 10**12
 RIGHT = "avg(CASE WHEN {0} THEN (verdict = 'correct')::INT END)"
-IS = "(arm::VARCHAR = ? OR model::VARCHAR = ?)"
+IS = "(arm = TRY_CAST(? AS arm_word) OR model = TRY_CAST(? AS model_word))"
+WORDS = ("benchmark", "scorer", "verdict")  # columns with types of their own
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Filters:
         parts = ["tokens BETWEEN ? AND ?"]
         values: list[Any] = [self.least, self.most]
         for name, words in self.equal.items():
-            parts.append(f'"{name}"::VARCHAR IN ({", ".join("?" * len(words))})')
+            mark = f"TRY_CAST(? AS {name}_word)" if name in WORDS else "?"
+            parts.append(f'"{name}" IN ({", ".join([mark] * len(words))})')
             values += words
         parts += self.flags
         if self.arms:
@@ -74,10 +76,10 @@ class Filters:
         if self.right and self.wrong:
             right, wrong = RIGHT.format(IS), RIGHT.format(IS)
             parts.append(
-                "(benchmark, problem) IN (SELECT (benchmark, problem) FROM answers WHERE scorer::VARCHAR = ? "
-                f"GROUP BY benchmark, problem HAVING {right} > .5 AND {wrong} < .5)"
+                f"number IN (SELECT number FROM answers WHERE scorer = TRY_CAST(? AS scorer_word) AND ({IS} OR {IS}) "
+                f"GROUP BY number HAVING {right} > .5 AND {wrong} < .5)"
             )
-            values += [self.scorer, self.right, self.right, self.wrong, self.wrong]
+            values += [self.scorer, *[self.right] * 2, *[self.wrong] * 2, *[self.right] * 2, *[self.wrong] * 2]
         return " AND ".join(parts), values
 
 

@@ -27,6 +27,7 @@ class View:
     def __init__(self, store: Store, recipe: Recipe | None = None) -> None:
         self.store, self.recipe = store, recipe
         self.base: Database | None = None
+        self.trouble = ""  # why what is new in the store could not be taken in
         self.sampled: tuple[int, int] | None = None  # of an export: how many responses it has, and of how many
         if recipe is not None:
             folder = store.root / "view" / piece(recipe.name)
@@ -58,7 +59,11 @@ class View:
     def follow(self, stop: threading.Event) -> None:
         """Take in what comes into the store, until it is told to stop."""
         while not stop.is_set():
-            self.refresh()
+            try:
+                self.refresh()
+                self.trouble = ""
+            except (MicotaError, OSError) as error:
+                self.trouble = str(error)
             stop.wait(AGAIN)
 
 

@@ -54,7 +54,7 @@ def export(view: View, folder: Path, limit: int) -> tuple[int, int]:
     there = base.restrict(limit)
     view.sampled = there, whole
     _write(view, site, folder, written, SAMPLED)
-    for name in FILES:
+    for name in FILES[1:]:  # all but htmx, which a page without a server does not load
         write_text(folder / name, file(name))
     if (folder / "data.html").is_file() and "lengths.png" in (folder / "data.html").read_text(encoding="utf-8"):
         (folder / "lengths.png").write_bytes(png(base.files.results))
