@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from view_world import ATTACKS, view_world
+from view_world import ATTACKS, TEXTS, Answered, view_world
 
 pytest.importorskip("duckdb", reason='the view needs pip install "micota[view]"')
 pytest.importorskip("starlette", reason='the view needs pip install "micota[view]"')
 
 from micota.errors import MicotaError
+from micota.recipe import recipe as recipes
 from micota.report.results import Results
+from micota.store.artifacts import Store
 from micota.viewer.pages import View
 from micota.viewer.server import application
 from micota.viewer.static_site import export
@@ -297,6 +299,32 @@ class Once:
 
     def wait(self, seconds: float) -> None:
         self.event.set()
+
+
+def test_variables_are_filters_and_columns_and_words_of_the_pages_are_refused(tmp_path: Path) -> None:
+    from starlette.testclient import TestClient
+
+    text = """
+for: {NAME: [0, 1]}
+let:
+  test-set: {problems: {source: "lab:arithmetic", split: test, n: 9}}
+  long-cot: {distill: {from: lab:teacher, data: {problems: {source: "lab:arithmetic", split: train, n: 9}}}}
+arms: {tuned: {train: {base: lab:student, data: long-cot, seed: $NAME}}}
+evaluate: {models: [arms], data: [test-set]}
+"""
+    for name in ("seed", "level", "page", "row"):
+        (tmp_path / f"{name}.yaml").write_text(text.replace("NAME", name))
+    recipe, store = recipes.load(str(tmp_path / "seed.yaml")), Store(tmp_path / "store")
+    Answered(store, [f"What is {i}?" for i in range(9)], TEXTS).fill(recipe)
+    view = View(store, recipe)
+    view.refresh()
+    get = TestClient(application(view, TOKEN), base_url="http://localhost").get
+    assert count(get(f"/{TOKEN}/responses").text) == (18, 9)
+    assert count(get(f"/{TOKEN}/responses?seed=1").text) == (9, 9)
+    assert get(f"/{TOKEN}/tables?baseline=tuned").text.count("baseline</td>") == 2
+    for name in ("level", "page", "row"):
+        with pytest.raises(MicotaError, match=f"a variable called '{name}'"):
+            View(store, recipes.load(str(tmp_path / f"{name}.yaml")))
 
 
 def test_without_a_recipe_there_are_lineage_and_live(view: View) -> None:

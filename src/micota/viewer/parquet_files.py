@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from micota.atomic import atomic
+from micota.errors import MicotaError
 from micota.recipe.recipe import Evaluation
 from micota.report.answer_frame import AFTER, BEFORE, answer_frame, gold_text, plain, variable_columns
 from micota.report.graded_answers import GradedAnswers
@@ -29,6 +30,8 @@ NUMBERS = ("sample", "tokens", "row")
 ADDED = ("reason", "level", "subject", "disagree", "texts", "problems", "row")
 """What a row has beside the tidy table: why the grader decided, the problem's level and subject, whether scorers
 disagree, and where its texts are."""
+ADDRESS = ("q", "in", "key", "show", "page", "sort", "baseline", "least", "most", "right", "wrong", "number")
+"""What an address says beside the filters by columns."""
 WORD = re.compile(r"[^\W_]+")
 
 
@@ -48,6 +51,9 @@ class ParquetFiles:
     def __init__(self, results: GradedAnswers, folder: Path) -> None:
         self.results, self.folder = results, folder
         self.variables = tuple(variable_columns(results.recipe.evaluations).values())
+        if taken := {*ADDED, *ADDRESS} & {*self.variables}:
+            what = f"micota view cannot show a variable called '{min(taken)}'"
+            raise MicotaError(what, why="its pages mean something else by this word", fix="rename it in `for`")
 
     def path(self, kind: str, key: str) -> Path:
         """The file of a kind: rows, texts, problems or words."""
