@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 VLLM ?= .venv-vllm
 MERGEKIT ?= .venv-mergekit
+LM_EVAL ?= .venv-lm-eval
 DOCS ?= .venv-docs
 DIST ?= .venv-dist
 BROWSER ?= .venv-browser
@@ -15,7 +16,7 @@ QUIET := -m pip install --quiet --disable-pip-version-check
 PIP := $(BIN)/python $(QUIET) -c constraints/default.txt
 RESOLVE := $(BIN)/python $(QUIET) --dry-run --ignore-installed --no-build-isolation
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest $(if $(SHARED),--shared=$(SHARED))
-SUITES := test-slow test-vllm test-browser soak attack fuzz parity rehearsals extras docs dist
+SUITES := test-slow test-vllm test-browser soak attack fuzz parity families rehearsals extras docs dist
 
 .PHONY: lab check test suites format reference clean $(SUITES)
 
@@ -73,11 +74,16 @@ fuzz: $(VENV)/.ready-for-tests
 	HOSTILE_KEY=sk-Zq7xPw93LmTvB2 $(BIN)/python tests/fuzz/replies.py 100
 
 # mergekit's merges of the same cases, recorded in an environment of its own; tests/test_parity.py reads them.
-parity: $(VENV)/.ready-for-tests
-	$(PYTHON) -m venv $(MERGEKIT)
-	$(MERGEKIT)/bin/python $(QUIET) -c constraints/mergekit.txt mergekit
+parity: $(VENV)/.ready-for-tests $(MERGEKIT)/.ready
 	OMP_NUM_THREADS=1 $(MERGEKIT)/bin/python tests/parity/record.py tests/data/mergekit
 	$(PYTEST) tests/test_parity.py
+
+# Families of transformers against transformers, peft, torch and mergekit: the table in docs/models.md; and an export
+# in transformers, vLLM and lm-eval, each in an environment of its own.
+families: export OMP_NUM_THREADS = 1
+families: $(VENV)/.ready-for-tests $(MERGEKIT)/.ready $(VLLM)/.ready $(LM_EVAL)/.ready
+	$(BIN)/python tests/agreement/table.py --mergekit $(MERGEKIT)/bin/python --workers $(WORKERS) --write docs/models.md
+	MICOTA_VLLM=$(VLLM)/bin/python MICOTA_LM_EVAL=$(LM_EVAL)/bin/python $(PYTEST) tests/test_agreement.py
 
 rehearsals: $(VENV)/.ready-for-tests
 	MICOTA_LONG=1 $(PYTEST) -n $(WORKERS) tests/test_rehearse.py -k shipped
@@ -136,6 +142,16 @@ $(BROWSER)/.ready: constraints/browser.txt $(VENV)/.ready-for-tests
 	npm install --silent --no-audit --no-fund --prefix $(BROWSER) axe-core@4.14.1
 	@touch $@
 
+$(MERGEKIT)/.ready: constraints/mergekit.txt
+	$(PYTHON) -m venv $(MERGEKIT)
+	$(MERGEKIT)/bin/python $(QUIET) -c constraints/mergekit.txt mergekit
+	@touch $@
+
+$(LM_EVAL)/.ready: constraints/lm-eval.txt
+	$(PYTHON) -m venv $(LM_EVAL)
+	$(LM_EVAL)/bin/python $(QUIET) -c constraints/lm-eval.txt 'lm-eval[hf]'
+	@touch $@
+
 $(DOCS)/.ready: constraints/docs.txt
 	$(PYTHON) -m venv $(DOCS)
 	$(DOCS)/bin/python $(QUIET) -r constraints/docs.txt
@@ -147,4 +163,4 @@ $(DIST)/.ready: constraints/dist.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(MERGEKIT) $(DOCS) $(DIST) $(BROWSER) build dist site src/*.egg-info
+	rm -rf $(VENV) $(VLLM) $(MERGEKIT) $(LM_EVAL) $(DOCS) $(DIST) $(BROWSER) build dist site src/*.egg-info
