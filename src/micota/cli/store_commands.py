@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from micota.cli.options import STORE, StoreDir
+from micota.cli.options import STORE, Sets, StoreDir
 
 if TYPE_CHECKING:
     from micota.housekeeping.removal import Removal
     from micota.store.artifacts import Store
 
 app = typer.Typer()
+FORMS = "Data: rows, trl, chat, sharegpt; a merge: mergekit; a recipe's results: inspect, lm-eval, hub."
 
 
 @app.command()
@@ -21,18 +22,26 @@ def export(
     name: Annotated[str, typer.Argument(help="An artifact's id, or RECIPE/NAME, as in lab-mini/ta-long.")],
     out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; it must be missing or empty.")],
     push: Annotated[str | None, typer.Option(metavar="REPO", help="Upload it to this repository of the Hub.")] = None,
+    form: Annotated[str | None, typer.Option("--format", metavar="FORMAT", help=FORMS)] = None,
+    set_: Sets = None,
     store: StoreDir = STORE,
 ) -> None:
-    """Write a model as a folder for transformers and vLLM, or training data as rows, with a card of its lineage."""
+    """Write a model as a folder for transformers and vLLM, or training data as rows, with a card of its lineage.
+
+    With --format: training data for other trainers, a merge for mergekit, or a recipe's results for other programs.
+    """
     from micota.cli import console as terminal
     from micota.export import folder as exports
-    from micota.export import hub
+    from micota.export import hub, interchange
     from micota.export.lineage import DATA
 
     place, console = _there(store), terminal.console()
+    if interchange.write(place, name, out, form, set_ or ()):
+        console.print(f"{name}: {out}", soft_wrap=True, highlight=False)
+        return
     manifest = place.find(name)
     with terminal.bar("copying") as report:
-        exports.export(place, manifest, name, out, push or str(out), report)
+        exports.export(place, manifest, name, out, push or str(out), report, form or "rows")
     console.print(f"{manifest.id}: {out}", soft_wrap=True, highlight=False)
     if push:
         address = hub.push(push, "dataset" if manifest.kind in DATA else "model", out, out)

@@ -6,7 +6,6 @@ the prompt tokens of training; both are checked before the folder gets its name.
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 from collections.abc import Callable
@@ -20,43 +19,44 @@ from micota import chat as prompts
 from micota.atomic import atomic, read_json, write_json
 from micota.checks.models import number
 from micota.errors import MicotaError
-from micota.export import card
+from micota.export import card, data_formats
 from micota.export.lineage import DATA, MODELS
 from micota.merging.model_files import CONFIG, GENERATION, read_object
 from micota.merging.safetensor_files import DTYPES, Checkpoint
 from micota.recipe.shipped import SHIPPED
 from micota.store.artifacts import Store
 from micota.store.manifest import Manifest
-from micota.store.pool import find
-from micota.store.records import read_rows
 
 RECORD = "micota.json"
 Report = Callable[[int, int], None]
 
 
-def export(store: Store, manifest: Manifest, title: str, out: Path, address: str, report: Report) -> None:
+def export(
+    store: Store, manifest: Manifest, title: str, out: Path, address: str, report: Report, form: str = "rows"
+) -> None:
     """Write a finished model or training data into the folder `out`, which must be missing or empty.
 
-    `title` is the heading of the card, `address` what from_pretrained takes; `report` gets (bytes done, bytes in all).
+    `title` is the heading of the card, `address` what from_pretrained takes; `report` gets (bytes done, bytes in all);
+    `form` is that of training data, one of `data_formats.FORMATS`.
     Raises MicotaError for other kinds, removed files, and a folder that cannot be written.
     """
     manifest = _chosen_by(store, manifest)
     _check(store, manifest, title, out)
     try:
-        _write(store, manifest, title, out, address, report)
+        _write(store, manifest, title, out, address, report, form)
     except OSError as error:
         fix = "make room there, or name another folder; nothing was left"
         raise MicotaError(f"{out} cannot be written: {error.strerror or error}", fix=fix) from error
 
 
-def _write(store: Store, manifest: Manifest, title: str, out: Path, address: str, report: Report) -> None:
+def _write(store: Store, manifest: Manifest, title: str, out: Path, address: str, report: Report, form: str) -> None:
     out = out.absolute()
     for leftover in out.parent.glob(f".{escape(out.name)}.*-*"):  # of an export that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     with atomic(out) as folder:
         folder.mkdir()
         if manifest.kind in DATA:
-            rows = _write_rows(store, manifest, folder)
+            rows = data_formats.write(store, manifest, folder, form, out.name)
             text = card.of_data(store, manifest, title, rows)
         else:
             _copy(store.files(manifest), folder, report)
@@ -175,18 +175,3 @@ def _copy(source: Path, target: Path, report: Report) -> None:
         shutil.copyfile(path, copy)
         done += size
         report(done, total)
-
-
-def _write_rows(store: Store, manifest: Manifest, folder: Path) -> int:
-    pools = [store.pool(pool) for pool in manifest.pools]
-    wanted = read_rows(store.files(manifest) / "rows.jsonl")
-    with open(folder / "rows.jsonl", "w", encoding="utf-8") as file:
-        for one in find(pools, wanted):
-            row = {
-                "key": one.key,
-                "sample": one.sample,
-                "prompt": prompts.paired(one.prompt),
-                "response": prompts.paired(one.target),
-            }
-            file.write(json.dumps(row) + "\n")
-    return len(wanted)

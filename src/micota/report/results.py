@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from micota.recipe.words import as_grader
 from micota.report import files
@@ -13,6 +13,9 @@ from micota.report.answer_frame import rows_where, usual_scorer
 from micota.report.comparison import Comparison, compared
 from micota.report.graded_answers import GradedAnswers
 from micota.report.graded_files import GradedFile
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class Results(GradedAnswers):
@@ -44,6 +47,16 @@ class Results(GradedAnswers):
         rows_a, rows_b = (rows_where(of.frame, arm=arm, scorer=scorer, benchmark=benchmark) for arm, of in sides)
         names = [arm if other in (None, self) else f"{of.recipe_name}/{arm}" for arm, of in sides]
         return compared(names[0], rows_a, names[1], rows_b, scorer, self.levels)
+
+    def samples(self) -> DataFrame:
+        """avg@k, pass@k, pass^k and maj@k of what was answered more than once.
+
+        A row for each arm, group of variables, benchmark, scorer, k and measure: `value` in [0, 1] with its standard
+        `error`, the ends `low` and `high` of its 95 % interval over `n` problems.
+        """
+        from micota.report.samples import frame
+
+        return frame(self)
 
     def report(self, dir: str | Path | None = None) -> Path:
         """Write the report (HTML, Markdown, CSV, LaTeX, PNG) into a folder (default: the store's); returns its page."""

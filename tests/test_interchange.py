@@ -1,0 +1,217 @@
+"""Results, data and merges in the formats of other programs: read back here, and by their own readers where they are.
+
+INSPECT and LM_EVAL name Pythons that have inspect_ai and lm-eval; without them their parts are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from by_hand import NEUTRAL, put, results, row
+from conftest import LAB, World
+from test_recipe import command
+
+from micota.merging import mergekit
+from micota.merging.settings import settings_of
+from micota.report.results import Results
+from micota.specs import Merge
+
+
+def outside(variable: str) -> str:
+    """The Python of an environment of its own, as the variable says."""
+    python = os.environ.get(variable)
+    if not python:
+        pytest.skip(f"no environment of its own: set {variable} to its python")
+    return python
+
+
+@pytest.fixture
+def exported(made: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
+    """A world whose real run is exported in every format of results, below `tmp_path`."""
+    asked = [part for one in LAB for part in ("--set", one)]
+    for form in ("inspect", "lm-eval", "hub"):
+        arguments = [str(made.recipe_file), str(tmp_path / form), "--format", form, *asked]
+        assert command(monkeypatch, "export", *arguments, "--store", str(made.folder / "store")) == 0
+    return made
+
+
+def test_lm_evals_files_are_read_back(exported: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = Results(exported.load(*LAB), exported.store)
+    table = found.table().set_index("arm")
+    folders = sorted(path.name for path in (tmp_path / "lm-eval").iterdir())
+    assert folders == ["instruct", "micota", "strong"]
+    (whole,) = (tmp_path / "lm-eval" / "micota").glob("results_*.json")
+    figures = json.loads(whole.read_text())["results"]["test-set"]
+    assert figures["exact_match,exact_match"] == pytest.approx(table.loc["micota", "accuracy"])
+    (samples,) = (tmp_path / "lm-eval" / "micota").glob("samples_test-set_*.jsonl")
+    lines = [json.loads(line) for line in samples.read_text().splitlines()]
+    assert [line["resps"] for line in lines] == [[[text]] for text in found.responses("micota").response]
+    graded = tmp_path / "graded.jsonl"
+    assert command(monkeypatch, "grade", str(samples), "--out", str(graded)) == 0
+    right = [json.loads(line)["exact_match"] for line in graded.read_text().splitlines()]
+    assert right == [line["exact_match"] for line in lines]
+
+
+def test_the_hubs_metadata_has_every_accuracy(exported: World, tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    table = Results(exported.load(*LAB), exported.store).table().set_index("arm")
+    card = ModelCard.load(tmp_path / "hub" / "micota.md")
+    (result,) = card.data.eval_results
+    assert (result.dataset_name, result.metric_type) == ("test-set", "accuracy")
+    assert result.metric_value == pytest.approx(100 * table.loc["micota", "accuracy"], abs=1e-3)
+
+
+def test_inspects_logs_hold_every_sample(exported: World, tmp_path: Path) -> None:
+    (path,) = (tmp_path / "inspect").glob("*_micota_*.json")
+    log = json.loads(path.read_text())
+    frame = Results(exported.load(*LAB), exported.store).responses("micota")
+    assert [one["output"]["choices"][0]["message"]["content"] for one in log["samples"]] == frame.response.tolist()
+    assert [one["scores"]["exact_match"]["value"] == "C" for one in log["samples"]] == (
+        frame.verdict == "correct"
+    ).tolist()
+
+
+READ = """
+import json, sys
+from pathlib import Path
+from inspect_ai.log import read_eval_log
+from inspect_ai.scorer import accuracy
+found = {}
+for path in Path(sys.argv[1]).glob("*.json"):
+    log = read_eval_log(str(path))
+    letters = [sample.scores[log.results.scores[0].name].value for sample in log.samples]
+    share = sum(letter == "C" for letter in letters) / len(letters)
+    found[log.eval.model] = [log.results.scores[0].metrics["accuracy"].value, share]
+print(json.dumps(found))
+"""
+
+
+def test_the_real_inspect_reads_the_logs(exported: World, tmp_path: Path) -> None:
+    python = outside("INSPECT")
+    read = subprocess.run([python, "-c", READ, str(tmp_path / "inspect")], capture_output=True, text=True)
+    assert read.returncode == 0, read.stderr
+    table = Results(exported.load(*LAB), exported.store).table().set_index("arm").accuracy
+    found = json.loads(read.stdout.splitlines()[-1])
+    assert set(found) == {f"micota/{arm}" for arm in table.index}
+    assert all(both == pytest.approx([table[name.partition("/")[2]]] * 2) for name, both in found.items())
+
+
+LOAD = """
+import sys
+from pathlib import Path
+from lm_eval.utils import get_latest_filename, get_results_filenames, get_sample_results_filenames
+names = [str(path) for path in Path(sys.argv[1]).rglob("*.json*")]
+assert len(get_results_filenames(names)) == 1 and len(get_sample_results_filenames(names)) == 1, names
+print(get_latest_filename(get_results_filenames(names)))
+"""
+
+
+def test_the_real_lm_eval_finds_the_files(exported: World, tmp_path: Path) -> None:
+    python = outside("LM_EVAL")
+    read = subprocess.run([python, "-c", LOAD, str(tmp_path / "lm-eval" / "micota")], capture_output=True, text=True)
+    assert read.returncode == 0, read.stderr
+
+
+@pytest.mark.parametrize("form", ["trl", "chat", "sharegpt"])
+def test_training_data_is_read_back(form: str, made: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    store = ["--store", str(made.folder / "store")]
+    assert command(monkeypatch, "export", "small/long-cot", str(out), "--format", form, *store) == 0
+    assert command(monkeypatch, "export", "small/long-cot", str(tmp_path / "rows"), *store) == 0
+    plain = [json.loads(line) for line in (tmp_path / "rows" / "rows.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (out / "data.jsonl").read_text().splitlines()]
+    texts = {
+        "trl": lambda row: (row["prompt"][-1]["content"], row["completion"][0]["content"]),
+        "chat": lambda row: (row["messages"][0]["content"], row["messages"][1]["content"]),
+        "sharegpt": lambda row: (row["conversations"][0]["value"], row["conversations"][1]["value"]),
+    }[form]
+    assert [texts(row) for row in lines] == [(row["prompt"], row["response"]) for row in plain] and len(lines) == 8
+    again = (
+        f"arms: {{a: {{train: {{base: lab:student, data: d}}}}}}\nlet: {{d: {{rows: {{source: {out}/data.jsonl}}}}}}\n"
+    )
+    (tmp_path / "again.yaml").write_text(again)
+    if form != "trl":
+        made.run(only="d", name=str(tmp_path / "again.yaml"))  # micota reads its own
+    if form == "sharegpt":
+        index = json.loads((out / "dataset_info.json").read_text())["mine"]
+        assert (index["file_name"], index["formatting"]) == ("data.jsonl", "sharegpt")
+        assert index["columns"]["messages"] == "conversations" and index["tags"]["assistant_tag"] == "gpt"
+    if form == "trl":
+        from trl.data_utils import is_conversational
+
+        assert all(map(is_conversational, lines))
+
+
+METHODS = [
+    "method: dare_ties, density: 0.7, weight: 0.5, rescale: inverse_density",
+    "method: ties, density: 0.5, weights: [0.6, 0.4], rescale: none",
+    "method: task_arithmetic, weights: [0.6, 0.4], lambda: 0.8",
+    "method: dare_linear, density: 0.5, weight: 0.5, rescale: l1",
+    "method: linear, weights: [0.6, 0.4], normalize: false",
+    "method: slerp, weight: 0.3",
+]
+
+
+@pytest.mark.parametrize("fields", METHODS)
+def test_a_merge_is_the_same_as_mergekits_yaml(
+    fields: str, made: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The YAML read by our reader has the settings of the recipe; tests/test_parity.py compares that with mergekit."""
+    models = "[ta-long, ta]" if "weights" in fields else "[ta-long]"
+    base = "teacher" if "weights" in fields else "ta"
+    changed = f"let.ta-mid={{merge: {{base: {base}, models: {models}, {fields}}}}}"
+    recipe = made.load(*LAB, changed)
+    made.run(*LAB, changed, only="ta-mid")
+    merge = recipe.named("ta-mid")
+    assert isinstance(merge, Merge)
+    made.store.name("small", "merged", merge)
+    monkeypatch.chdir(made.folder)  # a local folder stands there as the recipe has it
+    out = tmp_path / "out"
+    given = ["--format", "mergekit", "--store", str(made.folder / "store")]
+    assert command(monkeypatch, "export", "small/merged", str(out), *given) == 0
+    config = mergekit.read(yaml.safe_load((out / "merge.yml").read_text()), "merge.yml")
+    found, wanted = config.settings("model.norm.weight", 2, merge.seed), settings_of(merge)
+    assert all(Path(model).is_dir() for model in (config.base, *config.models))
+    assert (found.method, found.weights, found.normalizes) == (wanted.method, wanted.weights, wanted.normalizes)
+    assert all(found.densities[i] == wanted.densities[i] for i in range(len(config.models)))
+    factor = 1 / 0.7 if "inverse_density" in fields else 1
+    assert found.lambda_ == pytest.approx(wanted.lambda_ * factor)
+    assert "rescale" not in fields or found.rescale == ("none" if "inverse_density" in fields else wanted.rescale)
+    made_again = tmp_path / "again"
+    assert command(monkeypatch, "merge", str(out / "merge.yml"), str(made_again)) == 0
+    from safetensors.numpy import load_file
+
+    ours, theirs = (load_file(path / "model.safetensors") for path in (made.files_of(merge), made_again))
+    assert ours.keys() == theirs.keys()
+    assert all(abs(ours[name] - theirs[name]).max() < 1e-6 for name in ours)
+
+
+def test_a_format_that_does_not_fit_is_refused(
+    made: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    store = ["--store", str(made.folder / "store")]
+    for name, form, message in (
+        ("small/long-cot", "sharegtp", "did you mean 'sharegpt'"),
+        ("small/ta-long", "chat", "is no training data"),
+        ("small/ta-long", "mergekit", "is no merge"),
+        (str(made.recipe_file), "inspect", "has no results yet"),
+    ):
+        assert command(monkeypatch, "export", name, str(tmp_path / "x"), "--format", form, *store) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_invented_answers_do_not_leave_for_other_programs(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = results(world, NEUTRAL)
+    put(found.store, found.recipe.evaluations[0].spec, [row(0, "c", 10)], {"fake": ["scripted"]})
+    assert Results(found.recipe, world.fresh()).frame.fake.any()
+    given = ["--format", "lm-eval", "--store", str(world.folder / "store")]
+    assert command(monkeypatch, "export", str(world.recipe_file), str(tmp_path / "x"), *given) == 2
+    assert "answers are invented" in capsys.readouterr().err
