@@ -16,6 +16,7 @@ from by_hand import NEUTRAL, put, results, row
 from conftest import LAB, World
 from test_recipe import command
 
+from micota.errors import MicotaError
 from micota.merging import mergekit
 from micota.merging.settings import settings_of
 from micota.report.results import Results
@@ -215,3 +216,47 @@ def test_invented_answers_do_not_leave_for_other_programs(
     given = ["--format", "lm-eval", "--store", str(world.folder / "store")]
     assert command(monkeypatch, "export", str(world.recipe_file), str(tmp_path / "x"), *given) == 2
     assert "answers are invented" in capsys.readouterr().err
+
+
+@pytest.fixture
+def adapter(models: Path, tmp_path: Path) -> Path:
+    """A LoRA adapter of a tiny model, as peft saves it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = models / "student"
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=2, target_modules=["q_proj"]))
+    torch.manual_seed(0)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    model.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def test_an_adapter_folder_becomes_a_model(
+    adapter: Path, models: Path, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from peft import PeftModel
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForCausalLM
+
+    with pytest.raises(MicotaError, match=r"micota export .*adapter MODEL merges it"):
+        world.load(f"let.student={adapter}")
+    out = world.folder / "merged"
+    assert command(monkeypatch, "export", str(adapter), str(out)) == 0
+    both = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(models / "student"), adapter)
+    wanted = both.merge_and_unload().state_dict()
+    found = AutoModelForCausalLM.from_pretrained(out).state_dict()
+    assert all(abs(wanted[name] - found[name]).max() < 1e-6 for name in wanted) and wanted.keys() == found.keys()
+    assert world.load(f"let.student={out}").named("micota")  # a model of a recipe
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    stray = {name.replace("q_proj", "r_proj"): tensor.clone() for name, tensor in tensors.items()}
+    save_file({**tensors, **stray}, adapter / "adapter_model.safetensors")
+    assert command(monkeypatch, "export", str(adapter), str(out) + "2") == 2
+    assert "does not fit its base" in capsys.readouterr().err
+    about = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(about | {"base_model_name_or_path": "./gone"}))
+    assert command(monkeypatch, "export", str(adapter), str(out) + "2") == 2
+    assert "the base './gone' of the adapter is not there" in capsys.readouterr().err

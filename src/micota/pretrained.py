@@ -7,6 +7,7 @@ engine would do otherwise. So names and shapes are compared before anything is l
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -183,7 +184,7 @@ def refuse_adapter(folder: Path) -> None:
             "the folder holds a LoRA adapter, not a model",
             where=str(folder),
             why=f"{ADAPTER} is there" + (f": it belongs to {base}" if base else ""),
-            fix="merge it into its base first: peft's merge_and_unload(), then save_pretrained",
+            fix=f"micota export {shlex.quote(str(folder))} MODEL merges it into its base; then name the folder MODEL",
         )
 
 

@@ -19,7 +19,7 @@ FORMS = "Data: rows, trl, chat, sharegpt; a merge: mergekit; a recipe's results:
 
 @app.command()
 def export(
-    name: Annotated[str, typer.Argument(help="An artifact's id, or RECIPE/NAME, as in lab-mini/ta-long.")],
+    name: Annotated[str, typer.Argument(help="An id, RECIPE/NAME, a LoRA folder, or with --format a recipe.")],
     out: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; it must be missing or empty.")],
     push: Annotated[str | None, typer.Option(metavar="REPO", help="Upload it to this repository of the Hub.")] = None,
     form: Annotated[str | None, typer.Option("--format", metavar="FORMAT", help=FORMS)] = None,
@@ -33,9 +33,15 @@ def export(
     from micota.cli import console as terminal
     from micota.export import folder as exports
     from micota.export import hub, interchange
+    from micota.export.adapter import merge_adapter
     from micota.export.lineage import DATA
+    from micota.pretrained import ADAPTER
 
-    place, console = _there(store), terminal.console()
+    console = terminal.console()
+    if (Path(name) / ADAPTER).is_file():
+        console.print(f"{name} on {merge_adapter(Path(name), out)}: {out}", soft_wrap=True, highlight=False)
+        return
+    place = _there(store)
     if interchange.write(place, name, out, form, set_ or ()):
         console.print(f"{name}: {out}", soft_wrap=True, highlight=False)
         return
