@@ -12,6 +12,8 @@ from micota.store.artifacts import Store
 from micota.store.manifest import ID, Manifest
 from micota.store.resolution import LAB_MODELS
 
+METHODS = ("linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties")
+
 
 def merge_yaml(store: Store, manifest: Manifest) -> str:
     """The configuration of the merge that an artifact is; models are Hub ids, or folders of the store and this machine.
@@ -32,7 +34,10 @@ def configuration(store: Store, manifest: Manifest) -> dict[str, Any]:
     """The mapping that mergekit reads."""
     fields = manifest.fields
     base, models = _ref(store, manifest, fields["base"]), [_ref(store, manifest, one) for one in fields["models"]]
-    method, weights = fields["method"], fields["weights"]
+    method, weights = fields["method"], fields.get("weights", [])
+    if method not in METHODS:
+        what = f"a merge by {method} is not exported"
+        raise MicotaError(what, why=f"only {', '.join(METHODS)} are", fix="write its YAML by hand: docs/merging.md")
     top: dict[str, Any] = {"merge_method": method, **({} if method == "linear" else {"base_model": base})}
     if method == "slerp":
         return {**top, "models": [{"model": ref} for ref in models], "parameters": {"t": weights[0]}}
