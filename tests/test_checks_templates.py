@@ -48,8 +48,9 @@ def published(
     eos = "<eos>" if "<eos>" in markers else "<|endoftext|>"
     vocabulary = [token for token in dict.fromkeys([*markers, bos, eos, "<pad>", "<base>"]) if token not in split]
     raw = raw_tokenizer(vocabulary)
-    if (tags or "think>" in original) and not split:
-        raw.add_tokens([AddedToken(tag, special=tag in special, rstrip=tag in strips) for tag in THOUGHT])
+    if tags or "think>" in original:
+        own_tags = [tag for tag in THOUGHT if tag not in split]
+        raw.add_tokens([AddedToken(tag, special=tag in special, rstrip=tag in strips) for tag in own_tags])
     own = {"bos_token": bos, "eos_token": names.get("eos", eos), "pad_token": "<pad>"}
     tok = PreTrainedTokenizerFast(tokenizer_object=raw, chat_template=original, **own)
     plain = checks.Subject.of(name, tok)

@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 from conftest import World
 from rich.console import Console
+from transformers import AutoTokenizer
 
 from micota import machine as machines
+from micota.chat import example
 from micota.cli import cost_table
 from micota.cli import main as cli
 from micota.cli.cost_table import amount
 from micota.costs import assumptions
 from micota.costs.estimates import Costs, Estimate
+from micota.costs.lengths import Lengths
 from micota.costs.spans import Span, known
 from micota.machine import BpcConfig, EngineConfig, GenerateConfig, MachineProfile, ServerConfig, TrainConfig
 from micota.recipe import recipe as recipes
@@ -25,6 +28,7 @@ from micota.specs import Generate, LengthDial, MergeSearch, Train
 from micota.store.artifacts import Store
 from micota.store.pool import Writer
 from micota.store.records import Completion, read_rows
+from micota.store.resolution import LAB_MODELS
 
 SHIPPED = sorted(path for folder in (".", "paper") for path in (recipes.SHIPPED / folder).glob("*.yaml"))
 TABLES = """
@@ -282,6 +286,23 @@ def test_data_made_elsewhere_is_counted_by_its_file(tmp_path: Path) -> None:
     recipe = recipes.load(str(tmp_path / "own.yaml"))
     one = estimates(recipe, Store(tmp_path), H100S)[recipe.named("a").digest]
     assert 50 * 100 < one.read.low < one.read.high < 50 * 300
+
+
+def test_local_rows_are_counted_with_the_tokenizer_of_the_model(tmp_path: Path) -> None:
+    """The tokens of each example, as the training makes it; the longest decides what memory it needs."""
+    rows = [{"prompt": f"{i}+1=?", "response": "1 2 3 " * (i % 7 + 1)} for i in range(30)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = "name: own\nlet:\n  own: {rows: {source: ./rows.jsonl}}\narms:\n"
+    text += "  a: {train: {base: lab:student, data: own, epochs: 1}}\n"
+    (tmp_path / "own.yaml").write_text(text)
+    train = recipes.load(str(tmp_path / "own.yaml")).named("a")
+    assert isinstance(train, Train)
+    tokenizer = AutoTokenizer.from_pretrained(LAB_MODELS / "student")
+    sizes = [len(example(tokenizer, row["prompt"], row["response"], None, 0)["labels"]) for row in rows]
+    texts = Lengths(Store(tmp_path), [train]).data(train.data, train.base)
+    one = Costs(Store(tmp_path), machines.load("laptop"), [train]).of(train)
+    assert texts.longest == max(sizes) and one.read.low == one.read.high == pytest.approx(sum(sizes))
+    assert one.basis == ("measured rows", "training") and one.memory < 2 * 2**30
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def _markers(subject: Subject) -> Iterator[Finding]:
     Some families write their roles as plain text (`<|user|>` of Zephyr and Tülu): that is right if all roles are.
     """
     text = subject.prompt("1") + subject.conversation(("user", "1"), ("assistant", "2"))
-    markers = dict.fromkeys(MARKER.findall(text))
+    markers = dict.fromkeys((*MARKER.findall(text), *(THOUGHT if "think>" in text else ())))
     whole = {marker for marker in markers if len(subject.ids(marker)) == 1 and not _is_unknown(subject, marker)}
     around = subject.around_answer()
     ends = MARKER.findall(around[1]) if around else []
@@ -125,10 +125,12 @@ def _markers(subject: Subject) -> Iterator[Finding]:
     plain_roles = [] if whole & set(roles) else roles
     for marker in markers:
         if marker not in whole and marker not in plain_roles:
-            pieces, rare = subject.ids(marker), marker in THOUGHT  # many models learn the tags in pieces
+            pieces = subject.ids(marker)
             evidence = ("template", marker), ("tokens", subject.names(pieces))
-            severity: Severity = "warning" if rare else "error"
-            yield subject.finding("markers", *evidence, marker=marker, number=len(pieces), severity=severity)
+            if marker not in THOUGHT:
+                yield subject.finding("markers", *evidence, marker=marker, number=len(pieces))
+            elif whole & set(THOUGHT):  # DeepSeek-V3 has neither tag as a token, and learns both in pieces
+                yield subject.finding("markers", *evidence, marker=marker, number=len(pieces), severity="warning")
     yield from _strips(subject, [marker for marker in markers if marker in whole and marker not in THOUGHT])
 
 

@@ -16,6 +16,8 @@ CPU_TILES = (4, 8)
 """float32 copies of that piece, forward and backward, that it makes where there is no Triton."""
 NF4 = 0.53
 """Bytes of a weight in four bits, with its constants."""
+PROCESS = 0.72 * 2**30
+"""Bytes of a training's process on a CPU before its model is there: Python, torch, TRL, a tokenizer."""
 RESERVED = 1.0 * 2**30
 """Bytes that CUDA, its libraries and communication take on every device."""
 
@@ -70,9 +72,21 @@ def parts(run: Training) -> dict[str, float]:
     """The peak by what takes it: weights, gradients and optimizer, and what passes through."""
     held = 4 * run.trained / run.shards
     buckets = held if run.devices > 1 and not run.sharded else 0  # what is summed over the devices lies apart
-    step = 0 if run.on_cpu else held  # AdamW makes the roots of all second moments at once
-    through = max(_forward(run), _loss_backward(run), _layer_backward(run), held + step)
-    return {"weights": _weights(run), "optimizer": 2 * held, "buckets": buckets, "gradients and activations": through}
+    # AdamW makes the roots of all second moments at once; on a CPU those of one tensor, and what it divides by.
+    step = 8 * run.shape.head if run.on_cpu and run.rank is None else held
+    through = max(passes(run), held + step)
+    own = {"process": PROCESS} if run.on_cpu else {}
+    return own | {
+        "weights": _weights(run),
+        "optimizer": 2 * held,
+        "buckets": buckets,
+        "gradients and activations": through,
+    }
+
+
+def passes(run: Training) -> float:
+    """Bytes beside weights and moments at the highest moment of the forward and backward passes."""
+    return max(_forward(run), _loss_backward(run), _layer_backward(run))
 
 
 def measuring(shape: Architecture, width: int, batch: int, row: float, devices: int) -> float:

@@ -40,6 +40,7 @@ WORDS = {
     "generation": "generation reaches 50 % of the rate and 60 % of the bandwidth, and 5 ms a step at best",
     "batches": "a batch of the engine transformers lasts as long as its longest response, twice the mean",
     "measured": "lengths of responses in the store",
+    "measured rows": "local rows, counted with the model's tokenizer",
     "measured elsewhere": "lengths of the same model's responses to other problems",
     "measured rate": "tokens a second of stages that ran on this machine profile",
 }

@@ -12,7 +12,7 @@ from micota.costs import accelerator_memory, fitting, flops, measurements, servi
 from micota.costs.accelerators import Accelerator, find
 from micota.costs.assumptions import BYTES_PER_ROW, BYTES_PER_TOKEN
 from micota.costs.fitting import Misfit
-from micota.costs.lengths import Lengths, Texts, longest
+from micota.costs.lengths import Lengths, Texts
 from micota.costs.spans import NOTHING, Span, at_ends, known
 from micota.machine import EngineConfig, GenerateConfig, MachineProfile
 from micota.run.missing import look_ahead
@@ -149,11 +149,11 @@ class Costs:
         )
 
     def _train(self, spec: Train) -> Estimate:
-        shape, texts = shapes.shape(spec.base), self._lengths.data(spec.data)
+        shape, texts = shapes.shape(spec.base), self._lengths.data(spec.data, spec.base)
         tokens, each = trainings.tokens(spec, texts)
         if shape is None:
             return Estimate(spec, "new", tokens, basis=texts.basis, unknown=shapes.unknown(spec.base))
-        run = trainings.on_device(spec, self.machine.train, shape, self.device.is_cpu)
+        run = trainings.on_device(spec, self.machine.train, shape, texts.longest, self.device.is_cpu)
         count, share = (flops.adapters, WITH_ADAPTERS) if spec.lora else (flops.training, UTILISATION)
         work = at_ends(partial(count, shape, checkpointing=run.checkpointing), tokens, each)
         hours, basis = work / (self.device.flops * share) / HOUR, (*texts.basis, "training")
@@ -197,14 +197,14 @@ class Costs:
         return Estimate(spec, "new", tokens, flops=work, hours=hours, disk=disk, basis=("training",))
 
     def _bpc(self, spec: Bpc) -> Estimate:
-        shape, texts = shapes.shape(spec.model), self._lengths.data(spec.data)
+        shape, texts = shapes.shape(spec.model), self._lengths.data(spec.data, spec.model)
         one = Estimate(spec, "new", texts.read + texts.written, disk=texts.number * BYTES_PER_ROW, basis=texts.basis)
         if shape is None:
             return replace(one, unknown=shapes.unknown(spec.model))
         row = texts.prompt + texts.response
         work = at_ends(partial(flops.forward, shape), texts.number * row, row)
         width, batch, devices = WIDTHS[spec.precision], self.machine.bpc.batch, self.machine.bpc.devices
-        longest_row = min(longest(spec.data), shape.context or math.inf)
+        longest_row = min(texts.longest, shape.context or math.inf)
         needs = accelerator_memory.measuring(shape, width, batch, longest_row, devices)
         changes = fitting.measuring_changes(shape, width, batch, longest_row, devices, self.device.is_cpu)
         return replace(

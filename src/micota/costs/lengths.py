@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
 
+from micota.chat import example
 from micota.costs import assumptions, measurements
 from micota.costs.spans import Span, known, total
+from micota.data.loading import table
 from micota.specs import (
     Data,
     Generate,
@@ -27,8 +33,12 @@ from micota.specs import (
     Verify,
     dial_policy,
 )
+from micota.stages.rows import completions
 from micota.store.artifacts import Store
+from micota.store.resolution import cached_tokenizer
 
+SAMPLE, LONG = 200, 8
+"""So many local rows are tokenized, from the shortest to the longest, and so many of the longest."""
 Basis = tuple[str, ...]
 """The names of the assumptions that a quantity rests on."""
 
@@ -41,6 +51,8 @@ class Texts:
     prompt: Span
     response: Span
     basis: Basis = ()
+    longest: float = math.inf
+    """Tokens of the longest example; of rows that were not counted the cutoff decides."""
 
     @property
     def read(self) -> Span:
@@ -59,7 +71,6 @@ class Lengths:
     def __init__(self, store: Store, specs: Iterable[Spec]) -> None:
         self._store = store
         self._responses: dict[str, Texts] = {}
-        self._data: dict[str, Texts] = {}
         generations = [one for one in specs if isinstance(one, Generate)]
         lengths = {one.digest: measurements.mean_lengths(store, one) for one in generations}
         self._measured = {digest: means for digest, means in lengths.items() if means}
@@ -107,20 +118,21 @@ class Lengths:
         sort = _sort(model)
         return assumptions.RESPONSES[sort], (sort,)
 
-    def data(self, spec: Data) -> Texts:
-        """The examples of training data."""
-        if spec.digest not in self._data:
-            if isinstance(spec, SftData):
-                self._data[spec.digest] = self._own_rows(spec)
-            elif isinstance(spec, Mix):
-                self._data[spec.digest] = self._mixed(spec)
-            else:
-                assert isinstance(spec, Select | RejectionSampling)
-                self._data[spec.digest] = self._selected(spec)
-        return self._data[spec.digest]
+    def data(self, spec: Data, model: Model | None = None) -> Texts:
+        """The examples of training data, counted with the tokenizer of a model where that can be."""
+        if isinstance(spec, SftData):
+            return self._own_rows(spec, model)
+        if isinstance(spec, Mix):
+            return self._mixed(spec, model)
+        assert isinstance(spec, Select | RejectionSampling)
+        return self._selected(spec)
 
-    def _own_rows(self, spec: SftData) -> Texts:
-        """As many rows as the file has lines, and as many tokens as its bytes may be."""
+    def _own_rows(self, spec: SftData, model: Model | None) -> Texts:
+        """Counted; else as many rows as the file has lines, and as many tokens as its bytes may be."""
+        origin = model.origin if model else None
+        if isinstance(origin, Source) and (counted := _counted(spec, origin)):
+            count, asked, answered, longest = counted
+            return Texts(known(count), known(asked), known(answered), ("measured rows",), longest)
         kept = measurements.facts(self._store, spec).get("kept")
         number = known(kept) if kept is not None else _lines(spec.source)
         response = assumptions.OWN_ROWS
@@ -131,24 +143,28 @@ class Lengths:
 
     def _selected(self, spec: Select | RejectionSampling) -> Texts:
         texts, done = self.responses(spec.completions), measurements.facts(self._store, spec)
+        limit = min(spec.completions.sampling.max_tokens, getattr(spec, "max_tokens", None) or math.inf)
+        sort = assumptions.prompt_sort(spec.completions.problems.source.ref)
+        longest = limit + assumptions.PROMPTS[sort].high
         if "kept" in done:
-            return Texts(known(done["kept"]), texts.prompt, known(done["mean_tokens"]), ("measured",))
+            return Texts(known(done["kept"]), texts.prompt, known(done["mean_tokens"]), ("measured",), longest)
         response = texts.response
         if isinstance(spec, RejectionSampling):
             share = Span(self.correct_share(spec.completions, spec.by).low, 1)
         else:
             share = known(1) if spec.keep == "all" else self.correct_share(spec.completions, spec.verdicts.by)
             response = response.at_most(spec.max_tokens or math.inf)
-        return Texts(texts.number * share, texts.prompt, response, texts.basis)
+        return Texts(texts.number * share, texts.prompt, response, texts.basis, longest)
 
-    def _mixed(self, spec: Mix) -> Texts:
+    def _mixed(self, spec: Mix, model: Model | None) -> Texts:
         """As many examples as the component that runs out first allows."""
-        parts = [(self.data(part.data), part.share) for part in spec.parts]
+        parts = [(self.data(part.data, model), part.share) for part in spec.parts]
         numbers = [texts.number / share for texts, share in parts]
         number = Span(min(one.low for one in numbers), min(one.high for one in numbers))
         prompt = total(texts.prompt * share for texts, share in parts)
         response = total(texts.response * share for texts, share in parts)
-        return Texts(number, prompt, response, tuple(dict.fromkeys(word for one, _ in parts for word in one.basis)))
+        basis = tuple(dict.fromkeys(word for one, _ in parts for word in one.basis))
+        return Texts(number, prompt, response, basis, max(one.longest for one, _ in parts))
 
     def correct_share(self, responses: Generate, by: str) -> Span:
         """The share of the responses that is correct."""
@@ -168,16 +184,28 @@ class Lengths:
         return Texts(candidates * probe.number, probe.prompt, response, ("dialled", *basis, *probe.basis))
 
 
-def longest(data: Data) -> float:
-    """Tokens of the longest example that the data can hold; of rows made elsewhere the cutoff decides."""
-    lengths = []
-    for one in data.components:
-        if not isinstance(one, Select | RejectionSampling):
-            return math.inf
-        limit = min(one.completions.sampling.max_tokens, getattr(one, "max_tokens", None) or math.inf)
-        sort = assumptions.prompt_sort(one.completions.problems.source.ref)
-        lengths.append(limit + assumptions.PROMPTS[sort].high)
-    return max(lengths)
+@cache
+def _counted(spec: SftData, base: Source) -> tuple[int, float, float, int] | None:
+    """Examples of local rows for a model whose tokenizer is here: how many, mean tokens of a prompt and of a response
+    with its EOS, and those of the longest example; None where they cannot be read.
+    """
+    folder = cached_tokenizer(base)
+    if folder is None or spec.source.path is None:
+        return None
+    import transformers
+
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        with TemporaryDirectory() as scratch:
+            rows = list(completions(spec, table(spec.source, spec.config, spec.split, Path(scratch)), Counter()))
+        rows.sort(key=lambda row: len(row.prompt) + len(row.text))
+        chosen = [*rows[-LONG:], *rows[:: -(-len(rows) // SAMPLE)]]
+        examples = [example(tokenizer, row.prompt, row.target, spec.system, 0)["labels"] for row in chosen]
+    except Exception:  # a tokenizer or rows that cannot be read: `micota check` and the run say why
+        return None
+    sizes = [(len(labels), sum(label != -100 for label in labels)) for labels in examples]
+    whole, response = (fmean(column) for column in zip(*sizes[min(LONG, len(rows)) :], strict=True))
+    return len(rows), whole - response, response, max(size for size, _ in sizes)
 
 
 def _teacher(model: Model) -> Model:

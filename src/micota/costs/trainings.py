@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from micota.architectures import Architecture
 from micota.costs.accelerator_memory import Training
-from micota.costs.lengths import Texts, longest
+from micota.costs.lengths import Texts
 from micota.costs.spans import Span
 from micota.machine import TrainConfig
 from micota.specs import Train
@@ -22,9 +22,9 @@ def tokens(spec: Train, texts: Texts) -> tuple[Span, Span]:
     return texts.number.minus(spec.held_out) * each * spec.epochs, each
 
 
-def on_device(spec: Train, config: TrainConfig, shape: Architecture, on_cpu: bool) -> Training:
+def on_device(spec: Train, config: TrainConfig, shape: Architecture, longest: float, on_cpu: bool) -> Training:
     """The training as the memory of one device sees it."""
-    row = spec.cutoff if spec.packing else int(min(float(spec.cutoff), longest(spec.data)))
+    row = spec.cutoff if spec.packing else int(min(float(spec.cutoff), longest))
     micro = steps(spec.batch, spec.batch, config.devices, config.micro_batch).micro
     flat = spec.packing or config.padding_free or "flash" in (config.attention or "")
     checkpointing = not on_cpu if config.activation_checkpointing is None else config.activation_checkpointing

@@ -30,7 +30,7 @@ def run(task: Task) -> Result:
     about = {"source": spec.source.ref, "spec": spec.own_fields}
     with Writer(pool.folder, about, task.progress.check) as writer:
         fresh: list[Completion] = []
-        for completion in _completions(spec, rows, dropped):
+        for completion in completions(spec, rows, dropped):
             chosen.append({"key": completion.key, "sample": completion.sample, "sha": completion.sha})
             if (completion.key, completion.sample) not in pool:
                 fresh.append(completion)
@@ -48,8 +48,8 @@ def run(task: Task) -> Result:
     return Result({"answers": len(rows), "kept": len(chosen), "dropped": dict(dropped)}, [pool_id])
 
 
-def _completions(spec: SftData, rows: Any, dropped: Counter[str]) -> Iterator[Completion]:
-    """The rows to train on, each once, in their own order."""
+def completions(spec: SftData, rows: Any, dropped: Counter[str]) -> Iterator[Completion]:
+    """The rows to train on, each once, in their own order; `dropped` counts the others. Raises MicotaError."""
     pair = (spec.prompt, spec.response) if spec.prompt and spec.response else None
     read = reader(rows.column_names, pair, spec.messages, spec.source.ref)
     samples: Counter[str] = Counter()
