@@ -73,6 +73,10 @@ def other_end(model: checks.Subject, one: Any) -> None:
     one["input_ids"][-1] = one["labels"][-1] = model.tokenizer.convert_tokens_to_ids("<|im_start|>")
 
 
+def end_of_the_base(model: checks.Subject, one: Any) -> None:
+    one["input_ids"][-1] = one["labels"][-1] = model.tokenizer.convert_tokens_to_ids("<|endoftext|>")
+
+
 def prompt_learnt(model: checks.Subject, one: Any) -> None:
     one["labels"] = list(one["input_ids"])
 
@@ -164,6 +168,7 @@ FAULTS = [
     ("qwen2.5-instruct", line_end_learnt, "after-end", "1 tokens after the EOS token"),
     ("qwq-32b", end_twice, "after-end", "1 tokens after the EOS token"),
     ("qwen2.5-instruct", other_end, "end", "ends with <|im_start|>"),
+    ("think-hybrid", end_of_the_base, "end", "its chat template ends answers with <|im_end|>"),
     ("qwen2.5-instruct", prompt_learnt, "prompt", "the prompt is in the loss"),
     ("llama-3", prompt_learnt, "prompt", "the prompt is in the loss"),
     ("think-hybrid", half_of_the_prompt_learnt, "prompt", "the prompt is in the loss: 3 tokens"),

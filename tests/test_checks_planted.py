@@ -125,8 +125,8 @@ def end_in_response(model: checks.Subject) -> list[Row]:
 
 
 def turn_in_response(model: checks.Subject) -> list[Row]:
-    after = model.around_answer()
-    turn = model.between_turns().removeprefix(after[1] if after else "")
+    after = model.around_answer
+    turn = model.between_turns.removeprefix(after[1] if after else "")
     return ours(model, lambda text: f"{text}\n{turn}What is 3+4?")
 
 

@@ -54,8 +54,8 @@ def published(
     own = {"bos_token": bos, "eos_token": names.get("eos", eos), "pad_token": "<pad>"}
     tok = PreTrainedTokenizerFast(tokenizer_object=raw, chat_template=original, **own)
     plain = checks.Subject.of(name, tok)
-    around = plain.around_answer()
-    ends = MARKER.findall(around[1] if around else "") or MARKER.findall(plain.between_turns()) or [eos]
+    around = plain.around_answer
+    ends = MARKER.findall(around[1] if around else "") or MARKER.findall(plain.between_turns) or [eos]
     tok.chat_template = text or original
     ids = tok.convert_tokens_to_ids(ends[:1] if stops is None else stops)
     return checks.Subject.of(name, tok, {"eos_token_id": [one for one in ids if one is not None]})

@@ -119,8 +119,7 @@ def _markers(subject: Subject) -> Iterator[Finding]:
     text = subject.prompt("1") + subject.conversation(("user", "1"), ("assistant", "2"))
     markers = dict.fromkeys((*MARKER.findall(text), *(THOUGHT if "think>" in text else ())))
     whole = {marker for marker in markers if len(subject.ids(marker)) == 1 and not _is_unknown(subject, marker)}
-    around = subject.around_answer()
-    ends = MARKER.findall(around[1]) if around else []
+    ends = MARKER.findall(subject.around_answer[1]) if subject.around_answer else []
     roles = [marker for marker in markers if _is_role(marker) and marker not in ends]
     plain_roles = [] if whole & set(roles) else roles
     for marker in markers:
@@ -170,11 +169,8 @@ def _answer(subject: Subject) -> Iterator[Finding]:
 
 def _roles(subject: Subject) -> Iterator[Finding]:
     """What stands before an answer is not what stands before a problem, and names the model if either names a role."""
-    try:
-        around, problem = subject.around_answer(), subject.between_turns()
-    except Refused:
-        return
-    answer = around[0].rpartition(PROBLEM)[2] if around else ""
+    answer = subject.around_answer[0].rpartition(PROBLEM)[2] if subject.around_answer else ""
+    problem = subject.between_turns
     exchanged = MODEL.search(problem) and not USER.search(problem) and USER.search(answer) and not MODEL.search(answer)
     if answer and (without_thought_tags(answer) == without_thought_tags(problem) or exchanged):
         how = "an answer as one of the user" if exchanged else "the same before an answer and before a problem"
@@ -183,10 +179,7 @@ def _roles(subject: Subject) -> Iterator[Finding]:
 
 def _generation_prompt(subject: Subject) -> Iterator[Finding]:
     """The generation prompt is what stands before an answer in a conversation; thought tags may differ."""
-    try:
-        around = subject.around_answer()
-    except Refused:
-        return
+    around = subject.around_answer
     if around is None:
         return
     before, prompt = around[0], subject.prompt(PROBLEM)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import takewhile
 
 from micota.chat import THOUGHT
-from micota.checks.finding import Finding, beginning
-from micota.checks.models import Refused, Subject, Use
+from micota.checks.finding import Finding, Severity, beginning
+from micota.checks.models import Subject, Use
 
 THINKING = (
     "<think>\nOkay, the problem is to add: 1+1. First, let me see. Problem: is it 2?\n\n"
@@ -22,48 +21,29 @@ def eos(subject: Subject, uses: Sequence[Use]) -> Iterator[Finding]:
         yield subject.finding("eos-missing")
         return
     raw = bool(uses) and all(use.prompt.mode == "raw" for use in uses)
-    after, markers, following = ("", [], []) if raw or not subject.has_template else _after_answer(subject)
+    markers, following = ([], []) if raw else (subject.ends, _next_markers(subject))
     yield from _odd_eos(subject, markers)
     yield from _edges(subject, markers)
-    own, eos = subject.tokenizer.eos_token_id, list(subject.eos)
-    generation = ("generation", subject.names(eos))
+    own, eos, after = subject.tokenizer.eos_token_id, list(subject.eos), subject.between_turns
+    severity: Severity = "warning"
     if markers and not set(markers) & set(eos) and not _is_stop_string(subject, markers[0], uses):
-        token, which = subject.names(markers[:1]), "which its chat template writes after an answer"
-        evidence = ("template", after), generation
-        yield subject.finding("eos-not-stopped-at", *evidence, token=token, which=which, id=markers[0], eos=eos)
+        missing, which, severity = markers[0], "which its chat template writes after an answer", "error"
+        after = subject.around_answer[1] if subject.around_answer else ""
     elif following and not set(following) & {*eos, own}:
-        token, which = subject.names(following[:1]), "which its chat template writes after an answer for the next turn"
-        evidence = ("template", after), generation
-        yield subject.finding(
-            "eos-not-stopped-at", *evidence, token=token, which=which, id=following[0], eos=eos, severity="warning"
-        )
+        missing, which = following[0], "which its chat template writes after an answer for the next turn"
     elif not markers and not following and own is not None and own not in eos:
-        token, which = subject.tokenizer.eos_token, "the EOS token of its tokenizer"
-        evidence, values = (("tokenizer", str(token)), generation), {"token": token, "which": which, "id": own}
-        yield subject.finding("eos-not-stopped-at", *evidence, **values, eos=eos, severity="warning")
+        missing, which, after = own, "the EOS token of its tokenizer", subject.names([own])
+    else:
+        return
+    evidence = ("tokenizer" if missing == own else "template", after), ("generation", subject.names(eos))
+    values = {"token": subject.names([missing]), "which": which, "id": missing, "eos": eos}
+    yield subject.finding("eos-not-stopped-at", *evidence, severity=severity, **values)
 
 
-def _after_answer(subject: Subject) -> tuple[str, list[int], list[int]]:
-    """What the template writes after an answer, and the markers that stand there side by side; where there are none,
-    those that open the next turn.
-    """
-    try:
-        around = subject.around_answer()
-        markers = _markers(subject, around[1]) if around else []
-        if around is None or markers:
-            return around[1] if around else "", markers, []
-        between = subject.between_turns()
-    except Refused:
-        return "", [], []
-    following = _markers(subject, between)
-    return between, [], following if between.lstrip().startswith(subject.text(following[:1])) else []
-
-
-def _markers(subject: Subject, text: str) -> list[int]:
-    """The first markers of a text, without anything between them."""
-    ids = subject.ids(text)
-    first = next((i for i, token in enumerate(ids) if token in subject.special or token in subject.eos), len(ids))
-    return ids[first : first + 1] + list(takewhile(lambda token: token in subject.special, ids[first + 1 :]))
+def _next_markers(subject: Subject) -> list[int]:
+    """Where the template writes no marker after an answer: those with which it opens the next turn at once."""
+    following = [] if subject.ends or not subject.around_answer else subject.markers(subject.between_turns)
+    return following if subject.between_turns.lstrip().startswith(subject.text(following[:1])) else []
 
 
 def _is_stop_string(subject: Subject, token: int, uses: Sequence[Use]) -> bool:

@@ -143,27 +143,40 @@ class Subject:
         chat = [{"role": role, "content": content} for role, content in messages]
         return _rendered(lambda: apply_template(self.tokenizer, chat, **options))
 
+    @cached_property
     def around_answer(self) -> tuple[str, str] | None:
-        """What the template writes before and after an answer; None if the answer does not come out once.
-
-        Raises Refused.
-        """
-        before, answer, after = self.conversation(("user", PROBLEM), ("assistant", ANSWER)).partition(ANSWER)
+        """What the template writes before and after an answer; None if it refuses one, or loses or repeats it."""
+        before, answer, after = self._written(("user", PROBLEM), ("assistant", ANSWER)).partition(ANSWER)
         return (before, after) if answer and ANSWER not in after else None
 
+    @cached_property
     def between_turns(self) -> str:
-        """What the template writes between an answer and the next problem. Raises Refused."""
-        turns = (("user", "1"), ("assistant", ANSWER), ("user", PROBLEM))
-        return self.conversation(*turns).partition(ANSWER)[2].partition(PROBLEM)[0]
+        """What the template writes between an answer and the next problem; "" if it refuses them."""
+        turns = self._written(("user", "1"), ("assistant", ANSWER), ("user", PROBLEM))
+        return turns.partition(ANSWER)[2].partition(PROBLEM)[0]
+
+    def _written(self, *messages: tuple[str, str]) -> str:
+        try:
+            return self.conversation(*messages) if self.has_template else ""
+        except Refused:
+            return ""
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """The markers that the template writes side by side after an answer; [] where it writes none."""
+        return self.markers(self.around_answer[1]) if self.around_answer else []
+
+    def markers(self, text: str) -> list[int]:
+        """The first markers of a text, without anything between them."""
+        ids = self.ids(text)
+        first = next((i for i, token in enumerate(ids) if token in self.special or token in self.eos), len(ids))
+        return ids[first : first + 1] + list(takewhile(lambda token: token in self.special, ids[first + 1 :]))
 
     @cached_property
     def next_turn(self) -> str:
         """What opens the turn after an answer, such as `<|im_start|>user`, if it holds a marker; else nothing."""
-        try:
-            around, between = self.around_answer(), self.between_turns()
-        except Refused:
-            return ""
-        turn = between.removeprefix(around[1].rstrip() if around else "").strip()
+        after = self.around_answer[1].rstrip() if self.around_answer else ""
+        turn = self.between_turns.removeprefix(after).strip()
         return turn if self.special & set(self.ids(turn)) else ""
 
     def shape(self, system: str | None = None) -> Shape | None:

@@ -43,6 +43,10 @@ def end(subject: Subject, example: Example, cutoff: int | None, deep: bool) -> I
     ):
         around = ("in the loss", ending(text))
         yield subject.finding("turn-in-response", around, token=subject.next_turn)
+    elif deep and set(subject.ends) & set(subject.eos) and ids[stop - 1] not in subject.ends:
+        evidence = ("in the loss", ending(subject.text(ids[:stop]))), ("template", subject.names(subject.ends))
+        token, written = subject.names([ids[stop - 1]]), subject.names(subject.ends[:1])
+        yield subject.finding("end-unlike-template", *evidence, token=token, written=written)
 
 
 def _no_eos(subject: Subject, example: Example, cutoff: int | None) -> Finding:

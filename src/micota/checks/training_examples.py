@@ -108,10 +108,7 @@ def _packed(subject: Subject, example: Example, shape: Shape | None) -> Finding 
 def _joints(subject: Subject, example: Example, shape: Shape) -> list[int]:
     """Where another example begins right behind an EOS token, other than a template goes on to the next turn."""
     ends = [stop for _, stop in example.spans[:-1] if example.ids[stop - 1] in subject.eos]
-    try:
-        between = subject.between_turns() if ends else ""
-    except Refused:
-        between = ""
+    between = subject.between_turns if ends else ""
     texts = {stop: subject.text(example.ids[stop - 1 : stop + 64]) for stop in ends}
     marks = {stop: subject.text(example.ids[stop - 1 : stop]) for stop in ends}
     return [
