@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -309,3 +310,36 @@ def test_check_finds_golds_that_can_never_match_and_a_misspelt_grader(
     (world.folder / "mine.py").write_text(OWN)
     assert command(monkeypatch, "check", recipe, "--set", "let.long-cot.distil.by=mine:last_wrod") == 2
     assert "did you mean 'last_word'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gold", [None, "", [], {"value": 4}])
+def test_a_row_without_a_reference_answer_is_refused(
+    gold: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = {"doc_id": 0, "doc": {"question": "q"}, "target": gold, "resps": [["4"]]}
+    for row in ({"response": "\\boxed{4}", "gold": gold}, sample, {**sample, "doc": "no object"}):
+        lines(tmp_path / "rows.jsonl", [{"response": "4", "gold": "4"}, row])
+        assert command(monkeypatch, "grade", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "out")) == 2
+        assert "row 2 cannot be graded" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_columns_are_named_by_the_same_words_in_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines(tmp_path / "rows.jsonl", [{"said": "\\boxed{4}", "answer": "4"}])
+    columns = ("--response", "said", "--answer", "answer")
+    assert command(monkeypatch, "grade", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "out"), *columns) == 0
+    (row,) = graded(tmp_path / "out")
+    assert (row["semantic"], row["gold"], row["answer"]) == ("correct", "4", "4")
+    words = {
+        "generate": {"--problem", "--answer"},
+        "distill": {"--problem", "--answer"},
+        "train": {"--prompt", "--response", "--messages"},
+        "measure": {"--prompt", "--response", "--messages"},
+        "grade": {"--response", "--answer"},
+    }
+    capsys.readouterr()
+    for name, options in words.items():
+        assert command(monkeypatch, name, "--help") == 0
+        assert options <= set(re.findall(r"--\w+", capsys.readouterr().out))

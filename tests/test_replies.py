@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+import threading
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -219,6 +220,21 @@ def test_a_server_that_knows_another_name_for_the_limit_is_asked_by_it() -> None
     server = HostileServer(act)
     assert len(ask(server.url, 3)) == 3
     assert len(server.asked) == 1 + 1 + 3
+
+
+def test_requests_that_were_on_their_way_when_the_limit_got_its_other_name_are_sent_again() -> None:
+    said = b'{"error":{"message":"Unsupported parameter: max_tokens. Use max_completion_tokens instead."}}'
+    together = threading.Barrier(3)
+
+    def act(path: str, asked: dict[str, Any]) -> hostile.Sent:
+        if "max_tokens" in asked:
+            together.wait(20)
+            return 400, {}, [said]
+        return 200, {}, [reply().encode() if asked else listed("fake")]
+
+    server = HostileServer(act)
+    assert len(ask(server.url, 3, batch=3)) == 3
+    assert len(server.asked) == 1 + 3 + 3
 
 
 def test_a_filter_that_speaks_by_its_status_is_an_answer_that_was_refused() -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,23 @@ def test_a_run_that_lost_its_stage_can_finish_nothing(tmp_path: Path) -> None:
     fresh = Store(tmp_path).manifest(spec())
     assert fresh is not None and fresh.content == done.content
     assert (two.files(done) / "rows.jsonl").read_text() == "second\n"
+
+
+def test_a_stage_cannot_be_taken_over_while_its_work_folder_is_being_made(tmp_path: Path) -> None:
+    """Whoever takes over holds the lock of all claims; what another run finishes under it is never moved away."""
+    store = Store(tmp_path)
+    claim = store.locks.acquire(store.lock(spec().id))
+    assert claim is not None
+    files = tmp_path / "artifacts" / spec().id / "files"
+    with ThreadPoolExecutor(1) as threads:
+        with locking.locked(tmp_path / "claims" / ".lock"):
+            recovered = threads.submit(store.recover, spec(), claim)
+            time.sleep(0.2)
+            claim.path.write_text(json.dumps(ELSEWHERE))
+            files.mkdir(parents=True)  # the other run has moved its output, and is about to write its manifest
+        with pytest.raises(ClaimLost):
+            recovered.result()
+    assert files.is_dir() and not list(tmp_path.glob("making/*"))
 
 
 def test_a_pool_that_was_removed_is_filled_again_when_it_is_needed(world: World) -> None:

@@ -6,19 +6,17 @@ checkpoint that is not as it was written is set aside with a message.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from damage import BYTES, Damage, Place, contents, folder, strange
+from damage import BYTES, Damage, Place, contents, folder, main, strange
 
 RECIPES = {
     "train": """
@@ -133,14 +131,5 @@ def attack(place: Path, number: int, seed: int) -> int:
     return failures
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("number", type=int, nargs="?", default=40)
-    parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        return min(attack(Path(folder), given.number, given.seed), 1)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(attack, __doc__, 40))

@@ -312,9 +312,10 @@ def attack(place: Path, number: int, seed: int) -> int:
     return failures
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("number", type=int, nargs="?", default=60)
+def main(attack: Callable[[Path, int, int], int], about: str | None, trials: int) -> int:
+    """Read the number of trials and the seed, and make them in a folder that goes: 1 after a failure."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("number", type=int, nargs="?", default=trials)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -322,4 +323,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(attack, __doc__, 60))

@@ -85,7 +85,7 @@ def answered(body: bytes, status: int = 200, **headers: str) -> Callable[[str, d
     return act
 
 
-def ask(url: str, n: int = 1, **sampling: Any) -> list[Completion]:
+def ask(url: str, n: int = 1, batch: int = 1, **sampling: Any) -> list[Completion]:
     """The answers of the model `fake` there."""
     source = Source(ref="endpoint:fake", revision="endpoint")
     settings = Sampling(**{"max_tokens": LIMIT, **sampling})
@@ -93,7 +93,7 @@ def ask(url: str, n: int = 1, **sampling: Any) -> list[Completion]:
         model=source, problems=Problems(source=source), prompt=Prompt(template="{problem}"), sampling=settings
     )
     engine = open_engine(
-        spec, None, ServerConfig(url=url, key_env="HOSTILE_KEY", timeout_s=4, patience_s=0, batch=1), 1
+        spec, None, ServerConfig(url=url, key_env="HOSTILE_KEY", timeout_s=4, patience_s=0, batch=batch), 1
     )
     requests = [Request(f"{i:016x}", 0, f"q{i}") for i in range(n)]
     try:

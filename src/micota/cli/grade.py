@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from micota.atomic import write_text
 from micota.benchmarks import BENCHMARKS
@@ -23,6 +23,16 @@ from micota.generation.repetition import loops
 from micota.grading import DIED, Grade, Item, Verdict, exact_match, grade_responses, strict_match
 from micota.specs import Problems, Source
 from micota.store.resolution import hub_revision, local
+
+
+class Columns(NamedTuple):
+    """The columns with the response and the reference answer of rows that name no benchmark."""
+
+    response: str = "response"
+    answer: str = "gold"
+
+
+ROWS = Columns()
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,7 @@ def grade_file(
     workers: int,
     progress: Callable[[int, int], object],
     by: str | None = None,
+    columns: Columns = ROWS,
 ) -> list[GradedRow]:
     """Grade every row of a JSONL file and write them in their order; nothing is written if a row cannot be read.
 
@@ -73,7 +84,9 @@ def grade_file(
         known = sorted({column for row in rows for column in row})
         raise MicotaError(f"no row has a column '{by}'", where=str(path), fix=f"--by with one of {', '.join(known)}")
     references = _References(data_dir)
-    items = [_item(row, number, path, references) for number, row in enumerate(rows, 1)]
+    items = [_item(row, number, path, references, columns) for number, row in enumerate(rows, 1)]
+    if columns.answer == "answer":  # where the answer goes that was read from the response
+        rows = [{"gold": item.gold, **row} for row, item in zip(rows, items, strict=True)]
     grades = grade_responses(items, "semantic", workers, lambda done: progress(done, len(items)))
     graded = [_graded(*parts, by) for parts in zip(rows, items, grades, strict=True)]
     write_text(out, "".join(json.dumps(row.json()) + "\n" for row in graded))
@@ -180,18 +193,17 @@ def _is_sample(row: dict[str, Any]) -> bool:
     return "resps" in row and "doc_id" in row
 
 
-def _item(row: dict[str, Any], number: int, path: Path, references: _References) -> Item:
-    if "resps" in row and "doc" in row:
-        return _harness_item(row, path)
-    response, name = row.get("response"), row.get("benchmark")
+def _item(row: dict[str, Any], number: int, path: Path, references: _References, columns: Columns) -> Item:
+    if _is_sample(row):
+        return _harness_item(row, number, path)
+    response, name = row.get(columns.response), row.get("benchmark")
     if not isinstance(response, str):
-        raise _unreadable(path, number, "it has no text in `response`")
+        raise _unreadable(path, number, f"it has no text in `{columns.response}` (or --response COLUMN)")
     cut = str(row.get("truncated") or "").lower() not in {"", "false", "no", "0"}
     truncated = cut or row.get("finish_reason") == "length"
     if name is None:
-        if "gold" not in row:
-            raise _unreadable(path, number, "it has neither `benchmark` with `index` nor `gold`")
-        return Item(response, row["gold"], None, truncated)
+        why = f"it has neither `benchmark` with `index` nor an answer in `{columns.answer}` (or --answer COLUMN)"
+        return Item(response, _reference(row.get(columns.answer), number, path, why), None, truncated)
     if name not in BENCHMARKS:
         raise _unreadable(path, number, f"there is no benchmark '{name}': {suggestion(str(name), BENCHMARKS)}")
     index, answers = row.get("index"), references.of(name)
@@ -200,16 +212,25 @@ def _item(row: dict[str, Any], number: int, path: Path, references: _References)
     return Item(response, answers[index], name, truncated)
 
 
-def _harness_item(row: dict[str, Any], path: Path) -> Item:
+def _reference(answer: Any, number: int, path: Path, why: str) -> Any:
+    """A reference answer; there is none in null, an empty text or list, and what is no text, number or list."""
+    if not isinstance(answer, str | int | float | list) or answer in ("", []):
+        raise _unreadable(path, number, why)
+    return answer
+
+
+def _harness_item(row: dict[str, Any], number: int, path: Path) -> Item:
     """A sample of lm-evaluation-harness: its first response; the benchmark by the file's or the task's name."""
     response = row["resps"]
     while isinstance(response, list):
         response = response[0] if response else ""
-    task, doc = f"{path.name} {row.get('task', '')}".lower(), row["doc"]
+    task, doc = f"{path.name} {row.get('task', '')}".lower(), row.get("doc")
     known = {"gsm8k": "gsm8k", "aime": "aime24", "amc": "amc23", "olympiad": "olympiadbench", "math": "math500"}
     name = next((benchmark for word, benchmark in known.items() if word in task), None)
     column = BENCHMARKS[name].answer if name else "answer"
-    return Item(str(response), doc.get(column, row.get("target")), name)
+    answer = doc.get(column) if isinstance(doc, dict) else None
+    why = f"it has no reference answer in doc.{column} or `target`"
+    return Item(str(response), _reference(row.get("target") if answer is None else answer, number, path, why), name)
 
 
 def _graded(row: dict[str, Any], item: Item, semantic: Grade, by: str | None) -> GradedRow:

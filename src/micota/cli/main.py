@@ -13,7 +13,7 @@ import typer
 import micota
 from micota.cli import console as terminal
 from micota.cli import package_commands, result_commands, single_stage, store_commands, view
-from micota.cli.options import STORE, DataDir, MachineName, Only, RecipeName, Sets, StoreDir
+from micota.cli.options import STORE, Answer, DataDir, MachineName, Only, RecipeName, Response, Sets, StoreDir
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -205,6 +205,8 @@ def grade(
     out: Annotated[Path, typer.Option(help="Where the graded rows go.")],
     data_dir: DataDir = None,
     workers: Annotated[int, typer.Option(help="Processes that compare answers.")] = 1,
+    response: Response = None,
+    answer: Answer = None,
     by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="One line of the table for each value of it.")
     ] = None,
@@ -221,7 +223,13 @@ def grade(
     with Progress(console=console, disable=not console.is_terminal) as bars:
         row = bars.add_task("grading", total=None)
         done = grading.grade_file(
-            rows, out, data_dir, workers, lambda at, total: bars.update(row, completed=at, total=total), by
+            rows,
+            out,
+            data_dir,
+            workers,
+            lambda at, total: bars.update(row, completed=at, total=total),
+            by,
+            grading.Columns(response or "response", answer or "gold"),
         )
     grades(console, grading.totals(done), grading.differences(done), by or "benchmark")
     console.print(f"graded rows: {out}", soft_wrap=True, highlight=False)

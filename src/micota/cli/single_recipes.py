@@ -42,9 +42,9 @@ def single(path: Path, name: str, kind: str, fields: Mapping[str, Any], sets: It
     return NAMES[kind]
 
 
-def problem_set(given: str, split: str | None, limit: int | None) -> Any:
-    """The expression of problems: their word alone, or with the part that was chosen of them."""
-    part = {name: value for name, value in (("split", split), ("n", limit)) if value is not None}
+def problem_set(given: str, limit: int | None, **fields: str | None) -> Any:
+    """The expression of problems: their word alone, or with the part and the columns that were chosen of them."""
+    part = {name: value for name, value in {**fields, "n": limit}.items() if value is not None}
     if not part:
         return word(given)
     if given in BENCHMARKS:
@@ -54,10 +54,9 @@ def problem_set(given: str, split: str | None, limit: int | None) -> Any:
     return {"problems": {"source": word(given), **part}}
 
 
-def rows(source: str, split: str | None, system: str | None) -> dict[str, Any]:
+def rows(source: str, **fields: str | None) -> dict[str, Any]:
     """The expression of training data made elsewhere."""
-    fields = {"source": word(source), "split": split, "system": system}
-    return {"rows": {name: value for name, value in fields.items() if value is not None}}
+    return {"rows": {"source": word(source), **{name: value for name, value in fields.items() if value is not None}}}
 
 
 def sampling(temperature: float | None, max_tokens: int | None) -> dict[str, float]:

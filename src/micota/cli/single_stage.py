@@ -16,14 +16,19 @@ import typer
 from micota.cli import console as terminal
 from micota.cli.options import (
     STORE,
+    Answer,
     Data,
     Fields,
     Limit,
     MachineName,
     MaxTokens,
+    Messages,
     Model,
+    Problem,
     Problems,
+    Prompt,
     RecipeName,
+    Response,
     Samples,
     Sets,
     StoreDir,
@@ -113,6 +118,8 @@ def generate(
     out: Annotated[Path, typer.Option(help="Where the rows go: ROWS.jsonl.")],
     machine: MachineName = "laptop",
     split: str | None = None,
+    problem: Problem = None,
+    answer: Answer = None,
     limit: Limit = None,
     n: Samples = None,
     temperature: Temperature = None,
@@ -127,8 +134,9 @@ def generate(
 
     recipes.check_file(out, [problems, model, machine], b'{"key": ')
     ws, path = terminal.workspace(store, machine), out.with_suffix(".yaml")
-    asked = {"model": recipes.word(model, store), "problems": recipes.problem_set(problems, split, limit), "n": n}
-    asked |= {"prompt": {}, "sampling": recipes.sampling(temperature, max_tokens)}
+    part = recipes.problem_set(problems, limit, split=split, problem=problem, answer=answer)
+    asked = {"model": recipes.word(model, store), "problems": part, "n": n, "prompt": {}}
+    asked["sampling"] = recipes.sampling(temperature, max_tokens)
     name = recipes.single(path, out.stem, "generate", asked, set_ or ())
     answers = _make(ws, path, name)
     ws.console.print(f"{writing.write_rows(answers, out)} answers: {out}", soft_wrap=True, highlight=False)
@@ -144,6 +152,9 @@ def train(
     out: Annotated[Path, typer.Option(metavar="DIR", help="The model folder to write.")],
     machine: MachineName = "laptop",
     split: str | None = None,
+    prompt: Prompt = None,
+    response: Response = None,
+    messages: Messages = None,
     system: System = None,
     set_: Fields = None,
     store: StoreDir = STORE,
@@ -151,7 +162,8 @@ def train(
     """Fine-tune a model on your own rows, and write it as a folder that serves."""
     from micota.cli import single_recipes as recipes
 
-    fields = {"base": recipes.word(model, store), "data": recipes.rows(data, split, system)}
+    columns = {"prompt": prompt, "response": response, "messages": messages}
+    fields = {"base": recipes.word(model, store), "data": recipes.rows(data, split=split, system=system, **columns)}
     sets = [*(set_ or ()), *([f"system={json.dumps(system)}"] if system is not None else [])]
     _export(terminal.workspace(store, machine), "train", fields, sets, out)
 
@@ -163,6 +175,8 @@ def distill(
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of training data to write.")],
     machine: MachineName = "laptop",
     split: str | None = None,
+    problem: Problem = None,
+    answer: Answer = None,
     limit: Limit = None,
     n: Samples = None,
     temperature: Temperature = None,
@@ -173,7 +187,8 @@ def distill(
     """Let a model answer problems, keep the correct answers, and write them as training data."""
     from micota.cli import single_recipes as recipes
 
-    fields = {"from": recipes.word(model, store), "data": recipes.problem_set(problems, split, limit), "n": n}
+    part = recipes.problem_set(problems, limit, split=split, problem=problem, answer=answer)
+    fields = {"from": recipes.word(model, store), "data": part, "n": n}
     fields |= {"prompt": {}, "sampling": recipes.sampling(temperature, max_tokens)}
     _export(terminal.workspace(store, machine), "distill", fields, set_ or [], out)
 
@@ -188,6 +203,9 @@ def measure(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where a row for each response goes.")] = None,
     machine: MachineName = "laptop",
     split: str | None = None,
+    prompt: Prompt = None,
+    response: Response = None,
+    messages: Messages = None,
     system: System = None,
     set_: Fields = None,
     store: StoreDir = STORE,
@@ -199,9 +217,11 @@ def measure(
 
     if out:
         recipes.check_file(out, [data, model, machine], b'"nats":')
-    name = out.stem if out else f"measure-{sha([model, data, split, system, set_])}"
+    columns = {"prompt": prompt, "response": response, "messages": messages}
+    rows = recipes.rows(data, split=split, system=system, **columns)
+    name = out.stem if out else f"measure-{sha([model, rows, set_])}"
     path = out.with_suffix(".yaml") if out else store / "alone" / f"{name}.yaml"
-    fields = {"model": recipes.word(model, store), "data": recipes.rows(data, split, system)}
+    fields = {"model": recipes.word(model, store), "data": rows}
     label = recipes.single(path, name, "measure", fields, set_ or ())
     ws = terminal.workspace(store, machine)
     measures = _make(ws, path, label)

@@ -149,6 +149,7 @@ class OpenAI:
         why = ""
         for _ in range(ATTEMPTS):
             self._check_budget()
+            limited_by = self._limit
             try:
                 reply = read(await self._send(request, limit, stops), prefix, limit)
                 self._count(reply)
@@ -158,7 +159,7 @@ class OpenAI:
             except self._library.APIStatusError as error:
                 if getattr(error, "code", None) == "content_filter":
                     return Reply("", prefix, "filter", None, 0)
-                if self._limit == "max_tokens" and "max_completion_tokens" in str(error):
+                if limited_by == "max_tokens" and "max_completion_tokens" in str(error):
                     self._limit = "max_completion_tokens"  # reasoners of OpenAI
                     continue
                 raise self._errors.refused(request, error) from None

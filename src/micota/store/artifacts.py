@@ -26,7 +26,7 @@ from micota.machine import MachineProfile
 from micota.specs import Generate, Source, Spec, sha, walk
 from micota.store.checked import Written, bytes_of, say, sha256, written
 from micota.store.inputs import begun_with
-from micota.store.locks import Claim, Locks
+from micota.store.locks import Claim, Locks, locked
 from micota.store.manifest import ID, Manifest, read_manifest
 from micota.store.names import Names
 from micota.store.pool import Pool
@@ -225,13 +225,10 @@ class Store(Names):
 
         It gets the claim's own name, so that a run that has lost the spec finds nothing under its paths; what that may
         still hold open is copied. What was begun with other `contents` of the inputs, by their digests, is removed.
+        Raises ClaimLost.
         """
-        left, folder = self.work(spec), self.root / "artifacts" / spec.id
-        work = left.with_name(f"{spec.id}.{claim.token}") if claim else left
-        if claim:
-            claim.check()  # after the look: what was there then is of an earlier run
-            with contextlib.suppress(FileNotFoundError):  # none, or finished at this moment
-                os.rename(left, work)
+        with locked(self.root / "claims" / ".lock") if claim else contextlib.nullcontext():
+            work = self._taken(spec, claim)  # nobody can take it over meanwhile, however long this run is paused
         shutil.rmtree(work / "replaced", ignore_errors=True)
         begun = {digest: one.content for digest, one in begun_with(work).items()}
         if contents is not None and begun != contents:
@@ -240,12 +237,23 @@ class Store(Names):
             if path.is_file():
                 with atomic(path) as copy:
                     shutil.copyfile(path, copy)
-        (work / "scratch").mkdir(parents=True, exist_ok=True)
+        for name in ("scratch", "out"):
+            (work / name).mkdir(parents=True, exist_ok=True)
+        return work
+
+    def _taken(self, spec: Spec, claim: Claim | None) -> Path:
+        """The spec's work folder under the claim's name, with output that has no manifest."""
+        left, folder = self.work(spec), self.root / "artifacts" / spec.id
+        work = left.with_name(f"{spec.id}.{claim.token}") if claim else left
+        if claim:
+            claim.check()
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(left, work)
         if self.manifest_of(spec.id) is None and (folder / "manifest.json").exists():
             self.set_aside(spec.id, "manifest.json")
         if (folder / "files").is_dir() and self.manifest_of(spec.id) is None and not (work / "out").exists():
+            work.mkdir(parents=True, exist_ok=True)
             os.replace(folder / "files", work / "out")
-        (work / "out").mkdir(exist_ok=True)
         return work
 
     def remove(self, manifest: Manifest) -> None:
