@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import LAB, World, kinds
+from test_recipe import command
 from test_store import completion, finished, spec
 
 from micota.errors import MicotaError
@@ -166,6 +167,24 @@ def test_a_checkpoint_of_one_file_keeps_the_one_before(tmp_path: Path) -> None:
         with pytest.warns(StoreWarning, match="set aside"):
             assert checkpoints.read_file(file) == b"one"
         file.write_bytes(whole)
+    for way in ("a folder in its place", "a pipe in its place"):
+        damaged_stores.BYTES[way](file, random.Random(1))
+        with pytest.warns(StoreWarning, match="set aside"):
+            assert checkpoints.read_file(file) == b"one"
+        file.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[[[", '{"claims": [1]}', '{"claims": [], "store": "x", "machine": 3}', None]
+)
+def test_a_task_that_is_none_is_named(
+    text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    if text is None:
+        text = json.dumps({"claims": [], "store": str(tmp_path), "machine": {}, "spec": {"specs": []}})
+    (tmp_path / "task.json").write_text(text)
+    assert command(monkeypatch, "stage", str(tmp_path)) == 2
+    assert "the task cannot be read" in capsys.readouterr().err
 
 
 def test_a_few_stores_are_damaged_and_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

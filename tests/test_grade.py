@@ -312,7 +312,7 @@ def test_check_finds_golds_that_can_never_match_and_a_misspelt_grader(
     assert "did you mean 'last_word'?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("gold", [None, "", [], {"value": 4}])
+@pytest.mark.parametrize("gold", [None, "", [], {"value": 4}, float("nan")])
 def test_a_row_without_a_reference_answer_is_refused(
     gold: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

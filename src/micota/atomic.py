@@ -71,7 +71,7 @@ def read_link(path: Path) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object of a file; {} if the file is missing, cut short, or holds anything else."""
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(path.read_bytes()) if path.is_file() else None  # a pipe in its place would never end
     except (OSError, ValueError, RecursionError):  # nesting without end, from a stranger
         return {}
     return data if isinstance(data, dict) else {}

@@ -76,6 +76,11 @@ def folder(path: Path, dice: random.Random) -> None:
     path.mkdir()
 
 
+def pipe(path: Path, dice: random.Random) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def digit(path: Path, dice: random.Random) -> None:
     """Another digit in the place of one: JSON stays JSON. A file without digits gets another byte."""
     data = path.read_bytes()
@@ -112,6 +117,7 @@ BYTES: dict[str, Damage] = {
     "noise of its size": lambda path, dice: path.write_bytes(dice.randbytes(path.stat().st_size)) and None,
     "gone": lambda path, dice: path.unlink(),
     "a folder in its place": folder,
+    "a pipe in its place": pipe,
     "another digit": digit,
 }
 RECORD: dict[str, Damage] = {"a newer field": newer, "a field less": older, "other JSON": strange}

@@ -213,8 +213,8 @@ def _item(row: dict[str, Any], number: int, path: Path, references: _References,
 
 
 def _reference(answer: Any, number: int, path: Path, why: str) -> Any:
-    """A reference answer; there is none in null, an empty text or list, and what is no text, number or list."""
-    if not isinstance(answer, str | int | float | list) or answer in ("", []):
+    """A reference answer; there is none in null, NaN, an empty text or list, and what is no text, number or list."""
+    if not isinstance(answer, str | int | float | list) or answer in ("", []) or answer != answer:
         raise _unreadable(path, number, why)
     return answer
 

@@ -77,6 +77,8 @@ def word(given: str, store: Path | None = None) -> str:
 
 def check_file(out: Path, inputs: Iterable[str | Path], own: bytes = b"") -> None:
     """Before anything is made: `out` is no input, and a file that is there begins as what the command writes."""
+    if out.is_dir():
+        raise MicotaError(f"{out} is a folder", why="the rows go into a file", fix="give --out the name of a file")
     if not out.exists():
         return
     read = any(path.exists() and path.samefile(out) for path in (Path(one).expanduser() for one in inputs))

@@ -89,7 +89,9 @@ def bytes_of(path: Path) -> int | None:
 
 
 def sha256(path: Path) -> str | None:
-    """The hash of a file; None of a missing one."""
+    """The hash of a file; None of a missing one, and of a pipe in its place, which would never end."""
+    if not path.is_file():
+        return None
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,16 +3,15 @@ store."""
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from micota import pretrained
-from micota.atomic import write_json
+from micota.atomic import read_json, write_json
 from micota.errors import MicotaError, Stopped
 from micota.machine import GenerateConfig, MachineProfile, StageConfig
 from micota.specs import Source, Spec, from_json, to_json
@@ -208,10 +207,14 @@ class Task:
 
 
 def load(work: Path) -> Task:
-    """The task of a work folder."""
-    data: dict[str, Any] = json.loads((work / "task.json").read_text())
-    inputs = begun_with(work)
-    claims = [Claim(Path(path), token) for path, token in data["claims"]]
-    store, machine = Store(Path(data["store"])), MachineProfile.of_json(data["machine"])
-    progress, fake = Progress(work / "progress.json", claims), bool(data.get("fake"))
-    return Task(from_json(data["spec"]), work, inputs, store, machine, progress, fake=fake)
+    """The task of a work folder. Raises MicotaError for one that is not as `save` wrote it."""
+    data, inputs = read_json(work / "task.json"), begun_with(work)
+    try:
+        claims = [Claim(Path(path), token) for path, token in data["claims"]]
+        store, machine = Store(Path(data["store"])), MachineProfile.of_json(data["machine"])
+        progress, fake = Progress(work / "progress.json", claims), bool(data.get("fake"))
+        return Task(from_json(data["spec"]), work, inputs, store, machine, progress, fake=fake)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        where, fix = str(work / "task.json"), "run the recipe again: it writes the task anew"
+        raise MicotaError("the task cannot be read", where=where, why=why, fix=fix) from None

@@ -63,7 +63,7 @@ def read_file(path: Path) -> bytes | None:
     """The newest checkpoint of one file that is as it was written; None without one. A damaged one is set aside."""
     for one in (path, _older(path)):
         if one.exists():
-            data = one.read_bytes()
+            data = one.read_bytes() if one.is_file() else b""
             if hashlib.sha256(data[:-DIGEST]).digest() == data[-DIGEST:]:
                 return data[:-DIGEST]
             aside = _free(one.with_name(f"damaged-{one.name}"))
