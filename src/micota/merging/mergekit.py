@@ -181,7 +181,8 @@ def read(value: Any, where: str) -> Config:
     alone = method in ("linear", "nuslerp", "passthrough")
     base = value.get("base_model") or (names[0] if alone else None)
     if not isinstance(base, str):
-        raise MicotaError(f"{method} needs a base_model", where=where, fix="base_model: FOLDER")
+        what = f"base_model {base!r:.80} is no reference" if base else f"{method} needs a base_model"
+        raise MicotaError(what, where=where, fix="base_model: FOLDER")
     slices = _complete(slices, method, base, where)
     models = names + ([base] if base not in names else []) if method == "linear" else [n for n in names if n != base]
     whole = method == "nuslerp" and not value.get("base_model")
