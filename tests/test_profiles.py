@@ -16,6 +16,7 @@ from micota import machine as machines
 from micota.cli.main import app
 from micota.errors import MicotaError
 from micota.machine import EngineConfig, GenerateConfig, MachineProfile, ServerConfig, TrainConfig
+from micota.machine.cluster import EnginesOnRay
 from micota.run.plan import STAGES
 
 PROFILES = sorted(path.stem for path in machines.PROFILES.glob("*.yaml"))
@@ -24,8 +25,14 @@ PROFILES = sorted(path.stem for path in machines.PROFILES.glob("*.yaml"))
 WRONG = [
     ("merge: {engine: vllm}", "unknown field 'engine' in `merge:`", "move it to `generate:` or `search:`"),
     ("bpc: {micro_batch: 2}", "unknown field 'micro_batch' in `bpc:`", "move it to `train:`"),
-    ("train: {processes: 2}", "it takes prefix, device, devices", "move it to `generate:`"),
-    ("pretrain: {device: cuda}", "unknown field 'device' in `pretrain:`", "it takes prefix, checkpoint_every"),
+    ("generate: {processes: 16}", "`processes` is gone: Ray shares", "generate: {ray: {replicas: 16}"),
+    ("train: {engine: vllm}", "it takes prefix, ray, device, devices", "move it to `generate:` or `search:`"),
+    ("generate: {ray: {replica: 2}}", "unknown field 'replica' in `generate.ray:`", "did you mean 'replicas'?"),
+    ("generate: {replicas: 2}", "unknown field 'replicas' in `generate:`", "move it to `ray:` of the stage"),
+    ("generate: {ray: {memory: 64}}", "generate.ray.memory: Input should be a valid string", "as in 64GB"),
+    ("generate: {budget: 9, ray: {replicas: 2}}", "generate: several clients cannot keep one budget", "leave out"),
+    ("ray: auto", "no stage of this profile runs on Ray", "generate: {ray: {replicas: 8}}"),
+    ("pretrain: {device: cuda}", "unknown field 'device' in `pretrain:`", "it takes prefix, ray, checkpoint_every"),
     ("micro_batch: 2", "unknown field 'micro_batch'", "move it to `train:`"),
     ("generate: {enigne: vllm}", "unknown field 'enigne' in `generate:`", "did you mean 'engine'?"),
     ("generat: {engine: vllm}", "unknown field 'generat'", "did you mean 'generate'?"),
@@ -62,7 +69,7 @@ def test_every_kind_of_stage_has_a_section_and_every_field_a_meaning() -> None:
 def test_a_profile_survives_the_task_file_without_its_prefixes() -> None:
     profile = MachineProfile(
         price=2,
-        generate=GenerateConfig(prefix="env KEY=hunter2", processes=2),
+        generate=GenerateConfig(prefix="env KEY=hunter2", ray=EnginesOnRay(replicas=2)),
         search=EngineConfig(batch=3),
         train=TrainConfig(report_to=("wandb",), prefix="ssh hunter2"),
         servers={"teacher": ServerConfig(url="http://127.0.0.1:1/v1", prefix="hunter2")},
@@ -71,7 +78,7 @@ def test_a_profile_survives_the_task_file_without_its_prefixes() -> None:
     again = MachineProfile.of_json(json.loads(text))
     assert "hunter2" not in text
     assert (again.search, again.train.report_to) == (profile.search, ("wandb",))
-    assert again.servers["teacher"].url == "http://127.0.0.1:1/v1" and again.generate.processes == 2
+    assert again.servers["teacher"].url == "http://127.0.0.1:1/v1" and again.generate.ray == profile.generate.ray
     for name in PROFILES:
         loaded = machines.load(name)
         assert MachineProfile.of_json(loaded.as_json()).as_json() == loaded.as_json()

@@ -14,7 +14,7 @@ from micota.costs.assumptions import BYTES_PER_ROW, BYTES_PER_TOKEN
 from micota.costs.fitting import Misfit
 from micota.costs.lengths import Lengths, Texts
 from micota.costs.spans import NOTHING, Span, at_ends, known
-from micota.machine import EngineConfig, GenerateConfig, MachineProfile
+from micota.machine import EngineConfig, MachineProfile
 from micota.run.missing import look_ahead
 from micota.specs import (
     Bpc,
@@ -109,7 +109,7 @@ class Costs:
         one = self._serve(spec, spec.model, spec, texts, config)
         if not one.unknown and (rate := measurements.generation_rate(self._store, spec, self.machine.name)):
             devices = config.tensor_parallel * config.data_parallel if config.engine == "vllm" else self._cores
-            devices *= config.processes if isinstance(config, GenerateConfig) else 1
+            devices *= config.ray.replicas if config.ray else 1
             hours = texts.written / rate / HOUR * devices
             one = replace(one, hours=hours, basis=(*texts.basis, "measured rate"))
         return replace(one, word="partial" if share < 1 else "new")

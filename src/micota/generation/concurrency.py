@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from itertools import islice
 from threading import Event
 from typing import Any
@@ -16,7 +16,7 @@ POLL_S = 0.5  # how long a request to stop may go unnoticed
 
 def concurrently(
     loop: asyncio.AbstractEventLoop,
-    requests: Sequence[Request],
+    requests: Iterable[Request],
     complete: Callable[[Request], Coroutine[Any, Any, Completion]],
     limit: int | None,
     stop: Event,
@@ -32,8 +32,8 @@ def concurrently(
     failure: BaseException | None = None
     try:
         while True:
-            room = len(requests) if limit is None else limit - len(tasks)
-            for request in islice(waiting, 0 if failure else room):
+            room = 0 if failure else None if limit is None else limit - len(tasks)
+            for request in islice(waiting, room):
                 task = loop.create_task(complete(request))
                 tasks.add(task)
                 task.add_done_callback(ended.put_nowait)

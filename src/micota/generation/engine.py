@@ -32,7 +32,10 @@ class Engine(Protocol):
         ...
 
     def answer(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
-        """The completions, in groups as they are finished; an empty group says that time has passed."""
+        """The completions, in groups as they are finished; an empty group says that time has passed.
+
+        An engine without a `batch` of its own asks `requests` for more as it has room, also after their end.
+        """
         ...
 
     def close(self) -> None:
@@ -43,11 +46,23 @@ class Engine(Protocol):
 def open_engine(
     spec: Generate, model: Path | None, place: EngineConfig, threads: int, stop: Event | None = None
 ) -> Engine:
-    """The engine that the machine profile names. Once `stop` is set it raises Stopped soon.
+    """The engine that the machine profile names, or many of them on a Ray cluster. Once `stop` is set it raises
+    Stopped soon.
 
     `model` is the model's folder; for a server one that has the tokenizer is enough, and an endpoint has none.
     """
-    stop = stop or Event()
+    if place.ray is None:
+        return open_here(spec, model, place, threads, stop or Event())
+    from micota.generation.fleet import Fleet
+
+    return Fleet(open_here, spec, model, place, threads, stop or Event())
+
+
+def open_here(
+    spec: Generate, model: Path | None, place: EngineConfig, threads: int, stop: Event, longest: int = 0
+) -> Engine:
+    """An engine in this process. `longest` is the most tokens that a prompt and its answer will have, where the first
+    requests do not tell."""
     if place.engine == "scripted":
         from micota.generation.scripted import Scripted
 
@@ -60,7 +75,7 @@ def open_engine(
     if place.engine == "vllm":
         from micota.generation.vllm import Vllm
 
-        return Vllm(spec, model, place, threads, stop)
+        return Vllm(spec, model, place, threads, stop, longest)
     if place.engine == "rehearsed":
         from micota.generation.rehearsed import Rehearsed
 

@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
-from micota.machine import FAKE_SERVER
+from micota.machine.addresses import FAKE_SERVER
 
 FAULTS = ("429", "500", "503", "cut", "closed", "slow", "no json", "html", "no choices", "no usage", "no text")
 

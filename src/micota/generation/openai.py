@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
@@ -19,7 +19,8 @@ from micota.generation.concurrency import concurrently
 from micota.generation.prompt_encoder import PromptEncoder
 from micota.generation.replies import Malformed, Reply, largest, read, served_models
 from micota.generation.server_errors import PIECE, ServerErrors
-from micota.machine import FAKE_SERVER, EngineConfig
+from micota.machine import EngineConfig
+from micota.machine.addresses import FAKE_SERVER
 from micota.specs import Generate, Source
 from micota.store.records import Completion, Request
 from micota.store.resolution import ENDPOINT
@@ -66,7 +67,7 @@ class OpenAI:
         self._loop.run_until_complete(self._client.close())
         self._loop.close()
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
+    def answer(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
         """As many requests at a time as the profile's `batch`; a MicotaError once patience or budget is used up."""
         if not self._inspected:
             self._loop.run_until_complete(self._in_time(self._inspect()))

@@ -60,6 +60,11 @@ class PromptEncoder:
         limit = self._sampling.max_tokens
         return limit if self.context is None else min(limit, self.context - len(ids))
 
+    def most_tokens(self, request: Request) -> int:
+        """Tokens of a prompt and its longest answer."""
+        ids = self.ids(request)
+        return len(ids) + self.room(ids)
+
 
 def end_tokens(folder: Path, tokenizer: Any, trust_remote_code: bool = False) -> list[int]:
     """The tokens that end a response of the model in a folder, as `from_pretrained` would find them."""

@@ -1,13 +1,18 @@
 """A public fake engine: it answers from a JSONL file. For tests and for dry runs of a recipe; no model is loaded.
 
 Each line is {"problem": text, "text": answer} and may have "sample" and "finish_reason"; the problem `*` answers
-what no other line does.
+what no other line does. `"seconds": 0.5` is how long an answer takes, counted from the beginning of its batch, and
+`"crash": true` kills the process that answers.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +51,27 @@ class Scripted:
         """Nothing is held."""
 
     def answer(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
-        """All completions in one group; a problem that the script lacks is a `MicotaError`."""
-        yield [self._completion(request) for request in requests]
+        """The completions in groups that take the same time; a problem that the script lacks is a `MicotaError`."""
+        began = time.monotonic()
+        for seconds, group in groupby(sorted(requests, key=self._seconds), self._seconds):
+            time.sleep(max(0.0, began + seconds - time.monotonic()))
+            yield [self._completion(request) for request in group]
 
-    def _completion(self, request: Request) -> Completion:
+    def _seconds(self, request: Request) -> float:
+        return float(self._line(request).get("seconds", 0))
+
+    def _line(self, request: Request) -> dict[str, Any]:
         keys = [(request.prompt, request.sample), (request.prompt, None), ("*", None)]
         line = next((self._lines[key] for key in keys if key in self._lines), None)
         if line is None:
             what = f"the script has no answer to {request.prompt!r}"
             raise MicotaError(what, where=str(self._path), fix='add {"problem": "*", ...}')
+        return line
+
+    def _completion(self, request: Request) -> Completion:
+        line = self._line(request)
+        if line.get("crash"):
+            os.kill(os.getpid(), signal.SIGKILL)
         text, finish = str(line["text"]), line.get("finish_reason", "stop")
         tokens = len(request.prompt.split()), len(text.split())
         name = f"scripted {micota.__version__}"

@@ -10,7 +10,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -44,7 +44,9 @@ ENVIRONMENT = {
 class Vllm:
     """A model and its tokenizer; vLLM loads the weights when the first requests come, as it must know their length."""
 
-    def __init__(self, spec: Generate, model: Path, place: EngineConfig, threads: int, stop: Event) -> None:
+    def __init__(
+        self, spec: Generate, model: Path, place: EngineConfig, threads: int, stop: Event, longest: int = 0
+    ) -> None:
         for name, value in {**ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}.items():
             os.environ.setdefault(name, value)
         self._library = _library()
@@ -55,6 +57,7 @@ class Vllm:
         self._loop = asyncio.new_event_loop()
         self._llm: Any = None
         self._longest = 0
+        self._expected = longest
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._count = 0
         self.batch: int | None = None
@@ -63,15 +66,10 @@ class Vllm:
         """The whole text that the model reads for a request."""
         return self._encoder.render(request)
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[list[Completion]]:
+    def answer(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
         """All requests go to vLLM's scheduler at once."""
-        prompts = {(request.key, request.sample): self._encoder.ids(request) for request in requests}
-        self._load(max(len(ids) + self._encoder.room(ids) for ids in prompts.values()))
-
-        async def complete(request: Request) -> Completion:
-            return await self._complete(request, prompts[request.key, request.sample])
-
-        return concurrently(self._loop, requests, complete, None, self._stop)
+        self._load(self._expected or max(map(self._encoder.most_tokens, requests)))
+        return concurrently(self._loop, requests, self._complete, None, self._stop)
 
     def close(self) -> None:
         """End vLLM's processes; the watchdog goes first, since their numbers may soon be others'."""
@@ -132,10 +130,13 @@ class Vllm:
         if current_platform.is_cpu():
             del settings["gpu_memory_utilization"]
             settings["enforce_eager"] = True  # compiling takes minutes there
+        if place.tensor_parallel > 1:
+            settings["distributed_executor_backend"] = "mp"  # inside a Ray actor it would take Ray, and lose its GPUs
         return settings
 
-    async def _complete(self, request: Request, ids: list[int]) -> Completion:
+    async def _complete(self, request: Request) -> Completion:
         """One answer; one that a stop string has cut inside its thought is generated again without stop strings."""
+        ids = self._encoder.ids(request)
         sampling, prefix = self._spec.sampling, self._encoder.think_prefix(request)
         output = await self._generate(request, ids, list(sampling.stop))
         cut_short = isinstance(output.stop_reason, str) and not sampling.stop_in_thought

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import micota
@@ -25,7 +24,7 @@ from micota.run.plan import STAGES
 from micota.store import task as tasks
 from micota.store.artifacts import Result
 from micota.store.locks import locked
-from micota.store.task import DONE, ERROR, STOP, Progress, Task
+from micota.store.task import ERROR, STOP, Task
 
 STOPPED = 75  # the exit code of a stage that stopped on request and can resume; a launcher may change it
 FAULT = re.compile(r"(\[rank\d+\]:\s*)?[\w.]*(Error|Exception)\b(?<!ChildFailedError)")
@@ -38,13 +37,18 @@ def stage(kind: str) -> Callable[[Task], Result]:
 
 
 class Child:
-    """`PREFIX micota stage WORK/` for one task. It ends when this process does, by the pipe on its input."""
+    """`PREFIX micota stage WORK/` for one task. It ends when this process does, by the pipe on its input.
+
+    What runs on Ray has a process of its own too: Ray ends one that has lost its cluster.
+    """
 
     def __init__(self, task: Task, prefix: str) -> None:
         self._task = task
-        command = [*shlex.split(prefix), *_micota(), "stage", str(task.work)]
-        command[0] = shutil.which(command[0], path=_search_path()) or command[0]
-        for name in ("result.json", ERROR, "stopped", *(f"{DONE}{rank}" for rank in range(task.processes))):
+        command = [*shlex.split(prefix), *micota_command(), "stage", str(task.work)]
+        if task.place.on_ray:
+            command = [sys.executable, "-m", "micota.run.on_ray", *shlex.split(prefix), str(task.work)]
+        command[0] = shutil.which(command[0], path=search_path()) or command[0]
+        for name in ("result.json", ERROR, "stopped"):
             (task.work / name).unlink(missing_ok=True)
         try:
             with open(task.work / "log.txt", "ab") as log:
@@ -95,19 +99,13 @@ class Child:
 def run_alone(work: Path) -> int:
     """`micota stage WORK/`: run the stage of a work folder; its exit code. Under a launcher every rank comes here."""
     task = tasks.load(work)
-    shared = task.processes > 1
-    rank = _number("RANK", "SLURM_PROCID") if shared else _number("RANK")
-    first = not rank
-    if shared and rank:
-        task = replace(task, rank=rank, progress=Progress(work / f"progress-{rank}.json", task.progress.claims))
+    first = int(os.environ.get("RANK", 0)) == 0
     # a scheduler sends one of them before it takes the machine away, a closed connection the last
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, lambda *_: task.progress.stop.set())
     _end_with_parent()
     with locked(work / "lock") if first else contextlib.nullcontext():
         try:
-            if shared:
-                _check_launched(task)
             result = stage(task.spec.kind)(task)
         except ClaimLost as error:
             print(error, file=sys.stderr)
@@ -118,13 +116,11 @@ def run_alone(work: Path) -> int:
             return STOPPED
         except Exception as error:
             own = of_system(error, work) if isinstance(error, OSError) and error.errno else error
-            known = isinstance(own, MicotaError)
-            who = "" if known else f"process {task.rank} of {task.processes} failed: {type(error).__name__}: "
-            if shared or (first and known):  # the first process would wait for this one
-                with contextlib.suppress(OSError):
-                    (work / ERROR).write_text(f"{who}{own}", encoding="utf-8")
-            if not known:
+            if not isinstance(own, MicotaError):
                 raise
+            if first:
+                with contextlib.suppress(OSError):
+                    (work / ERROR).write_text(str(own), encoding="utf-8")
             print(own, file=sys.stderr)
             return 2
         if first:
@@ -133,24 +129,6 @@ def run_alone(work: Path) -> int:
         sys.stdout.flush()
         os._exit(0)
     return 0
-
-
-def _number(*names: str) -> int | None:
-    """A number that a launcher has put into the environment, under the first of these names."""
-    return next((int(os.environ[name]) for name in names if name in os.environ), None)
-
-
-def _check_launched(task: Task) -> None:
-    """Each of the processes that share a stage needs a number; with too few processes the first would wait forever."""
-    expected = task.processes
-    started = _number("WORLD_SIZE", "SLURM_NTASKS")
-    if started != expected or _number("RANK", "SLURM_PROCID") is None:
-        raise MicotaError(
-            f"the launcher has started {started or 'an unknown number of'} processes, not {expected}",
-            where=f"machine profile '{task.machine.name}', {task.spec.kind}",
-            why="they know their number by RANK and WORLD_SIZE, or by SLURM_PROCID and SLURM_NTASKS",
-            fix=f"a prefix as in srun --ntasks {expected}, or `processes: {started or 1}`",
-        )
 
 
 def _left_group() -> bool:
@@ -166,20 +144,21 @@ def _left_group() -> bool:
     return True
 
 
-def _micota() -> list[str]:
+def micota_command() -> list[str]:
     """The command for micota: its script, which any launcher accepts; without one, the package's `__main__.py`."""
     script = Path(sys.executable).parent / "micota"
     return [str(script)] if script.exists() else [str(Path(micota.__file__).parent / "__main__.py")]
 
 
-def _search_path() -> str:
+def search_path() -> str:
+    """PATH with the programs of this environment first."""
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
 def _environment(task: Task) -> dict[str, str]:
     threads = str(task.machine.threads)
-    own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MICOTA_PARENT_PIPE": "1", "PATH": _search_path()}
-    return {**os.environ, **own}
+    own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MICOTA_PARENT_PIPE": "1", "PATH": search_path()}
+    return {**os.environ, **own, **task.machine.address}
 
 
 def _end_with_parent() -> None:

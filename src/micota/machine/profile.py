@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-import micota
-from micota import yaml_tree
-from micota.atomic import read_text, written_path
-from micota.errors import MicotaError, suggestion
+from micota.errors import MicotaError
+from micota.machine.addresses import check_url, is_fake_server
+from micota.machine.cluster import ADDRESS, EnginesOnRay, RayConfig
 from micota.specs import FrozenModel, LengthDial, Spec
 
-_KEY = re.compile(  # what can be a key in a path; words, versions and numbers of a deployment are none
-    r"[=;@%&#,:]|/(api[-_]?key|key|token|secret|auth|bearer|password)s?/|/(sk|pk|rk|hf|gsk|xai|ghp|nvapi|AIza|key|eyJ)[-_]?\w{8}"
-    r"|/(?=[^/]*[A-Za-z])(?=[^/]*[0-9])[\w.~+-]{24,}(/|$)",
-    re.IGNORECASE,
-)
-PROFILES = Path(micota.__file__).parent / "recipes" / "machines"
 FAKES = ("scripted", "rehearsed")
-FAKE_SERVER = "micota-fake"  # what our fake server calls itself
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class StageConfig(FrozenModel):
@@ -35,6 +24,22 @@ class StageConfig(FrozenModel):
     prefix: str | None = Field(
         None, description="put before `micota stage WORK/`: `accelerate launch`, `srun --gpus 4`, `ssh host`, ..."
     )
+    ray: RayConfig | None = Field(None, description="run it on a node of the Ray cluster, behind the prefix")
+
+    @property
+    def inside(self) -> bool:
+        """Whether the stage runs in micota's own process, which a lost Ray cluster would end."""
+        return self.prefix is None and self.ray is None
+
+    @property
+    def gpus(self) -> int:
+        """The GPUs of an engine; unknown, 0, for other stages."""
+        return 0
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether the whole stage runs on a node of the Ray cluster."""
+        return self.ray is not None
 
     @property
     def public(self) -> dict[str, Any]:
@@ -48,6 +53,7 @@ class StageConfig(FrozenModel):
 class EngineConfig(StageConfig):
     """A stage that generates with a model: the engine, its batch, and where it runs."""
 
+    ray: EnginesOnRay | None = Field(None, description="run it on a Ray cluster, in several engines")
     engine: Literal["transformers", "vllm", "openai", "scripted", "rehearsed"] = Field(
         "transformers", description="what generates"
     )
@@ -71,11 +77,21 @@ class EngineConfig(StageConfig):
     )
 
     @property
+    def on_ray(self) -> bool:
+        """Never: the stage is the driver of its engines."""
+        return False
+
+    @property
+    def gpus(self) -> int:
+        """The GPUs of one engine."""
+        return self.tensor_parallel * self.data_parallel if self.engine == "vllm" else int("cuda" in self.device)
+
+    @property
     def invents(self) -> bool:
         """Whether its answers are invented: as the profile says; else those of the fake engines and servers are."""
         if self.fake is not None:
             return self.fake
-        return self.engine in FAKES or (self.engine == "openai" and _is_fake_server(str(self.url)))
+        return self.engine in FAKES or (self.engine == "openai" and is_fake_server(str(self.url)))
 
     @model_validator(mode="after")
     def _server_has_an_address(self) -> EngineConfig:
@@ -83,22 +99,16 @@ class EngineConfig(StageConfig):
         if self.engine == "openai" and self.url is None:
             raise ValueError("the engine openai needs the server's address: url: http://127.0.0.1:8000/v1")
         if self.url is not None:
-            parts = urlsplit(self.url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError("url is no address: write it as http://127.0.0.1:8000/v1")
-            if parts.username or parts.password or parts.query or parts.fragment or _KEY.search(parts.path):
-                raise ValueError("url holds more than an address: a key goes into the variable that key_env names")
+            check_url(self.url)
         if self.key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", self.key_env):
             raise ValueError("key_env is the name of an environment variable, as in OPENAI_API_KEY, never the key")
+        if self.ray is not None and self.budget is not None:
+            raise ValueError("several clients cannot keep one budget: leave out `budget:` or `ray:`")
         return self
 
 
 class GenerateConfig(EngineConfig):
     """Where responses are generated. Searches for merge weights run there too, unless the profile has `search`."""
-
-    processes: int = Field(
-        1, ge=1, description="processes that the prefix starts, as `srun --ntasks` does; they share the problems"
-    )
 
 
 class ServerConfig(GenerateConfig):
@@ -152,6 +162,9 @@ class MachineProfile(FrozenModel):
     name: str = Field("here", description="the profile's name in manifests; else that of its file")
     jobs: int = Field(1, ge=1, description="stages that run at the same time")
     threads: int = Field(1, ge=1, description="CPU threads of each stage")
+    ray: str | None = Field(
+        None, description="the Ray cluster: its address, as in 10.0.0.1:6379, or `auto`: RAY_ADDRESS, or this node's"
+    )
     hardware: str | None = Field(None, description="the accelerator, by its name in the table of `micota plan --cost`")
     price: float | None = Field(None, ge=0, description="of one accelerator for an hour, in any currency")
     servers: dict[str, ServerConfig] = Field(
@@ -168,6 +181,21 @@ class MachineProfile(FrozenModel):
     merge: StageConfig = Field(StageConfig(), description="merging")
     search: EngineConfig | None = Field(None, description="trying merge weights; null: as `generate`")
     bpc: BpcConfig = Field(BpcConfig(), description="measuring bits per character")
+
+    @model_validator(mode="after")
+    def _ray_is_used_and_has_an_address(self) -> MachineProfile:
+        """Refuse an address that nothing uses, and that of Ray's client, which would run stages elsewhere."""
+        configs = (*(config for _, config in self), *self.servers.values())
+        if self.ray is not None and not any(getattr(config, "ray", None) for config in configs):
+            raise ValueError("no stage of this profile runs on Ray: generate: {ray: {replicas: 8}}")
+        if self.ray is not None and self.ray != "auto" and not re.fullmatch(r"\[?[\w.:-]+\]?:\d+", self.ray):
+            raise ValueError("ray is `auto` or the address of the cluster's head, as in 10.0.0.1:6379")
+        return self
+
+    @property
+    def address(self) -> dict[str, str]:
+        """The environment variable that leads a process to the cluster."""
+        return {ADDRESS: self.ray} if self.ray and self.ray != "auto" else {}
 
     def place(self, spec: Spec) -> StageConfig:
         """The configuration of a spec's stage: that of its model's server, or of the nearest kind that has one."""
@@ -190,29 +218,13 @@ class MachineProfile(FrozenModel):
     def check(self, specs: Iterable[Spec]) -> None:
         """Refuse, before anything is made, what this profile cannot do for these specs. Raises MicotaError."""
         for spec in specs:
-            if isinstance(spec, LengthDial):
-                self._check_search(self.engine(spec))
-            else:
-                self._check_launcher(self.place(spec))
-
-    def _check_search(self, config: EngineConfig) -> None:
-        where = f"machine profile '{self.name}'"
-        if config.engine == "openai":
-            raise MicotaError(
-                "a server cannot answer for the candidates of a dial",
-                where=where,
-                why="they are merged here, one after the other, and no server has their weights",
-                fix="search: {engine: vllm, device: cuda} in the machine profile, or {engine: transformers}",
-            )
-        if isinstance(config, GenerateConfig) and config.processes > 1:
-            fix = "search: {...} of its own in the machine profile, without `processes`"
-            raise MicotaError(f"search runs in one process, not in {config.processes}", where=where, fix=fix)
-
-    def _check_launcher(self, config: StageConfig) -> None:
-        if isinstance(config, GenerateConfig) and config.processes > 1 and config.prefix is None:
-            fix = f"generate: {{processes: {config.processes}, prefix: srun --ntasks {config.processes} ...}}"
-            what = f"nothing starts the {config.processes} processes"
-            raise MicotaError(what, where=f"machine profile '{self.name}'", fix=fix)
+            if isinstance(spec, LengthDial) and self.engine(spec).engine == "openai":
+                raise MicotaError(
+                    "a server cannot answer for the candidates of a dial",
+                    where=f"machine profile '{self.name}'",
+                    why="they are merged here, one after the other, and no server has their weights",
+                    fix="search: {engine: vllm, device: cuda} in the machine profile, or {engine: transformers}",
+                )
 
     def as_json(self) -> dict[str, Any]:
         """The profile as plain JSON, without the prefixes: these can hold secrets."""
@@ -229,72 +241,3 @@ SECTIONS: dict[str, type[StageConfig]] = {
     name: type(config) for name, config in MachineProfile(search=EngineConfig()) if isinstance(config, StageConfig)
 }
 """Each kind of stage, with the class of its fields."""
-
-
-def load(name: str) -> MachineProfile:
-    """A shipped profile by its name, or a YAML file by its path. Raises MicotaError with the line of a mistake."""
-    shipped = {path.stem: path for path in PROFILES.glob("*.yaml")}
-    path = shipped.get(name) or written_path(name)
-    if not path.is_file():
-        raise MicotaError(f"there is no machine profile '{name}'", fix=suggestion(name, shipped))
-    tree = yaml_tree.read(read_text(path), path.name)
-    if not isinstance(tree.value, dict):
-        raise MicotaError(f"{path} holds no machine profile", fix="begin with `jobs: 1`")
-    fields = {"name": path.stem, **{key: value for key, value in tree.value.items() if value is not None}}
-    for config in (fields.get("generate"), fields.get("search"), *_mappings(fields.get("servers"))):
-        _make_script_absolute(config, path.parent)
-    try:
-        return MachineProfile.of_json(fields)
-    except ValidationError as error:
-        raise _mistake(tree, error) from None
-
-
-def _is_fake_server(url: str) -> bool:
-    """Whether our fake server answers there; it runs on the machine that asks, so no other one is asked."""
-    parts = urlsplit(url)
-    if parts.hostname not in LOOPBACK or parts.scheme != "http":
-        return False
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=2)
-    try:
-        connection.request("GET", f"{parts.path.rstrip('/')}/models")
-        return str(connection.getresponse().getheader("Server")).startswith(FAKE_SERVER)
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def _mappings(servers: Any) -> Iterable[Any]:
-    return servers.values() if isinstance(servers, dict) else ()
-
-
-def _make_script_absolute(config: Any, folder: Path) -> None:
-    """A relative script lies beside the profile, wherever the stage that reads it will run."""
-    if isinstance(config, dict) and isinstance(config.get("script"), str):
-        config["script"] = str((folder / written_path(config["script"])).resolve())
-
-
-def _mistake(tree: yaml_tree.Tree, error: ValidationError) -> MicotaError:
-    """The first mistake, with its line; of a misplaced field, where it belongs."""
-    first = error.errors()[0]
-    *parents, last = [str(part) for part in first["loc"]]
-    where, section = tree.where((*parents, last)), parents[0] if parents else None
-    taken = (ServerConfig if section == "servers" else SECTIONS[section]) if section else MachineProfile
-    if first["type"] == "extra_forbidden":
-        return _misplaced(last, section, list(taken.model_fields), where)
-    if first["type"] in ("model_type", "dict_type"):
-        return MicotaError(f"'{last}' is no mapping of fields", where=where, fix=f"{last}: {{field: value, ...}}")
-    message = first["msg"].removeprefix("Value error, ")
-    meaning = taken.model_fields[last].description if last in taken.model_fields else None
-    return MicotaError(f"{'.'.join([*parents, last])}: {message}", where=where, why=meaning and f"{last}: {meaning}")
-
-
-def _misplaced(field: str, section: str | None, known: list[str], where: str) -> MicotaError:
-    """An unknown field: the stages that take it, or else the closest name of those that are taken here."""
-    takers = [f"`{stage}:`" for stage, config in SECTIONS.items() if field in config.model_fields]
-    return MicotaError(
-        f"unknown field '{field}'{f' in `{section}:`' if section else ''}",
-        where=where,
-        why=f"it takes {', '.join(known)}" if section else None,
-        fix=f"move it to {' or '.join(takers)}" if takers else suggestion(field, known),
-    )
