@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Quiet, World
+from conftest import RECIPE, Quiet, World
 from raylets import Raylets, raylets
+from test_dial import DIAL, MERGE
 
 from micota.errors import StageFailed
 from micota.machine import SECTIONS, GenerateConfig, MachineProfile, StageConfig, TrainConfig
@@ -58,6 +59,17 @@ def test_two_models_answer_as_one(two: Raylets, world: World) -> None:
     Run(world.fresh("on-ray"), profile(two.address, generate), Quiet()).go([spec])
     Run(world.fresh("store"), MachineProfile(generate=generate), Quiet()).go([spec])
     assert contents(world.folder / "on-ray") == contents(world.folder / "store")
+
+
+def test_candidates_of_a_dial_answer_on_ray_as_here(two: Raylets, world: World) -> None:
+    steps = DIAL.replace("steps: 3", "steps: 2, refine: 0, fallback: nearest").replace("ta-long", "teacher")
+    world.write("recipe.yaml", RECIPE.replace(MERGE, steps))
+    generate = GenerateConfig(engine="transformers", batch=3)
+    world.run(only="ta-mid", machine=profile(two.address, generate))
+    world.folder.joinpath("store").rename(world.folder / "on-ray")
+    world.run(only="ta-mid", machine=MachineProfile(generate=generate))
+    made = contents(world.folder / "on-ray")
+    assert made == contents(world.folder / "store") and any(name.startswith("search-") for name in made)
 
 
 def test_what_fits_nowhere_and_what_fails_is_said(two: Raylets, world: World) -> None:

@@ -120,11 +120,11 @@ class CandidateRunner:
 
     @contextmanager
     def _engine(self, merge: Merge) -> Iterator[Engine]:
-        """The engine with a candidate's weights: put into the loaded model, or for vLLM written and loaded anew."""
+        """The engine with a candidate's weights: put into the loaded model; for vLLM and on Ray written and loaded."""
         name = self._config.engine
         if name == "scripted":
             yield self._open(self._folders[1])
-        elif name == "transformers":
+        elif name == "transformers" and self._config.ray is None:
             self._loaded.take(lambda put: self._merges.merge(settings_of(merge), put))
             yield self._loaded
         else:
