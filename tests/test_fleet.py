@@ -103,7 +103,7 @@ def test_an_engine_that_cannot_start_says_why_once(three: Raylets, tmp_path: Pat
 def test_what_fits_nowhere_is_said_at_once(three: Raylets, tmp_path: Path) -> None:
     run = Generation(tmp_path, 10)
     run.profile(three.address, cpus=64, resources={"engine": 3})
-    said = run.finish(code=1)
+    said = run.finish(code=2)
     assert "no node of the Ray cluster can hold generate" in said and "stages" not in said.lower()
     run.profile(three.address, cpus=64, wait_s=1)
     assert "no node of the Ray cluster can hold an engine" in run.finish(code=1)
