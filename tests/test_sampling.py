@@ -173,6 +173,6 @@ def test_loops_are_counted_beside_what_is_truncated_and_stand_beside_every_score
     assert manifest is not None
     assert (manifest.facts["truncated"], manifest.facts["looped"]) == (3, 3)
     tables = [item for one in sections(Results(world.load(only), world.store)) for item in one.items]
-    shown = next(item for item in tables if isinstance(item, Table) and item.key == "table2")
+    shown = next(item for item in tables if isinstance(item, Table) and item.key == "accuracies")
     places = [shown.head.index(name) for name in ("Truncated", "Repetitive")]
     assert [shown.rows[0][i].text for i in places] == ["75.0", "75.0"]
