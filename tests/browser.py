@@ -239,7 +239,8 @@ def test_an_export_works_from_a_disk_and_a_web_server(
         page.wait_for_selector(".sides section")
         assert page.locator(".sides section").count() == 7
         for name in ("tables", "data", "lineage"):
-            page.click(f"nav >> text={name.capitalize()}")
+            with page.expect_navigation():  # with its style sheet
+                page.click(f"nav >> text={name.capitalize()}")
             watched.check(name)
         server.shutdown()
     assert watched.faults() == []
