@@ -180,16 +180,15 @@ class Workspace:
 
     def execute(self, recipe: Recipe, specs: list[Spec], files: bool = False, bars: Bars | None = None) -> Outcome:
         """Run the stages with a bar for each; the recipe's names lead to what is done, also after a failure."""
-        from micota.run import on_ray
-        from micota.run.execution import Run
+        from micota.run import execution, on_ray
         from micota.workspace.notebook import bars as usual_bars
 
-        undone = [spec for spec in walk(*specs) if not self.store.manifest(spec)]
-        check_machine(self.machine, undone)
-        on_ray.check(self.machine, undone)
+        for check in (check_machine, on_ray.check):
+            check(self.machine, [spec for spec in walk(*specs) if not self.store.manifest(spec)])
         names = labels(recipe)
         with bars or usual_bars(self.console, names) as shown:
-            running = Run(self.store, self.machine, shown, {k: f"{recipe.name}/{name}" for k, name in names.items()})
+            full = {digest: f"{recipe.name}/{name}" for digest, name in names.items()}
+            running = execution.Run(self.store, self.machine, shown, full)
             with _signals(running.stop):
                 try:
                     return running.go(specs, files)
