@@ -66,7 +66,12 @@ def qwen3(shared: Path, folder: Path) -> Path:
     from transformers import AutoModelForCausalLM, GenerationConfig, Qwen3Config
 
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "head_dim": 64,
+    }  # vLLM on a CPU has no smaller ones
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": True}
     config = Qwen3Config(vocab_size=151_936, **sizes, **heads, max_position_embeddings=1024, eos_token_id=151_645)
     model = AutoModelForCausalLM.from_config(config)
