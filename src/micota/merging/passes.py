@@ -75,7 +75,7 @@ class Thresholds:
         """Add up the counts and find the bucket of each threshold."""
         counts: list[Array] = []
         for each in seen:  # one after the other: of a large tensor they would fill hundreds of MiB
-            counts = [whole + part for whole, part in zip(counts or [0] * len(each), each, strict=True)]
+            counts = [whole + part for whole, part in zip(counts, each, strict=True)] if counts else each
         if not self._high:
             pairs = zip(self._places, counts, strict=True)
             self._wanted = [_whole(cut.wanted, int(each.sum())) for (_, cut), each in pairs]
