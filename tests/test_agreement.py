@@ -20,7 +20,7 @@ from agreement import Agreement, workspace  # noqa: E402
 from serving import by_transformers  # noqa: E402
 from tiny_families import FAMILIES, build  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
+pytestmark = pytest.mark.filterwarnings("ignore:.*(is_gradient_checkpointing|fan_in_fan_out)")  # both are peft's
 ROWS = [
     {"prompt": f"{i}+{i + 1}?", "response": f"<think>\n{i}, {i + 1}\n</think>\n\n{2 * i + 1}" + " is it." * (i % 2)}
     for i in (2, 3, 4)
@@ -34,9 +34,9 @@ def test_the_table_has_at_least_25_families() -> None:
     assert len(FAMILIES) >= 25
 
 
-@pytest.mark.parametrize("family", ["gpt2", "falcon"])
+@pytest.mark.parametrize("family", ["falcon"])
 def test_a_family_agrees_with_transformers_peft_and_torch(tmp_path: Path, family: str) -> None:
-    """GPT-2 has words of its own for everything; Falcon's examples see each other in one row."""
+    """Falcon's examples see each other in one row."""
     found = Agreement(build(tmp_path, family), workspace(tmp_path / "work")).look()
     words = {aspect: finding.word for aspect, finding in found.items()}
     expected = dict.fromkeys(words, "agrees") | ({"packing": "refused"} if family == "falcon" else {})
@@ -70,8 +70,8 @@ def qwen3(shared: Path, folder: Path) -> Path:
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
-        "head_dim": 64,
-    }  # vLLM on a CPU has no smaller ones
+        "head_dim": 16,
+    }
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": True}
     config = Qwen3Config(vocab_size=151_936, **sizes, **heads, max_position_embeddings=1024, eos_token_id=151_645)
     model = AutoModelForCausalLM.from_config(config)
