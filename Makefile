@@ -35,7 +35,7 @@ test: check
 
 # The slow suites whose files differ from their last green run, and a line about each that is left out.
 suites: $(VENV)/.ready-for-tests
-	$(BIN)/python tests/suites.py run
+	$(BIN)/python tests/suites.py run $(if $(MINUTES),--minutes $(MINUTES))
 
 # Kills, restarts and several processes on one store.
 test-slow: $(VENV)/.ready-for-tests

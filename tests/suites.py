@@ -1,15 +1,20 @@
 """Which slow suites are due: `python tests/suites.py` lists them, `run` runs those that are due, `run NAME...` these.
 
+With `--minutes N` no further suite begins after that time; those that are left stay due, and are named.
+
 A suite is due when a path that suites.toml lists for it differs from suites.lock, which holds the hashes at the suite's
 last green run. Only a green run writes the lock, so a change that nobody has tested cannot pass unseen.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
+import math
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -71,31 +76,40 @@ def describe(name: str) -> str:
     return f"due       {name}: {suites()[name]['what']} (changed: {', '.join(paths[:3])}{more})"
 
 
-def run(names: list[str]) -> list[str]:
-    """Run suites by their make targets and record the green ones; the names of those that failed."""
-    failed = []
+def run(names: list[str], minutes: float) -> tuple[list[str], list[str]]:
+    """Run suites by their make targets and record the green ones; the names of those that failed, and were left."""
+    failed, left, began = [], [], time.monotonic()
     for name in names:
+        if time.monotonic() - began > 60 * minutes:
+            left.append(name)
+            continue
         print(f"== make {name}", flush=True)
         seen = state(suites()[name])
         if subprocess.run(["make", name], cwd=ROOT, check=False).returncode:
             failed.append(name)
         else:
             record(name, seen)
-    return failed
+    return failed, left
 
 
 def main(words: list[str]) -> int:
-    """Nothing, `run`, or `run NAME...`."""
-    if unknown := [name for name in words[1:] if name not in suites()]:
-        print(f"no such suite: {', '.join(unknown)}; there are {', '.join(suites())}")
-        return 2
+    """Nothing, `run`, or `run NAME...`, with `--minutes N`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["run"], nargs="?")
+    parser.add_argument("names", metavar="NAME", nargs="*")
+    parser.add_argument("--minutes", type=float, default=math.inf)
+    given = parser.parse_args(words)
+    if unknown := [name for name in given.names if name not in suites()]:
+        parser.error(f"no such suite: {', '.join(unknown)}; there are {', '.join(suites())}")
     lines = [describe(name) for name in suites()]
     print("\n".join(lines), flush=True)
-    if words[:1] != ["run"]:
+    if not given.command:
         return 0
-    failed = run(words[1:] or [name for name in suites() if changed(name)])
+    failed, left = run(given.names or [name for name in suites() if changed(name)], given.minutes)
     print("\n".join(lines))
-    print(f"failed: {', '.join(failed)}" if failed else "every suite that was due is green")
+    if left:
+        print(f"not begun within {given.minutes:g} minutes, still due: {', '.join(left)}")
+    print(f"failed: {', '.join(failed)}" if failed else f"every suite that {'ran' if left else 'was due'} is green")
     return bool(failed)
 
 

@@ -31,8 +31,8 @@ def test_every_file_with_slow_tests_is_a_path_of_their_suite() -> None:
 def test_a_suite_is_due_until_it_was_green_and_again_after_a_change(tmp_path: Path) -> None:
     def said(*words: str, code: int = 0) -> str:
         command = [sys.executable, str(tmp_path / "tests" / "suites.py"), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == code, done.stdout + done.stderr
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        assert done.returncode == code, done.stdout
         return done.stdout
 
     (tmp_path / "tests").mkdir()
@@ -50,6 +50,10 @@ def test_a_suite_is_due_until_it_was_green_and_again_after_a_change(tmp_path: Pa
     (tmp_path / "red").touch()
     assert "failed: fuzz" in said("run", code=1)
     assert "(changed: src)" in said()  # a red suite stays due
+    (tmp_path / "red").unlink()
+    assert "not begun within -1 minutes, still due: fuzz" in said("run", "--minutes", "-1")
+    assert "(changed: src)" in said()  # and so does one for which no time was left
+    assert "no such suite: noise" in said("run", "noise", code=2)
 
 
 def test_the_lock_names_only_suites_that_exist() -> None:
