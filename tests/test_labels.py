@@ -8,7 +8,7 @@ from micota.recipe.labels import everything, labels, learnt_from
 from micota.report import funnel
 from micota.report.model_rows import models
 from micota.report.results import Results
-from micota.report.roles import procedure_roles, taught_roles
+from micota.report.roles import procedure_roles, taught
 from micota.specs import Select
 
 MORE = "phases: [{style: terse, steps: 3, lr: 1e-3}, {style: long, steps: 2, lr: 1e-3}]"
@@ -38,7 +38,7 @@ def test_a_stage_without_a_name_takes_that_of_what_it_serves(world: World) -> No
 def test_an_arm_that_is_pre_trained_is_an_arm_and_its_training_is_shown(world: World) -> None:
     """`strong` learns its data and then a program's documents; `drill`, a word of the user's, only the latter."""
     text = world.recipe_file.read_text()
-    strong = "{pretrain: {base: {train: {base: student, data: long-cot}}, first: 1, " + MORE + "}}"
+    strong = "{role: strong, pretrain: {base: {train: {base: student, data: long-cot}}, first: 1, " + MORE + "}}"
     text = text.replace("strong: {train: {base: student, data: long-cot}}", f"strong: {strong}\n  drill: {{pretrain: "
                         "{base: student, " + MORE + "}}")  # fmt: skip
     world.recipe_file.write_text(text)
@@ -49,7 +49,7 @@ def test_an_arm_that_is_pre_trained_is_an_arm_and_its_training_is_shown(world: W
     ]  # fmt: skip
     assert learnt_from(recipe.named("strong")) == recipe.named("long-cot")
     assert learnt_from(recipe.named("drill")) is None
-    assert taught_roles(recipe)[recipe.named("long-cot").digest] == "strong"
+    assert taught(recipe)[recipe.named("long-cot").digest] == "strong"
     assert procedure_roles(recipe)[recipe.named("teacher").digest] == "teacher"
     rows = {row[0].text: [cell.text for cell in row[1:3]] for row in funnel.trainings(results)[0].rows}
     assert rows["drill"] == ["student", "terse, long"]

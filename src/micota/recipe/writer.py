@@ -60,7 +60,7 @@ class _Writer:
         if let:
             document["let"] = let
         document["arms"] = arms
-        if any(one.role == recipe.baseline for one in recipe.evaluations):
+        if any(one.model == recipe.baseline for one in recipe.evaluations):
             document["baseline"] = recipe.baseline
         if recipe.evaluations:
             document["evaluate"] = self._evaluate(recipe.evaluations)
