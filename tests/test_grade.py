@@ -62,7 +62,7 @@ def test_rows_keep_their_order_and_fields_and_get_both_grades(
     [
         ("{", "it is not JSON"),
         ('{"gold": "1"}', "it has no text in `response`"),
-        ('{"response": "1"}', "neither `benchmark` with `index` nor `gold`"),
+        ('{"response": "1"}', "neither `benchmark` with `index` nor an answer in `gold`"),
         ('{"response": "1", "benchmark": "aime42", "index": 0}', "did you mean 'aime24'?"),
     ],
 )

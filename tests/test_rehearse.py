@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import RECIPE, World, tiny_model
+from conftest import RECIPE, World, tiny_model, with_roles
 from rich.console import Console
 
 from micota.cli import rehearse as command
@@ -67,7 +67,7 @@ def large(folder: Path, rows: int = 700, hidden: int = 3584) -> Source:
 
 
 def test_a_sound_recipe_passes_and_every_stage_is_counted(world: World) -> None:
-    done = rehearsed(world, RECIPE)
+    done = rehearsed(world, with_roles(RECIPE))
     assert done.findings == []
     counts = {kind: len(seconds) for kind, seconds in done.seconds.items()}
     assert counts["train"] == 2 and counts["merge"] == counts["report"] == 1  # equal chains are learnt once
@@ -88,7 +88,7 @@ def test_an_assistant_whose_vocabulary_differs_is_found(world: World, tmp_path: 
     model.save_pretrained(other)
     done = rehearsed(world, RECIPE.replace("models: [ta-long], method", "models: [./other], method"))
     (fault,) = done.faults
-    assert "merge ta-mid" in fault and "embed_tokens" in fault and "rows are never cut" in fault
+    assert "merge ta-mid" in fault and "embed_tokens" in fault and "micota pad" in fault
 
 
 DELETES = (
@@ -152,7 +152,7 @@ def test_a_stand_in_keeps_what_decides_whether_models_go_together(tmp_path: Path
     assert (one.shape, one.tokenizer) == ("its config.json", "real")
     assert (one.folder / "model.safetensors").stat().st_size < 1_000_000
     assert compare(one.folder, [same.folder])[-1].endswith("padding, which is kept")
-    with pytest.raises(MicotaError, match="rows are never cut"):
+    with pytest.raises(MicotaError, match="only models of one shape"):
         compare(one.folder, [rows.folder])
     with pytest.raises(MicotaError, match="hidden_size is 48, in the base 32"):
         compare(one.folder, [wide.folder])

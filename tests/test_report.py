@@ -384,8 +384,8 @@ def test_no_seed_lies_outside_the_figure_of_accuracy_and_length() -> None:
     from matplotlib.figure import Figure as Sheet
 
     axes = Sheet(layout="constrained").subplots()
-    seeds = ((200.0, 8.0), (205.0, 75.0))
-    figures.draw_dots(axes, [figures.Dot("_Half", "half", Estimate(204.0), Estimate(40.0, 1.0, 38.0, 42.0), seeds)])
+    seeds, percent = ((200.0, 8.0), (205.0, 75.0)), Estimate(40.0, 1.0, 38.0, 42.0)
+    figures.draw_dots(axes, [figures.Dot("_Half", "half", "grey", Estimate(204.0), percent, seeds)])
     low, high = axes.get_ylim()
     assert low < 8 and high > 75
 

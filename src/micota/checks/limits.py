@@ -77,7 +77,7 @@ def _edges(subject: Subject, markers: list[int]) -> Iterator[Finding]:
     if markers[:1] == markers[1:2] != []:
         evidence = ("template", subject.names(markers))
         yield subject.finding("eos-twice", evidence, token=subject.names(markers[:1]))
-    if plain[-1] != subject.ids("1")[-1]:
+    if plain and plain[-1:] != subject.ids("1")[-1:]:
         yield subject.finding("eos-behind", ("as tokens", subject.names(plain)), token=subject.names(plain[-1:]))
     begins = bos and tokenizer.init_kwargs.get("add_bos_token") and subject.has_template
     if begins and not (prompt := subject.prompt("1")).startswith(bos):
