@@ -6,17 +6,19 @@ INSPECT and LM_EVAL name Pythons that have inspect_ai and lm-eval; without them 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
-from by_hand import NEUTRAL, put, results, row
+from by_hand import LET, NEUTRAL, put, results, row
 from conftest import LAB, World
 from test_recipe import command
 
 from micota.errors import MicotaError
+from micota.export import result_formats
 from micota.merging import mergekit
 from micota.merging.settings import settings_of
 from micota.report.results import Results
@@ -216,6 +218,95 @@ def test_invented_answers_do_not_leave_for_other_programs(
     given = ["--format", "lm-eval", "--store", str(world.folder / "store")]
     assert command(monkeypatch, "export", str(world.recipe_file), str(tmp_path / "x"), *given) == 2
     assert "answers are invented" in capsys.readouterr().err
+
+
+TEXTLESS = pytest.mark.filterwarnings("ignore:.* was removed, so its texts")
+
+
+def sized(world: World, said: dict[str, str], arms: str, evaluate: str = "test-set") -> Results:
+    """Results of two sizes and two seeds, by the labels of the models; each with a verdict a letter."""
+    text = "name: small\nfor: {seed: [0, 1], size: [2, 4]}\n" + LET + arms
+    text += f"evaluate: {{models: [arms], data: [{evaluate}], prompt: '{{problem}}', by: [exact_match]}}\n"
+    found = results(world, text)
+    assert {one.model for one in found.recipe.evaluations} == set(said)
+    for one in found.recipe.evaluations:
+        rows = [row(i, letter, 10) for i, letter in enumerate(said[one.model])]
+        put(found.store, one.spec, rows, {"rows": len(rows)})
+    return Results(found.recipe, world.fresh())
+
+
+TUNED = "arms: {a: {train: {base: student, data: long-cot, seed: $seed, max_steps: $size}}}\n"
+SAID = {"a[seed=0,size=2]": "cccw", "a[seed=0,size=4]": "cwww", "a[seed=1,size=2]": "cccc", "a[seed=1,size=4]": "ccww"}
+FIGURES = {"a[seed=0,size=2]": (0.75, 0.25), "a[seed=0,size=4]": (0.25, 0.25), "a[seed=1,size=2]": (1.0, 0.2)}
+FIGURES |= {"a[seed=1,size=4]": (0.5, math.sqrt(0.25 / 3))}
+"""Accuracy and sqrt(p (1 - p) / (n - 1)) of n = 4; where all are right 1 / (n + 1)."""
+
+
+@TEXTLESS
+def test_every_model_has_the_error_of_its_own_rows(world: World, tmp_path: Path) -> None:
+    found = sized(world, SAID, TUNED)
+    result_formats.write(found, tmp_path / "lm-eval", "lm-eval")
+    result_formats.write(found, tmp_path / "inspect", "inspect")
+    wanted = {name: pytest.approx(both) for name, both in FIGURES.items()}
+    wholes = [json.loads(path.read_text()) for path in (tmp_path / "lm-eval").glob("*/results_*.json")]
+    figures = {one["model_name"]: one["results"]["test-set"] for one in wholes}
+    kinds = ("exact_match,exact_match", "exact_match_stderr,exact_match")
+    assert {name: tuple(one[kind] for kind in kinds) for name, one in figures.items()} == wanted
+    logs = [json.loads(path.read_text()) for path in (tmp_path / "inspect").glob("*.json")]
+    metrics = {one["eval"]["model"].partition("/")[2]: one["results"]["scores"][0]["metrics"] for one in logs}
+    assert {name: (one["accuracy"]["value"], one["stderr"]["value"]) for name, one in metrics.items()} == wanted
+
+
+def test_two_sizes_of_an_arm_are_two_results_with_their_sizes(world: World, tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    result_formats.write(sized(world, SAID, TUNED), tmp_path / "hub", "hub")
+    entries = ModelCard.load(tmp_path / "hub" / "a.md").data.eval_results
+    wanted = {"accuracy (exact_match, size=2)": (87.5, "2"), "accuracy (exact_match, size=4)": (37.5, "4")}
+    assert {one.metric_name: (one.metric_value, one.metric_args["variables"]["size"]) for one in entries} == wanted
+
+
+@TEXTLESS
+def test_one_problem_has_no_standard_error(world: World, tmp_path: Path) -> None:
+    found = sized(world, dict.fromkeys(SAID, "c"), TUNED)
+    result_formats.write(found, tmp_path / "lm-eval", "lm-eval")
+    whole = json.loads(next((tmp_path / "lm-eval").glob("*/results_*.json")).read_text())
+    figures = whole["results"]["test-set"]
+    assert (figures["exact_match,exact_match"], figures["exact_match_stderr,exact_match"]) == (1, "N/A")
+
+
+ALIKE = ("mix_long", "mix-long", "mix long", "实验", "模型", "x" * 90, "x" * 89 + "y")
+
+
+@TEXTLESS
+def test_names_that_are_alike_have_files_of_their_own(world: World, tmp_path: Path) -> None:
+    arms = "arms:\n" + "".join(f'  "{name}": student\n' for name in ALIKE)
+    text = "name: small\n" + LET.replace("more-set:", "test_set:") + arms
+    text += "evaluate: {models: [arms], data: [test-set, test_set], prompt: '{problem}', by: [exact_match]}\n"
+    found = results(world, text)
+    for one in {one.spec.digest: one for one in found.recipe.evaluations}.values():
+        put(found.store, one.spec, [row(0, "c" if one.data == "test_set" else "w", 10)], {"rows": 1})
+    found = Results(found.recipe, world.fresh())
+    for form, files in (("inspect", 14), ("lm-eval", 21), ("hub", 7)):
+        assert result_formats.write(found, tmp_path / form, form) == files
+        assert len([path for path in (tmp_path / form).rglob("*") if path.is_file()]) == files
+    wholes = [json.loads(path.read_text()) for path in (tmp_path / "lm-eval").glob("*/results_*.json")]
+    assert {one["model_name"] for one in wholes} == set(ALIKE)
+    for one in wholes:
+        figures = {name: of["exact_match,exact_match"] for name, of in one["results"].items()}
+        assert figures == {"test-set": 0, "test_set": 1}
+
+
+@TEXTLESS
+def test_two_files_of_one_name_are_refused_before_any_is_written(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = sized(world, SAID, TUNED)
+    monkeypatch.setattr(result_formats, "piece", lambda name: "same")
+    for form in ("inspect", "lm-eval"):
+        with pytest.raises(MicotaError, match="would be written twice"):
+            result_formats.write(found, tmp_path / "out", form)
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 import micota
 from micota.atomic import write_text
 from micota.errors import MicotaError
+from micota.recipe.variants import piece
+from micota.report.answer_frame import by_problem, variables_of
 from micota.report.results import Results
+from micota.stats import Estimate, proportion
 from micota.store.records import text_key
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ HASHED = {"doc": "problem_text", "prompt": "problem_text", "target": "gold"}
 def write(results: Results, out: Path, form: str) -> int:
     """Write all results into the folder `out` in one of FORMATS; returns the number of files.
 
-    Raises MicotaError where there are none, or where the folder holds something.
+    Raises MicotaError where there are none, where two files would have one name, or where the folder holds something.
     """
     if results.frame.empty:
         raise MicotaError(f"{results.recipe.name} has no results yet", fix="micota run RECIPE")
@@ -36,6 +39,9 @@ def write(results: Results, out: Path, form: str) -> int:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MicotaError(f"{out} is there already", why="what it holds would be lost", fix="name another folder")
     files = list(FORMATS[form](results, datetime.now(UTC)))
+    if twice := [name for name, n in Counter(name for name, _ in files).items() if n > 1]:
+        why = "two models, or two benchmarks, have names that come to the same"
+        raise MicotaError(f"{out / twice[0]} would be written twice", why=why, fix="rename one of them in the recipe")
     for name, text in files:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         write_text(out / name, text)
@@ -43,21 +49,22 @@ def write(results: Results, out: Path, form: str) -> int:
 
 
 def _parts(results: Results) -> Iterator[tuple[str, str, DataFrame]]:
-    """Each model on each benchmark, with its rows and their texts, all scorers together."""
-    for (model, benchmark), rows in results.frame.groupby(["model", "benchmark"], observed=True, sort=False):
-        yield (
-            str(model),
-            str(benchmark),
-            results.with_texts(rows).fillna({"response": "", "problem_text": "", "gold": ""}),
-        )
+    """Each model on each benchmark by their labels, with its rows and their texts, all scorers together."""
+    import pandas as pd
+
+    groups: dict[tuple[str, str], list[DataFrame]] = {}
+    for cell, rows in zip(results.recipe.evaluations, results.parts, strict=True):
+        if len(rows):
+            groups.setdefault((cell.model, cell.data), []).append(rows)
+    for (model, benchmark), parts in groups.items():
+        texts = results.with_texts(pd.concat(parts))
+        yield model, benchmark, texts.fillna({"response": "", "problem_text": "", "gold": ""})
 
 
 def _inspect(results: Results, now: datetime) -> Iterator[tuple[str, str]]:
     """A log for each model and benchmark, with a score of every scorer for each sample."""
-    table = results.table()
     for model, benchmark, rows in _parts(results):
-        about = table[(table["benchmark"] == benchmark) & (table["arm"] == rows["arm"].iloc[0])]
-        name, stamp = f"{_piece(model)}_{_piece(benchmark)}", now.isoformat(timespec="seconds")
+        name, stamp = f"{_word(model)}_{_word(benchmark)}", now.isoformat(timespec="seconds")
         samples = [_inspect_sample(key, inside) for key, inside in rows.groupby(["problem", "sample"], sort=False)]
         epochs = int(rows["sample"].max()) + 1
         dataset = {"name": benchmark, "samples": int(rows["problem"].nunique()), "shuffled": False}
@@ -69,16 +76,19 @@ def _inspect(results: Results, now: datetime) -> Iterator[tuple[str, str]]:
         spec |= {"task": benchmark, "task_id": text_key(name), "model": f"micota/{model}", "dataset": dataset}
         spec |= {"config": {"epochs": epochs}, "packages": {"micota": micota.__version__}}
         scores = [
-            {"name": by, "scorer": by, "metrics": {
-                "accuracy": {"name": "accuracy", "value": _mean(inside)},
-                "stderr": {"name": "stderr", "value": _error(about, by)},
-            }}
+            {"name": by, "scorer": by, "metrics": _inspect_metrics(_accuracy(inside))}
             for by, inside in rows.groupby("scorer", observed=True, sort=False)
-        ]  # fmt: skip
+        ]
         counts = {"total_samples": len(samples), "completed_samples": len(samples)}
         log = {"version": 2, "status": "success", "eval": spec, "plan": {"name": "plan", "steps": []}}
         log |= {"results": {**counts, "scores": scores}, "stats": {"started_at": stamp, "completed_at": stamp}}
         yield f"{now:%Y-%m-%dT%H-%M-%S+00-00}_{name}.json", json.dumps({**log, "samples": samples}, indent=1)
+
+
+def _inspect_metrics(found: Estimate) -> dict[str, Any]:
+    """Accuracy and its standard error, which one problem alone does not have."""
+    figures = {"accuracy": found.value, "stderr": found.error}
+    return {name: {"name": name, "value": value} for name, value in figures.items() if value == value}
 
 
 def _inspect_sample(key: Any, rows: DataFrame) -> dict[str, Any]:
@@ -102,16 +112,17 @@ def _inspect_sample(key: Any, rows: DataFrame) -> dict[str, Any]:
 
 def _lm_eval(results: Results, now: datetime) -> Iterator[tuple[str, str]]:
     """For each model a folder with one file of results and a file of samples for each benchmark."""
-    stamp, table = now.strftime("%Y-%m-%dT%H-%M-%S.%f"), results.table()
+    stamp = now.strftime("%Y-%m-%dT%H-%M-%S.%f")
     found: dict[str, dict[str, Any]] = {}
     for model, benchmark, rows in _parts(results):
-        name, task = _piece(model), _piece(benchmark)
-        about = table[(table["benchmark"] == benchmark) & (table["arm"] == rows["arm"].iloc[0])]
+        name, task = piece(model), piece(benchmark)
         by_scorer = list(rows.groupby("scorer", observed=True, sort=False))
         figures: dict[str, Any] = {"alias": task}
         for by, inside in by_scorer:
-            figures |= {f"exact_match,{by}": _mean(inside), f"exact_match_stderr,{by}": _error(about, by)}
-        whole = found.setdefault(name, {
+            right = _accuracy(inside)
+            error = right.error if right.error == right.error else "N/A"  # as lm-eval says it
+            figures |= {f"exact_match,{by}": right.value, f"exact_match_stderr,{by}": error}
+        whole = found.setdefault(model, {
             "results": {}, "group_subtasks": {}, "configs": {}, "versions": {}, "n-shot": {}, "higher_is_better": {},
             "n-samples": {}, "config": {"model": "micota", "model_args": f"pretrained={model}"},
             "date": now.timestamp(),
@@ -134,8 +145,8 @@ def _lm_eval(results: Results, now: datetime) -> Iterator[tuple[str, str]]:
             for by, graded in inside.groupby("scorer", observed=True, sort=False)
         ]
         yield f"{name}/samples_{task}_{stamp}.jsonl", "".join(json.dumps(line) + "\n" for line in lines)
-    for name, whole in found.items():
-        yield f"{name}/results_{stamp}.json", json.dumps(whole, indent=2)
+    for model, whole in found.items():
+        yield f"{piece(model)}/results_{stamp}.json", json.dumps(whole, indent=2)
 
 
 def _lm_eval_sample(i: int, by: str, rows: DataFrame) -> dict[str, Any]:
@@ -160,40 +171,40 @@ def _hub(results: Results, now: datetime) -> Iterator[tuple[str, str]]:
     """For each model the metadata `model-index` of a model card, to be put at the head of its README.md."""
     from huggingface_hub import EvalResult
     from huggingface_hub.repocard_data import eval_results_to_model_index
+    from pandas import isna
     from yaml import safe_dump
 
-    for model, rows in results.table().groupby("arm", observed=True, sort=False):
-        entries = [
-            EvalResult(
+    table = results.table()
+    variables = [name for name in variables_of(results.frame) if name in table]
+    for model, rows in table.groupby("arm", observed=True, sort=False):
+        entries = []
+        for _, row in rows.iterrows():
+            values = {name: str(row[name]) for name in variables if not isna(row[name])}
+            said = ", ".join([str(row["scorer"]), *(f"{name}={value}" for name, value in values.items())])
+            figures = {"n": int(row["n"]), "standard error": round(100 * row["error"], 4)}
+            entries.append(EvalResult(
                 task_type="text-generation", dataset_type=str(row["benchmark"]), dataset_name=str(row["benchmark"]),
-                metric_type="accuracy", metric_name=f"accuracy ({row['scorer']})",
+                metric_type="accuracy", metric_name=f"accuracy ({said})",
                 metric_value=round(100 * row["accuracy"], 4),
-                metric_args={"n": int(row["n"]), "standard error": round(100 * row["error"], 4)},
-            )
-            for _, row in rows.iterrows()
-        ]  # fmt: skip
+                metric_args=figures | ({"variables": values} if values else {}),
+            ))  # fmt: skip
         index = {"model-index": eval_results_to_model_index(str(model), entries)}
-        yield f"{_piece(str(model))}.md", f"---\n{safe_dump(index, sort_keys=False)}---\n"
+        yield f"{piece(str(model))}.md", f"---\n{safe_dump(index, sort_keys=False)}---\n"
 
 
-def _mean(rows: DataFrame) -> float:
-    """Accuracy over all samples: the mean over samples, then over problems."""
-    right = (rows["verdict"] == "correct").groupby(rows["problem"], sort=False).mean()
-    return float(right.mean())
-
-
-def _error(about: DataFrame, by: object) -> float:
-    """The standard error that the tables have."""
-    errors = about.loc[about["scorer"] == by, "error"]
-    return float(errors.iloc[0]) if len(errors) and errors.iloc[0] == errors.iloc[0] else 0.0
+def _accuracy(rows: DataFrame) -> Estimate:
+    """The accuracy of one model on one benchmark under one scorer with its standard error, from its own rows."""
+    return proportion(by_problem(rows.assign(correct=rows["verdict"] == "correct"), "correct").tolist())
 
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _piece(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", name)[:80] or "x"
+def _word(name: str) -> str:
+    """A piece of a path without `_`, which parts the words in the names of inspect_ai's logs."""
+    word = piece(name)
+    return f"{word.replace('_', '-')}-{text_key(name)[:8]}" if "_" in word else word
 
 
 FORMATS: dict[str, Callable[[Results, datetime], Iterator[tuple[str, str]]]] = {
