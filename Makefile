@@ -84,10 +84,10 @@ parity: $(VENV)/.ready-for-tests $(MERGEKIT)/.ready
 	$(PYTEST) tests/test_parity.py
 
 # Families of transformers against transformers, peft, torch and mergekit: the table in docs/models.md; and an export
-# in transformers, vLLM and lm-eval, each in an environment of its own.
+# in transformers, vLLM and lm-eval, each in an environment of its own. FAMILIES=N takes N of them and writes no table.
 families: export OMP_NUM_THREADS = 1
 families: $(VENV)/.ready-for-tests $(MERGEKIT)/.ready $(VLLM)/.ready $(LM_EVAL)/.ready
-	$(BIN)/python tests/agreement/table.py --mergekit $(MERGEKIT)/bin/python --workers $(WORKERS) --write docs/models.md
+	$(BIN)/python tests/agreement/table.py --mergekit $(MERGEKIT)/bin/python --workers $(WORKERS) $(if $(FAMILIES),--spread $(FAMILIES),--write docs/models.md)
 	MICOTA_VLLM=$(VLLM)/bin/python MICOTA_LM_EVAL=$(LM_EVAL)/bin/python $(PYTEST) tests/test_agreement.py
 
 rehearsals: $(VENV)/.ready-for-tests

@@ -20,7 +20,10 @@ from agreement import Agreement, workspace  # noqa: E402
 from serving import by_transformers  # noqa: E402
 from tiny_families import FAMILIES, build  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*(is_gradient_checkpointing|fan_in_fan_out)")  # both are peft's
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*(is_gradient_checkpointing|fan_in_fan_out)"),  # both are peft's
+    pytest.mark.timeout(900),
+]
 ROWS = [
     {"prompt": f"{i}+{i + 1}?", "response": f"<think>\n{i}, {i + 1}\n</think>\n\n{2 * i + 1}" + " is it." * (i % 2)}
     for i in (2, 3, 4)
@@ -34,9 +37,9 @@ def test_the_table_has_at_least_25_families() -> None:
     assert len(FAMILIES) >= 25
 
 
-@pytest.mark.parametrize("family", ["falcon"])
+@pytest.mark.parametrize("family", ["gpt2", "falcon"])
 def test_a_family_agrees_with_transformers_peft_and_torch(tmp_path: Path, family: str) -> None:
-    """Falcon's examples see each other in one row."""
+    """GPT-2 has words of its own for everything; Falcon's examples see each other in one row."""
     found = Agreement(build(tmp_path, family), workspace(tmp_path / "work")).look()
     words = {aspect: finding.word for aspect, finding in found.items()}
     expected = dict.fromkeys(words, "agrees") | ({"packing": "refused"} if family == "falcon" else {})
@@ -51,27 +54,23 @@ def served(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     base, ws = qwen3(shared, folder / "base"), workspace(folder / "work")
     for name, rows in (("rows", ROWS), ("problems", [{"problem": row["prompt"], "answer": "0"} for row in ROWS])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = {"max_steps": 40, "lr": 0.02, "batch": 3, "precision": "float32", "cutoff": 128}
+    settings = {"max_steps": 60, "lr": 0.005, "schedule": "constant", "batch": 3, "precision": "float32", "cutoff": 128}
     tuned = mc.train(base, mc.rows(folder / "rows.jsonl"), **settings)
     mid = mc.merge(base, [tuned], method="dare_ties", weight=1.0, density=0.98)
-    assert ws.make(mc.measure(mid, mc.rows(folder / "rows.jsonl"), precision="float32")).facts["bits_per_character"] < 1
+    measured = ws.make(mc.measure(mid, mc.rows(folder / "rows.jsonl"), precision="float32"))
+    assert measured.facts["bits_per_character"] < 0.2
     asked = {"prompt": "{problem}", "precision": "float32", "sampling": {"max_tokens": LONGEST}}
     answers = list(ws.make(mc.generate(mid, mc.problems(folder / "problems.jsonl"), **asked)).rows())
     return ws.make(mid).export(folder / "export"), answers
 
 
 def qwen3(shared: Path, folder: Path) -> Path:
-    """Two random layers; as many rows as the published models have."""
+    """Two random layers; as many rows as the published models have, and heads that vLLM has a kernel for on a CPU."""
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig, Qwen3Config
 
     torch.manual_seed(0)
-    sizes = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "head_dim": 16,
-    }
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 64}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": True}
     config = Qwen3Config(vocab_size=151_936, **sizes, **heads, max_position_embeddings=1024, eos_token_id=151_645)
     model = AutoModelForCausalLM.from_config(config)
@@ -83,11 +82,12 @@ def qwen3(shared: Path, folder: Path) -> Path:
 
 
 def compared(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
-    """Equal texts; equal stops where the engine tells them. Some answers end by themselves, as they were trained to."""
+    """Equal texts, and equal stops where the engine tells them; every answer is the one that was trained, and ends."""
     assert [row["response"] for row in ours] == [answer["text"] for answer in theirs]
+    assert {row["prompt"]: row["response"] for row in ours} == {row["prompt"]: row["response"] for row in ROWS}
     stops = [row["finish_reason"] == "stop" for row in ours]
     assert stops == [answer.get("stopped", stop) for answer, stop in zip(theirs, stops, strict=True)]
-    assert sum(stops) >= 2, "an answer that is cut shows no stop"
+    assert all(stops), "an answer that is cut shows no stop"
 
 
 def test_an_export_of_qwen3_answers_in_transformers_as_in_micota(served: tuple[Path, list[dict[str, Any]]]) -> None:
@@ -96,7 +96,6 @@ def test_an_export_of_qwen3_answers_in_transformers_as_in_micota(served: tuple[P
 
 
 @pytest.mark.parametrize("engine", ELSEWHERE)
-@pytest.mark.timeout(600)
 def test_an_export_of_qwen3_answers_elsewhere_as_in_micota(
     served: tuple[Path, list[dict[str, Any]]], engine: str, tmp_path: Path
 ) -> None:
