@@ -20,6 +20,7 @@ from test_recipe import command
 from micota import stats
 from micota.errors import MicotaError
 from micota.report.comparison import compared
+from micota.report.graded_files import GradedFile
 from micota.report.results import Results
 
 PAIRS = [(40, 0, 0), (40, 9, 1), (40, 5, 5), (200, 30, 12), (30, 7, 0), (500, 120, 80), (12, 1, 0)]
@@ -204,6 +205,82 @@ def test_files_of_graded_rows_are_compared(
     (tmp_path / "c.jsonl").write_text('{"index": 1, "response": "x"}\n')
     assert command(monkeypatch, "compare", files[0], str(tmp_path / "c.jsonl")) == 2
     assert "micota grade ROWS" in capsys.readouterr().err
+
+
+def file(path: Path, *lines: object) -> GradedFile:
+    path.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
+    return GradedFile(path)
+
+
+def test_grades_of_a_file_are_read_as_they_are_meant(tmp_path: Path) -> None:
+    said = ["True", "TRUE", "true", "Correct", " correct ", "1", "1.0", "False", "0", "0.0", "Wrong", "NO_ANSWER"]
+    lines = [f"{i},{word},{fake}" for i, (word, fake) in enumerate(zip(said, ["False", "", "0"] * 4, strict=True))]
+    found = file(tmp_path / "a.csv", "index,verdict,fake", *lines).frame
+    assert found.verdict.tolist() == ["correct"] * 7 + ["wrong"] * 4 + ["no_answer"]
+    assert not found.fake.any()
+    values = [True, 1, 1.0, "correct", False, 0, 0.0, "unverifiable"]
+    found = file(tmp_path / "a.jsonl", *({"index": i, "verdict": v, "fake": 1} for i, v in enumerate(values))).frame
+    assert found.verdict.tolist() == ["correct"] * 4 + ["wrong"] * 3 + ["unverifiable"] and found.fake.all()
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"verdict": ""}, {"verdict": "yes"}, {"verdict": [1]}, {"verdict": 0.7}, {"verdict": 2},
+        {"fake": "maybe"}, {"sample": "x"}, {"sample": 0.5}, {"sample": -1}, {"sample": [0]}, {"sample": True},
+        {"tokens": "n/a"}, {"tokens": -3}, {"tokens": "inf"}, {"tokens": {}}, {"semantic": "0.5"},
+        {"exact_match": 0.5}, {"verdict": None},
+    ],
+)  # fmt: skip
+def test_what_a_file_cannot_mean_is_an_error_with_its_row(cells: dict[str, object], tmp_path: Path) -> None:
+    right = {"index": 0, "verdict": "correct", "sample": 0, "tokens": 3}
+    with pytest.raises(MicotaError) as caught:
+        _ = file(tmp_path / "a.jsonl", right, {**right, **cells}).frame
+    assert caught.value.where == f"{tmp_path / 'a.jsonl'}, row 2" and caught.value.fix
+
+
+def test_empty_cells_of_a_file_are_none(tmp_path: Path) -> None:
+    found = file(tmp_path / "a.csv", "index,verdict,sample,tokens,arm", "0,1,,,", "0,0,,,").frame
+    assert found["sample"].tolist() == [0, 1] and found.tokens.isna().all() and len(found.arm.unique()) == 1
+
+
+def test_the_scorer_of_lm_evals_samples_is_the_filter(tmp_path: Path) -> None:
+    """Two filters are two scorers, not two samples; a share stays a share."""
+    sides = []
+    for name, strict, flexible in (("a", [1.0, 0.0, 0.25], [1.0, 1.0, 1.0]), ("b", [0.0, 0.0, 0.75], [1.0, 0.0, 1.0])):
+        lines = [
+            {"doc_id": i, "filter": by, "exact_match": share, "doc": {"question": f"q{i}"}}
+            for by, shares in (("strict", strict), ("flexible", flexible))
+            for i, share in enumerate(shares)
+        ]
+        sides.append(file(tmp_path / f"{name}.jsonl", *lines))  # fmt: skip
+    a, b = sides
+    assert a.frame["sample"].tolist() == [0] * 6
+    found = a.compare(str(a.path), str(b.path), "strict", None, b)
+    assert found.differences.accuracy.tolist() == [1.0, 0.0, -0.5]
+    assert a.compare(str(a.path), str(b.path), "flexible", None, b).differences.accuracy.tolist() == [0.0, 1.0, 0.0]
+    with pytest.raises(MicotaError, match="grade of a row"):
+        _ = file(tmp_path / "c.jsonl", {"doc_id": 0, "filter": "strict", "exact_match": 1.5}).frame
+
+
+def test_rows_of_one_number_and_two_texts_are_refused(tmp_path: Path) -> None:
+    def side(name: str, **texts: str) -> GradedFile:
+        rows = [{"index": i, "verdict": 1, **{column: f"{t} {i}" for column, t in texts.items()}} for i in range(3)]
+        return file(tmp_path / name, *rows)
+
+    def both(a: GradedFile, b: GradedFile) -> int:
+        return len(a.compare(str(a.path), str(b.path), None, None, b).differences)
+
+    one = side("a.jsonl", prompt="add")
+    with pytest.raises(MicotaError, match=r"'0' of 'rows' has two texts in `prompt`, and so have 3 of 3"):
+        both(one, side("b.jsonl", prompt="subtract"))
+    assert both(one, side("b.jsonl", prompt="add ")) == 3  # white space is no difference
+    assert both(one, side("b.jsonl")) == both(one, side("b.jsonl", question="subtract")) == 3  # nothing to hold it to
+    named = side("a.jsonl", problem_text="add", prompt="Add:")
+    assert both(named, side("b.jsonl", problem_text="add", prompt="Please add:")) == 3
+    lines = [{"doc_id": 0, "filter": "none", "exact_match": 1.0, "doc": {"question": text}} for text in "xy"]
+    with pytest.raises(MicotaError, match="two texts in `doc`"):
+        both(file(tmp_path / "a.jsonl", lines[0]), file(tmp_path / "b.jsonl", lines[1]))
 
 
 def test_responses_are_those_of_the_frame(

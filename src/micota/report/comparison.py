@@ -154,7 +154,8 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 def _means(frame: DataFrame, keys: list[str]) -> DataFrame:
     """Accuracy and tokens of each problem: the mean over samples, then over the values of variables."""
-    frame = frame.assign(benchmark=frame["benchmark"].astype(str), accuracy=(frame["verdict"] == "correct") * 1.0)
+    right = [v if isinstance(v, float) else float(v == "correct") for v in frame["verdict"]]  # a float is a share
+    frame = frame.assign(benchmark=frame["benchmark"].astype(str), accuracy=right)
     inner = list(dict.fromkeys([*keys, *variables_of(frame)]))
     means = frame.groupby(inner, observed=True, dropna=False, sort=False)[["accuracy", "tokens"]].mean().reset_index()
     return means.groupby(keys, observed=True, dropna=False, sort=False)[["accuracy", "tokens"]].mean().reset_index()
