@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from families import FAMILIES, PUBLISHED, subject
@@ -97,3 +100,33 @@ def test_one_process_serves_many_jobs_and_a_fork_has_its_own() -> None:
     os.waitpid(child, 0)
     assert int(os.read(reading, 20)) not in (first, os.getpid())
     assert pid() == first
+
+
+def test_a_killed_process_that_waited_costs_no_job() -> None:
+    """Whoever kills idle processes, such as a system short of memory, says nothing about the next job."""
+    pid = Bounded("os:getpid", 5, 256, needs="json", workers=2)
+    with ThreadPoolExecutor(2) as threads:
+        jobs = [threads.submit(pid) for _ in range(8)]
+    for one in {job.result() for job in jobs}:
+        os.kill(one, signal.SIGKILL)
+    assert pid() not in {job.result() for job in jobs}
+
+
+def test_a_process_killed_while_it_starts_is_started_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, children = subprocess.Popen, []
+
+    def killed_at_first(*words: Any, **more: Any) -> Any:
+        children.append(start(*words, **more))
+        if len(children) == 1:
+            children[0].kill()
+        return children[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", killed_at_first)
+    assert Bounded("os:getpid", 5, 256, needs="json")() == children[1].pid
+
+
+def test_a_stopped_process_is_given_up_though_its_job_does_not_fit_into_the_pipe() -> None:
+    join = Bounded("os.path:join", 0.1, 256, needs="json")
+    assert join(a="x") == "x"
+    os.kill(join._idle[0]._child.pid, signal.SIGSTOP)
+    assert join(a="x" * 2**20) == "x" * 2**20

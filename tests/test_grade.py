@@ -76,6 +76,19 @@ def test_a_row_that_cannot_be_graded_is_named_and_nothing_is_written(
     assert not (tmp_path / "out.jsonl").exists()
 
 
+def test_the_reference_answer_that_was_used_is_the_one_that_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"response": "\\boxed{0}", "answer": "0", "gold": "99"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    out = tmp_path / "out.jsonl"
+    assert command(monkeypatch, "grade", str(tmp_path / "rows.jsonl"), "--answer", "answer", "--out", str(out)) == 0
+    assert {key: json.loads(out.read_text())[key] for key in ("gold", "semantic")} == {
+        "gold": "0",
+        "semantic": "correct",
+    }
+
+
 def test_samples_of_the_harness_are_graded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     doc = {"question": "?", "answer": "2 + 2 = 4\n#### 4"}
     rows = [{"doc_id": 0, "doc": doc, "target": doc["answer"], "resps": [["It makes 4."]], "exact_match": 0.0}]

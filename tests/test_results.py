@@ -11,6 +11,7 @@ from by_hand import FOUR, PLAIN, SEEDED, grade, put, results, row
 from conftest import LAB, World
 
 from micota.errors import MicotaError
+from micota.report.answer_frame import queried
 from micota.report.results import Results
 from micota.stats import bootstrap, interval
 
@@ -140,3 +141,18 @@ def test_results_show_themselves_and_write_the_report(world: World, tmp_path: Pa
     assert "<script>" not in again._repr_html_() and "<table" in again._repr_html_()
     page = again.report(tmp_path / "here")
     assert page == tmp_path / "here" / "report.html" and page.is_file()
+
+
+def test_a_condition_compares_columns_and_runs_nothing(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"arm": pd.Categorical(["a", "b"]), "answer": ["4", None], "tokens": [3, 9]})
+    out = tmp_path / "out.csv"
+    for where, left in {"tokens > 3 and arm == 'b'": 1, "answer.isna()": 1, "arm.str.contains('a|b')": 2,
+                        "`tokens` in [3]": 1}.items():  # fmt: skip
+        assert len(queried(frame, where)) == left, where
+    refused = ("tokens", "tokens * 0", "index * 0", "5", "True", "arm.str.len()", "nothing > 3", "@frame == 1",
+               "@pd.io == 1", f"tokens.to_csv('{out}') == 0", f"`tokens`.to_csv('{out}') == 0", "tokens.values == 1",
+               "__import__('os').system('true') == 0", "(" * 5000, "")  # fmt: skip
+    for where in refused:
+        with pytest.raises(MicotaError, match="cannot be read"):
+            queried(frame, where)
+    assert not out.exists()

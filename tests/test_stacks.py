@@ -120,6 +120,11 @@ def test_one_model_is_copied_and_scaled(pair: Path) -> None:
     [
         (stacked(("a", 0, 5)), "layers 0 to 5 are wanted, the model has 4"),
         (stacked(("a", 2, 2)), r"layer_range \[2, 2\]"),
+        (stacked(("a", False, True)), r"layer_range \[False, True\]"),
+        (
+            {"merge_method": "linear", "models": [{"model": "./a", "layer_range": [0, 2]}, {"model": "./b"}]},
+            "layer_range",
+        ),
         ({**stacked(("a", 0, 2)), "base_model": "./nowhere"}, "there is no folder ./nowhere"),
         ({"merge_method": "passthrough", "models": [{"model": "./a"}, {"model": "./b"}]}, "each layer from one model"),
         ({"merge_method": "passthrough", "models": [{"model": "./a"}], "base_model": "./b"}, "copies one model"),
@@ -232,3 +237,28 @@ def test_padding_works_with_shards_and_refuses_what_it_cannot_do(tmp_path: Path)
     (tmp_path / "odd" / "config.json").write_bytes((small / "config.json").read_bytes())
     with pytest.raises(MicotaError, match="which tensor is the embedding is not known"):
         pad_folder(tmp_path / "odd", tmp_path / "three", 120)
+
+
+def test_only_lists_with_a_value_for_each_layer_follow_a_stack(pair: Path) -> None:
+    for name in "ab":
+        config = json.loads((pair / name / "config.json").read_text())
+        odd = {"eos_token_id": [1, 2, 3, 4], "layer_types": ["a", "b", "c", "d"], "mlp_only_layers": []}
+        (pair / name / "config.json").write_text(json.dumps(config | odd))
+    config = json.loads((merged(pair, **stacked(("a", 1, 4), ("b", 1, 2))) / "config.json").read_text())
+    assert (config["eos_token_id"], config["layer_types"]) == ([1, 2, 3, 4], ["b", "c", "d", "b"])
+    config = json.loads((pair / "a" / "config.json").read_text())
+    (pair / "a" / "config.json").write_text(json.dumps(config | {"mlp_only_layers": [1]}))
+    with pytest.raises(MicotaError, match="mlp_only_layers"):
+        merged(pair, "other", **stacked(("a", 1, 4), ("b", 1, 2)))
+
+
+def test_padding_that_no_disk_holds_is_refused_and_one_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(tmp_path / "m")
+    with pytest.raises(MicotaError, match="GB are free"):
+        pad_folder(tmp_path / "m", tmp_path / "out", 2 * 10**12)
+    monkeypatch.setattr("micota.merging.padding.write_index", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pad_folder(tmp_path / "m", tmp_path / "out", 1000)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m"]

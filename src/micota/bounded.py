@@ -83,8 +83,11 @@ class Bounded:
         self.close()
 
     def _reply(self, job: str) -> dict[str, Any]:
-        for _ in range(2):
-            process, reply, code = self._process(), None, 0
+        for again in (False, True):
+            try:
+                process, reply, code = self._process(again), None, 0
+            except Died:
+                continue
             try:
                 reply = process.reply(job, self._patience)
             finally:
@@ -99,11 +102,16 @@ class Bounded:
                 return {"error": self._failed[job]}
         raise Died("two processes died over it")
 
-    def _process(self) -> _Process:
+    def _process(self, new: bool) -> _Process:
+        """One that waits for a job, else, or if it is to be `new`, one that is started."""
         try:
-            return self._idle.pop()
+            waiting = self._idle.pop()
         except IndexError:
             return _Process(self._words)
+        if not new:
+            return waiting
+        waiting.end()
+        return _Process(self._words)
 
 
 _EVERY: Final[weakref.WeakSet[Bounded]] = weakref.WeakSet()
@@ -122,13 +130,16 @@ class _Process:
 
     def __init__(self, words: tuple[str, ...]) -> None:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._child = subprocess.Popen([sys.executable, "-c", _PROGRAM, _ROOT, *words], **pipes)
+        self._child = subprocess.Popen([sys.executable, "-c", _PROGRAM, _ROOT, *words], bufsize=0, **pipes)
         assert self._child.stdin is not None and self._child.stdout is not None
         self._input, self._output, self._jobs = self._child.stdin, self._child.stdout, 0
-        self._ready = select.poll()
+        self._ready, self._room = select.poll(), select.poll()
         self._ready.register(self._output, select.POLLIN)
-        if self._line(_START_SECONDS) != b"ready\n":
-            self.end()
+        self._room.register(self._input, select.POLLOUT)
+        os.set_blocking(self._input.fileno(), False)
+        if self._line(time.monotonic() + _START_SECONDS) != b"ready\n":
+            if self._killed():
+                raise Died("a process was killed while it started")
             raise MicotaError(
                 f"a process for {words[0]} does not start",
                 where=f"{sys.executable} with {_ROOT} on its path and {words[2]} MiB of memory",
@@ -142,23 +153,36 @@ class _Process:
         A job and its reply carry an id that names this process too, so no reply is taken for another job's.
         """
         self._jobs += 1
-        name = f"{os.getpid()}-{self._jobs}"
+        name, due = f"{os.getpid()}-{self._jobs}", time.monotonic() + seconds
         with contextlib.suppress(BrokenPipeError):  # it has died: its closed output says so
-            self._input.write(f'{{"id": "{name}", "job": {job}}}\n'.encode("ascii"))
-            self._input.flush()
-        line = self._line(seconds)
-        if line.endswith(b"\n") and (reply := json.loads(line))["id"] == name:
-            return dict(reply)
+            self._send(f'{{"id": "{name}", "job": {job}}}\n'.encode("ascii"), due)
+        with contextlib.suppress(ValueError):  # what a job has printed is no reply
+            reply = json.loads(self._line(due))
+            if isinstance(reply, dict) and reply.get("id") == name:
+                return reply
         return None
 
-    def _line(self, seconds: float) -> bytes:
+    def _send(self, data: bytes, due: float) -> None:
+        while data and (left := due - time.monotonic()) > 0 and self._room.poll(left * 1e3):
+            data = data[os.write(self._input.fileno(), data[: 1 << 16]) :]
+
+    def _line(self, due: float) -> bytes:
         """The next line of its output; a part of one if it has ended, or does not come in time."""
-        due, line = time.monotonic() + seconds, b""
-        while not line.endswith(b"\n") and self._ready.poll(max(0.0, due - time.monotonic()) * 1e3):
+        line = b""
+        while not line.endswith(b"\n") and (left := due - time.monotonic()) > 0 and self._ready.poll(left * 1e3):
             if not (data := os.read(self._output.fileno(), 1 << 16)):
                 break
             line += data
         return line
+
+    def _killed(self) -> bool:
+        """End it; whether a signal from elsewhere had done so."""
+        try:
+            code = self._child.wait(1.0)
+        except subprocess.TimeoutExpired:
+            code = 0
+        self.end()
+        return code < 0
 
     def end(self) -> int:
         """End the process, whatever it does: its exit code, which is negative for a signal."""

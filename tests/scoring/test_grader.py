@@ -7,7 +7,9 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -112,9 +114,16 @@ def test_a_user_grader_may_return_a_bool_a_word_or_a_grade() -> None:
     assert grades[2].reason == "because"
 
 
-def test_a_user_grader_that_returns_no_verdict_is_named() -> None:
-    with pytest.raises(MicotaError, match="returned 'yes'"):
-        grade_responses(ITEMS[:1], by=lambda response, gold: "yes")
+@pytest.mark.parametrize("verdict", ["yes", 0.5, 2, 1, 0, None, [True], float("nan")], ids=repr)
+def test_a_user_grader_that_returns_no_verdict_is_named(verdict: Any) -> None:
+    """A share, or nothing where a `return` is forgotten, is no verdict: it would count as all or nothing."""
+    with pytest.raises(MicotaError, match="which is no verdict"):
+        grade_responses(ITEMS[:1], by=lambda response, gold: verdict)
+
+
+def test_a_user_grader_may_return_a_bool_of_numpy() -> None:
+    grades = grade_responses(ITEMS[:2], by=lambda response, gold: np.equal(len(response), len(ITEMS[0].response)))
+    assert grades[0].verdict == "correct"
 
 
 def test_items_are_read_in_batches_and_progress_is_reported() -> None:

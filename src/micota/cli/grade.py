@@ -86,7 +86,7 @@ def grade_file(
     references = _References(data_dir)
     items = [_item(row, number, path, references, columns) for number, row in enumerate(rows, 1)]
     if columns.answer == "answer":  # where the answer goes that was read from the response
-        rows = [{"gold": item.gold, **row} for row, item in zip(rows, items, strict=True)]
+        rows = [{**row, "gold": item.gold} for row, item in zip(rows, items, strict=True)]
     grades = grade_responses(items, "semantic", workers, lambda done: progress(done, len(items)))
     graded = [_graded(*parts, by) for parts in zip(rows, items, grades, strict=True)]
     write_text(out, "".join(json.dumps(row.json()) + "\n" for row in graded))

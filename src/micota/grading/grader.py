@@ -53,10 +53,11 @@ def grade_responses(
 def _as_grade(result: Grade | str | bool) -> Grade:
     if isinstance(result, Grade):
         return result
-    word = result if isinstance(result, str) else "correct" if result else "wrong"
+    is_bool = isinstance(result, bool) or type(result).__name__ in ("bool_", "bool")  # NumPy's too
+    word = ("correct" if result else "wrong") if is_bool else result
     if word not in _VERDICTS:
         fix = f"return a bool, a micota.grading.Grade, or one of {', '.join(_VERDICTS)}"
-        raise MicotaError(f"the grader returned {word!r}, which is no verdict", fix=fix)
+        raise MicotaError(f"the grader returned {word!r:.80}, which is no verdict", fix=fix)
     return Grade(Verdict(word), None, "the user's grader")
 
 

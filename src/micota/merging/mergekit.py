@@ -223,7 +223,7 @@ def _slices(value: Mapping[str, Any], method: str, where: str) -> tuple[Slice, .
     parts = []
     for part in slices:
         refuse_unknown(part, ("sources", "parameters"), f"{where}, slices")
-        own = _models(part.get("sources"), f"{where}, slices, sources")
+        own = _models(part.get("sources"), f"{where}, slices, sources", ("layer_range",))
         spans = {entry["model"]: _span(entry.get("layer_range"), where) for entry in part["sources"]}
         if len({stop - start for start, stop in spans.values()}) > 1:
             raise MicotaError("the sources of a slice have unlike many layers", where=f"{where}, slices")
@@ -234,8 +234,8 @@ def _slices(value: Mapping[str, Any], method: str, where: str) -> tuple[Slice, .
     return tuple(parts)
 
 
-def _models(entries: Any, where: str) -> dict[str, dict[str, Any]]:
-    """Reference -> its own parameters."""
+def _models(entries: Any, where: str, more: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Reference -> its own parameters; `more` is what an entry may say beside them."""
     if (
         not isinstance(entries, list)
         or not entries
@@ -244,7 +244,7 @@ def _models(entries: Any, where: str) -> dict[str, dict[str, Any]]:
         fix = "models: [{model: FOLDER, parameters: {weight: 0.5}}]"
         raise MicotaError("`models` is a list of models", where=where, fix=fix)
     for entry in entries:
-        refuse_unknown(entry, ("model", "parameters", "layer_range"), where)
+        refuse_unknown(entry, ("model", "parameters", *more), where)
         refuse_unknown(entry.get("parameters") or {}, OWN, f"{where}, {entry['model']}, parameters")
     models = {entry["model"]: entry.get("parameters") or {} for entry in entries}
     if len(models) != len(entries):
@@ -254,7 +254,9 @@ def _models(entries: Any, where: str) -> dict[str, dict[str, Any]]:
 
 def _span(span: Any, where: str) -> tuple[int, int]:
     match span:
-        case [int(start), int(stop)] if 0 <= start < stop:
+        case [int(start), int(stop)] if (
+            0 <= start < stop and not isinstance(start, bool) and not isinstance(stop, bool)
+        ):
             return start, stop
     fix = "layer_range: [0, 16]: the first layer, and the one behind the last"
     raise MicotaError(f"layer_range {span} of a slice is no range of layers", where=f"{where}, slices", fix=fix)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from micota.atomic import atomic
 from micota.errors import MicotaError
 from micota.merging import kernels
 from micota.merging.buffers import FLOATS, Bytes
@@ -44,17 +46,23 @@ def pad_folder(folder: Path, out: Path, rows: int, shard_bytes: int = SHARD_BYTE
     ]
     if odd := [name for name in padded if entries[name].torch_dtype not in FLOATS]:
         raise MicotaError(f"tensor {odd[0]} is {entries[odd[0]].torch_dtype}: it cannot be padded", where=str(folder))
-    out.mkdir(parents=True, exist_ok=True)
     sizes = [replace(e, shape=(rows, *e.shape[1:])) if e.name in padded else e for e in entries.values()]
-    shards = lay_out(out, sizes, shard_bytes)
-    for shard in shards:
-        with closing(ShardFile(shard)) as file:
-            for entry in shard.entries:
-                _write(file, model.checkpoint, entry)
-            file.finish()
-    write_index(out, shards)
-    copy_model_files(folder, out)
-    write_object(out / CONFIG, _with_rows(model.config, rows))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    needed, free = sum(e.numel * e.itemsize for e in sizes), shutil.disk_usage(out.parent).free
+    if needed > free:
+        what = f"{rows} rows make a model of {needed / 1e9:,.1f} GB; {free / 1e9:,.1f} GB are free"
+        raise MicotaError(what, where=str(out), fix="--rows as many as the other model has, or another disk")
+    with atomic(out) as temporary:
+        temporary.mkdir()
+        shards = lay_out(temporary, sizes, shard_bytes)
+        for shard in shards:
+            with closing(ShardFile(shard)) as file:
+                for entry in shard.entries:
+                    _write(file, model.checkpoint, entry)
+                file.finish()
+        write_index(temporary, shards)
+        copy_model_files(folder, temporary)
+        write_object(temporary / CONFIG, _with_rows(model.config, rows))
     return padded
 
 

@@ -18,6 +18,10 @@ COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 """What configurations call the number of layers."""
 TEXT = ("text_config", "llm_config", "language_config")
 """Where the configuration of the language model stands in one of several parts."""
+EACH = re.compile("layer|block|attn|attention")
+"""What the name of a setting has in it that is a list with a value for each layer."""
+NUMBERS = ("mlp_only_layers", "full_attn_idxs", "cross_attention_layers", "attn_layer_indices", "full_attention_idxs")
+"""Settings that are lists of the numbers of layers."""
 _FIRST = (*EMBEDDINGS, "wpe.weight", "embed_positions.weight", "word_embeddings_layernorm.weight")
 
 
@@ -140,10 +144,13 @@ class Stack:
         order = [first + k for part in self.parts for first in (part.sources[0][1],) for k in range(part.layers)]
 
         def changed(part: dict[str, Any]) -> dict[str, Any]:
+            if by_number := [key for key in NUMBERS if part.get(key)]:
+                what = f"{by_number[0]} of config.json names layers by their numbers"
+                raise MicotaError(what, where=str(self._base.path), why="in a stack they have others")
             listed = {
                 key: [value[i] for i in order]
                 for key, value in part.items()
-                if isinstance(value, list) and len(value) == self.count
+                if EACH.search(key) and isinstance(value, list) and len(value) == self.count
             }
             counts = {key: len(order) for key in COUNTS if part.get(key) == self.count}
             inner = {key: changed(part[key]) for key in TEXT if isinstance(part.get(key), dict)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,8 @@ AFTER = (
 TEXTS = ("problem_text", "gold", "response", "engine")
 MEANS = ("tokens", "truncated", "repetitive")
 WORDS = (*BEFORE, "scorer", "verdict", "generated_by")
+METHODS = ("str", "contains", "startswith", "endswith", "len", "lower", "isin", "isna", "notna", "between", "abs")
+"""What a condition may call on a column."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +146,19 @@ def usual_scorer(frame: DataFrame) -> str:
 
 
 def queried(frame: DataFrame, where: str) -> DataFrame:
-    """The rows for which a condition on their columns holds; a mistake in it is a MicotaError."""
+    """The rows for which a condition on their columns holds; a mistake in it is a MicotaError.
+
+    It compares columns: a call of anything but METHODS, a variable of Python, or a result that is no truth value for
+    each row are refused.
+    """
     try:
-        return frame.query(where, engine="python")
+        for node in ast.walk(ast.parse(re.sub(r"`[^`]*`", "column", where).strip(), mode="eval")):
+            if isinstance(node, ast.Attribute) and node.attr not in METHODS:
+                raise ValueError(f".{node.attr} is none of {', '.join(METHODS)}")
+        holds = frame.eval(where, engine="python", local_dict={}, global_dict={})
+        if str(getattr(holds, "dtype", "")) not in ("bool", "boolean") or len(holds) != len(frame):
+            raise ValueError("it says nothing true or false of a row")
+        return frame[holds.fillna(False).astype(bool)]
     except Exception as error:  # whatever the user's expression comes to
         fix = f"compare columns, as in `tokens > 300 and not truncated`; there are {', '.join(frame.columns)}"
         raise MicotaError(f"the condition '{where:.200}' cannot be read: {error!s:.200}", fix=fix) from None
