@@ -20,8 +20,12 @@ pytest.importorskip("starlette", reason='the view needs pip install "micota[view
 from micota.errors import MicotaError
 from micota.recipe import recipe as recipes
 from micota.report.results import Results
+from micota.specs import Problems
 from micota.store.artifacts import Store
+from micota.store.records import text_key
+from micota.viewer.filters import Filters
 from micota.viewer.pages import View
+from micota.viewer.response_pages import problem
 from micota.viewer.server import application
 from micota.viewer.static_site import export
 
@@ -353,3 +357,46 @@ def test_an_export_is_the_same_pages_of_a_draw_that_is_said(tmp_path: Path) -> N
         assert "None" not in re.findall(r'(?:src|href|action)="([^"]*)"', text), name
     with pytest.raises(MicotaError, match="not empty"):
         export(View(store, recipe), tmp_path / "site", 150)
+
+
+def test_an_export_has_at_least_one_problem(tmp_path: Path) -> None:
+    recipe, store = view_world(tmp_path)
+    assert export(View(store, recipe), tmp_path / "site", 1) == (14, 420)  # 7 models, 2 scorers
+    page = (tmp_path / "site" / "responses.html").read_text()
+    assert "14 of 420 verdicts are here" in page and count(page) == (7, 1)
+    assert len(list((tmp_path / "site").glob("problem-*.html"))) == 1
+
+
+class Shared(Answered):
+    """Problem sets that have their texts in common, and each a reference answer, a level and a subject of its own."""
+
+    def _asked(self, spec: Problems) -> list[dict[str, Any]]:
+        about = {"answer": f"gold {spec.split}", "level": f"level {spec.split}", "subject": f"subject {spec.split}"}
+        return [{"key": text_key(text), "problem": text, **about} for text in self._problems]
+
+
+def test_a_problem_of_two_sets_has_the_reference_answer_of_its_own(tmp_path: Path) -> None:
+    text = """
+let:
+  ones: {problems: {source: "lab:arithmetic", split: test}}
+  twos: {problems: {source: "lab:arithmetic", split: train}}
+arms: {student: "lab:student"}
+evaluate: {models: [arms], data: [ones, twos]}
+"""
+    (tmp_path / "two.yaml").write_text(text)
+    recipe, store = recipes.load(str(tmp_path / "two.yaml")), Store(tmp_path / "store")
+    asked = [f"What is {i}?" for i in range(4)]
+    Shared(store, asked, TEXTS).fill(recipe)
+    view = View(store, recipe)
+    view.refresh()
+    for benchmark, split in (("ones", "test"), ("twos", "train")):
+        for one in asked:
+            shown = problem(view.answers, {"in": [benchmark], "key": [text_key(one)]})
+            words = {name: f"{name} {split}" for name in ("gold", "level", "subject")}
+            assert shown["problem"] == {"text": one, **words}
+            assert [side["gold"] for side in shown["sides"]] == [words["gold"]]
+
+
+def test_a_filter_quotes_any_name_of_a_variable() -> None:
+    filters = Filters.of({'a" OR "b': ["1"]}, ['a" OR "b'], "semantic")
+    assert filters.where()[0].endswith(' AND "a"" OR ""b" IN (?)')

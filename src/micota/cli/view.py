@@ -21,7 +21,7 @@ def view(
         Path | None, typer.Option(metavar="DIR", help="Write the pages as files into this folder instead.")
     ] = None,
     limit: Annotated[
-        int, typer.Option(min=1, help="Verdicts in an export, at most; a draw of problems beyond.")
+        int, typer.Option(min=1, help="Verdicts in an export, at most, but one problem; a draw beyond.")
     ] = 3000,
     set_: Sets = None,
     store: StoreDir = STORE,

@@ -11,8 +11,8 @@ from micota.errors import MicotaError
 from micota.report.answer_frame import AFTER, BEFORE, variables_of
 from micota.report.graded_answers import GradedAnswers
 from micota.report.results import Results
-from micota.viewer.database import Database, identifier
-from micota.viewer.filters import Query
+from micota.viewer.database import Database
+from micota.viewer.filters import Query, identifier
 from micota.viewer.response_pages import filters_of, forms
 
 if TYPE_CHECKING:

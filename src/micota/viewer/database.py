@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from micota.viewer.filters import Filters
+from micota.viewer.filters import Filters, identifier
 from micota.viewer.parquet_files import ParquetFiles, Part
 
 if TYPE_CHECKING:
@@ -110,13 +110,14 @@ class Database:
         return cursor.execute(sql, list(values))
 
     def restrict(self, limit: int) -> int:
-        """From now on only have problems whose verdicts are `limit` together; returns how many verdicts there are."""
+        """From now on only have problems with `limit` verdicts together, at least one; returns how many verdicts."""
         size = self.rows("SELECT count(*) AS n, count(DISTINCT number) AS problems FROM answers")[0]
-        share = limit * size["problems"] // max(1, size["n"])
+        share = max(1, limit * size["problems"] // max(1, size["n"]))
         order = "SELECT number FROM answers GROUP BY number ORDER BY min(problem), number"
         self._base.execute(f"DELETE FROM answers WHERE number NOT IN ({order} LIMIT {share})")
-        self.page, self.sides = limit, len(self.models)
-        return int(self.rows("SELECT count(*) AS n FROM answers")[0]["n"])
+        there = int(self.rows("SELECT count(*) AS n FROM answers")[0]["n"])
+        self.page, self.sides = max(limit, there), len(self.models)
+        return there
 
     def rows(self, sql: str, values: Sequence[Any] = (), search: str = "") -> list[dict[str, Any]]:
         """The rows of a question, as dictionaries."""
@@ -155,6 +156,12 @@ class Database:
             found[name] = next(iter(self.rows(sql, [*values, here[0]["number"]], filters.search)), None)
         return found
 
+    def problem(self, benchmark: str, problem: str) -> dict[str, Any] | None:
+        """Text, reference answer, level and subject of a problem in the problem set of a benchmark."""
+        sets = "SELECT problems FROM answers WHERE problem = ? AND benchmark::VARCHAR = ?"
+        sql = f"SELECT text, gold, level, subject FROM problems WHERE problem = ? AND problems IN ({sets}) LIMIT 1"
+        return next(iter(self.rows(sql, [problem, problem, benchmark])), None)
+
     def texts(self, source: str, values: Sequence[Any], search: str = "") -> Iterator[dict[str, Any]]:
         """The rows of a source with their texts, file after file: memory holds a few of them at a time."""
         for key in (row["texts"] for row in self.rows(f"SELECT DISTINCT texts FROM {source}", values, search)):
@@ -190,8 +197,3 @@ def places(base: Database, texts: Sequence[str], indexed: int, search: str) -> A
 def literal(text: object) -> str:
     """A text as SQL writes it."""
     return "'" + str(text).replace("'", "''") + "'"
-
-
-def identifier(name: str) -> str:
-    """The name of a column as SQL writes it."""
-    return '"' + name.replace('"', '""') + '"'

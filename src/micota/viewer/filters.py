@@ -67,7 +67,7 @@ class Filters:
         values: list[Any] = [self.least, self.most]
         for name, words in self.equal.items():
             mark = f"TRY_CAST(? AS {name}_word)" if name in WORDS else "?"
-            parts.append(f'"{name}" IN ({", ".join([mark] * len(words))})')
+            parts.append(f"{identifier(name)} IN ({', '.join([mark] * len(words))})")
             values += words
         parts += self.flags
         if self.arms:
@@ -81,6 +81,11 @@ class Filters:
             )
             values += [self.scorer, *[self.right] * 2, *[self.wrong] * 2, *[self.right] * 2, *[self.wrong] * 2]
         return " AND ".join(parts), values
+
+
+def identifier(name: str) -> str:
+    """The name of a column as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def number(query: Query, name: str, default: int) -> int:

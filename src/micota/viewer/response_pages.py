@@ -62,11 +62,11 @@ def problem(base: Database, query: Query) -> dict[str, Any]:
     rows = base.answers(benchmark, key, shown)
     sample = number(query, "sample", 0)
     sides = [side for name in shown if (side := _side(name, rows, filters.scorer, sample))]
-    there = base.rows("SELECT text, gold, level, subject FROM problems WHERE problem = ? LIMIT 1", [key])
+    there = base.problem(benchmark, key)
     return {
         "benchmark": benchmark,
         "key": key,
-        "problem": there[0] if there else None,
+        "problem": there,
         "sides": sides,
         "shown": shown,
         "models": base.models,
