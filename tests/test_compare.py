@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from fractions import Fraction
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +147,69 @@ def test_a_comparison_has_levels_lengths_and_the_problems_that_changed_sides() -
     assert part.left_out == 2 and part.frame.n.tolist() == [3]
 
 
+def seeded(verdicts: dict[int, str], name: str = "seed", benchmark: str = "set") -> pd.DataFrame:
+    """Rows of several values of a variable, which stands where the tidy table has it."""
+    parts = []
+    for seed, letters in verdicts.items():
+        part = rows(letters, benchmark=benchmark)
+        for i, (column, value) in enumerate({"arm": "m", "model": f"m[{name}={seed}]"}.items()):
+            part.insert(i, column, value)
+        part.insert(3, name, pd.array([seed] * len(part), dtype="Int64"))
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_seeds_that_one_side_lacks_are_averaged_and_not_dropped() -> None:
+    a = seeded({0: "cccc", 1: "cccw", 2: "wwww"})  # 2/3, 2/3, 2/3, 1/3
+    found = compared("a", a, "b", seeded({2: "cwww", 3: "wwww", 4: "wwww"}), "s").differences
+    assert found.accuracy.tolist() == pytest.approx([1 / 3, 2 / 3, 2 / 3, 1 / 3])  # of seed 2 alone: -1, 0, 0, 0
+    found = compared("a", a, "b", seeded({5: "wwww"}), "s").differences
+    assert found.accuracy.tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 1 / 3])
+    found = compared("a", a, "b", seeded({0: "wwww", 1: "cwww", 2: "wwww"}), "s").differences
+    assert found.accuracy.tolist() == pytest.approx([1 / 3, 2 / 3, 2 / 3, 1 / 3])
+    a = pd.concat([a, seeded({0: "cc", 1: "ww"}, benchmark="more")], ignore_index=True)
+    b = pd.concat([seeded({0: "wwww", 1: "wwww", 2: "wwww"}), seeded({1: "ww"}, benchmark="more")], ignore_index=True)
+    found = compared("a", a, "b", b, "s")  # on `more` a has a seed more, which is no less an answer
+    assert found.accuracy["more"].value == 0.5 and found.accuracy["set"].value == pytest.approx(7 / 12)
+
+
+def test_a_benchmark_called_all_is_not_all_benchmarks() -> None:
+    a = pd.concat([rows("cccc", benchmark="all"), rows("cwww", benchmark="set")])
+    b = pd.concat([rows("wwww", benchmark="all"), rows("wwww", benchmark="set")])
+    found = compared("a", a, "b", b, "s")
+    assert {name: one.value for name, one in found.accuracy.items()} == {"all": 1, "set": 0.25, "(all)": 0.625}
+    assert found.frame.benchmark.tolist() == list(found.p) == ["all", "set", "(all)"]
+    assert found.p["all"] == 2 / 16 and list(compared("a", a[:4], "b", b[:4], "s").p) == ["all"]
+
+
+def enumerated(*sets: list[float]) -> float:
+    """The p by all flips of signs, in exact fractions."""
+    units = [Fraction(unit).limit_denominator(1000) / len(part) for part in sets for unit in part]
+    sums = [abs(sum(s * u for s, u in zip(signs, units, strict=True))) for signs in product((-1, 1), repeat=len(units))]
+    return sum(one >= abs(sum(units)) for one in sums) / len(sums)
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        [[-0.2, 0.6, 0, 0.4, 0, 0.4, -1.0, -0.8, 0.6, 0]],
+        [[0.1, 0.2, -0.3]],
+        [[1 / 3, 1 / 3, -2 / 3, 0.25, -0.25]],
+        [[0.1, 0.2, 0.3, 0.3, -0.1]],
+        [[0.7, -0.1, -0.6], [0.3, -0.2, 0.1]],
+        [[1.0, -1.0, 0.0], [0.5, 0.5]],
+        [[1 / 3 - 0.1, 0.1, 0.3 - 0.1 * 3]],
+    ],
+)
+def test_sums_that_tie_tie(sets: list[list[float]]) -> None:
+    assert stats.exact_p(*sets) == pytest.approx(enumerated(*sets), abs=1e-12)
+
+
+def test_nothing_above_one_is_detectable() -> None:
+    assert math.isnan(stats.detectable(units(5, 1, 0))) and math.isnan(stats.detectable([1.0, -1.0, 0.0]))
+    assert stats.detectable(units(6, 0, 0)) == 1
+
+
 RATES = NEUTRAL.replace("name: small", "name: other").replace("micota: {train: {", "micota: {train: {lr: 1e-3, ")
 
 
@@ -179,6 +244,40 @@ def test_recipes_variants_and_models_are_compared_in_one_command(
     assert len(one["changed"]) == 10 and "strong better: 10 problems" in capsys.readouterr().out
     assert command(monkeypatch, "compare", f"{world.recipe_file}/strong", "instrukt", *given[2:]) == 2
     assert "did you mean 'instruct'" in capsys.readouterr().err
+
+
+def test_recipes_and_files_of_one_name_are_told_apart(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The name of a recipe says nothing of its contents; the same contents under another name are the same."""
+    grade(results(world, NEUTRAL), {"instruct": "ccww", "micota": "cwww"})
+    twin = world.folder / "twin.yaml"
+    twin.write_text(RATES.replace("name: other", "name: small"))
+    grade(Results(world.load(name="twin.yaml"), world.store), {"micota": "cccc"})
+    out, store = tmp_path / "all.json", ["--store", str(world.folder / "store")]
+
+    def found(a: str, b: str) -> dict[tuple[str, str], float]:
+        assert command(monkeypatch, "compare", a, b, *store, "--json", str(out)) == 0
+        return {(one["a"], one["b"]): one["benchmarks"][0]["difference"] for one in json.loads(out.read_text())}
+
+    both = {(f"{twin}/{arm}", f"{world.recipe_file}/{arm}"): gap for arm, gap in (("instruct", 0), ("micota", 0.75))}
+    assert found(str(world.recipe_file), str(twin)) == both
+    [last] = [pair for pair in both if pair[0].endswith("micota")]
+    assert found(f"{world.recipe_file}/micota", f"{twin}/micota") == {last: 0.75}
+    assert found(f"{world.recipe_file}/instruct", f"{twin}/micota") == {(last[0], f"{world.recipe_file}/instruct"): 0.5}
+    same = world.folder / "same.yaml"
+    same.write_text(NEUTRAL.replace("name: small", "name: copy"))
+    assert command(monkeypatch, "compare", f"{world.recipe_file}/micota", f"{same}/micota", *store) == 2
+    assert "nothing to compare" in capsys.readouterr().err
+    for folder, grades in (("x", "cc"), ("y", "cw")):
+        (tmp_path / folder).mkdir()
+        file(
+            tmp_path / folder / "a.jsonl",
+            *({"arm": "m", "index": i, "verdict": c == "c"} for i, c in enumerate(grades)),
+        )
+    monkeypatch.chdir(tmp_path / "x")
+    assert found("a.jsonl", "../y/a.jsonl") == {("../y/a.jsonl/m", "a.jsonl/m"): -0.5}
+    assert command(monkeypatch, "compare", "a.jsonl", "../x/a.jsonl") == 2
 
 
 def test_files_of_graded_rows_are_compared(

@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import combinations
 
 RESAMPLES = 10_000
@@ -227,10 +228,11 @@ def exact_p(*sets: Sequence[float]) -> float:
     from scipy.special import bdtr
     from scipy.stats import permutation_test
 
-    weighted = [unit / len(units) for units in sets for unit in units if unit]
+    weighted = [unit for unit in _whole([(unit, len(units)) for units in sets for unit in units]) if unit]
     if not any(map(len, sets)) or not weighted:
         return 1.0 if any(map(len, sets)) else math.nan
-    if max(map(abs, weighted)) - min(map(abs, weighted)) < 1e-12:
+    sizes = [abs(unit) for unit in weighted]
+    if max(sizes) - min(sizes) <= 1e-12 * max(sizes):
         better = sum(unit > 0 for unit in weighted)
         return min(1.0, 2 * float(bdtr(min(better, len(weighted) - better), len(weighted), 0.5)))
     flips = permutation_test(
@@ -238,6 +240,19 @@ def exact_p(*sets: Sequence[float]) -> float:
         batch=500,
     )  # fmt: skip
     return float(flips.pvalue)
+
+
+def _whole(units: Sequence[tuple[float, int]]) -> list[float]:
+    """Units, each over the number of its set, times one number that makes whole numbers of them, so that sums tie.
+
+    The shares of up to 10,000 samples have one; of other units it is 1.
+    """
+    shares = [Fraction(unit).limit_denominator(10_000) for unit, _ in units]
+    whole = math.lcm(*(share.denominator for share in shares), 1) * math.lcm(*(n for _, n in units), 1)
+    exact = all(abs(unit - share) < 1e-12 for (unit, _), share in zip(units, shares, strict=True))
+    if not exact or whole * len(units) > 2**53:
+        return [unit / n for unit, n in units]
+    return [float(share * whole / n) for share, (_, n) in zip(shares, units, strict=True)]
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -257,8 +272,9 @@ def detectable(*sets: Sequence[float]) -> float:
     """The smallest difference that paired units like these would show at 5 % in 80 of 100 repetitions.
 
     It is (1.96 + 0.84) standard errors of the difference, and no less than six units of n: McNemar's exact test needs
-    six discordant problems on one side to come below 0.05. nan of fewer than two units.
+    six discordant problems on one side to come below 0.05. nan of fewer than two units, and where it is more than 1.
     """
     error, fewest = interval(*sets).error, min(map(len, sets), default=0)
     smallest = min((abs(unit) for units in sets for unit in units if unit), default=1.0)
-    return max(2.8016 * error, 6 * smallest / fewest) if fewest > 1 else math.nan
+    found = max(2.8016 * error, 6 * smallest / fewest) if fewest > 1 else math.nan
+    return found if found <= 1 else math.nan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,23 @@ SHOWN = 5  # problems that changed sides, each way, are printed
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: graded answers, and one model of them, or all with None."""
+    """One side of a comparison: graded answers, one model of them or all with None, and the name of the answers."""
 
     results: Results | GradedFile
     model: str | None
+    name: str
 
     @property
     def models(self) -> list[str]:
         """The model, or the words of all that have answers."""
         return [self.model] if self.model else [str(one) for one in self.results.frame["arm"].unique()]
+
+    @property
+    def contents(self) -> object:
+        """What is equal for the same answers: the file, or the evaluations of a recipe by their models."""
+        if isinstance(self.results, GradedFile):
+            return self.results.path.resolve()
+        return {(one.role, one.model, one.data_word, one.spec.digest) for one in self.results.recipe.evaluations}
 
 
 def compare(
@@ -49,9 +57,17 @@ def compare(
     for name in names[1:] or names:
         other = _side(name, sets, store, first)
         found += [
-            other.results.compare(b, a, scorer, benchmark, first.results) for a, b in _pairs(first, other, names[0])
+            _told_apart(other.results.compare(b, a, scorer, benchmark, first.results), other, b, first, a)
+            for a, b in _pairs(first, other, names[0])
         ]
     return corrected(found)
+
+
+def _told_apart(found: Comparison, a: Side, model_a: str, b: Side, model_b: str) -> Comparison:
+    """The comparison; where two contents have one name, by the names that were typed."""
+    if a.results.recipe_name != b.results.recipe_name or a.contents == b.contents:
+        return found
+    return replace(found, a=f"{a.name}/{model_a}", b=f"{b.name}/{model_b}")
 
 
 def _pairs(first: Side, other: Side, name: str) -> list[tuple[str, str]]:
@@ -61,7 +77,7 @@ def _pairs(first: Side, other: Side, name: str) -> list[tuple[str, str]]:
         pairs = [(a, b) for a in ours for b in theirs]
     else:
         pairs = [(word, word) for word in ours if word in theirs]
-    same = first.results.recipe_name == other.results.recipe_name
+    same = first.contents == other.contents
     pairs = [(a, b) for a, b in pairs if not (same and a == b)]
     if not pairs:
         raise MicotaError(
@@ -76,13 +92,13 @@ def _side(name: str, sets: Sequence[str], store: Store, first: Side | None) -> S
     for i in range(len(parts), 0, -1):
         base, model = "/".join(parts[:i]), "/".join(parts[i:]) or None
         if Path(base).suffix in (".jsonl", ".parquet", ".csv", ".json") and Path(base).is_file():
-            return Side(GradedFile(Path(base)), model)
+            return Side(GradedFile(Path(base)), model, base)
         if (found := _recipe(base, sets)) is not None:
-            return Side(Results(found, store), model)
+            return Side(Results(found, store), model, base)
     if first is not None and not sets:
         known = {*map(str, first.results.frame["arm"]), *map(str, first.results.frame["model"])}
         if name in known:
-            return Side(first.results, name)
+            return Side(first.results, name, first.name)
         fix = suggestion(name, sorted(known)) + ", or name a recipe, RECIPE/MODEL, or a file of graded rows"
     else:
         fix = "name a recipe, RECIPE/MODEL (lab-mini/micota), or a file of graded rows"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -58,7 +58,7 @@ class Comparison:
         import pandas as pd
 
         parts = [(str(name), [part]) for name, part in self._parts("benchmark")]
-        parts += [(POOLED, [part for _, (part,) in parts])] if len(parts) > 1 else []
+        parts += [(_pooled(parts), [part for _, (part,) in parts])] if len(parts) > 1 else []
         return pd.DataFrame([_summary("benchmark", name, part) for name, part in parts])
 
     def by(self, column: str) -> DataFrame:
@@ -112,7 +112,7 @@ class Comparison:
 
     def _sets(self, measure: str) -> dict[str, list[list[float]]]:
         sets = {str(name): [part[measure].tolist()] for name, part in self._parts("benchmark")}
-        return sets | ({POOLED: [units for (units,) in sets.values()]} if len(sets) > 1 else {})
+        return sets | ({_pooled(sets.items()): [units for (units,) in sets.values()]} if len(sets) > 1 else {})
 
     def __str__(self) -> str:
         return f"{self.title}\n{self.frame.to_string(index=False)}"
@@ -128,8 +128,7 @@ def compared(
 
     Raises MicotaError where no problem is common to both.
     """
-    shared = [name for name in variables_of(rows_a) if name in variables_of(rows_b)]
-    shared = [name for name in shared if rows_a[name].notna().all() and rows_b[name].notna().all()]
+    shared = _shared(rows_a, rows_b)
     means = [_means(rows, ["benchmark", *shared, "problem"]) for rows in (rows_a, rows_b)]
     both = means[0].merge(means[1], on=["benchmark", *shared, "problem"], suffixes=("_a", "_b"))
     if both.empty:
@@ -146,10 +145,34 @@ def compared(
     return Comparison(a, b, scorer, units, fake, len(answered) - len(units))
 
 
+def _shared(rows_a: DataFrame, rows_b: DataFrame) -> list[str]:
+    """The variables that have the same values on both sides, on every common benchmark: none is lost by pairing."""
+    sides = [rows.assign(benchmark=rows["benchmark"].astype(str)) for rows in (rows_a, rows_b)]
+    common = set(sides[0]["benchmark"]) & set(sides[1]["benchmark"])
+
+    def same(names: list[str]) -> bool:
+        known = [side.loc[side["benchmark"].isin(common), ["benchmark", *names]].drop_duplicates() for side in sides]
+        if any(one.isna().to_numpy().any() for one in known):
+            return False
+        a, b = (set(one.itertuples(index=False, name=None)) for one in known)
+        return a == b
+
+    both = [name for name in variables_of(rows_a) if name in variables_of(rows_b) and same([name])]
+    return both if same(both) else []
+
+
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Several comparisons, each with Holm's correction of the p of all its benchmarks together."""
     values = holm([list(one.p.values())[-1] for one in comparisons])
     return [replace(one, holm=p) for one, p in zip(comparisons, values, strict=True)]
+
+
+def _pooled(named: Iterable[tuple[str, Any]]) -> str:
+    """What all benchmarks together are called: `all`, in brackets where a benchmark is called so."""
+    names, word = [name for name, _ in named], POOLED
+    while word in names:
+        word = f"({word})"
+    return word
 
 
 def _means(frame: DataFrame, keys: list[str]) -> DataFrame:

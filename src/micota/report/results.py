@@ -36,8 +36,8 @@ class Results(GradedAnswers):
         """Compare two models on the problems that both answered, under a scorer: `semantic` where the recipe has it.
 
         `a` and `b` are words for arms, or labels of single models such as `micota[seed=0]`. Samples of a problem and
-        values of variables, as seeds, are averaged: a problem is one unit. Where both models depend on a variable they
-        are paired within its values. `b` is a model of `other` results where these are given, as of another recipe.
+        values of variables, as seeds, are averaged: a problem is one unit. Where both models have the same values of
+        a variable they are paired within them. `b` is a model of `other` results where these are given.
         Raises MicotaError for an unknown name and where no problem is common to both.
         """
         if callable(scorer):
