@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,6 +21,7 @@ from test_recipe import command
 
 from micota.errors import MicotaError
 from micota.export import result_formats
+from micota.export.adapter import merge_adapter
 from micota.merging import mergekit
 from micota.merging.settings import settings_of
 from micota.report.results import Results
@@ -351,3 +354,79 @@ def test_an_adapter_folder_becomes_a_model(
     (adapter / "adapter_config.json").write_text(json.dumps(about | {"base_model_name_or_path": "./gone"}))
     assert command(monkeypatch, "export", str(adapter), str(out) + "2") == 2
     assert "the base './gone' of the adapter is not there" in capsys.readouterr().err
+
+
+def stored(folder: Path) -> set[str]:
+    """The dtypes of a model's weights, with that of its config, by torch's names."""
+    from safetensors.torch import load_file
+
+    weights = {str(tensor.dtype) for tensor in load_file(folder / "model.safetensors").values()}
+    return {name.removeprefix("torch.") for name in weights} | {
+        json.loads((folder / "config.json").read_text())["dtype"]
+    }
+
+
+def based(adapter: Path, base: Path, **config: object) -> Path:
+    """A base of its own for an adapter, with some changes to its config."""
+    shutil.copytree(json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"], base)
+    about = json.loads((adapter / "adapter_config.json").read_text()) | {"base_model_name_or_path": str(base)}
+    (adapter / "adapter_config.json").write_text(json.dumps(about))
+    (base / "config.json").write_text(json.dumps(json.loads((base / "config.json").read_text()) | config))
+    return base
+
+
+DTYPES = {"bfloat16": "bfloat16", "float16": "float16", "torch.bfloat16": "bfloat16"}
+DTYPES |= dict.fromkeys(("auto", "load", "int8", "float64", "nothing", "float8_e4m3fn"), "float32")
+
+
+@pytest.mark.parametrize("said", DTYPES)
+def test_a_merged_adapter_has_the_floats_of_its_base(said: str, adapter: Path, tmp_path: Path) -> None:
+    based(adapter, tmp_path / "base", dtype=said)
+    merge_adapter(adapter, tmp_path / "out")
+    assert stored(tmp_path / "out") == {DTYPES[said]}
+
+
+def test_without_a_word_of_the_config_the_weights_say_their_floats(adapter: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    base = based(adapter, tmp_path / "base", dtype="auto")
+    weights = load_file(base / "model.safetensors")
+    save_file({name: tensor.half() for name, tensor in weights.items()}, base / "model.safetensors", {"format": "pt"})
+    merge_adapter(adapter, tmp_path / "out")
+    assert stored(tmp_path / "out") == {"float16"}
+    save_file({name: tensor.char() for name, tensor in weights.items()}, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(MicotaError, match="not of float32, float16, bfloat16"):
+        merge_adapter(adapter, tmp_path / "integers")
+    assert not (tmp_path / "integers").exists()
+
+
+def test_the_tokenizer_and_template_of_an_adapter_travel(adapter: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    base = based(adapter, tmp_path / "base")
+    (base / "chat_template.jinja").write_text("of the base")
+    merge_adapter(adapter, tmp_path / "none")
+    assert AutoTokenizer.from_pretrained(tmp_path / "none").chat_template == "of the base"
+    (adapter / "chat_template.jinja").write_text("of the adapter")
+    merge_adapter(adapter, tmp_path / "template")
+    assert AutoTokenizer.from_pretrained(tmp_path / "template").chat_template == "of the adapter"
+    (adapter / "chat_template.jinja").unlink()
+    (adapter / "tokenizer_config.json").write_text(
+        json.dumps(json.loads((base / "tokenizer_config.json").read_text()) | {"chat_template": "of its settings"})
+    )
+    merge_adapter(adapter, tmp_path / "settings")
+    found = AutoTokenizer.from_pretrained(tmp_path / "settings")
+    assert found.chat_template == "of its settings" and found("1+2").input_ids == whole(base)("1+2").input_ids
+    tokenizer = whole(base)
+    tokenizer.chat_template = None
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(5)
+    tokenizer.save_pretrained(adapter)
+    merge_adapter(adapter, tmp_path / "whole")
+    found = AutoTokenizer.from_pretrained(tmp_path / "whole")
+    assert (found.chat_template, found.eos_token_id) == (None, 5)
+
+
+def whole(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)

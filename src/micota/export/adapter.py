@@ -6,7 +6,9 @@ from pathlib import Path
 
 from micota.atomic import atomic
 from micota.errors import MicotaError
-from micota.merging.model_files import CONFIG, copy_model_files, read_object
+from micota.merging.buffers import FLOATS
+from micota.merging.model_files import CONFIG, copy_model_files, copy_tokenizer, read_object, write_object
+from micota.merging.safetensor_files import Checkpoint
 from micota.pretrained import ADAPTER
 from micota.specs import Source
 from micota.store.resolution import check_model, fetch, hub_revision
@@ -15,8 +17,9 @@ from micota.store.resolution import check_model, fetch, hub_revision
 def merge_adapter(folder: Path, out: Path) -> Path:
     """Write the model that an adapter is on its base into the folder `out`; returns the base's folder.
 
-    The base is what `adapter_config.json` names: a folder, or a Hub id with its commit. Raises MicotaError
-    for adapters that are not LoRA's, are no safetensors, or do not fit the base, and for a base that is not there.
+    The base is what `adapter_config.json` names: a folder, or a Hub id with its commit. Tokenizer and chat template are
+    the adapter's where its folder has them, else the base's, as is the dtype. Raises MicotaError for adapters that are
+    not LoRA's, are no safetensors, or do not fit the base, and for a base that is not there or not of floats.
     """
     import torch
 
@@ -31,13 +34,27 @@ def merge_adapter(folder: Path, out: Path) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MicotaError(f"{out} is there already", why="what it holds would be lost", fix="name another folder")
     base = _base(folder, str(about.get("base_model_name_or_path") or ""), about.get("revision"))
-    config = read_object(base / CONFIG)
-    dtype = getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32"))
+    dtype = _dtype(base)
     with atomic(out.absolute()) as temporary:
         temporary.mkdir()
-        write_weights(*merged_adapter(base, folder), dtype, temporary)
+        write_weights(*merged_adapter(base, folder), getattr(torch, dtype), temporary)
+        write_object(temporary / CONFIG, read_object(temporary / CONFIG) | {"dtype": dtype})
         copy_model_files(base, temporary)
+        copy_tokenizer(folder, temporary)
     return base
+
+
+def _dtype(base: Path) -> str:
+    """Torch's name of the floats that a base is stored as: what its config says, else that of its largest weight."""
+    config = read_object(base / CONFIG)
+    said = str(config.get("dtype") or config.get("torch_dtype")).removeprefix("torch.")
+    if said in FLOATS:
+        return said
+    stored = max(Checkpoint(base).entries.values(), key=lambda entry: entry.numel).torch_dtype
+    if stored not in FLOATS:
+        why = f"its weights are stored as {stored}, its config.json says {said}"
+        raise MicotaError(f"the base {base} is not of {', '.join(FLOATS)}", why=why, fix="name the base in one of them")
+    return stored
 
 
 def _base(folder: Path, name: str, revision: str | None) -> Path:

@@ -13,16 +13,14 @@ from micota.errors import MicotaError
 from micota.merging.safetensor_files import Entry
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
+_VOCABULARY = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
 _TOKENIZER = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.*", "merges.txt", "*.model", "*.tiktoken", "tekken.json"),
 )
-_TEMPLATES = (
-    "chat_template.jinja",
-    "chat_template.json",
-    "additional_chat_templates/*.jinja",
-    "*processor_config.json",
-)
+_CHAT = ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja")
+_PROCESSOR = "*processor_config.json"
+_TEMPLATES = (*_CHAT, _PROCESSOR)
 CODE = "*.py"
 """The model's own code, which transformers runs only with trust_remote_code."""
 
@@ -45,6 +43,22 @@ def write_object(file: Path, value: dict[str, Any]) -> None:
 def copy_model_files(source: Path, out: Path) -> None:
     """Copy what a model folder holds beside weights and config.json."""
     for name in _present(source, (*_TOKENIZER, *_TEMPLATES, GENERATION, CODE)):
+        _copy(source / name, out / name, "", dict)
+
+
+def copy_tokenizer(source: Path, out: Path) -> None:
+    """Put the tokenizer and chat template that a folder has, if any, into a model folder in place of what is there.
+
+    A tokenizer with its vocabulary replaces tokenizer and templates as a whole; else a template replaces templates.
+    """
+    old: tuple[str, ...] = ()
+    if _present(source, _CHAT) or "chat_template" in read_object(source / "tokenizer_config.json"):
+        old = _CHAT
+    if _present(source, _VOCABULARY):
+        old = (*_TOKENIZER, *_CHAT)
+    for name in _present(out, old):
+        (out / name).unlink()
+    for name in _present(source, (*_TOKENIZER, *_TEMPLATES)):
         _copy(source / name, out / name, "", dict)
 
 
