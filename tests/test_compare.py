@@ -377,6 +377,9 @@ def test_rows_of_one_number_and_two_texts_are_refused(tmp_path: Path) -> None:
     assert both(one, side("b.jsonl")) == both(one, side("b.jsonl", question="subtract")) == 3  # nothing to hold it to
     named = side("a.jsonl", problem_text="add", prompt="Add:")
     assert both(named, side("b.jsonl", problem_text="add", prompt="Please add:")) == 3
+    mixed = [{"index": 0, "verdict": 1, "prompt": text} for text in ("add", "subtract")]  # two sets in one file
+    with pytest.raises(MicotaError, match="two texts in `prompt`"):
+        both(file(tmp_path / "a.jsonl", *mixed), side("b.jsonl"))
     lines = [{"doc_id": 0, "filter": "none", "exact_match": 1.0, "doc": {"question": text}} for text in "xy"]
     with pytest.raises(MicotaError, match="two texts in `doc`"):
         both(file(tmp_path / "a.jsonl", lines[0]), file(tmp_path / "b.jsonl", lines[1]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,8 @@ class GradedFile:
         scorer = str(scorer or usual_scorer(self.frame))
         sides = ((a, self), (b, other))
         rows_a, rows_b = (rows_where(of.frame, arm=arm, scorer=scorer, benchmark=benchmark) for arm, of in sides)
-        _check_texts(rows_a, rows_b, str(self.path))
+        for rows in ((rows_a, rows_b), (rows_a,), (rows_b,)):
+            _check_texts(rows, str(self.path))
         names = [f"{of.recipe_name}/{arm}" if arm != of.recipe_name else arm for arm, of in sides]
         return compared(names[0], rows_a, names[1], rows_b, scorer, self.levels)
 
@@ -140,11 +141,10 @@ def _text(value: Any) -> str | None:
     return " ".join(value.split()) or None if isinstance(value, str) else None
 
 
-def _check_texts(rows_a: DataFrame, rows_b: DataFrame, where: str) -> None:
-    """Refuse rows that name one problem and show two texts, in the first column of texts that both sides have."""
+def _check_texts(sides: Sequence[DataFrame], where: str) -> None:
+    """Refuse rows that name one problem and show two texts, in the first column of texts that all sides have."""
     import pandas as pd
 
-    sides = (rows_a, rows_b)
     name = next((name for name in TEXTS if all(name in of and of[name].notna().any() for of in sides)), None)
     if name is None:
         return
