@@ -426,6 +426,25 @@ def test_the_tokenizer_and_template_of_an_adapter_travel(adapter: Path, tmp_path
     assert (found.chat_template, found.eos_token_id) == (None, 5)
 
 
+@pytest.mark.parametrize("resized", [True, False])
+def test_a_token_that_the_base_has_no_row_for_is_refused(resized: bool, models: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(models / "student"), whole(models / "student")
+    tokenizer.add_tokens(["<new>"])
+    if resized:
+        model.resize_token_embeddings(len(tokenizer))
+    tuned = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
+    tuned.save_pretrained(tmp_path / "adapter", save_embedding_layers=resized)
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(
+        MicotaError, match="does not fit its base" if resized else "has ids up to 28, its embedding 28 rows"
+    ):
+        merge_adapter(tmp_path / "adapter", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def whole(folder: Path) -> Any:
     from transformers import AutoTokenizer
 

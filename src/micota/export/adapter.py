@@ -7,6 +7,7 @@ from pathlib import Path
 from micota.atomic import atomic
 from micota.errors import MicotaError
 from micota.merging.buffers import FLOATS
+from micota.merging.compatibility import ModelFolder, padding
 from micota.merging.model_files import CONFIG, copy_model_files, copy_tokenizer, read_object, write_object
 from micota.merging.safetensor_files import Checkpoint
 from micota.pretrained import ADAPTER
@@ -19,7 +20,8 @@ def merge_adapter(folder: Path, out: Path) -> Path:
 
     The base is what `adapter_config.json` names: a folder, or a Hub id with its commit. Tokenizer and chat template are
     the adapter's where its folder has them, else the base's, as is the dtype. Raises MicotaError for adapters that are
-    not LoRA's, are no safetensors, or do not fit the base, and for a base that is not there or not of floats.
+    not LoRA's, are no safetensors, do not fit the base or have tokens that it has no rows for, and for a base that is
+    not there or not of floats.
     """
     import torch
 
@@ -41,6 +43,11 @@ def merge_adapter(folder: Path, out: Path) -> Path:
         write_object(temporary / CONFIG, read_object(temporary / CONFIG) | {"dtype": dtype})
         copy_model_files(base, temporary)
         copy_tokenizer(folder, temporary)
+        try:
+            padding(ModelFolder(temporary))
+        except MicotaError as error:
+            fix = f"micota pad {base} OUT --rows N, and OUT as base_model_name_or_path"
+            raise MicotaError(error.what, where=str(folder), why=error.why, fix=fix) from None
     return base
 
 

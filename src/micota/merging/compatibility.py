@@ -139,7 +139,7 @@ def compare(base: Path, models: Sequence[Path]) -> list[str]:
         model = ModelFolder(path)
         for check in (_compare_configs, _compare_weights, _compare_tokenizers, _compare_text_settings):
             findings += [f"{path.name}: {finding}" for finding in check(reference, model)]
-        findings += [f"{path.name}: {finding}" for finding in _padding(model)]
+        findings += [f"{path.name}: {finding}" for finding in padding(model)]
     return findings
 
 
@@ -285,7 +285,7 @@ def _compare_text_settings(base: ModelFolder, model: ModelFolder) -> list[str]:
     return findings + [f"generation config: {difference}" for difference in _differences(*settings)]
 
 
-def _padding(model: ModelFolder) -> list[str]:
+def padding(model: ModelFolder) -> list[str]:
     """Rows of the embedding that no token has are padding, and are kept; a token without a row is an error."""
     vocabulary, embedding = _vocabulary(model), model.checkpoint.entries.get(model.embedding or "")
     ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))

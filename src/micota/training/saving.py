@@ -36,7 +36,7 @@ def save(trainer: Any, spec: Train, base: Path, out: Path, scratch: Path) -> Non
 def merged_adapter(base: Path, adapter: Path, trust_remote_code: bool = False) -> tuple[Any, dict[str, Any]]:
     """The base in float32 with the adapters added to it, also where they were trained on 4 bits; and its weights.
 
-    Raises MicotaError for an adapter with tensors that the base has no place for.
+    Raises MicotaError for an adapter with tensors that the base has no place for, or in another shape.
     """
     import torch
 
@@ -44,7 +44,12 @@ def merged_adapter(base: Path, adapter: Path, trust_remote_code: bool = False) -
         import peft
 
     whole = load(base, dtype=torch.float32, trust_remote_code=trust_remote_code)
-    both = peft.PeftModel.from_pretrained(whole, adapter)
+    try:
+        both = peft.PeftModel.from_pretrained(whole, adapter)
+    except RuntimeError as error:
+        if "size mismatch" not in str(error):
+            raise
+        raise MicotaError("the adapter does not fit its base", where=str(adapter), why=f"{error!s:.300}") from error
     _check_places(both, adapter)
     model = both.merge_and_unload()
     return model, model.state_dict()
