@@ -37,12 +37,12 @@ class Side:
         """The model, or the words of all that have answers."""
         return [self.model] if self.model else [str(one) for one in self.results.frame["arm"].unique()]
 
-    @property
-    def contents(self) -> object:
-        """What is equal for the same answers: the file, or the evaluations of a recipe by their models."""
+    def contents(self, model: str) -> object:
+        """What is equal for the same answers of a model: its file, or its evaluations in a recipe."""
         if isinstance(self.results, GradedFile):
-            return self.results.path.resolve()
-        return {(one.role, one.model, one.data_word, one.spec.digest) for one in self.results.recipe.evaluations}
+            return self.results.path.resolve(), model
+        ones = [one for one in self.results.recipe.evaluations if model in (one.role, one.model)]
+        return {(one.data_word, one.spec.digest) for one in ones}
 
 
 def compare(
@@ -65,7 +65,7 @@ def compare(
 
 def _told_apart(found: Comparison, a: Side, model_a: str, b: Side, model_b: str) -> Comparison:
     """The comparison; where two contents have one name, by the names that were typed."""
-    if a.results.recipe_name != b.results.recipe_name or a.contents == b.contents:
+    if a.results.recipe_name != b.results.recipe_name or a.results is b.results or a.name == b.name:
         return found
     return replace(found, a=f"{a.name}/{model_a}", b=f"{b.name}/{model_b}")
 
@@ -77,12 +77,11 @@ def _pairs(first: Side, other: Side, name: str) -> list[tuple[str, str]]:
         pairs = [(a, b) for a in ours for b in theirs]
     else:
         pairs = [(word, word) for word in ours if word in theirs]
-    same = first.contents == other.contents
-    pairs = [(a, b) for a, b in pairs if not (same and a == b)]
+    pairs = [(a, b) for a, b in pairs if first.contents(a) != other.contents(b)]
     if not pairs:
-        raise MicotaError(
-            f"there is nothing to compare with '{name}'", fix="name two models: RECIPE/MODEL RECIPE/MODEL"
-        )
+        why = "no model of the one is another model of the other"
+        fix = "name two models: RECIPE/MODEL RECIPE/MODEL"
+        raise MicotaError(f"there is nothing to compare with '{name}'", why=why, fix=fix)
     return pairs
 
 
@@ -128,8 +127,15 @@ def show(console: Console, comparisons: Sequence[Comparison], texts: int = SHOWN
 
 def _table(of: Comparison, column: str, frame: Any, several: int) -> Table:
     table = Table(title=escape(short(f"{of.title}, by {column}")))
-    heads = [column, "n", "a, %", "b, %", "a - b, points", "95 %", "p", "detectable", "a, tokens", "b, tokens"]
-    heads += ["a - b, tokens", "95 % of tokens", *(["p, Holm"] if several > 1 and column == "benchmark" else [])]
+    a, b = (short(name) for name in (of.a, of.b))
+    heads = [column, "n", f"{a}, %", f"{b}, %", "difference, points", "95 %", "p", "detectable"]
+    heads += [
+        f"{a}, tokens",
+        f"{b}, tokens",
+        "difference, tokens",
+        "95 % of tokens",
+        *(["p, Holm"] if several > 1 and column == "benchmark" else []),
+    ]
     for i, head in enumerate(heads):
         table.add_column(escape(head), justify="right" if i else "left")
     for i, row in enumerate(frame.to_dict("records")):

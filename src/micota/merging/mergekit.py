@@ -254,9 +254,7 @@ def _models(entries: Any, where: str, more: Sequence[str] = ()) -> dict[str, dic
 
 def _span(span: Any, where: str) -> tuple[int, int]:
     match span:
-        case [int(start), int(stop)] if (
-            0 <= start < stop and not isinstance(start, bool) and not isinstance(stop, bool)
-        ):
+        case [int(start), int(stop)] if 0 <= start < stop and bool not in (type(start), type(stop)):
             return start, stop
     fix = "layer_range: [0, 16]: the first layer, and the one behind the last"
     raise MicotaError(f"layer_range {span} of a slice is no range of layers", where=f"{where}, slices", fix=fix)
