@@ -113,7 +113,7 @@ def test_what_fits_nowhere_is_said_at_once(three: Raylets, tmp_path: Path) -> No
 def test_without_a_cluster_its_address_is_said(tmp_path: Path) -> None:
     run = Generation(tmp_path, 10)
     run.profile("127.0.0.1:9")
-    said = run.finish(code=1)
+    said = run.finish(code=2)
     assert "no Ray cluster can be joined at 127.0.0.1:9" in said and "ray start --head" in said
 
 
