@@ -7,6 +7,7 @@ VLLM ?= .venv-vllm
 RAY ?= .venv-ray
 MERGEKIT ?= .venv-mergekit
 LM_EVAL ?= .venv-lm-eval
+INSPECT ?= .venv-inspect
 DOCS ?= .venv-docs
 DIST ?= .venv-dist
 BROWSER ?= .venv-browser
@@ -86,9 +87,10 @@ parity: $(VENV)/.ready-for-tests $(MERGEKIT)/.ready
 # Families of transformers against transformers, peft, torch and mergekit: the table in docs/models.md; and an export
 # in transformers, vLLM and lm-eval, each in an environment of its own. FAMILIES=N takes N of them and writes no table.
 families: export OMP_NUM_THREADS = 1
-families: $(VENV)/.ready-for-tests $(MERGEKIT)/.ready $(VLLM)/.ready $(LM_EVAL)/.ready
+families: $(VENV)/.ready-for-tests $(MERGEKIT)/.ready $(VLLM)/.ready $(LM_EVAL)/.ready $(INSPECT)/.ready
 	$(BIN)/python tests/agreement/table.py --mergekit $(MERGEKIT)/bin/python --workers $(WORKERS) $(if $(FAMILIES),--spread $(FAMILIES),--write docs/models.md)
-	MICOTA_VLLM=$(VLLM)/bin/python MICOTA_LM_EVAL=$(LM_EVAL)/bin/python $(PYTEST) tests/test_agreement.py
+	MICOTA_VLLM=$(VLLM)/bin/python MICOTA_LM_EVAL=$(LM_EVAL)/bin/python MICOTA_INSPECT=$(INSPECT)/bin/python \
+	  $(PYTEST) tests/test_agreement.py tests/test_interchange.py
 
 rehearsals: $(VENV)/.ready-for-tests
 	MICOTA_LONG=1 $(PYTEST) -n $(WORKERS) tests/test_rehearse.py -k shipped
@@ -155,6 +157,11 @@ $(BROWSER)/.ready: constraints/browser.txt $(VENV)/.ready-for-tests
 	npm install --silent --no-audit --no-fund --prefix $(BROWSER) axe-core@4.14.1
 	@touch $@
 
+$(INSPECT)/.ready: constraints/inspect.txt
+	$(PYTHON) -m venv $(INSPECT)
+	$(INSPECT)/bin/python $(QUIET) -c constraints/inspect.txt inspect_ai
+	@touch $@
+
 $(MERGEKIT)/.ready: constraints/mergekit.txt
 	$(PYTHON) -m venv $(MERGEKIT)
 	$(MERGEKIT)/bin/python $(QUIET) -c constraints/mergekit.txt mergekit
@@ -176,4 +183,4 @@ $(DIST)/.ready: constraints/dist.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(RAY) $(MERGEKIT) $(LM_EVAL) $(DOCS) $(DIST) $(BROWSER) build dist site src/*.egg-info
+	rm -rf $(VENV) $(VLLM) $(RAY) $(MERGEKIT) $(LM_EVAL) $(INSPECT) $(DOCS) $(DIST) $(BROWSER) build dist site src/*.egg-info

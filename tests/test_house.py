@@ -18,7 +18,22 @@ import micota
 
 ROOT = Path(micota.__file__).parent
 DRAWING = Path(__file__).parents[1] / "docs" / "architecture.md"
-HEAVY = ("torch", "transformers", "trl", "datasets", "accelerate", "sympy", "math_verify", "numpy", "matplotlib")
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "datasets",
+    "accelerate",
+    "sympy",
+    "math_verify",
+    "numpy",
+    "matplotlib",
+    "scipy",
+    "pandas",
+    "duckdb",
+    "ray",
+    "starlette",
+)
 
 
 def rooms() -> dict[str, int]:

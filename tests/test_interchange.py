@@ -1,6 +1,7 @@
 """Results, data and merges in the formats of other programs: read back here, and by their own readers where they are.
 
-INSPECT and LM_EVAL name Pythons that have inspect_ai and lm-eval; without them their parts are skipped.
+MICOTA_INSPECT and MICOTA_LM_EVAL name Pythons that have inspect_ai and lm-eval (`make families`); without them their parts are
+skipped.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def outside(variable: str) -> str:
     """The Python of an environment of its own, as the variable says."""
     python = os.environ.get(variable)
     if not python:
-        pytest.skip(f"no environment of its own: set {variable} to its python")
+        pytest.skip(f"no environment in {variable}: `make families` sets one up")
     return python
 
 
@@ -99,7 +100,7 @@ print(json.dumps(found))
 
 
 def test_the_real_inspect_reads_the_logs(exported: World, tmp_path: Path) -> None:
-    python = outside("INSPECT")
+    python = outside("MICOTA_INSPECT")
     read = subprocess.run([python, "-c", READ, str(tmp_path / "inspect")], capture_output=True, text=True)
     assert read.returncode == 0, read.stderr
     table = Results(exported.load(*LAB), exported.store).table().set_index("arm").accuracy
@@ -119,7 +120,7 @@ print(get_latest_filename(get_results_filenames(names)))
 
 
 def test_the_real_lm_eval_finds_the_files(exported: World, tmp_path: Path) -> None:
-    python = outside("LM_EVAL")
+    python = outside("MICOTA_LM_EVAL")
     read = subprocess.run([python, "-c", LOAD, str(tmp_path / "lm-eval" / "micota")], capture_output=True, text=True)
     assert read.returncode == 0, read.stderr
 

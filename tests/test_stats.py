@@ -192,4 +192,14 @@ def test_none_and_all_have_wilsons_interval_not_a_width_of_zero(correct: int, n:
     assert (found.low, found.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
     assert stats.accuracy(correct, n) == (correct / n, pytest.approx(1 / (n + 1)))
     both = stats.proportion([0.0] * n, [0.0] * n)
-    assert 0 < both.error < 1 / (n + 1) and stats.proportion([0.0, 1.0]) == stats.interval([0.0, 1.0])
+    assert 0 < both.error < 1 / (n + 1)
+
+
+def test_no_share_reaches_beyond_none_or_all() -> None:
+    """The t interval of 59 of 60 ends at 1.017; of two units that differ it is wider than all shares."""
+    wide, found = stats.interval([1.0] * 59 + [0.0]), stats.proportion([1.0] * 59 + [0.0])
+    assert wide.high > 1 and (found.low, found.high, found.error) == (wide.low, 1.0, wide.error)
+    assert (stats.proportion([0.0, 1.0]).low, stats.proportion([0.0, 1.0]).high) == (0.0, 1.0)
+    inside = [1.0, 0.0] * 30
+    assert stats.proportion(inside) == stats.interval(inside)
+    assert math.isnan(stats.proportion([1.0]).high)

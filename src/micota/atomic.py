@@ -39,6 +39,12 @@ def atomic(path: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
+def check_free(out: Path) -> None:
+    """Refuse a folder to write into that holds something, and a file in its place."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise MicotaError(f"{out} is there already", why="what it holds would be lost", fix="name another folder")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8; readers see the old file or the new one."""
     with atomic(path) as temporary:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import combinations
 
@@ -111,10 +111,10 @@ def interval(*sets: Sequence[float]) -> Estimate:
 
 
 def proportion(*sets: Sequence[float]) -> Estimate:
-    """`interval` of shares; where all are 0 or all are 1, error and ends are those of Wilson's interval, not zero."""
+    """`interval` of shares, its ends in [0, 1]; where all are 0 or all are 1, error and ends are Wilson's, not zero."""
     found = interval(*sets)
     if found.error != 0 or found.value not in (0, 1):
-        return found
+        return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
     error, reach = (math.hypot(*(z**2 / (len(units) + z**2) for units in sets)) / len(sets) for z in (1, 1.96))
     low, high = (0.0, reach) if found.value == 0 else (1 - reach, 1.0)
     return Estimate(found.value, error, low, high, found.n)

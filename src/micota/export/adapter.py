@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from micota.atomic import atomic
+from micota.atomic import atomic, check_free
 from micota.errors import MicotaError
 from micota.merging.buffers import FLOATS
 from micota.merging.compatibility import ModelFolder, padding
@@ -33,8 +33,7 @@ def merge_adapter(folder: Path, out: Path) -> Path:
     if not (folder / "adapter_model.safetensors").is_file():
         why = "weights are read from .safetensors files only: others can run code when loaded"
         raise MicotaError(f"{folder} has no adapter_model.safetensors", why=why)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise MicotaError(f"{out} is there already", why="what it holds would be lost", fix="name another folder")
+    check_free(out)
     base = _base(folder, str(about.get("base_model_name_or_path") or ""), about.get("revision"))
     dtype = _dtype(base)
     with atomic(out.absolute()) as temporary:

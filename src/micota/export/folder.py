@@ -16,7 +16,7 @@ from typing import Any
 
 import micota
 from micota import chat as prompts
-from micota.atomic import atomic, read_json, write_json
+from micota.atomic import atomic, check_free, read_json, write_json
 from micota.checks.models import number
 from micota.errors import MicotaError
 from micota.export import card, data_formats
@@ -154,8 +154,7 @@ def _check(store: Store, manifest: Manifest, title: str, out: Path) -> None:
         why = f"{', '.join(damaged)} in {store.files(manifest)} changed after it was written"
         fix = f"micota run THE-RECIPE --only {shlex.quote(title.partition('/')[2] or 'NAME')} makes it again"
         raise MicotaError(f"{title} is damaged", why=why, fix=fix)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise MicotaError(f"{out} is there already", why="what it holds would be lost", fix="name another folder")
+    check_free(out)
 
 
 def _recipe(name: str) -> str:

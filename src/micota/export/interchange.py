@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from micota.atomic import write_text
+from micota.atomic import check_free, write_text
 from micota.errors import MicotaError, suggestion
 from micota.export import data_formats, result_formats
 from micota.export.lineage import DATA
@@ -29,10 +29,8 @@ def write(store: Store, name: str, out: Path, form: str | None, sets: Sequence[s
     if sets:
         raise MicotaError("--set belongs to a recipe", fix="name what it made, as in lab-mini+micota.lr=1e-3/micota")
     if form == MERGEKIT:
-        if out.exists():
-            raise MicotaError(f"{out} is there already", why="what it holds would be lost", fix="name another folder")
+        check_free(out)
         text = merge_yaml(store, store.find(name))
-        out.mkdir(parents=True)
         write_text(out / "merge.yml", text)
         return True
     known = [*data_formats.FORMATS, MERGEKIT, *result_formats.FORMATS]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import micota
-from micota.atomic import write_text
+from micota.atomic import atomic, check_free, write_text
 from micota.errors import MicotaError
 from micota.recipe.variants import piece
 from micota.report.answer_frame import by_problem, variables_of
@@ -36,15 +36,14 @@ def write(results: Results, out: Path, form: str) -> int:
     if results.frame["fake"].any():
         why = "some of the answers are invented, and other programs' files cannot say so"
         raise MicotaError(f"the results of {results.recipe.name} are not exported", why=why, fix="a run with an engine")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise MicotaError(f"{out} is there already", why="what it holds would be lost", fix="name another folder")
+    check_free(out)
     files = list(FORMATS[form](results, datetime.now(UTC)))
     if twice := [name for name, n in Counter(name for name, _ in files).items() if n > 1]:
         why = "two models, or two benchmarks, have names that come to the same"
         raise MicotaError(f"{out / twice[0]} would be written twice", why=why, fix="rename one of them in the recipe")
-    for name, text in files:
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        write_text(out / name, text)
+    with atomic(out) as temporary:
+        for name, text in files:
+            write_text(temporary / name, text)
     return len(files)
 
 

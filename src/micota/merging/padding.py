@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from micota.atomic import atomic
+from micota.atomic import atomic, check_free
 from micota.errors import MicotaError
 from micota.merging import kernels
 from micota.merging.buffers import FLOATS, Bytes
@@ -39,8 +39,7 @@ def pad_folder(folder: Path, out: Path, rows: int, shard_bytes: int = SHARD_BYTE
     if rows <= before:
         fix = f"--rows with more than {before}"
         raise MicotaError(f"its embedding has {before} rows: rows are added, never cut", where=str(folder), fix=fix)
-    if out.exists() and any(out.iterdir()):
-        raise MicotaError("the folder is not empty", where=str(out), fix="name a new folder")
+    check_free(out)
     padded = [
         name for name, e in entries.items() if e.shape[:1] == (before,) and (name == embedding or name.endswith(HEADS))
     ]
