@@ -1,7 +1,7 @@
 """Results, data and merges in the formats of other programs: read back here, and by their own readers where they are.
 
-MICOTA_INSPECT and MICOTA_LM_EVAL name Pythons that have inspect_ai and lm-eval (`make families`); without them their parts are
-skipped.
+MICOTA_INSPECT and MICOTA_LM_EVAL name Pythons that have inspect_ai and lm-eval (`make families`); without them their
+parts are skipped.
 """
 
 from __future__ import annotations
