@@ -15,6 +15,7 @@ r"""Finding the final answer in a response.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 MOST_BOXES: Final = 20
@@ -58,6 +59,8 @@ _SENTENCE_END = re.compile(
 )
 _CHOICE_LINE = re.compile(r"^\W{0,9}(?:final )?answer\W{0,9}[:：]\W{0,9}([A-J])\b\W{0,9}$", re.I | re.M)
 _SENTENCE = re.compile(r"(?:[A-Z][a-z]+|[A-Z]\w*) (?:[A-Za-z$]+ )+")
+_WORD = re.compile(r"[^\s$\\{}]*")
+_BRACE = re.compile(r"\\[\\{}]|[{}]")
 _NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?", re.A)
 
 
@@ -142,27 +145,24 @@ def _boxed(text: str) -> FinalAnswer | None:
     return FinalAnswer(None, "the box is empty") if start == len(text) and _BOX.search(text) else None
 
 
-def _starts_backwards(text: str) -> list[tuple[int, int]]:
+def _starts_backwards(text: str) -> Iterator[tuple[int, int]]:
     """Begin and end of the last commands that open a box, the last first."""
-    starts: list[tuple[int, int]] = []
-    at = len(text)
-    while at > 0 and len(starts) <= 2 * MOST_BOXES:
-        at = max(text.rfind("\\boxed", 0, at), text.rfind("\\fbox", 0, at))
-        if at < 0:
-            break
-        match = _BOX.match(text, at)
-        if match is not None:
-            starts.append((at, match.end()))
-    return starts
+    commands = [command for command in ("\\boxed", "\\fbox") if command in text]
+    at, found = len(text), 0
+    while commands and at > 0 and found <= 2 * MOST_BOXES:
+        at = max(text.rfind(command, 0, at) for command in commands)
+        if at >= 0 and (match := _BOX.match(text, at)) is not None:
+            found += 1
+            yield at, match.end()
 
 
 def _content(text: str, start: int) -> tuple[str | None, int]:
     if not text.startswith("{", start):
-        match = re.compile(r"[^\s$\\{}]*").match(text, start)
+        match = _WORD.match(text, start)
         assert match is not None
         return match[0].rstrip(".,"), match.end()
     depth = 0
-    for brace in re.compile(r"\\[\\{}]|[{}]").finditer(text, start):
+    for brace in _BRACE.finditer(text, start):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
         if depth == 0:
             return text[start + 1 : brace.start()], brace.end()

@@ -8,7 +8,7 @@ linear in the text.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Final, Literal, Self
 
@@ -27,6 +27,8 @@ DIED: Final = "two grading processes died over it"
 _VERDICTS: Final = tuple(map(str, Verdict))
 UserGrader = Callable[[str, object], "Grade | str | bool"]
 """A user's own grader: `(response, gold)` gives a Grade, one of the four verdicts as a word, or a bool."""
+Job = tuple[FinalAnswer, str]
+"""A final answer and the reference answer, to be compared in a process."""
 By = Literal["exact_match", "semantic"] | UserGrader
 
 
@@ -97,25 +99,27 @@ class Grader:
             return [_as_grade(self.by(item.response, item.gold)) for item in items]
         if self.by == "exact_match":
             return [exact_match(item.response, item.gold, item.benchmark) for item in items]
-        with ThreadPoolExecutor(self.workers) as threads:
-            try:
-                results = [self._submit(item, threads) for item in items]
-                return [result.result() if isinstance(result, Future) else result for result in results]
-            except BaseException:
-                threads.shutdown(wait=False, cancel_futures=True)
-                raise
+        read = [self._read(item) for item in items]
+        jobs = [one for one in read if not isinstance(one, Grade)]
+        if self.workers == 1:  # without a thread, which would wait for this one's lock of the interpreter
+            judged = iter([self._judge(job) for job in jobs])
+        else:
+            with ThreadPoolExecutor(self.workers) as threads:
+                judged = iter([*threads.map(self._judge, jobs)])
+        return [one if isinstance(one, Grade) else next(judged) for one in read]
 
-    def _submit(self, item: Item, threads: Executor) -> Grade | Future[Grade]:
-        """The grade where no process is needed, otherwise that of a process, to come."""
+    def _read(self, item: Item) -> Grade | Job:
+        """The grade where no process is needed, otherwise what a process has to compare."""
         answer = quick_grade(item.response, item.gold, item.benchmark, item.truncated)
         if isinstance(answer, Grade):
             return answer
         gold = gold_text(item.gold, item.benchmark)
         if max(len(answer.answer or ""), len(gold)) > LONGEST:
             return settled(judge(answer.answer or "", gold), answer)
-        return threads.submit(self._judge, answer, gold)
+        return answer, gold
 
-    def _judge(self, final: FinalAnswer, gold: str) -> Grade:
+    def _judge(self, job: Job) -> Grade:
+        final, gold = job
         answer = final.answer or ""
         try:
             verdict, answer, reason = self._judged(answer=answer, gold=gold)
