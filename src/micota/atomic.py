@@ -6,15 +6,28 @@ import errno
 import json
 import os
 import shutil
+import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from micota.errors import MicotaError
 
 LARGEST = 2**20  # bytes of a file that a person wrote
+
+
+class NoFile(OSError):
+    """A folder, pipe, device or socket stands in the place of a file."""
+
+
+def files_only(path: str, flags: int) -> int:
+    """An `opener` of `open` for files that only micota makes: raises NoFile where a pipe would be waited for."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise NoFile(errno.ENXIO, "a folder, pipe, device or socket is in the place of a file", path)
+    return os.open(path, flags, 0o666)
 
 
 @contextmanager
@@ -33,7 +46,7 @@ def atomic(path: Path) -> Iterator[Path]:
         sync(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a refused write or fsync does not say where
+        error.filename = error.filename2 or error.filename or str(path)  # a refused write does not say where
         raise
     finally:
         _remove(temporary)

@@ -58,6 +58,8 @@ FIXES = {
     errno.ENOSYS: f"mount it with locks (flock), as a store needs them; or {OTHER}",
     errno.EOPNOTSUPP: f"mount it with locks (flock), as a store needs them; or {OTHER}",
     errno.EIO: f"look what is wrong with the disk or its server (dmesg), and {AGAIN}",
+    errno.EISDIR: f"move the folder away, and {AGAIN}",
+    errno.ENXIO: f"move it away, and {AGAIN}",
     errno.EMFILE: f"allow more open files (ulimit -n 8192), and {AGAIN}",
 }
 

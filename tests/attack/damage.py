@@ -14,6 +14,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import sys
 import tempfile
 import traceback
@@ -81,6 +82,23 @@ def pipe(path: Path, dice: random.Random) -> None:
     os.mkfifo(path)
 
 
+def device(path: Path, dice: random.Random) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def nowhere(path: Path, dice: random.Random) -> None:
+    path.unlink()
+    path.symlink_to("no-such-file")
+
+
+def plug(path: Path, dice: random.Random) -> None:
+    """A socket; its address is short, however long the path is."""
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as one, contextlib.chdir(path.parent):
+        one.bind(path.name)
+
+
 def digit(path: Path, dice: random.Random) -> None:
     """Another digit in the place of one: JSON stays JSON. A file without digits gets another byte."""
     data = path.read_bytes()
@@ -116,10 +134,16 @@ BYTES: dict[str, Damage] = {
     "noise": lambda path, dice: path.write_bytes(dice.randbytes(300)) and None,
     "noise of its size": lambda path, dice: path.write_bytes(dice.randbytes(path.stat().st_size)) and None,
     "gone": lambda path, dice: path.unlink(),
-    "a folder in its place": folder,
-    "a pipe in its place": pipe,
     "another digit": digit,
 }
+NO_FILES: dict[str, Damage] = {
+    "a folder in its place": folder,
+    "a pipe in its place": pipe,
+    "a device in its place": device,
+    "a socket in its place": plug,
+    "a link to nowhere in its place": nowhere,
+}
+BYTES |= NO_FILES
 RECORD: dict[str, Damage] = {"a newer field": newer, "a field less": older, "other JSON": strange}
 VERDICTS: dict[str, Damage] = {"better verdicts": better}
 KINDS = ("problems", "generate", "verify", "select", "train", "merge")
@@ -242,7 +266,7 @@ class Place:
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), warnings.catch_warnings():
             warnings.simplefilter("always")
-            warnings.showwarning = console.warn
+            warnings.showwarning = console.warnings_once()
             try:
                 app([*words, "--store", str(store)], standalone_mode=False)
             except PlainError as error:

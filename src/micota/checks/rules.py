@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from micota.atomic import files_only
 from micota.chat import end_id, example
 from micota.checks import chat_templates, limits, packing, training_examples
 from micota.checks.examples import Example, integers
@@ -76,7 +77,7 @@ def check_training(task: Task, tokenizer: Any, base: Path, rows: Sequence[Row]) 
     findings = [*check_model(subject, [use]), *on_examples]
     raise_first(findings)
     if findings and os.environ.get("RANK", "0") == "0":
-        with open(task.work / "log.txt", "a", encoding="utf-8") as log:
+        with open(task.work / "log.txt", "a", encoding="utf-8", opener=files_only) as log:
             log.writelines(f"{finding}\n" for finding in distinct(findings))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from micota.atomic import write_json
+from micota.atomic import NoFile, files_only, write_json
 from micota.generation.engine import Engine
 from micota.store.checked import say
 from micota.store.pool import Pool, Writer
@@ -78,10 +78,11 @@ def _batches(plan: Path, requests: Sequence[Request], size: int) -> list[list[Re
 
 def _read(plan: Path) -> list[list[tuple[str, int, str]]]:
     try:
-        batches = json.loads(plan.read_text())
+        with open(plan, encoding="utf-8", opener=files_only) as file:
+            batches = json.load(file)
         return [[(str(key), int(sample), str(prompt)) for key, sample, prompt in batch] for batch in batches]
     except FileNotFoundError:
         return []
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, NoFile):
         say(f"{plan} cannot be read: the batches are planned anew, and greedy texts can differ from those of before")
         return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -82,9 +81,8 @@ def _of_store(store: Store) -> Iterator[Damage]:
         if not ID.fullmatch(Path(read_link(path)).name):
             yield Damage(path, "is no link to an artifact")
     for path in sorted((root / "inputs").glob("*")):
-        with contextlib.suppress(OSError):
-            if ID.fullmatch(path.read_bytes().decode(errors="replace").strip()):
-                continue
+        if path.is_file() and ID.fullmatch(path.read_bytes().decode(errors="replace").strip()):
+            continue
         yield Damage(path, "names no artifact, and is passed over")
     for path in sorted((root / "claims").glob("*.json")):
         if not read_json(path):

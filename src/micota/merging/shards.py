@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from micota.atomic import files_only
 from micota.errors import MicotaError
 from micota.merging.buffers import Bytes
 from micota.merging.model_files import write_object
@@ -116,7 +117,7 @@ class ShardFile:
         self._flusher = ThreadPoolExecutor(1, "flush")
         self._flushing: Future[None] | None = None
         with self._named("cannot write weights"):
-            self._descriptor: int | None = os.open(shard.partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
+            self._descriptor: int | None = files_only(str(shard.partial), os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
             _reserve(self._descriptor, shard.nbytes)
             self._write(memoryview(shard.header), 0)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import micota
-from micota.atomic import write_json
+from micota.atomic import files_only, write_json, write_text
 from micota.errors import ClaimLost, MicotaError, StageFailed, Stopped, of_system
 from micota.run.plan import STAGES
 from micota.store import task as tasks
@@ -51,7 +51,7 @@ class Child:
         for name in ("result.json", ERROR, "stopped"):
             (task.work / name).unlink(missing_ok=True)
         try:
-            with open(task.work / "log.txt", "ab") as log:
+            with open(task.work / "log.txt", "ab", opener=files_only) as log:
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.PIPE,
@@ -120,7 +120,7 @@ def run_alone(work: Path) -> int:
                 raise
             if first:
                 with contextlib.suppress(OSError):
-                    (work / ERROR).write_text(str(own), encoding="utf-8")
+                    write_text(work / ERROR, str(own))
             print(own, file=sys.stderr)
             return 2
         if first:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import micota
+from micota.atomic import files_only, write_text
 from micota.errors import ClaimLost, MicotaError, StageFailed, Stopped, explained
 from micota.machine import MachineProfile, StageConfig
 from micota.run import damage
@@ -260,9 +261,9 @@ class Run:
         log, known = work / "log.txt", explained(error, work)
         with contextlib.suppress(OSError):
             if not isinstance(error, MicotaError | StageFailed):
-                with open(log, "a", encoding="utf-8") as file:
+                with open(log, "a", encoding="utf-8", opener=files_only) as file:
                     file.writelines(traceback.format_exception(error))
-            (work / ERROR).write_text(str(known), encoding="utf-8")
+            write_text(work / ERROR, str(known))
         message = f"{spec.id} failed: {known}" + (f"\n  log: {log}" if log.exists() else "")
         self.outcome.failed[spec.digest] = message
         self.watcher.failed(spec, message)

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from micota.atomic import files_only, write_text
 from micota.errors import MicotaError
 from micota.machine import MachineProfile, cluster
 from micota.run.child import STOPPED, micota_command, search_path
@@ -106,10 +107,10 @@ def launch(prefix: list[str], work: str, threads: int) -> int:
     if not (folder / "task.json").exists():
         fix = "put the store on a file system that all nodes share, or `select` nodes that see it"
         raise MicotaError(f"the store is not visible on node {host}", where=work, fix=fix)
-    (folder / NODE).write_text(host)
+    write_text(folder / NODE, host)
     numbers = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     own: dict[str, Any] = {**os.environ, **numbers, "MICOTA_PARENT_PIPE": "1", "PATH": search_path()}
-    with open(folder / "log.txt", "ab") as log:
+    with open(folder / "log.txt", "ab", opener=files_only) as log:
         command = [*prefix, *micota_command(), "stage", work]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=own)
         return process.wait()

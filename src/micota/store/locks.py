@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from micota.atomic import read_json, write_json
+from micota.atomic import NoFile, files_only, read_json, write_json
 from micota.errors import ClaimLost
 
 BEAT_S = 5.0
@@ -41,9 +41,9 @@ class Claim:
     def check(self) -> None:
         """Raises ClaimLost if another run has taken it over."""
         try:
-            with open(self.path, "rb") as file:
+            with open(self.path, "rb", opener=files_only) as file:
                 mine = _token(file) == self.token
-        except FileNotFoundError:
+        except (FileNotFoundError, NoFile):
             mine = False
         if not mine:
             raise ClaimLost(f"the claim on {self.path.stem} is lost: {holder(self.path) or 'no run'} has it now")
@@ -98,8 +98,8 @@ class Locks:
             return True
         if read_json(path).get("host") == _host():
             return False
-        mark, quiet, looked = self._watched.get(path, (None, 0.0, 0.0))
         now, seen = time.monotonic(), _mark(path)
+        mark, quiet, looked = self._watched.get(path, (seen, 0.0, now))
         # a watcher that was paused itself has seen nothing in the meantime
         quiet = quiet + min(now - looked, BEAT_S) if mark == seen else 0.0
         self._watched[path] = seen, quiet, now
@@ -111,7 +111,10 @@ class Locks:
             with self._lock:
                 held = list(self._held.items())
             for path, token in held:
-                with contextlib.suppress(OSError), open(path, "rb") as file:  # a server that is away comes back
+                with (
+                    contextlib.suppress(OSError),
+                    open(path, "rb", opener=files_only) as file,
+                ):  # a server may come back
                     if _token(file) == token:
                         os.utime(file.fileno())
 
@@ -121,6 +124,8 @@ def holder(path: Path) -> str | None:
     if not path.exists():
         return None
     data = read_json(path)
+    if not data:
+        return "a run whose claim cannot be read"
     if data.get("host") == _host() and _started(data.get("pid")) != data.get("started"):
         return None
     return f"process {data.get('pid')} on {str(data.get('host')).split('/')[0]}"
@@ -129,7 +134,7 @@ def holder(path: Path) -> str | None:
 @contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[bool]:
     """Hold the kernel's lock on a file; it goes when the process does. With `wait` off, False if it is taken."""
-    with open(path, "a") as file:
+    with open(path, "a", opener=files_only) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -151,9 +156,9 @@ def _token(file: Any) -> Any:
 def _mark(path: Path) -> tuple[Any, int] | None:
     """What changes with each touch. The file is opened, as a network file system looks at its server only then."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=files_only) as file:
             return _token(file), os.fstat(file.fileno()).st_mtime_ns
-    except FileNotFoundError:
+    except (FileNotFoundError, NoFile):
         return None
 
 

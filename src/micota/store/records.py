@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from micota.atomic import files_only
 from micota.chat import answer_begins
 
 FinishReason = Literal["stop", "length", "filter"]  # the last: a server refused to say it
@@ -112,7 +113,7 @@ def solves(verdict: dict[str, Any]) -> bool:
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     """Write rows sorted by (key, sample), so that equal sets of rows are equal files; return their number."""
     ordered = sorted(rows, key=lambda row: (row["key"], row.get("sample", 0)))
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
+    with open(path, "w", encoding="utf-8", newline="\n", opener=files_only) as file:
         file.writelines(json.dumps(row, separators=(",", ":")) + "\n" for row in ordered)
     return len(ordered)
 

@@ -176,7 +176,7 @@ class Lock:
 
 def _revisions(path: Path) -> dict[str, str]:
     """What a lock file holds. A broken one is an error: newer commits in its place would be other artifacts."""
-    if not path.is_file():
+    if not (path.exists() or path.is_symlink()):
         return {}
     revisions = read_json(path)
     if not revisions or not all(isinstance(commit, str) for commit in revisions.values()):

@@ -153,7 +153,7 @@ class Task:
     def error(self) -> str:
         """The message of a process that has failed; "" if there is none, or no room for it."""
         file = self.work / ERROR
-        return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+        return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
 
     def save(self) -> Path:
         """Write task.json, for a stage in a process of its own; returns the work folder."""
