@@ -18,7 +18,7 @@ from conftest import World, kinds
 from test_recipe import command
 
 from micota.data.overlap import shared as shared_text
-from micota.grading import DIED
+from micota.grading import DIED, Item, grade_responses
 from micota.report.model_rows import models
 from micota.report.results import Results
 from micota.specs import sha
@@ -237,6 +237,38 @@ def test_what_a_file_may_look_like(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         out = tmp_path / "new" / "folder" / f"{name}.out"
         assert command(monkeypatch, "grade", str(tmp_path / name), "--out", str(out)) == 0
         assert graded(out)[0]["semantic"] == "correct"
+
+
+THOUGHTS = [
+    ("<think>so \\boxed{4}, but", "no_answer"),  # never closed
+    ("<think>so \\boxed{4}</think>", "no_answer"),  # nothing follows
+    ("<think>so \\boxed{4}</think>\n\n  ", "no_answer"),
+    ("[THINK]so \\boxed{4}", "no_answer"),
+    ("<think>a</think>b<think>so \\boxed{4}", "no_answer"),
+    ("<thinking>Final Answer: \\boxed{4}", "no_answer"),
+    ("<think>perhaps 5</think>so \\boxed{4}", "correct"),
+    ("<think>perhaps \\boxed{4}</think>so \\boxed{5}", "wrong"),
+    ("a thought: so \\boxed{4}", "correct"),
+]
+"""Responses, and what every grader says of them for the reference answer 4."""
+
+
+def test_a_thought_without_an_answer_is_none_for_every_grader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for benchmark in ({"gold": "4"}, {"benchmark": "gsm8k", "index": 0}):
+        (tmp_path / "gsm8k.jsonl").write_text('{"question": "2+2", "answer": "#### 4"}\n')
+        rows: list[Any] = [{"response": text, **benchmark} for text, _ in THOUGHTS]
+        given = ["grade", str(lines(tmp_path / "rows.jsonl", rows)), "--out", str(tmp_path / "out.jsonl")]
+        assert command(monkeypatch, *given, "--data-dir", str(tmp_path)) == 0
+        got = graded(tmp_path / "out.jsonl")
+        assert [row["semantic"] for row in got] == [verdict for _, verdict in THOUGHTS]
+        assert [row["exact_match"] for row in got] == [int(verdict == "correct") for _, verdict in THOUGHTS]
+        assert sum(row.get("strict_match", 0) for row in got) == 0
+    items = [Item(text, "4") for text, _ in THOUGHTS]
+    seen: list[str] = []
+    for by in ("exact_match", "semantic"):
+        assert [str(grade.verdict) for grade in grade_responses(items, by)] == [verdict for _, verdict in THOUGHTS]
+    grade_responses(items, lambda response, gold: not seen.append(response))  # type: ignore[func-returns-value]
+    assert seen == [text if verdict != "no_answer" else "" for text, verdict in THOUGHTS]
 
 
 @pytest.mark.parametrize(

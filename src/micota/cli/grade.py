@@ -21,6 +21,7 @@ from micota.data import problem_sets
 from micota.errors import MicotaError, suggestion
 from micota.generation.repetition import loops
 from micota.grading import DIED, Grade, Item, Verdict, exact_match, grade_responses, strict_match
+from micota.grading.extract import answered
 from micota.specs import Problems, Source
 from micota.store.resolution import hub_revision, local
 
@@ -234,8 +235,9 @@ def _harness_item(row: dict[str, Any], number: int, path: Path) -> Item:
 
 
 def _graded(row: dict[str, Any], item: Item, semantic: Grade, by: str | None) -> GradedRow:
-    exact = exact_match(item.response, item.gold, item.benchmark)
-    strict = strict_match(item.response, item.gold) if item.benchmark == "gsm8k" else None
+    response = answered(item.response)  # as in a run
+    exact = exact_match(response, item.gold, item.benchmark)
+    strict = strict_match(response, item.gold) if item.benchmark == "gsm8k" else None
     group = str(row.get(by, "–")) if by is not None else item.benchmark or "–"
     return GradedRow(row, group, exact, semantic, item.truncated, loops(item.response), strict)
 

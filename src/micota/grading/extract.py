@@ -107,6 +107,11 @@ def after_thought(response: str) -> str | None:
     return rest if closed < 0 or rest.strip() else None
 
 
+def answered(response: str) -> str:
+    """The response, or an empty one in place of a thought without an answer: what every grader is given."""
+    return response if after_thought(response) is not None else ""
+
+
 def _tagged(text: str) -> str | None:
     r"""What the last `<answer>...</answer>` holds."""
     for name in ("answer", "Answer", "ANSWER", "final_answer", "FINAL_ANSWER") if "</" in text else ():

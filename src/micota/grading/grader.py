@@ -15,7 +15,7 @@ from typing import Final, Literal, Self
 from micota.bounded import Bounded, Died, Failed
 from micota.errors import MicotaError
 from micota.grading.exact import exact_match
-from micota.grading.extract import FinalAnswer
+from micota.grading.extract import FinalAnswer, answered
 from micota.grading.semantic import gold_text, judge, quick_grade, settled
 from micota.grading.tokens import LONGEST
 from micota.grading.verdict import Grade, Item, Verdict
@@ -96,9 +96,9 @@ class Grader:
     def grade(self, items: Sequence[Item]) -> list[Grade]:
         """One grade for each item, in order."""
         if callable(self.by):
-            return [_as_grade(self.by(item.response, item.gold)) for item in items]
+            return [_as_grade(self.by(answered(item.response), item.gold)) for item in items]
         if self.by == "exact_match":
-            return [exact_match(item.response, item.gold, item.benchmark) for item in items]
+            return [exact_match(answered(item.response), item.gold, item.benchmark) for item in items]
         read = [self._read(item) for item in items]
         jobs = [one for one in read if not isinstance(one, Grade)]
         if self.workers == 1:  # without a thread, which would wait for this one's lock of the interpreter
