@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import LAB, World, kinds
+from test_recipe import command
 
 from micota.atomic import write_json
 from micota.cli import main as cli
@@ -158,6 +159,27 @@ def test_forget_shows_first_and_removes_with_links_and_completions(
     assert not (made.store.root / "artifacts" / long.id).exists()
     with pytest.raises(Exception, match="there is no artifact"):
         micota("forget", "small/ta-lung", *where)
+
+
+def test_redo_makes_a_name_and_what_is_made_of_it_anew(
+    made: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = made.write("m.yaml", "generate: {engine: scripted, script: ./answers.jsonl, batch: 4, fake: false}\n")
+    sets = [part for one in LAB for part in ("--set", one)]
+    names = ("long-cot", "ta-long", "ta-mid")
+    before = {name: made.store.find(f"small/{name}") for name in names}
+    when = {name: made.store.root.joinpath("artifacts", one.id, "manifest.json").stat() for name, one in before.items()}
+    given = ["--only", "ta-mid", "--machine", str(machine), "--store", str(made.store.root)]
+    assert command(monkeypatch, "run", str(made.recipe_file), *sets, *given) == 0
+    assert "0 stages executed" in capsys.readouterr().out
+    assert command(monkeypatch, "run", str(made.recipe_file), *sets, *given, "--redo", "ta-long") == 0
+    assert "2 stages executed" in capsys.readouterr().out  # of which long-cot, and its answers, are no part
+    for name, one in before.items():
+        path = made.store.root / "artifacts" / one.id / "manifest.json"
+        assert (path.stat().st_ino == when[name].st_ino) == (name == "long-cot")
+        assert made.fresh().find(f"small/{name}").content == one.content
+    assert command(monkeypatch, "run", str(made.recipe_file), *sets, *given, "--redo", "ta-lung") == 2
+    assert "did you mean" in capsys.readouterr().err
 
 
 def test_what_a_running_stage_reads_or_makes_is_not_forgotten(made: World) -> None:

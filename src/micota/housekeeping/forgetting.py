@@ -25,8 +25,7 @@ def forgettable(store: Store, manifests: Sequence[Manifest], answers: bool = Fal
     """What forgetting these artifacts removes: they, what is linked to them, and with `answers` their completions.
 
     An artifact that is linked to one of them has its files there. Artifacts that were made from them stay, and so do
-    completions that other answers use too. Pass each to
-    `removal.remove`.
+    completions that other answers, or data that stay, use too. Pass each to `removal.remove`.
     """
     names, named = labels(store), {one.id: one for one in manifests}
     linked = [one for one in store.all() if one.same_as in named and one.id not in named]
@@ -39,7 +38,8 @@ def forgettable(store: Store, manifests: Sequence[Manifest], answers: bool = Fal
         found.append(Removal("artifact", one.id, name, folder / "files", size_of(folder), why))
     mine = {below.id for one in going.values() for below in ancestors(store, one)}
     for pool in sorted({pool for one in going.values() for pool in one.pools}) if answers else ():
-        if any(pool in one.pools and one.id not in mine for one in store.all()):
+        left = [one for one in store.all() if pool in one.pools and one.id not in going]
+        if any(one.id not in mine or one.kind != "generate" for one in left):
             continue
         why = "completions of these artifacts only"
         found.append(Removal("pool", pool, "", store.pool_folder(pool), size_of(store.pool_folder(pool)), why))
