@@ -21,6 +21,7 @@ from test_recipe import command
 
 from micota import stats
 from micota.errors import MicotaError
+from micota.report.answer_frame import right_and_wrong
 from micota.report.comparison import compared
 from micota.report.graded_files import GradedFile
 from micota.report.results import Results
@@ -48,6 +49,10 @@ def test_several_samples_are_flipped_by_problem() -> None:
     rng = np.random.default_rng(1)
     many = list(rng.normal(0.1, 0.5, 300))
     assert stats.exact_p(many) == pytest.approx(scipy.ttest_1samp(many, 0).pvalue, rel=0.3, abs=0.003)
+    shares = [*[0.25, -0.5, 0.75, -0.5] * 1000, *[0.25] * 150]
+    assert stats.exact_p(shares) == pytest.approx(scipy.ttest_1samp(shares, 0).pvalue, rel=0.1)
+    heavy = [1.0, *[1e-6 * (-1) ** i for i in range(3000)]]  # one unit decides, and its sign is as good as the other
+    assert stats.exact_p(heavy) > 0.4
     assert math.isnan(stats.exact_p()) and stats.exact_p([0.0, 0.0]) == 1.0
     assert stats.exact_p(units(40, 9, 1), units(40, 9, 1)) == pytest.approx(scipy.binomtest(18, 20).pvalue)
 
@@ -128,7 +133,7 @@ def rows(verdicts: str, tokens: int = 10, samples: int = 1, benchmark: str = "se
 
 
 def test_a_comparison_has_levels_lengths_and_the_problems_that_changed_sides() -> None:
-    levels = {f"p{i:03d}": "1" if i < 6 else "5" for i in range(12)}
+    levels = {("set", f"p{i:03d}"): "1" if i < 6 else "5" for i in range(12)}
     found = compared("a", rows("ccccccccwwcw", 100), "b", rows("ccccwwwwwwwc"), "s", levels)
     assert found.accuracy["set"].value == pytest.approx(4 / 12) and found.p["set"] == pytest.approx(14 / 64)
     assert found.by("level")[["level", "n", "accuracy_a", "accuracy_b"]].values.tolist() == [
@@ -308,6 +313,47 @@ def test_files_of_graded_rows_are_compared(
 def file(path: Path, *lines: object) -> GradedFile:
     path.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
     return GradedFile(path)
+
+
+def test_levels_of_a_file_are_those_of_the_benchmark(tmp_path: Path) -> None:
+    """Problem 0 of two benchmarks is two problems; a row without a benchmark is of one more."""
+    names = {"x": ("1", "2", None), "y": ("5", "5", "4"), None: ("3", "2", "1")}
+    cells = [
+        {"benchmark": name, "index": i, "level": level, "arm": arm, "verdict": arm == "a" or i > 0}
+        for name, levels in names.items()
+        for i, level in enumerate(levels)
+        for arm in "ab"
+    ]
+    for file_name in ("a.jsonl", "b.csv"):
+        head = list(cells[0])
+        lines = [",".join("" if row[name] is None else str(row[name]) for name in head) for row in cells]
+        found = file(tmp_path / file_name, *(cells if file_name == "a.jsonl" else [",".join(head), *lines]))
+        known = found.compare("a", "b", None, None, found).by("level")
+        assert known[["level", "n", "accuracy_b"]].values.tolist() == [
+            ["1", 2, 0.5], ["2", 2, 1.0], ["3", 1, 0.0], ["4", 1, 1.0], ["5", 2, 0.5],
+        ]  # fmt: skip
+
+
+def test_right_and_wrong_rows_of_several_seeds() -> None:
+    """Of the model with seeds only the rows that are wrong are shown, and of the other only the right ones."""
+    said = [("a", None, "ccw"), ("b", 0, "cww"), ("b", 1, "wcw"), ("c", 0, "wcc"), ("c", 1, "ccw")]
+    cells = [
+        {"arm": arm, "model": f"{arm}{'' if seed is None else seed}", "benchmark": "set", "seed": seed,
+         "problem": problem, "sample": 0, "scorer": "s", "verdict": "correct" if letter == "c" else "wrong"}
+        for arm, seed, letters in said
+        for problem, letter in zip("pqr", letters, strict=True)
+    ]  # fmt: skip
+    found = pd.DataFrame(cells).astype({"seed": "Int64"})
+
+    def shown(right: str | None, wrong: str | None) -> list[str]:
+        rows = right_and_wrong(found, right, wrong)
+        return [f"{row.model} {row.problem} {row.verdict[0]}" for row in rows.itertuples()]
+
+    assert shown("a", "b") == ["a p c", "a q c", "b0 q w", "b1 p w"]
+    assert shown("c", "b") == ["b0 q w", "b0 r w", "b1 p w", "c0 q c", "c0 r c", "c1 p c"]  # paired by their seeds
+    assert shown("b", "a") == []
+    assert shown(None, "b") == ["b0 q w", "b0 r w", "b1 p w", "b1 r w"]
+    assert shown("c1", None) == ["c1 p c", "c1 q c"]
 
 
 def test_grades_of_a_file_are_read_as_they_are_meant(tmp_path: Path) -> None:

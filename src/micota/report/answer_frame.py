@@ -165,22 +165,22 @@ def queried(frame: DataFrame, where: str) -> DataFrame:
 
 
 def right_and_wrong(frame: DataFrame, right: str | None, wrong: str | None) -> DataFrame:
-    """The rows of two models, of one scorer, on what `right` gets right and `wrong` does not."""
-    sides = [None if arm is None else rows_where(frame, arm=arm) for arm in (right, wrong)]
-    there = [side for side in sides if side is not None]
+    """The right rows of `right` and the others of `wrong`, of one scorer, on the problems and samples that have both.
+
+    They are paired within the variables that both models have, such as seeds.
+    """
+    sides = [(rows_where(frame, arm=arm), arm == right) for arm in (right, wrong) if arm is not None]
     keys = ["benchmark", "problem", "sample"]
-    keys += [name for name in variables_of(frame) if all(side[name].notna().all() for side in there)]
-    fitting = [
-        side[(side["verdict"] == "correct") == (i == 0)][keys].drop_duplicates()
-        for i, side in enumerate(sides)
-        if side is not None
-    ]
-    common = fitting[0] if len(fitting) == 1 else fitting[0].merge(fitting[1], on=keys)
-    wanted = set(common.itertuples(index=False, name=None))
-    index: set[Any] = set()
-    for side in there:
-        places = zip(side.index, side[keys].itertuples(index=False, name=None), strict=True)
-        index |= {i for i, key in places if key in wanted}
+    keys += [name for name in variables_of(frame) if all(side[name].notna().all() for side, _ in sides)]
+    fitting = [side[(side["verdict"] == "correct") == is_right] for side, is_right in sides]
+    places = [set(side[keys].itertuples(index=False, name=None)) for side in fitting]
+    both = set.intersection(*places)
+    index = {
+        i
+        for side in fitting
+        for i, key in zip(side.index, side[keys].itertuples(index=False, name=None), strict=True)
+        if key in both
+    }
     return frame.loc[sorted(index)]
 
 

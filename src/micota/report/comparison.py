@@ -9,13 +9,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from micota.errors import MicotaError
-from micota.report.answer_frame import variables_of
+from micota.report.answer_frame import text_column, variables_of
 from micota.stats import Estimate, bootstrap, detectable, exact_p, holm
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 POOLED = "all"
+Levels = Mapping[tuple[str, str], str]
 THIRDS = ("shortest third", "middle third", "longest third")
 
 
@@ -122,9 +123,9 @@ class Comparison:
 
 
 def compared(
-    a: str, rows_a: DataFrame, b: str, rows_b: DataFrame, scorer: str, levels: Mapping[str, str] | None = None
+    a: str, rows_a: DataFrame, b: str, rows_b: DataFrame, scorer: str, levels: Levels | None = None
 ) -> Comparison:
-    """Compare the rows of two models under one scorer, tidy as in `Results.frame`; `levels` are by the problems' keys.
+    """Compare the rows of two models under one scorer, tidy as in `Results.frame`; `levels` by benchmark and problem.
 
     Raises MicotaError where no problem is common to both.
     """
@@ -138,8 +139,8 @@ def compared(
     units = both.groupby(["benchmark", "problem"], observed=True, sort=False)[columns].mean().reset_index()
     for measure in ("accuracy", "tokens"):
         units[measure] = units[f"{measure}_a"] - units[f"{measure}_b"]
-    known = units["problem"].map(levels or {})
-    units = units.assign(level=known.astype("string")) if known.notna().any() else units
+    known = [(levels or {}).get(pair) for pair in zip(units["benchmark"], units["problem"], strict=True)]
+    units = units.assign(level=text_column(known)) if any(known) else units
     answered = {(name, key) for frame in means for name, key in zip(frame["benchmark"], frame["problem"], strict=True)}
     fake = bool(rows_a["fake"].any() or rows_b["fake"].any())
     return Comparison(a, b, scorer, units, fake, len(answered) - len(units))

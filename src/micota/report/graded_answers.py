@@ -91,9 +91,9 @@ class GradedAnswers:
     ) -> DataFrame:
         """The rows of `frame` that fit: `words` as in `responses`, `where` a condition as of `DataFrame.query`.
 
-        With `right` and `wrong`, two models: their rows on the problems and samples that the one gets right and the
-        other does not, under the scorer of `words`, else `semantic` where it is there. Raises MicotaError for a word
-        that no row has.
+        With `right` and `wrong`, two models: the right rows of the one and the other's that are not, on the problems
+        and samples that have both, under the scorer of `words`, else `semantic` where it is there. Raises MicotaError
+        for a word that no row has.
         """
         frame = self.frame
         if right is not None or wrong is not None:
@@ -108,10 +108,10 @@ class GradedAnswers:
         return wanted.assign(**{name: text_column(column) for name, column in zip(TEXTS, columns, strict=True)})
 
     @cached_property
-    def levels(self) -> dict[str, str]:
-        """By the key of each problem its level, of problem sets whose source has such a column and is here."""
-        sets = {one.spec.problems.digest: one.spec.problems for one in self.recipe.evaluations}
-        return {key: level for spec in sets.values() for key, level in column_of(spec, "level").items()}
+    def levels(self) -> dict[tuple[str, str], str]:
+        """By benchmark and problem its level, of problem sets whose source has such a column and is here."""
+        sets = {one.data_word: one.spec.problems for one in self.recipe.evaluations}
+        return {(name, key): level for name, spec in sets.items() for key, level in column_of(spec, "level").items()}
 
     def to_parquet(self, path: str | Path) -> Path:
         """Write `frame` as a Parquet file; returns its path."""

@@ -47,9 +47,10 @@ class GradedFile:
         return frame.assign(sample=frame["sample"].fillna(counted).astype("int64"))
 
     @cached_property
-    def levels(self) -> dict[str, str]:
-        """By the key of each problem its `level`, where the rows have it."""
-        return {_problem(row, where): str(row["level"]) for row, where in self._rows if _there(row, "level")}
+    def levels(self) -> dict[tuple[str, str], str]:
+        """By benchmark and problem its `level`, where the rows have it."""
+        leveled = ((row, where) for row, where in self._rows if _there(row, "level"))
+        return {(_benchmark(row), _problem(row, where)): str(row["level"]) for row, where in leveled}
 
     @cached_property
     def _rows(self) -> list[tuple[dict[str, Any], str]]:
@@ -74,7 +75,7 @@ def _tidy(row: Mapping[str, Any], path: Path, where: str) -> Iterator[dict[str, 
     same: dict[str, Any] = {
         "arm": arm,
         "model": str(row.get("model") or arm),
-        "benchmark": str(row.get("benchmark") or "rows"),
+        "benchmark": _benchmark(row),
     }
     fake = _there(row, "fake") and _truth(row["fake"])
     if fake is None:
@@ -160,6 +161,10 @@ def _check_texts(sides: Sequence[DataFrame], where: str) -> None:
             why="the rows are paired by what they call the problem, and these are not one problem",
             fix=f"call other problems by other names (`problem`); or, if only the prompts differ, leave `{name}` out",
         )
+
+
+def _benchmark(row: Mapping[str, Any]) -> str:
+    return str(row.get("benchmark") or "rows")
 
 
 def _problem(row: Mapping[str, Any], where: str) -> str:
