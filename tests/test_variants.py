@@ -62,6 +62,33 @@ def test_what_differs_has_another_name() -> None:
     assert names[-1].startswith("lab-mini+6-changes~")
 
 
+ARMS = ("b: {train: {base: lab:student, data: d}}", "a: lab:student", "c: lab:ta")
+
+
+def test_the_order_of_arms_is_a_part_of_the_name(tmp_path: Path) -> None:
+    """Tables, labels and the usual baseline follow it; what is only spelt in another order has the name of before."""
+    (tmp_path / "x.yaml").write_text(
+        'name: x\nlet: {p: {problems: {source: "lab:arithmetic"}}, d: {distill: {from: lab:ta, data: p}}}\n'
+        f"for: {{seed: [0], size: [1]}}\narms: {{{', '.join(ARMS)}}}\n"
+    )
+
+    def name(*sets: str) -> str:
+        return load(str(tmp_path / "x.yaml"), sets).name
+
+    def arms(*places: int) -> str:
+        return f"arms={{{', '.join(ARMS[i] for i in places)}}}"
+
+    assert name(arms(0, 1, 2)) == name() == name("for={seed: [0], size: [1]}") == "x"
+    orders = [name(arms(*places)) for places in ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))]
+    orders.append(name("for={size: [1], seed: [0]}"))
+    assert len(set(orders)) == 6 and all(one.startswith(("x+arms=order~", "x+for=order~")) for one in orders)
+    new = [f"arms.{letter}=lab:student" for letter in "yxz"]
+    assert name(new[0]) == "x+y=lab-student~" + name(new[0])[-8:]  # behind the others, as usual
+    assert name(*new[:2]) != name(*new[1::-1]) and "+arms=order~" not in name(*new[1::-1])
+    with pytest.raises(MicotaError, match="give x and its `--set` again"):
+        load(str(tmp_path / orders[0].replace("x+", "x.yaml+", 1)))
+
+
 def test_overrides_change_no_digest_but_what_they_change() -> None:
     plain, changed = load("lab-mini"), load("lab-mini", ["arms.micota.train.lr=2e-3"])
     differing = {name for name in plain.names if plain.names[name].digest != changed.names[name].digest}

@@ -1,8 +1,8 @@
 """The names of recipes that `--set` has changed: `lab-mini+micota.lr=1e-3`, one name for equal changes.
 
 A name says the differences between the recipe as it is written and as it is run, so neither the order of overrides nor
-the spelling of values matters, and what changes nothing is left out. What no folder takes, or is long, is cut, and a
-hash of the whole keeps it apart from its like.
+the spelling of values matters, and what changes nothing is left out; another order of arms or variables is a change.
+What no folder takes, or is long, is cut, and a hash of the whole keeps it apart from its like.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ Tree = Mapping[str, Any]
 
 def variant_name(name: str, written: Tree, changed: Tree) -> str:
     """The name of a recipe after its overrides."""
-    words = sorted(f"{_place(path, written, changed)}={value}" for path, value in _changes(written, changed, ()))
+    changes = [*_changes(written, changed, ()), *_orders(written, changed)]
+    words = sorted(f"{_place(path, written, changed)}={value}" for path, value in changes)
     whole = "+".join([name, *words])
     if not words or len(whole.encode()) <= LONGEST:
         return whole
@@ -63,6 +64,15 @@ def _changes(written: Any, changed: Any, path: Path) -> Iterator[tuple[Path, str
             yield from _changes(*both, (*path, i))
     elif _text(written) != _text(changed):
         yield path, _text(changed)
+
+
+def _orders(written: Tree, changed: Tree) -> Iterator[tuple[Path, str]]:
+    """Arms and variables in another order than written, with new ones behind: tables and labels follow it."""
+    for name in ("arms", "for"):
+        before, after = list(_section(written, name)), list(_section(changed, name))
+        usual = [key for key in before if key in after] + sorted((key for key in after if key not in before), key=str)
+        if after != usual:
+            yield (name,), _hashed("order", json.dumps(after))
 
 
 def _place(path: Path, written: Tree, changed: Tree) -> str:
