@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,22 @@ def test_one_bad_manifest_stops_nothing_that_is_about_the_others(way: str, tmp_p
         again.recover(spec(1))
         finished(again, spec(1), "one\n")
         assert json.loads(bad.read_text()) == whole
+
+
+def test_a_command_prints_a_warning_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    finished(store, spec(1), "one\n")
+    finished(store, spec(2), "two\n")
+    for one in (spec(1), spec(2)):
+        (tmp_path / "artifacts" / one.id / "manifest.json").write_text("{}")
+    for word in ("du", "verify"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")  # as after any library's change of the filters
+            command(monkeypatch, word, "--store", str(tmp_path))
+        said = capsys.readouterr().err.splitlines()
+        assert len([line for line in said if "counts as not made" in line]) == 2
 
 
 def test_what_a_newer_micota_wrote_is_named_and_used_as_far_as_it_is_known(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from micota.errors import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -67,9 +69,17 @@ def console() -> Console:
     return Terminal() if sys.stdout.isatty() else Terminal(width=160)
 
 
-def warn(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    """Print a warning as a line, without the place in our code."""
-    print(f"warning: {message}", file=sys.stderr)
+def warnings_once() -> Callable[..., None]:
+    """For `warnings.showwarning`: prints a line, each once, without the place in our code."""
+    said: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        text = visible(str(message))
+        if text not in said:
+            said.add(text)
+            print(f"warning: {text}", file=sys.stderr)
+
+    return show
 
 
 def workspace(store: Path, machine: str) -> Workspace:

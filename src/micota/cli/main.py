@@ -34,7 +34,7 @@ def main() -> None:
     from micota.errors import MicotaError, StageFailed, Stopped, of_system
 
     sys.stdout, sys.stderr = terminal.Output(sys.stdout), terminal.Output(sys.stderr)
-    warnings.showwarning = terminal.warn
+    warnings.showwarning = terminal.warnings_once()
     try:
         app()
     except MicotaError as error:
