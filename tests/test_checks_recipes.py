@@ -172,3 +172,35 @@ def test_a_merge_that_would_be_refused_is_found_before_its_models_are_trained(ow
     change(student(own, "config.json"), rms_norm_eps=0.5)
     _, (found_one,) = inspection.inspect(own.load(name="merged.yaml").targets)
     assert found_one.rule == "merge" and "rms_norm_eps is 0.5" in found_one.what and "models/ta" in found_one.model
+
+
+DEEP = """
+name: deep
+let:
+  data: {rows: {source: ./rows.jsonl}}
+  ta: ./models/ta
+  tuned: {train: {base: ta, data: data, max_steps: 1, precision: float32}}
+  deep: {merge: {method: passthrough, base: ta, slices: [{model: ta, layers: [0, 2]}, {model: tuned, layers: [1, 2]}]}}
+  deeper: {train: {base: deep, data: data, max_steps: 1, precision: float32}}
+  mid: {merge: {base: deep, models: [deeper], method: linear, weight: 1}}
+arms: {micota: mid}
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (("", ""), ""),
+        (("model: tuned, layers: [1, 2]", "model: tuned, layers: [1, 3]"), "layers 1 to 3 are wanted, the model has 2"),
+        (("base: deep, models: [deeper]", "base: ta, models: [deeper]"), "a merge of 2 layers with 3"),
+        (("base: deep, data: data", "base: {merge: {method: passthrough, base: deep, slices: [{model: deep, layers: "
+          "[0, 4]}]}}, data: data"), "layers 0 to 4 are wanted, the model has 3"),
+    ],
+)  # fmt: skip
+def test_layers_that_a_stack_or_a_merge_cannot_have_are_found_before_a_training(
+    own: World, change: tuple[str, str], what: str
+) -> None:
+    own.write("rows.jsonl", json.dumps({"prompt": "1+1=", "response": "2"}) + "\n")
+    own.write("deep.yaml", DEEP.replace(*change) if what else DEEP)
+    found = checks.errors(inspection.inspect(own.load(name="deep.yaml").targets)[1])
+    assert [what in one.what for one in found][:1] == [True] * bool(what), [str(one) for one in found]

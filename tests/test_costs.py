@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from micota.chat import example
 from micota.cli import cost_table
 from micota.cli import main as cli
 from micota.cli.cost_table import amount
-from micota.costs import assumptions
+from micota.costs import assumptions, shapes
 from micota.costs.estimates import Costs, Estimate
 from micota.costs.lengths import Lengths
 from micota.costs.spans import Span, known
@@ -250,6 +251,24 @@ def test_a_model_that_is_not_known_here_is_no_crash(tmp_path: Path) -> None:
     unknown = next(one for one in found if one.unknown)
     assert unknown.written.high > 0
     assert unknown.flops == Span(0, 0)
+
+
+def test_a_stack_has_the_layers_of_its_slices(tmp_path: Path) -> None:
+    """What is trained on it, stored of it and written by it costs by these, also above another merge."""
+    text = "name: deep\nlet:\n  own: {rows: {source: ./rows.jsonl}}\n  ta: Qwen/Qwen2.5-1.5B-Instruct\n"
+    slices = "[{model: ta, layers: [0, 20]}, {model: ta, layers: [8, 28]}]"
+    text += f"  deep: {{merge: {{method: passthrough, base: ta, slices: {slices}}}}}\n"
+    text += "  tuned: {train: {base: deep, data: own}}\n  again: {train: {base: mid, data: own}}\n"
+    text += "  mid: {merge: {base: deep, models: [tuned], method: linear, weight: 1.0}}\narms: {a: again}\n"
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "1+1", "response": "2"}) + "\n")
+    (tmp_path / "deep.yaml").write_text(text)
+    recipe = recipes.load(str(tmp_path / "deep.yaml"))
+    plain = shapes.shape(recipe.named("ta"))
+    assert plain is not None and plain.layers == 28
+    for name in ("deep", "tuned", "mid", "again"):
+        assert shapes.shape(recipe.named(name)) == replace(plain, layers=40), name
+    found = estimates(recipe, Store(tmp_path), H100S)
+    assert found[recipe.named("deep").digest].disk.low == pytest.approx(2 * replace(plain, layers=40).parameters)
 
 
 def test_an_endpoint_costs_tokens(tmp_path: Path) -> None:

@@ -89,6 +89,47 @@ def test_families_whose_examples_see_each_other_are_refused(make: type, precisio
     assert ("flash_attention_2" in str(caught.value)) == (make is not MambaConfig)
 
 
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": ROWS, "pad_token_id": 0}
+HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48}
+MAMBA2 = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 8, "mamba_chunk_size": 16}
+LINEAR = {
+    **{"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8},
+    **{"layer_types": ["linear_attention", "full_attention"], "head_dim": 8},
+}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+RECURRENT: dict[str, dict[str, object]] = {
+    "Qwen3NextConfig": {**HEADS, **LINEAR, **EXPERTS, "shared_expert_intermediate_size": 16},
+    "Qwen3_5TextConfig": {**HEADS, **LINEAR},
+    "OlmoHybridConfig": {**HEADS, **LINEAR},
+    "JambaConfig": {**HEADS, "attn_layer_offset": 1, "attn_layer_period": 2, "num_experts": 2, "mamba_d_state": 8},
+    "BambaConfig": {**HEADS, **MAMBA2, "attn_layer_indices": [1]},
+    "FalconH1Config": {**HEADS, **MAMBA2, "mamba_d_ssm": 64, "head_dim": 8},
+    "GraniteMoeHybridConfig": {**HEADS, **MAMBA2, "layer_types": ["mamba", "attention"], "num_local_experts": 0},
+    "Mamba2Config": {"num_heads": 4, "head_dim": 16, "n_groups": 1, "state_size": 8, "chunk_size": 16},
+    "FalconMambaConfig": {"state_size": 8},
+    "RwkvConfig": {"attention_hidden_size": 32},
+    "Lfm2Config": {**HEADS, "layer_types": ["conv", "full_attention"]},
+    "RecurrentGemmaConfig": {**HEADS, "lru_width": 32, "attention_window_size": 16, "num_hidden_layers": 3},
+    "NemotronHConfig": {
+        **{**HEADS, "layers_block_type": ["mamba", "attention"], "mamba_num_heads": 4, "mamba_head_dim": 16},
+        **{"n_groups": 1, "ssm_state_size": 8, "chunk_size": 16},
+    },
+}  # fmt: skip
+"""Families with layers that carry a state along a row, and the settings of tiny ones."""
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_families_that_carry_a_state_along_a_row_are_refused_with_advice_that_helps(name: str) -> None:
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, name)(**{**TINY, **RECURRENT[name]})
+    leaking = AutoModelForCausalLM.from_config(config).float()
+    with pytest.raises(MicotaError, match=r"examples in one row (see each other|cannot be kept apart)") as caught:
+        isolation.check(leaking, "float32", None)
+    assert "remove packing" in str(caught.value.fix) and "flash" not in str(caught.value.fix)
+
+
 def test_the_models_of_the_lab_keep_examples_apart(models: Path) -> None:
     student = AutoModelForCausalLM.from_pretrained(models / "student", dtype=torch.float32)
     assert isolation.check(student, "float32", None) < 1e-5

@@ -97,13 +97,9 @@ def test_it_is_one_fused_step_rounded_to_bf16_where_an_entry_is_kept(size: int, 
 @pytest.mark.parametrize("size", SIZES)
 def test_its_sums_are_those_of_the_exact_numbers(size: int) -> None:
     base, model = (one[144 if size > 144 else 0 :] for one in blocks(size))
-    bits, kept, _ = mask(len(base))
     vector = (model.double() - base.double()).numpy()
-    seen = kernels.interpolate(words(base), words(model), bits, 0.5, words(torch.empty_like(base)))
+    seen = kernels.interpolate(words(base), words(model), None, 0.5, words(torch.empty_like(base)))
     assert seen.square == pytest.approx(math.fsum(vector**2), rel=1e-6)
-    assert kernels.sizes(words(base), words(model), bits) == pytest.approx(
-        (math.fsum(abs(vector)), math.fsum(abs(vector[kept]))), rel=1e-6
-    )
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -113,7 +109,8 @@ def test_widening_rounding_adding_and_inner_products_are_those_of_exact_numbers(
     kernels.widen(raw(model), "bfloat16", wide)
     assert np.array_equal(wide.view(np.uint32), model.float().view(torch.int32).numpy().view(np.uint32))
     odd = (base.float() + model.float() / 256).numpy()
-    kernels.narrow(odd, "bfloat16", back)
+    finite = kernels.narrow(odd, "bfloat16", back)
+    assert finite == bool(torch.isfinite(torch.from_numpy(odd).bfloat16()).all())
     assert same(typed(back, "bfloat16"), torch.from_numpy(odd).bfloat16())
     for dtype in ("bfloat16", "float32"):
         total, elements = base.float().numpy().copy(), raw(model.to(getattr(torch, dtype)))
@@ -124,6 +121,7 @@ def test_widening_rounding_adding_and_inner_products_are_those_of_exact_numbers(
     first, second = (one[144 if size > 144 else 0 :].float().numpy() for one in (base, model))
     products = [float(a) * float(b) for a, b in zip(first, second, strict=True)]
     assert kernels.inner(first, second) == pytest.approx(math.fsum(products), rel=1e-12)
+    assert kernels.total(first) == pytest.approx(math.fsum(first), rel=1e-12, abs=1e-12)
 
 
 def test_inner_products_have_one_value_in_both_forms() -> None:
@@ -170,12 +168,17 @@ def test_every_processor_gives_the_same_bits(tmp_path: Path) -> None:
     code = """
 import hashlib, numpy as np
 from micota.merging import kernels
+from micota.merging.vectors import Addition, Kept, sizes
 kernels.prepare(kernels.ENOUGH)
 size = 100_001
 base, model = np.random.default_rng(0).integers(0, 2**15, (2, size)).astype(np.uint16)
 bits, count = kernels.draw([1, 2, 3, 4], 45_875, size)
-finite = [block & 0x7F7F for block in (base, model)]
-digest = hashlib.sha256(repr((count, bits.tobytes(), kernels.sizes(*finite, bits))).encode())
+values = (np.array([block & 0x7F7F for block in (base, model, base[::-1])], np.uint32) << 16).view(np.float32)
+kept = [Kept(bits), Kept(None, 0x3F000000, 0x3F000000)]
+digest = hashlib.sha256(repr((count, bits.tobytes(), sizes(values, kept))).encode())
+mixed = np.empty(size, np.float32)
+digest.update(repr(Addition([(1.4, 0.3), (0.7, 1)], (0.3, 0.7), "weighted", True).add(values, kept, mixed)).encode())
+digest.update(mixed)
 for factor in (0.3, 0.9):
     merged = np.empty(size, np.uint16)
     kernels.interpolate(base, model, bits, factor, merged)

@@ -208,6 +208,45 @@ def test_a_recipe_of_the_paper_is_rehearsed_offline(tmp_path: Path) -> None:
     assert isinstance(made.named("ta-long"), Train)
 
 
+DEEP = """
+name: deep
+defaults:
+  distil: {prompt: "{problem}", precision: float32, by: exact_match, sampling: {max_tokens: 12}}
+  train: {precision: float32, batch: 4, cutoff: 64, max_steps: 2}
+let:
+  train-set: {problems: {source: ./train.jsonl}}
+  test-set: {problems: {source: ./test.jsonl}}
+  ta: BASE
+  chains: {distil: {from: ./models/teacher, data: train-set}}
+  tuned: {train: {base: ta, data: chains}}
+  deep:
+    merge:
+      {method: passthrough, base: ta, slices: [{model: ta, layers: [0, FIRST]}, {model: tuned, layers: [1, LAST]}]}
+  deep-cot: {distil: {from: deep, data: train-set}}
+arms:
+  healed: {train: {base: deep, data: chains}}
+  student: {train: {base: ./models/student, data: deep-cot}}
+evaluate:
+  models: [arms, deep]
+  data: [test-set]
+  prompt: "{problem}"
+  precision: float32
+  by: exact_match
+  sampling: {max_tokens: 12}
+measure: {bpc: {models: [deep], data: [chains], precision: float32}}
+"""  # fmt: skip
+
+
+@pytest.mark.parametrize(("base", "first", "last"), [("./models/ta", 2, 2), ("Qwen/Qwen2.5-1.5B-Instruct", 20, 28)])
+def test_a_stack_of_layers_is_rehearsed_trained_and_evaluated(world: World, base: str, first: int, last: int) -> None:
+    """A stand-in of a model whose layers are named by their numbers has all of them."""
+    done = rehearsed(world, DEEP.replace("BASE", base).replace("FIRST", str(first)).replace("LAST", str(last)))
+    assert done.findings == []
+    assert len(done.seconds["train"]) == 3 and len(done.seconds["merge"]) == 1
+    (stack,) = (world.folder / "rehearsal" / "store" / "artifacts").glob("merge-*")
+    assert json.loads((stack / "files" / "config.json").read_text())["num_hidden_layers"] == first + last - 1
+
+
 @LONG
 @pytest.mark.parametrize("name", recipes.shipped())
 def test_every_shipped_recipe_is_rehearsed(name: str, tmp_path: Path) -> None:

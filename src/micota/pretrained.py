@@ -22,6 +22,7 @@ from micota.merging.safetensor_files import Checkpoint, Entry
 ADAPTER = "adapter_config.json"
 SHOWN = 4  # names in a message
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+READ_BY_KERNELS = ("x_proj", "dt_proj", "out_proj")
 MANY = 2**16
 _COUNT = re.compile("layers|experts|heads")
 """Entries of a configuration that say how many modules are built; more than MANY would take hours and all memory."""
@@ -168,12 +169,30 @@ def check_targets(folder: Path, targets: Sequence[str], trust_remote_code: bool 
     if not targets:
         return
     with _quiet():
-        modules = dict(skeleton(folder, trust_remote_code).named_modules())
-    known = sorted({name.rpartition(".")[2] for name, module in modules.items() if not list(module.children())})
+        model = skeleton(folder, trust_remote_code)
+    modules, idle = dict(model.named_modules()), without_adapter(model)
+    leaves = {name for name, module in modules.items() if not list(module.children())}
+    known = sorted({name.rpartition(".")[2] for name in leaves.difference(idle)})
     for target in targets:
-        if not any(name == target or name.endswith(f".{target}") for name in modules):
-            fix = f"lora: {{targets: [...]}} of {', '.join(known)}; {suggestion(target, known)}"
-            raise MicotaError(f"the model has no module '{target}' for an adapter", where=str(folder), fix=fix)
+        found = {name for name in modules if name == target or name.endswith(f".{target}")}
+        fix = f"lora: {{targets: [...]}} of {', '.join(known)}"
+        if not found:
+            what = f"the model has no module '{target}' for an adapter"
+            raise MicotaError(what, where=str(folder), fix=f"{fix}; {suggestion(target, known)}")
+        if found <= {*idle}:
+            why = "a Mamba layer multiplies by its weight without calling it"
+            raise MicotaError(f"an adapter on '{target}' would learn nothing", where=str(folder), why=why, fix=fix)
+
+
+def without_adapter(model: Any) -> list[str]:
+    """Linear layers whose weights the kernels of a Mamba layer read themselves: an adapter on one takes no part.
+
+    On a CPU some of them are called; what is trained does not depend on the machine.
+    """
+    mixers = {
+        name: module for name, module in model.named_modules() if hasattr(module, "A_log") and hasattr(module, "D")
+    }
+    return [f"{name}.{part}" for name, mixer in mixers.items() for part in READ_BY_KERNELS if hasattr(mixer, part)]
 
 
 def refuse_adapter(folder: Path) -> None:

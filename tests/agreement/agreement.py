@@ -37,6 +37,8 @@ TRAIN: dict[str, Any] = {
     **{"batch": 16, "precision": "float32", "cutoff": 256},
 }
 LORA = {"rank": 4, "alpha": 8}
+READ_BY_KERNELS = ["x_proj", "dt_proj", "out_proj"]
+"""Of a Mamba layer: its kernels read these weights themselves, so that an adapter would take no part."""
 EXPERT = re.compile(r"(.*experts)\.(\d+)\.(\w+)\.weight")
 ALLOWED = 1e-4
 """Share of all entries of a merge that may be off by more than a unit: ties of signs and of thresholds."""
@@ -48,6 +50,8 @@ class Finding:
 
     word: str
     text: str
+    with_whom: str = "yes"
+    """What the table says where it agrees."""
 
     @property
     def reason(self) -> str:
@@ -60,9 +64,9 @@ class Finding:
         return self.word != "DIFFERS"
 
 
-def agreement(holds: bool, text: str) -> Finding:
+def agreement(holds: bool, text: str, with_whom: str = "yes") -> Finding:
     """`agrees` if it holds."""
-    return Finding("agrees" if holds else "DIFFERS", text)
+    return Finding("agrees" if holds else "DIFFERS", text, with_whom)
 
 
 def near(ours: float, theirs: float, within: float) -> bool:
@@ -137,7 +141,8 @@ class Agreement:
     def lora(self) -> Finding:
         """The same with adapters on every linear layer, merged at the end."""
         adapters = {"r": LORA["rank"], "lora_alpha": LORA["alpha"], "target_modules": "all-linear"}
-        config = peft.LoraConfig(**adapters, task_type="CAUSAL_LM")
+        idle = READ_BY_KERNELS if hasattr(self.plain.model.config, "state_size") else None
+        config = peft.LoraConfig(**adapters, exclude_modules=idle, task_type="CAUSAL_LM")
         theirs = Plain(self.base).losses(ROWS, STEPS, LR, config)
         made = self.ws.make(mc.train(self.base, self.data, lora=LORA, **TRAIN))
         ours = [loss for _, loss in made.facts["loss"]] + Plain(made.path).losses(ROWS, 0, LR)
@@ -153,13 +158,19 @@ class Agreement:
         if self.recorded:
             files = sorted((self.recorded / self.folder.name).glob("*.safetensors"))
             theirs |= {f"mergekit's {file.stem}": (file.stem, tensors_of(file)) for file in files}
-        off = {who: _off(merged[name], other) for who, (name, other) in theirs.items()}
+        part = any(other.keys() < base.keys() for _, other in theirs.values())  # without the experts of DeepSeek-V3
+        ours = {
+            who: {key: merged[name][key] for key in merged[name] if not part or key in other}
+            for who, (name, other) in theirs.items()
+        }
+        off = {who: _off(ours[who], other) for who, (_, other) in theirs.items()}
         if off.get("mergekit's dare_ties") == 1:  # other names: one tensor of experts, whose angle and threshold differ
             pairs = {who: pair for who, pair in theirs.items() if "mergekit's dare_ties" in who}
             off = {"torch": off["torch"]} | {who: _off(fused(merged[n]), other) for who, (n, other) in pairs.items()}
         shares = ", ".join(f"{who} {share:.1e} off" for who, share in off.items())
-        text = f"{100 * kept:.1f} % kept at density .7; {shares}"
-        return agreement(abs(kept - 0.7) < 0.03 and all(share <= ALLOWED for share in off.values()), text)
+        text = f"{100 * kept:.1f} % kept at density .7; {shares}" + "; mergekit leaves tensors out" * part
+        whom = "mergekit in part" if part else "mergekit" if len(off) > 1 else "torch"
+        return agreement(abs(kept - 0.7) < 0.03 and all(share <= ALLOWED for share in off.values()), text, whom)
 
     def _masked(self, base: dict[str, Any], one: dict[str, Any]) -> float:
         """The share of entries that a merge of the recipe keeps; 0 if one is not rescaled by a tensor's share."""
@@ -188,7 +199,7 @@ class Agreement:
             made = self.ws.make(mc.train(self.base, self.data, **TRAIN | {"packing": True, "max_steps": 1}))
             packing_check.check(load(self.base, dtype=torch.bfloat16), "bfloat16", None)
         except Exception as error:
-            if "see each other" not in str(error):
+            if not re.search("see each other|cannot be kept apart", str(error)):
                 raise
             reason = f"texts of one row see each other: one moves another's logits by {100 * leak:.1f} %"
             return Finding("refused" if leak > 1e-4 else "DIFFERS", reason)

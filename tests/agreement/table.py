@@ -76,9 +76,7 @@ def table(findings: Findings) -> str:
         cells = []
         for finding in row.values():
             if finding.word == "agrees":
-                cells.append(
-                    "mergekit" if "mergekit" in finding.text else "torch" if "torch" in finding.text else "yes"
-                )
+                cells.append(finding.with_whom)
             else:
                 cells.append(f"{finding.word} [{reasons.setdefault(finding.reason, len(reasons) + 1)}]")
         rows.append(f"| {name} | " + " | ".join(cells) + " |")

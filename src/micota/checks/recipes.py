@@ -11,6 +11,7 @@ import contextlib
 import math
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from micota.errors import MicotaError, suggestion
 from micota.grading import Verdict, exact_match
 from micota.grading.semantic import gold_text, judge
 from micota.merging.compatibility import compare
+from micota.merging.model_files import CONFIG, read_object
+from micota.merging.stacks import layers_of, refuse_beyond
 from micota.specs import (
     GRADERS,
     Generate,
@@ -32,6 +35,7 @@ from micota.specs import (
     Model,
     Problems,
     Prompt,
+    Slice,
     Source,
     Spec,
     Train,
@@ -104,16 +108,39 @@ def _inspect_merges(specs: Iterable[Spec]) -> Iterator[Finding]:
     for spec in specs:
         if not isinstance(spec, Merge | LengthDial):
             continue
-        base = tokenizer_source(spec.base)  # None for a model of the lab that this recipe pre-trains
-        here = cached_tokenizer(base) if base else None
-        for other in dict.fromkeys(map(tokenizer_source, spec.models)):
-            if base is None or other is None or other == base:
-                continue
+        stack = spec.slices if isinstance(spec, Merge) else ()
+        pairs = [(one.model, partial(_refuse_layers, one)) for one in stack]
+        pairs += [(other, partial(_refuse_pair, spec.base, other)) for other in dict.fromkeys(spec.models)]
+        for model, refuse in pairs:
             try:
-                if here and (there := cached_tokenizer(other)):
-                    compare(here, [there])
+                refuse()
             except MicotaError as error:
-                yield Finding("merge", f"{other.ref} with {base.ref}", error.what, error.why or "", error.fix or "")
+                names = [one.ref for one in (tokenizer_source(model), tokenizer_source(spec.base)) if one]
+                yield Finding("merge", " with ".join(names), error.what, error.why or "", error.fix or "")
+
+
+def _refuse_layers(one: Slice) -> None:
+    """Raise MicotaError if a slice goes beyond the model's last layer."""
+    if count := _layers(one.model):
+        refuse_beyond(one.layers[1], count, "", one.layers[0])
+
+
+def _refuse_pair(base: Model, other: Model) -> None:
+    """Raise MicotaError if two models, or those that they come from, cannot be merged."""
+    here, there = (tokenizer_source(model) for model in (base, other))  # None: pre-trained by this recipe
+    counts = [_layers(model) for model in (base, other)]
+    if base.stacked != other.stacked and None not in counts and counts[0] != counts[1]:
+        what, fix = f"a merge of {counts[0]} layers with {counts[1]}", "take a base with the layers of its models"
+        raise MicotaError(what, fix=fix)
+    if here and there and here != there and (first := cached_tokenizer(here)) and (second := cached_tokenizer(there)):
+        compare(first, [second])
+
+
+def _layers(model: Model) -> int | None:
+    """How many layers a model has; None if that is not known here."""
+    source = tokenizer_source(model)
+    folder = cached_tokenizer(source) if source and not model.stacked else None
+    return layers_of(read_object(folder / CONFIG)) if folder else model.stacked
 
 
 def inspect_folder(folder: str) -> Inspection:

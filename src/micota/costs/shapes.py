@@ -14,7 +14,11 @@ from micota.store.resolution import ENDPOINT, LAB_MODELS
 
 def shape(model: Model) -> Architecture | None:
     """None for an endpoint, for a model that is not dense, and for one of which nothing is known here."""
-    origin = model.origin
+    found = _of_origin(model.origin)
+    return replace(found, layers=model.stacked or found.layers) if found else None
+
+
+def _of_origin(origin: Model) -> Architecture | None:
     if isinstance(origin, Pretrain):
         lab, own = _of_source("lab:student", str(LAB_MODELS / "student")), origin.shape
         assert lab is not None and own is not None

@@ -38,8 +38,9 @@ class Angles:
         products: Array = np.zeros((max(2, len(labels)), max(2, len(labels))))
         for place, rows in pieces:
             vectors = self._weighed(rows)
-            for i, keep in self._selection.keeps(chances, place.start, vectors).items():
-                vectors[i] *= keep
+            for i, each in enumerate(self._selection.kept(chances, place.start, rows)):
+                if each:
+                    vectors[i] *= each.bools(vectors[i])
             for i, vector in enumerate(vectors):
                 for j in range(i + 1):
                     products[i, j] += kernels.inner(vector, vectors[j])

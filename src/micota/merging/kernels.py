@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from micota.merging.buffers import INFINITE, LANES, Bytes, Floats, Words, own, typed, words
+from micota.merging.buffers import INFINITE, LANES, Bytes, Floats, Words, is_finite, own, typed, words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +39,11 @@ def prepare(elements: int) -> None:
     """A merge of so many elements begins: where that pays, with the compiled kernels."""
     global _compiled
     _compiled = elements >= ENOUGH
+
+
+def is_compiled() -> bool:
+    """Whether the merge at hand takes the compiled kernels."""
+    return _compiled
 
 
 def parts(inputs: Sequence[Bytes], dtypes: Sequence[str], row: int = 1) -> Iterator[tuple[slice, list[Bytes]]]:
@@ -76,8 +81,10 @@ def widen(elements: Bytes, dtype: str, row: Floats) -> None:
         typed(row.view("uint8"), "float32").copy_(typed(elements, dtype))
 
 
-def narrow(row: Floats, dtype: str, into: Bytes) -> None:
-    """Put fp32 numbers into `into` as elements of a dtype of FLOATS: to the nearest, ties to even."""
+def narrow(row: Floats, dtype: str, into: Bytes) -> bool:
+    """Put fp32 numbers into `into` as elements of a dtype of FLOATS: to the nearest, ties to even. Whether all are
+    finite, before and after.
+    """
     if dtype == "bfloat16" and _compiled:
         from micota.merging import kernels_compiled
 
@@ -89,31 +96,33 @@ def narrow(row: Floats, dtype: str, into: Bytes) -> None:
         into.view(dtype)[:] = row
     else:
         typed(into, dtype).copy_(typed(row.view("uint8"), "float32"))
+    return _finite(row.view("uint8"), "float32") and _finite(into, dtype)
 
 
 def lanes(state: Sequence[int], size: int) -> Words:
     """`size` random numbers of 16 bits: the words of SFC64 from a state (a, b, c, counter) on, lowest bits first."""
     import numpy as np
 
-    stream = np.empty(-(-size // 4), dtype=np.uint64)
+    generator = np.random.SFC64()
     before = np.array(state, dtype=np.uint64)
-    if _compiled:
-        from micota.merging import kernels_compiled
-
-        kernels_compiled.random_words(*before, stream)
-    else:
-        generator = np.random.SFC64()
-        generator.state = {"bit_generator": "SFC64", "state": {"state": before}, "has_uint32": 0, "uinteger": 0}
-        stream[:] = generator.random_raw(len(stream))
-    return stream.view("<u2")[:size]
+    generator.state = {"bit_generator": "SFC64", "state": {"state": before}, "has_uint32": 0, "uinteger": 0}
+    return generator.random_raw(-(-size // 4)).view("<u2")[:size]
 
 
 def draw(state: Sequence[int], level: int, size: int) -> tuple[Bytes, int]:
     """A random mask of `size` elements, and how many it keeps: those whose lane is below `level`, at most 2**16."""
     import numpy as np
 
-    kept = lanes(state, size) < level
-    return np.packbits(kept, bitorder="little"), int(np.count_nonzero(kept))
+    if _compiled:
+        from micota.merging import kernels_compiled
+
+        bits = np.empty(-(-size // 8), dtype=np.uint8)
+        kernels_compiled.draw(*np.array(state, dtype=np.uint64), np.uint64(level), bits)
+        if size % 8:
+            bits[-1] &= 2 ** (size % 8) - 1
+    else:
+        bits = np.packbits(lanes(state, size) < level, bitorder="little")
+    return bits, int(np.bitwise_count(bits).sum())
 
 
 def interpolate(base: Array, model: Array, mask: Bytes | None, factor: float, merged: Array) -> Seen:
@@ -142,20 +151,6 @@ def interpolate(base: Array, model: Array, mask: Bytes | None, factor: float, me
             square, top = np.square(high - low, dtype=np.float64).sum(), (merged & 0x7FFF).max(initial=0)
     kept = len(base) if mask is None else int(np.bitwise_count(mask).sum())
     return Seen(kept, float(square), bool(np.isfinite(square)) and int(top) < INFINITE["bfloat16"])
-
-
-def sizes(base: Array, model: Array, mask: Bytes) -> tuple[float, float]:
-    """The L1 norm of a task vector, and of what a mask keeps of it."""
-    import numpy as np
-
-    if _compiled:
-        from micota.merging import kernels_compiled
-
-        whole, left = kernels_compiled.sizes(base, model, mask)
-    else:
-        each = abs(_fp32(model) - _fp32(base)).astype(np.float64)
-        whole, left = each.sum(), each[_bools(mask, len(each))].sum()
-    return float(whole), float(left)
 
 
 def add(elements: Bytes, dtype: str, weight: np.float32, total: Floats) -> None:
@@ -190,6 +185,24 @@ def inner(a: Floats, b: Floats) -> float:
         sums += products[:whole].reshape(-1, LANES).sum(axis=0)
         sums[: len(a) - whole] += products[whole:]
     return float(sums.sum())
+
+
+def total(numbers: Floats) -> float:
+    """The sum of flat fp32 numbers, in fp64 and in one order on every processor."""
+    import numpy as np
+
+    sums, whole = np.zeros(LANES), len(numbers) // LANES * LANES
+    sums += numbers[:whole].reshape(-1, LANES).sum(axis=0, dtype=np.float64)
+    sums[: len(numbers) - whole] += numbers[whole:]
+    return float(sums.sum())
+
+
+def _finite(elements: Bytes, dtype: str) -> bool:
+    if not _compiled or not len(elements):
+        return is_finite(elements, dtype)
+    from micota.merging import kernels_compiled
+
+    return int(kernels_compiled.largest(words(elements, dtype))) < INFINITE[dtype]
 
 
 def _fp32(block: Array) -> Floats:

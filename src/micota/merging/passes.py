@@ -7,14 +7,15 @@ order of the blocks. So the conclusion does not depend on the number of threads.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from micota.merging import kernels
+from micota.merging import vectors
 from micota.merging.angles import Angles, Arc
 from micota.merging.buffers import Bytes, Floats
-from micota.merging.selection import Chance, Cut, Selection, magnitudes, spread
+from micota.merging.selection import Chance, Cut, Selection, spread
 from micota.merging.settings import BY_SIZE, FIXED
+from micota.merging.vectors import Kept
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,19 +58,18 @@ class Thresholds:
         """For each threshold how many magnitudes lie in each bucket."""
         import numpy as np
 
-        sce = self._settings.method == "sce"
-        bits = np.empty((1 if sce else len(self._selection.labels), size), dtype=np.int32)
-        for place, rows in pieces:
-            vectors = rows[1:] - rows[0]
-            bits[:, place] = magnitudes(spread(vectors)[None] if sce else vectors)
-        return [self._count(at, bits[i]) for at, (i, _) in enumerate(self._places)]
-
-    def _count(self, at: int, bits: Array) -> Array:
-        import numpy as np
-
-        if self._high:
-            return np.bincount(bits[(bits >> 16) == self._high[at]] & 0xFFFF, minlength=LOW)
-        return np.bincount((bits if self._settings.method != "sce" else bits[bits != 0]) >> 16, minlength=HIGH)
+        counts = [np.zeros(LOW if self._high else HIGH, dtype=np.int64) for _ in self._places]
+        for _, rows in pieces:
+            for at, (i, _) in enumerate(self._places):
+                high = self._high[at] if self._high else None
+                if self._settings.method == "sce":
+                    varied = spread(rows[1:] - rows[0])
+                    vectors.count(
+                        np.zeros_like(varied), varied if high is not None else varied[varied != 0], high, counts[at]
+                    )
+                else:
+                    vectors.count(rows[0], rows[i + 1], high, counts[at])
+        return counts
 
     def conclude(self, seen: Iterable[list[Array]]) -> None:
         """Add up the counts and find the bucket of each threshold."""
@@ -129,32 +129,30 @@ class Rescales:
             return seen
         chances = [self._chance(i, block, size) for i in range(len(seen))]
         for place, rows in pieces:
-            vectors = rows[1:] - rows[0]
-            for i, keep in self._selection.keeps(chances, place.start, vectors).items():
-                seen[i] += self._sizes(vectors[i], keep)
+            kept = self._selection.kept(chances, place.start, rows)
+            seen += self._counts(kept, rows) if self._settings.rescale != "l1" else self._sizes(kept, rows)
         return seen
 
-    def see_single(self, block: int, base: Array, model: Array) -> Array:
-        """The same for the L1 norm of one task vector in bf16."""
+    def _counts(self, kept: Sequence[Kept | None], rows: Floats) -> Array:
         import numpy as np
 
-        return np.array([kernels.sizes(base, model, self._random(0, block, len(base))[0])])
+        pairs = zip(kept, rows[1:], strict=True)
+        return np.array([[row.size, each.bools(row - rows[0]).sum()] if each else [0, 0] for each, row in pairs])
 
-    def _sizes(self, vector: Floats, keep: Array) -> tuple[float, float]:
-        import numpy as np
-
-        if self._settings.rescale != "l1":
-            return float(len(vector)), float(np.count_nonzero(keep))
-        sizes = np.abs(vector, out=vector)
-        return self._sum(sizes), self._sum(np.multiply(sizes, keep, out=sizes))
-
-    def _sum(self, sizes: Floats) -> float:
-        """In fp32 as torch adds them up, and so mergekit; without fp32 tensors it makes no difference."""
+    def _sizes(self, kept: Sequence[Kept | None], rows: Floats) -> Array:
+        """Among fp32 tensors added up in fp32 by torch, as in mergekit; without them it makes no difference."""
         if not self._selection.fine:
-            return float(sizes.sum(dtype="float64"))
+            return vectors.sizes(rows, kept)
+        import numpy as np
         import torch
 
-        return float(torch.from_numpy(sizes).sum())
+        seen = np.zeros((len(kept), 2))
+        for i, each in enumerate(kept):
+            if each:
+                size = np.abs(rows[i + 1] - rows[0])
+                bools = each.bools(size)
+                seen[i] = [float(torch.from_numpy(one).sum()) for one in (size, size * bools)]
+        return seen
 
     def _chance(self, model: int, block: int, size: int) -> Chance:
         if self._drawn and self._settings.drops(model):

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from micota.merging.buffers import Bytes, Floats
-from micota.merging.masks import LEVELS, as_bools, lanes, mask_bits
+from micota.merging.masks import LEVELS, lanes, mask_bits
 from micota.merging.settings import Settings
+from micota.merging.vectors import Kept, magnitudes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,13 +31,9 @@ class Cut:
     share: float = 1.0
     """Of the entries exactly at the threshold."""
 
-    def takes(self, sizes: Array, chance: Array | None, start: int) -> Array:
-        """Whether each entry belongs to them: bool [size]. `start`: where in its block the piece begins."""
-        above: Array = sizes == self.threshold  # many are of the same size, as in bf16
-        if chance is not None:
-            above &= as_bools(chance[start // 8 :], len(sizes))
-        above |= sizes > self.threshold
-        return above
+    def kept(self, chance: Array | None, start: int) -> Kept:
+        """Which entries of a piece belong to them. `start`: where in its block it begins."""
+        return Kept(None if chance is None else chance[start // 8 :], self.threshold, self.threshold)
 
 
 class Selection:
@@ -60,27 +57,31 @@ class Selection:
         """The models that can lose entries."""
         return [i for i in range(len(self.labels)) if self.settings.drops(i)]
 
-    def keeps(self, chances: Sequence[Chance], start: int, vectors: Floats) -> dict[int, Array]:
-        """Which entries of a piece of the task vectors [models, size] are kept: bool [size] for each that drops any."""
+    def kept(self, chances: Sequence[Chance], start: int, values: Floats) -> list[Kept | None]:
+        """Which entries of a piece of the task vectors are kept; None for a model that keeps all. `values` are the
+        base and the models, [models + 1, size].
+        """
         if self.settings.method == "sce" and self.dropping:
-            keep = self.cuts[0][0].takes(magnitudes(spread(vectors)), chances[0][0], start)
-            return dict.fromkeys(self.dropping, keep)
-        return {i: self._keep(i, chances[i], start, vectors[i]) for i in self.dropping}
+            keep = self.cuts[0][0].kept(chances[0][0], start).bools(spread(values[1:] - values[0]))
+            return [_as_bits(keep) if self.settings.drops(i) else None for i in range(len(self.labels))]
+        return [
+            self._kept(i, chances[i], start, values) if self.settings.drops(i) else None
+            for i in range(len(self.labels))
+        ]
 
-    def _keep(self, model: int, chance: Chance, start: int, vector: Floats) -> Array:
+    def _kept(self, model: int, chance: Chance, start: int, values: Floats) -> Kept:
         if self.settings.method.startswith("della"):
-            drawn = chance[0]
+            drawn, vector = chance[0], values[model + 1] - values[0]
             assert drawn is not None
-            kept: Array = drawn[start : start + len(vector)] < self._levels(model, vector)
-            return kept
+            return _as_bits(drawn[start : start + len(vector)] < self._levels(model, vector))
         if not self.cuts[model]:
             assert chance[0] is not None
-            return as_bools(chance[0][start // 8 :], len(vector))
-        sizes = magnitudes(vector)
-        kept, *outliers = (c.takes(sizes, bits, start) for c, bits in zip(self.cuts[model], chance, strict=True))
-        for each in outliers:
-            kept &= ~each
-        return kept
+            return Kept(chance[0][start // 8 :])
+        kept, *outliers = (cut.kept(bits, start) for cut, bits in zip(self.cuts[model], chance, strict=True))
+        if not outliers:
+            return kept
+        vector = values[model + 1] - values[0]
+        return _as_bits(kept.bools(vector) & ~outliers[0].bools(vector))
 
     def _levels(self, model: int, vector: Floats) -> Array:
         """For della: below which number 16 random bits keep an entry, by its place in the order of its row."""
@@ -115,10 +116,10 @@ class Selection:
         return mask_bits(self.settings.seed, self.labels[model], self.name, block, size, density)
 
 
-def magnitudes(vectors: Floats) -> Array:
-    """The bits of |x| as integers, which are in the order of the magnitudes."""
-    bits: Array = vectors.view("int32") & 0x7FFFFFFF
-    return bits
+def _as_bits(bools: Array) -> Kept:
+    import numpy as np
+
+    return Kept(np.packbits(bools, bitorder="little"))
 
 
 def spread(vectors: Floats) -> Floats:

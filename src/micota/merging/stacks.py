@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -57,9 +57,7 @@ class Stack:
         self._base = self._folders[parts[0].sources[0][0]]
         for part in parts:
             for folder, first in part.sources:
-                if first + part.layers > self.count:
-                    what = f"layers {first} to {first + part.layers} are wanted, the model has {self.count}"
-                    raise MicotaError(what, where=str(folder), fix=f"a range that ends at {self.count} or before")
+                refuse_beyond(first + part.layers, self.count, str(folder), first)
 
     @property
     def changes_nothing(self) -> bool:
@@ -75,9 +73,7 @@ class Stack:
     @cached_property
     def count(self) -> int:
         """How many layers the models have, by the configuration of the first."""
-        texts = [*(part for key in TEXT if isinstance(part := self._base.config.get(key), dict)), self._base.config]
-        values = [value for part in texts for key in COUNTS if isinstance(value := part.get(key), int)]
-        return values[0] if values else max(layer_counts(self._base.entries).values())
+        return layers_of(self._base.config) or max(layer_counts(self._base.entries).values())
 
     @cached_property
     def _prefix(self) -> str:
@@ -157,3 +153,16 @@ class Stack:
             return part | listed | counts | inner
 
         return changed(config)
+
+
+def layers_of(config: Mapping[str, Any]) -> int | None:
+    """How many layers a configuration says that its language model has; None if it does not say it."""
+    texts = [*(part for key in TEXT if isinstance(part := config.get(key), dict)), config]
+    return next((value for part in texts for key in COUNTS if isinstance(value := part.get(key), int)), None)
+
+
+def refuse_beyond(stop: int, count: int, where: str, start: int) -> None:
+    """Raise MicotaError for layers, from `start` on, that end behind the last."""
+    if stop > count:
+        what = f"layers {start} to {stop} are wanted, the model has {count}"
+        raise MicotaError(what, where=where, fix=f"a range that ends at {count} or before")

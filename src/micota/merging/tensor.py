@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 from micota.errors import MicotaError
-from micota.merging import kernels
+from micota.merging import kernels, vectors
 from micota.merging.buffers import FLOATS, Bytes, Floats, is_finite, own, words
 from micota.merging.kernels import narrow, parts, rows, widen
 from micota.merging.masks import BLOCK, blocks
-from micota.merging.passes import Pass, Rescales, passes
+from micota.merging.passes import Pass, passes
 from micota.merging.safetensor_files import Entry
 from micota.merging.selection import Chance, Selection
 from micota.merging.settings import AVERAGING, ELECTING, FIXED, UNSEEN, Settings
 from micota.merging.tally import Tally
+from micota.merging.vectors import Addition
 
 
 class TensorMerge:
@@ -50,8 +52,6 @@ class TensorMerge:
         import numpy as np
 
         with np.errstate(over="ignore", invalid="ignore"):
-            if self._single and pass_.reads and isinstance(pass_, Rescales):
-                return pass_.see_single(block, *(words(elements, "bfloat16") for elements in inputs))
             pieces = ((place, rows(piece, self._dtypes)) for place, piece in parts(inputs, self._dtypes, self._row))
             return pass_.see(block, size, pieces if pass_.reads else ())
 
@@ -75,16 +75,12 @@ class TensorMerge:
 
     def _pieces(self, inputs: Sequence[Bytes], chances: Sequence[Chance], into: Bytes) -> tuple[Tally, bool]:
         """Any merge, piece by piece; also whether all is finite."""
-        import numpy as np
-
         tally, finite, dtype, width = Tally(), True, self.entry.torch_dtype, self.entry.itemsize
         for place, piece in parts(inputs, self._dtypes, self._row):
             mixed, seen = self._mix(place.start, piece, chances)
-            finite = finite and bool(np.isfinite(mixed).all())
-            narrow(mixed, dtype, into[place.start * width : place.stop * width])
+            finite &= narrow(mixed, dtype, into[place.start * width : place.stop * width])
             tally.add(seen)
-        finite = finite and all(math.isfinite(row[-1]) for row in tally.products)
-        return tally, finite and is_finite(into, dtype)
+        return tally, finite and all(math.isfinite(row[-1]) for row in tally.products)
 
     def _interpolate(self, inputs: Sequence[Bytes], chance: Chance, into: Bytes) -> tuple[Tally, bool]:
         """One task vector in bf16; also whether all is finite."""
@@ -102,9 +98,11 @@ class TensorMerge:
         values = rows(piece, self._dtypes)
         if self.settings.method == "passthrough":
             return values[0] * np.float32(self.settings.lambda_) if self.settings.lambda_ != 1 else values[0], Tally()
+        mixed = own("mixed", 4 * values.shape[1]).view(np.float32)
         if self.settings.method == "slerp" or self.settings.whole:
-            return _weighted(values[-2:], self._selection.weights), Tally()
-        mixed, tally = self._add_vectors(start, values, chances)
+            vectors.weighted(values[-2:], self._selection.weights, mixed)
+            return mixed, Tally()
+        tally = self._addition.add(values, self._selection.kept(chances, start, values), mixed)
         copied = self._copied()
         if copied is not None:
             widen(piece[copied], self._dtypes[copied], mixed)
@@ -115,7 +113,7 @@ class TensorMerge:
         import numpy as np
 
         weights = np.array(self.settings.weights, dtype=np.float32)
-        total = own("total", 4 * len(words(piece[0], self._dtypes[0]))).view(np.float32)
+        total = own("mixed", 4 * len(words(piece[0], self._dtypes[0]))).view(np.float32)
         total.fill(0)
         for elements, dtype, weight in zip(piece[1:], self._dtypes[1:], weights, strict=True):
             kernels.add(elements, dtype, weight, total)
@@ -123,53 +121,21 @@ class TensorMerge:
             total /= weights.sum()
         return total
 
-    def _add_vectors(self, start: int, values: Floats, chances: Sequence[Chance]) -> tuple[Floats, Tally]:
-        import numpy as np
-
-        origin, vectors = values[0], values[1:]
-        vectors -= origin
-        tally = Tally(len(origin), [len(origin)] * len(vectors), _products(vectors))
-        for i, keep in self._selection.keeps(chances, start, vectors).items():
-            tally.kept[i] = int(np.count_nonzero(keep))
-            vectors[i] *= keep
-        votes = _votes(vectors) if self.settings.method == "sce" else None  # before they are weighted
-        for vector, rescale, weight in zip(vectors, self._selection.rescale, self._selection.weights, strict=True):
-            self._scale(vector, rescale, weight)
-        tally.conflicts = _conflicts(vectors)
-        return self._sum(vectors, votes) + origin, tally
-
-    def _scale(self, vector: Floats, rescale: float, weight: float) -> None:
-        """Rescale and weight; the L1 rescale is rounded on its own, as in mergekit."""
-        if self.settings.rescale == "l1" and rescale != 1:
-            vector *= rescale
-            vector *= weight
-        else:
-            vector *= rescale * weight
-
-    def _sum(self, parts: Floats, votes: Any) -> Floats:
-        """Add up what was masked, rescaled and weighted, ready to be added to the base."""
-        settings = self.settings
-        if votes is not None:
-            mixed = self._elected(parts, votes, least=1e-6)
-        elif settings.method in ELECTING and (settings.normalizes or len(parts) > 1):  # one vector agrees with itself
-            mixed = self._elected(parts, _votes(parts), least=0.0)
-        else:
-            mixed = parts.sum(axis=0)
-            if settings.normalizes:
-                mixed /= math.fsum(settings.weights)
-        return mixed if settings.lambda_ == 1 else mixed * settings.lambda_
-
-    def _elected(self, parts: Floats, votes: Any, least: float) -> Floats:
-        """The sum of the entries that agree with the elected sign, divided by their weights, which are at least so."""
-        import numpy as np
-
-        parts *= votes
-        mixed: Floats = parts.sum(axis=0)
-        if self.settings.normalizes or least:
-            weights = np.array(self._selection.weights, dtype=np.float32)[:, None]
-            survivors = (votes * weights).sum(axis=0)
-            mixed /= np.maximum(survivors, np.float32(least)) if least else np.where(survivors == 0, 1, survivors)
-        return mixed
+    @cached_property
+    def _addition(self) -> Addition:
+        """How the task vectors are added up, once the passes have found rescales and weights."""
+        settings, weights = self.settings, self._selection.weights
+        elects = settings.method in ELECTING and (settings.normalizes or len(weights) > 1)  # one agrees with itself
+        apart = settings.rescale == "l1"  # then the rescale is rounded on its own, as in mergekit
+        pairs = zip(self._selection.rescale, weights, strict=True)
+        return Addition(
+            [(rescale, weight) if apart and rescale != 1 else (rescale * weight, 1.0) for rescale, weight in pairs],
+            weights,
+            "plain" if settings.method == "sce" else "weighted" if elects else "no",
+            settings.normalizes or settings.method == "sce",
+            1e-6 if settings.method == "sce" else 0.0,
+            settings.lambda_,
+        )
 
     def _copied(self) -> int | None:
         """Which input (0: the base) the settings ask for unchanged, if any: sums may miss its last bit."""
@@ -203,31 +169,3 @@ class TensorMerge:
         why = f"the inputs are finite, but the result does not fit {self.entry.torch_dtype}"
         fix = "lower the weights or lambda, raise the density, or write another dtype"
         raise MicotaError(f"tensor {name} overflows in the merge", why=why, fix=fix)
-
-
-def _weighted(values: Floats, factors: Sequence[float]) -> Floats:
-    import numpy as np
-
-    values *= np.array(factors, dtype=np.float32)[:, None]
-    total: Floats = values.sum(axis=0)
-    return total
-
-
-def _products(vectors: Floats) -> list[list[float]]:
-    return [[kernels.inner(a, b) for b in vectors[: i + 1]] for i, a in enumerate(vectors)]
-
-
-def _votes(parts: Floats) -> Any:
-    """Whether an entry has the sign of the sum of all; where that is zero, +: bool [models, size]."""
-    import numpy as np
-
-    down = np.sum(parts, axis=0) < 0
-    return ((parts > 0) != down) & (parts != 0)  # np.where takes ten times as long
-
-
-def _conflicts(parts: Floats) -> int:
-    import numpy as np
-
-    if len(parts) < 2:
-        return 0
-    return int(np.count_nonzero((parts > 0).any(axis=0) & (parts < 0).any(axis=0)))

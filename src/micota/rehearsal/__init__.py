@@ -25,7 +25,7 @@ from micota.recipe.recipe import Recipe
 from micota.rehearsal import data
 from micota.rehearsal import stand_in_templates as templates
 from micota.rehearsal import stand_ins as models
-from micota.rehearsal.smaller import BATCH, Smaller, trained
+from micota.rehearsal.smaller import BATCH, Smaller, stacks, trained
 from micota.rehearsal.smaller import models as wanted
 from micota.rehearsal.stand_in_templates import Finding
 from micota.report import files
@@ -90,9 +90,9 @@ def _check(made: Recipe, done: Rehearsal) -> None:
 
 def _find_stand_ins(made: Recipe, folder: Path, online: bool, trust: bool, done: Rehearsal) -> None:
     """Find a stand-in for each model, and look at what its template does to a thought."""
-    learn = trained(made.targets)
+    learn, deep = trained(made.targets), stacks(made.targets)
     for i, source in enumerate(wanted(made.targets)):
-        stand_in = models.stand_in_for(source, folder / "models" / str(i), online, trust)
+        stand_in = models.stand_in_for(source, folder / "models" / str(i), online, trust, deep)
         done.stand_ins[source.digest] = stand_in
         if stand_in.tokenizer == "real":
             done.findings += _looked_at(source.ref, stand_in.folder, source.digest in learn, trust)

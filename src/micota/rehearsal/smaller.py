@@ -14,6 +14,7 @@ from micota.specs import (
     Generate,
     LengthDial,
     Lora,
+    Merge,
     Mix,
     Phase,
     Probe,
@@ -117,6 +118,11 @@ class Smaller:
 def trained(targets: list[Spec]) -> set[str]:
     """The digests of the models that trainings begin at."""
     return {spec.origin.digest for spec in walk(*targets) if isinstance(spec, Train)}
+
+
+def stacks(targets: list[Spec]) -> bool:
+    """Whether layers are named by their numbers."""
+    return any(isinstance(spec, Merge) and spec.slices for spec in walk(*targets))
 
 
 def models(targets: list[Spec]) -> list[Source]:

@@ -41,8 +41,8 @@ class StandIn:
     tokenizer: str
 
 
-def stand_in_for(real: Source, folder: Path, online: bool, trust: bool) -> StandIn:
-    """The stand-in of a model, in `folder`; a local model that is tiny stands for itself."""
+def stand_in_for(real: Source, folder: Path, online: bool, trust: bool, deep: bool = False) -> StandIn:
+    """The stand-in of a model, in `folder`; a local model that is tiny stands for itself. `deep`: with all layers."""
     if real.path and _weights(Path(real.path)) <= SMALL:
         return StandIn(real, Path(real.path), "its own weights", "real")
     files = _files(real, online)
@@ -55,14 +55,14 @@ def stand_in_for(real: Source, folder: Path, online: bool, trust: bool) -> Stand
         copy_model_files(files, folder)
         for code in files.glob("*.py"):
             shutil.copyfile(code, folder / code.name)
-    (folder / "config.json").write_text(json.dumps(smaller(config)))
+    (folder / "config.json").write_text(json.dumps(smaller(config, None if deep else 2)))
     _draw_weights(real, folder, trust)
     source = Source(ref=real.ref, revision=content_hash(folder), path=str(folder))
     return StandIn(source, folder, shape, "real" if files else "stand-in")
 
 
-def smaller(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with two narrow layers; widths that differ give widths that differ."""
+def smaller(config: dict[str, Any], layers: int | None = 2) -> dict[str, Any]:
+    """A configuration with so many narrow layers, or all; widths that differ give widths that differ."""
     made = dict(config)
     for name, by in WIDTHS.items():
         if isinstance(config.get(name), int):
@@ -72,9 +72,9 @@ def smaller(config: dict[str, Any]) -> dict[str, Any]:
             made[many] = 2
             made |= {few: 2 if config.get(few) in (None, config[many]) else 1} if few else {}
     for name in ("num_hidden_layers", "n_layer", "max_window_layers"):
-        made |= {name: 2} if name in config else {}
+        made |= {name: layers} if layers and name in config else {}
     made |= {name: most for name, most in EXPERTS.items() if config.get(name)}
-    made |= {name: config[name][:2] for name in LISTS if isinstance(config.get(name), list)}
+    made |= {name: config[name][:layers] for name in LISTS if isinstance(config.get(name), list)}
     if made.pop("head_dim", None):
         made["head_dim"] = made.get("hidden_size", 16) // 2
     return made | {"use_cache": True}

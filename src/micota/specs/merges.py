@@ -112,6 +112,11 @@ class Merge(Model):
         """The base, then the models."""
         return (self.base, *self.models)
 
+    @property
+    def stacked(self) -> int | None:
+        """The layers of all slices together."""
+        return sum(one.layers[1] - one.layers[0] for one in self.slices) or super().stacked
+
 
 def check_thinning(method: Method, density: float, rescale: Rescale | None) -> None:
     """Density and rescale belong to the methods that drop entries, where rescale is written out; else ValueError."""

@@ -134,8 +134,13 @@ class Model(Spec):
 
     @property
     def origin(self) -> Model:
-        """The model at the bottom of all bases: nothing that is done to it changes its shape or its tokenizer."""
+        """The model at the bottom of all bases: only a stack changes its shape, and nothing its tokenizer."""
         return self.parents[0].origin if self.parents else self
+
+    @property
+    def stacked(self) -> int | None:
+        """The layers of the last stack that it comes from; None where it has those of its origin."""
+        return self.parents[0].stacked if self.parents else None
 
 
 class Data(Spec):

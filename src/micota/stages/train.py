@@ -137,13 +137,14 @@ def _trainer(
         def _get_train_sampler(self, train_dataset: Any = None) -> InSteps:
             return order
 
+    model = load(task, spec, base)
     trainer = Trainer(
-        model=load(task, spec, base),
+        model=model,
         args=config,
         train_dataset=datasets.Dataset.from_list([*rows, empty]),
         eval_dataset=datasets.Dataset.from_list(held_out) if held_out else None,
         processing_class=tokenizer,
-        peft_config=adapter(spec.lora) if spec.lora else None,
+        peft_config=adapter(spec.lora, model) if spec.lora else None,
         callbacks=[watch],
     )
     trainer.remove_callback(transformers.PrinterCallback)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from micota.errors import MicotaError
 LENGTHS = (13, 7, 10)
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}
 """Nats of one token, by precision, between packed and alone: positions that are not reset change some loss by more."""
+UNPACKED = "remove packing from the recipe and padding_free from the profile"
 NOISE = 4
 """How often the rounding of a row may move a logit, seen where nothing else can: routing sums other tokens' experts."""
 
@@ -60,25 +62,47 @@ def check(model: Any, precision: str, attention: str | None) -> float:
     training = model.training
     model.eval()
     examples = probes(min(1000, model.config.get_text_config().vocab_size))
-    moved, change = leak(model, examples), largest_difference(model, examples, packed_batch(examples))
+    used = str(attention or getattr(model.config, "_attn_implementation", None))
+    where = f"{model.config.model_type} with attention '{used}'"
+    _logits(model, _alone(examples[0]))  # what stops a model without borders too is no matter of packing
+    try:
+        moved, change = leak(model, examples), largest_difference(model, examples, packed_batch(examples))
+    except Exception as error:  # a family may refuse the borders in any way, or not know what tells them
+        what, fix = "examples in one row cannot be kept apart", f"{_kernels(str(error))}{UNPACKED}"
+        raise MicotaError(what, where=where, why=str(error), fix=fix) from error
     model.train(training)
     if moved == 0 and change <= TOLERANCE[precision]:
         return change
-    used = attention or getattr(model.config, "_attn_implementation", None)
     figure = (
         f"the first one moves a logit of another by {moved:.3g}" if moved else f"a loss changes by {change:.3g} nats"
     )
     raise MicotaError(
         f"examples in one row see each other: {figure}",
-        where=f"{model.config.model_type} with attention '{used}'",
+        where=where,
         why="each example would be learned as the continuation of another one",
-        fix=f"{_other_attention(model, str(used))}remove packing from the recipe and padding_free from the profile",
+        fix=f"{_other_attention(model, used)}{UNPACKED}",
     )
 
 
+def _alone(example: dict[str, list[int]]) -> dict[str, Any]:
+    import torch
+
+    return {"input_ids": torch.tensor([example["input_ids"]])}
+
+
+def _kernels(message: str) -> str:
+    """The kernels that transformers asks for, which keep examples apart on a GPU."""
+    named = re.search(r"Install `([\w-]+)`", message)
+    return f"on a GPU pip install {named[1]}, or " if named else ""
+
+
 def _other_attention(model: Any, used: str) -> str:
-    """Another attention that may keep them apart; "" where there is none to try."""
-    if not hasattr(model.config.get_text_config(), "num_attention_heads") or used.startswith("flash"):
+    """Another attention that may keep them apart; "" where there is none to try, or layers that are none mix a row."""
+    import torch
+
+    heads = hasattr(model.config.get_text_config(), "num_attention_heads")
+    recurrent = any(isinstance(module, torch.nn.Conv1d) for module in model.modules())
+    if not heads or recurrent or used.startswith("flash"):
         return ""
     return "try train: {attention: flash_attention_2} in the machine profile, or "
 

@@ -78,14 +78,19 @@ def load(task: Task, spec: Train, base: Path) -> Any:
     return pretrained.load(base, **options)
 
 
-def adapter(lora: Lora) -> Any:
-    """peft's configuration of the adapters."""
+def adapter(lora: Lora, model: Any) -> Any:
+    """peft's configuration of the adapters: by default on all linear layers that an adapter can take part in."""
     with needing_peft():
         import peft
 
-    targets = list(lora.targets) or "all-linear"
+    idle = [name for name in pretrained.without_adapter(model) if not lora.targets or name.endswith(lora.targets)]
     return peft.LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets) or "all-linear",
+        exclude_modules=idle or None,
+        task_type="CAUSAL_LM",
     )
 
 
