@@ -8,7 +8,7 @@ FROM nvidia/cuda:13.0.1-devel-ubuntu24.04
 COPY --from=uv /uv /usr/local/bin/uv
 ENV UV_PYTHON_INSTALL_DIR=/opt/python PATH=/opt/micota/bin:$PATH
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends build-essential ca-certificates git \
+    && apt-get install --yes --no-install-recommends build-essential ca-certificates git wget \
     && rm -rf /var/lib/apt/lists/* \
     && uv venv --python 3.11 /opt/micota \
     && useradd --create-home micota \
@@ -18,7 +18,7 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY constraints constraints
 COPY src src
-RUN VIRTUAL_ENV=/opt/micota uv pip install --no-cache -c constraints/vllm.txt ".[vllm,openai]" && rm -rf /src/*
+RUN VIRTUAL_ENV=/opt/micota uv pip install --no-cache -c constraints/vllm.txt ".[vllm,openai,ray]" && rm -rf /src/*
 
 USER micota
 WORKDIR /work

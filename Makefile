@@ -18,7 +18,7 @@ QUIET := -m pip install --quiet --disable-pip-version-check
 PIP := $(BIN)/python $(QUIET) -c constraints/default.txt
 RESOLVE := $(BIN)/python $(QUIET) --dry-run --ignore-installed --no-build-isolation
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest $(if $(SHARED),--shared=$(SHARED))
-SUITES := test-slow test-vllm test-ray test-browser soak attack fuzz parity families rehearsals extras docs dist
+SUITES := test-slow test-vllm test-ray test-slurm test-browser soak attack fuzz parity families rehearsals extras docs dist
 
 .PHONY: lab check test suites format reference clean $(SUITES)
 
@@ -49,6 +49,10 @@ test-vllm: $(VLLM)/.ready
 # Generation on Ray clusters of real raylets, some of which die: 2.5 GB, about two minutes to set up.
 test-ray: $(RAY)/.ready
 	OMP_NUM_THREADS=1 $(RAY)/bin/pytest tests/test_fleet.py tests/test_on_ray.py
+
+# Runs in jobs of a SLURM of this machine (Debian's slurm-wlm, as root), with engines on Ray.
+test-slurm: $(RAY)/.ready
+	OMP_NUM_THREADS=1 $(RAY)/bin/pytest tests/test_slurm.py
 
 # The view in Debian's Chromium (or the one that CHROMIUM names); SCREENSHOTS=DIR keeps a picture of every page.
 test-browser: $(BROWSER)/.ready

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 
 from micota.errors import MicotaError
@@ -26,6 +27,15 @@ def check_machine(machine: MachineProfile, specs: Sequence[Spec]) -> None:
             fix = f"pip install {modules[0]}, or leave it out"
             what = f"the tracker {name} of report_to is not installed"
             raise MicotaError(what, where=f"machine profile '{machine.name}'", fix=fix)
+
+
+def check_allocation(machine: MachineProfile, specs: Sequence[Spec]) -> None:
+    """Refuse to make anything by a profile of SLURM outside of its jobs, as on a login node. Raises MicotaError."""
+    if machine.slurm and "SLURM_JOB_ID" not in os.environ and not all(spec.made_elsewhere for spec in specs):
+        raise MicotaError(
+            f"the machine profile '{machine.name}' is for jobs of SLURM, and this is none",
+            fix=f"micota submit RECIPE --machine {machine.name}; or the same command in an allocation (salloc)",
+        )
 
 
 def _is_there(module: str) -> bool:

@@ -12,7 +12,7 @@ import typer
 
 import micota
 from micota.cli import console as terminal
-from micota.cli import package_commands, result_commands, single_stage, store_commands, view
+from micota.cli import job_commands, package_commands, result_commands, single_stage, store_commands, view
 from micota.cli.options import STORE, Answer, DataDir, MachineName, Only, RecipeName, Response, Sets, StoreDir
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(lab, name="lab")
 app.add_typer(single_stage.app)
 app.add_typer(result_commands.app)
 app.add_typer(store_commands.app)
+app.add_typer(job_commands.app)
 app.add_typer(package_commands.app)
 app.add_typer(view.app)
 

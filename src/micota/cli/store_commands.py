@@ -135,12 +135,15 @@ def verify(
 
 @app.command()
 def status(store: StoreDir = STORE) -> None:
-    """Show which stages of a store run now, how far they are, and what was left unfinished."""
+    """Show submitted jobs, which stages of a store run now, how far they are, and what was left unfinished."""
     from micota.cli import console as terminal
+    from micota.cli.job_commands import show_jobs
     from micota.cli.tables import activities as shown
     from micota.housekeeping.activity import activities
 
-    shown(terminal.console(), *activities(_there(store)))
+    place, console = _there(store), terminal.console()
+    show_jobs(console, place.root)
+    shown(console, *activities(place))
 
 
 def _remove(store: Store, found: list[Removal], yes: bool) -> None:

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from micota.errors import MicotaError
 from micota.machine.addresses import check_url, is_fake_server
 from micota.machine.cluster import ADDRESS, EnginesOnRay, RayConfig
+from micota.machine.slurm import SlurmConfig
 from micota.specs import FrozenModel, LengthDial, Spec
 
 FAKES = ("scripted", "rehearsed")
@@ -165,6 +166,7 @@ class MachineProfile(FrozenModel):
     ray: str | None = Field(
         None, description="the Ray cluster: its address, as in 10.0.0.1:6379, or `auto`: RAY_ADDRESS, or this node's"
     )
+    slurm: SlurmConfig | None = Field(None, description="the jobs in which `micota submit` runs a recipe")
     hardware: str | None = Field(None, description="the accelerator, by its name in the table of `micota plan --cost`")
     price: float | None = Field(None, ge=0, description="of one accelerator for an hour, in any currency")
     servers: dict[str, ServerConfig] = Field(
@@ -185,12 +187,30 @@ class MachineProfile(FrozenModel):
     @model_validator(mode="after")
     def _ray_is_used_and_has_an_address(self) -> MachineProfile:
         """Refuse an address that nothing uses, and that of Ray's client, which would run stages elsewhere."""
-        configs = (*(config for _, config in self), *self.servers.values())
-        if self.ray is not None and not any(getattr(config, "ray", None) for config in configs):
+        if self.ray is not None and not self._on_ray:
             raise ValueError("no stage of this profile runs on Ray: generate: {ray: {replicas: 8}}")
         if self.ray is not None and self.ray != "auto" and not re.fullmatch(r"\[?[\w.:-]+\]?:\d+", self.ray):
             raise ValueError("ray is `auto` or the address of the cluster's head, as in 10.0.0.1:6379")
         return self
+
+    @model_validator(mode="after")
+    def _workers_of_slurm_have_something_to_do(self) -> MachineProfile:
+        """Refuse workers that nothing uses, and stages that would not wait for them."""
+        if self.slurm and self.slurm.head and not self.starts_ray:
+            raise ValueError("slurm: the workers beside `head` serve stages with `ray:`, and `ray: auto`")
+        if self.slurm and self.slurm.head and not all(ray.wait_s for ray in self._on_ray):
+            raise ValueError("slurm: nodes join after `head` has started: add `wait_s: 604800` to each stage's `ray:`")
+        return self
+
+    @property
+    def _on_ray(self) -> list[RayConfig]:
+        configs = (*(config for _, config in self), *self.servers.values())
+        return [config.ray for config in configs if isinstance(config, StageConfig) and config.ray]
+
+    @property
+    def starts_ray(self) -> bool:
+        """Whether stages run on a Ray cluster that is not there yet: jobs of SLURM start one of their own."""
+        return self.ray in (None, "auto") and bool(self._on_ray)
 
     @property
     def address(self) -> dict[str, str]:

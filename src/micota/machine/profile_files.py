@@ -14,6 +14,7 @@ from micota.atomic import read_text, written_path
 from micota.errors import MicotaError, suggestion
 from micota.machine.cluster import EnginesOnRay
 from micota.machine.profile import SECTIONS, MachineProfile, ServerConfig
+from micota.machine.slurm import SlurmConfig
 from micota.specs import FrozenModel
 
 PROFILES = Path(micota.__file__).parent / "recipes" / "machines"
@@ -50,12 +51,13 @@ def _make_script_absolute(config: Any, folder: Path) -> None:
 def _mistake(tree: yaml_tree.Tree, error: ValidationError) -> MicotaError:
     """The first mistake, with its line; of a misplaced field, where it belongs."""
     first = error.errors()[0]
-    *parents, last = [str(part) for part in first["loc"] or ("ray",)]  # what concerns all stages is about Ray
+    whole = "slurm" if "slurm:" in first["msg"] else "ray"  # what concerns all stages
+    *parents, last = [str(part) for part in first["loc"] or (whole,)]
     where, section = tree.where((*parents, last)), parents[0] if parents else None
-    sections: dict[str, type[FrozenModel]] = {**SECTIONS, "servers": ServerConfig}
+    sections: dict[str, type[FrozenModel]] = {**SECTIONS, "servers": ServerConfig, "slurm": SlurmConfig}
     taken = sections.get(section or "", MachineProfile)
-    if section and "ray" in parents:
-        taken, section = get_args(taken.model_fields["ray"].annotation)[0], f"{section}.ray"
+    for part in [one for one in parents[1:] if one in ("ray", "head", "container")]:
+        taken, section = get_args(taken.model_fields[part].annotation)[0], f"{section}.{part}"
     if first["type"] == "extra_forbidden":
         return _misplaced(last, section, list(taken.model_fields), where)
     if first["type"] in ("model_type", "dict_type"):

@@ -10,6 +10,7 @@ from micota import machine
 from micota.benchmarks import BENCHMARKS, Benchmark
 from micota.errors import MicotaError, suggestion
 from micota.machine.cluster import EnginesOnRay, RayConfig
+from micota.machine.slurm import Container, JobConfig, SlurmConfig
 from micota.recipe.constructors import FORMS
 from micota.recipe.schema import Schema, definitions, references, results, summary
 from micota.specs import Data, FrozenModel, Model, ProblemSet, Spec
@@ -63,6 +64,7 @@ def machine_reference() -> str:
     for stage, config in stages.items():
         classes.setdefault(config, []).append(f"`{stage}`")
     classes |= {EnginesOnRay: ["`ray-engines`"], RayConfig: ["`ray-stage`"]}
+    classes |= {SlurmConfig: ["`slurm`"], JobConfig: ["`head`"], Container: ["`container`"]}
     names = {cls.__name__: titles[0].strip("`") for cls, titles in classes.items()}
     parts = []
     for cls, titles in classes.items():

@@ -6,6 +6,7 @@ STORE/pools/ID/                completions, shared by every recipe
 STORE/inputs/KEY               which artifact was made of these fields and input contents (early cut-off)
 STORE/names/RECIPE/NAME        links to artifacts by the recipe's names
 STORE/claims/                  locks: who is making what
+STORE/jobs/RECIPE/TIME/        scripts, ids and logs of `micota submit`
 STORE/damaged/                 artifacts that were set aside, since their files are not as they were written
 """
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 from micota import checks as lint
 from micota import machine as machines
 from micota.atomic import written_path
-from micota.checks.machines import check_machine
+from micota.checks.machines import check_allocation, check_machine
 from micota.checks.recipes import inspect
 from micota.errors import MicotaError, Stopped, expected, of_system
 from micota.machine import MachineProfile
@@ -183,7 +183,7 @@ class Workspace:
         from micota.run import execution, on_ray
         from micota.workspace.notebook import bars as usual_bars
 
-        for check in (check_machine, on_ray.check):
+        for check in (check_machine, check_allocation, on_ray.check):
             check(self.machine, [spec for spec in walk(*specs) if not self.store.manifest(spec)])
         names = labels(recipe)
         with bars or usual_bars(self.console, names) as shown:
@@ -278,8 +278,8 @@ def targets(only: str | None) -> Targets:
 def _signals(stop: Callable[[bool], None]) -> Iterator[None]:
     """The first SIGTERM or Ctrl-C asks the stages to stop, the second kills them; SIGUSR1, a warning, only asks.
 
-    So does SIGHUP, which a terminal that is closed sends more than once; not where it is ignored (nohup). In a thread
-    other than the main one, where no signal arrives, nothing is changed.
+    So does SIGHUP, from a closed terminal, but not under nohup; neither counts as the first. In a thread other than the
+    main one, where no signal arrives, nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -287,8 +287,8 @@ def _signals(stop: Callable[[bool], None]) -> Iterator[None]:
     asked: list[int] = []
 
     def handle(number: int, frame: object) -> None:
-        stop(bool(asked) and number not in (signal.SIGUSR1, signal.SIGHUP))
-        asked.append(number)
+        asked.extend([number] if number not in (signal.SIGUSR1, signal.SIGHUP) else [])
+        stop(len(asked) > 1)
 
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
