@@ -7,6 +7,7 @@ loss covers is exactly what the model has to produce itself.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from micota.bounded import Bounded
@@ -20,12 +21,15 @@ LONGEST = 2**24
 """Characters of a rendered conversation."""
 
 
-def render(tokenizer: Any, text: str, system: str | None, mode: str = "chat") -> str:
-    """The whole text before the response: through the model's chat template, or as it is in `raw` mode."""
+def render(tokenizer: Any, text: str, system: str | None, mode: str = "chat", /, **keywords: Any) -> str:
+    """The whole text before the response: through the model's chat template, or as it is in `raw` mode.
+
+    `keywords` are those of the template, such as `enable_thinking`.
+    """
     if mode == "raw":
         return (system or "") + text
     _needs_template(tokenizer)
-    return apply_template(tokenizer, _turns(text, system), add_generation_prompt=True)
+    return apply_template(tokenizer, _turns(text, system), add_generation_prompt=True, **keywords)
 
 
 def apply_template(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:
@@ -34,9 +38,7 @@ def apply_template(tokenizer: Any, messages: list[dict[str, str]], **options: An
     A template is a program that came with the model. Raises bounded.Failed for one that raises an error, or does not
     end soon. A tokenizer whose own code renders, which is run by `trust_remote_code` only, is called as it is.
     """
-    from transformers import PreTrainedTokenizerBase
-
-    if getattr(type(tokenizer), "apply_chat_template", None) is not PreTrainedTokenizerBase.apply_chat_template:
+    if _renders_itself(tokenizer):
         return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
     template = tokenizer.get_chat_template(options.pop("chat_template", None))
     rendered = _RENDERING(messages=messages, template=template, options={**tokenizer.special_tokens_map, **options})
@@ -53,6 +55,33 @@ def template_text(messages: list[dict[str, str]], template: str, options: dict[s
     return str(text)
 
 
+def _renders_itself(tokenizer: Any) -> bool:
+    from transformers import PreTrainedTokenizerBase
+
+    return getattr(type(tokenizer), "apply_chat_template", None) is not PreTrainedTokenizerBase.apply_chat_template
+
+
+def unread_keywords(tokenizer: Any, keywords: Iterable[str]) -> list[str]:
+    """The keywords that the chat template never reads, in order; none where the tokenizer's own code renders.
+
+    Raises bounded.Failed for a template that is no Jinja.
+    """
+    if not (wanted := sorted(keywords)) or _renders_itself(tokenizer):
+        return []
+    read = set(map(str, _KEYWORDS(template=tokenizer.get_chat_template())))
+    return [name for name in wanted if name not in read]
+
+
+def template_keywords(template: str) -> list[str]:
+    """The names that a chat template takes from its caller; this runs in a process of its own."""
+    from jinja2 import Environment, meta
+    from jinja2.ext import loopcontrols
+
+    plain = re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template)  # tags of transformers' own
+    return sorted(meta.find_undeclared_variables(Environment(extensions=[loopcontrols]).parse(plain)))
+
+
+_KEYWORDS = Bounded("micota.chat:template_keywords", 2, 512, needs="jinja2")
 _RENDERING = Bounded("micota.chat:template_text", 2, 512, needs="transformers.utils.chat_template_utils")
 
 
@@ -91,9 +120,9 @@ def paired(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def prompt_ids(tokenizer: Any, text: str, system: str | None, mode: str = "chat") -> list[int]:
+def prompt_ids(tokenizer: Any, text: str, system: str | None, mode: str = "chat", /, **keywords: Any) -> list[int]:
     """The token ids of `render`; a template writes its own special tokens, a raw prompt gets the tokenizer's."""
-    rendered = render(tokenizer, text, system, mode)
+    rendered = render(tokenizer, text, system, mode, **keywords)
     return list(tokenizer(rendered, add_special_tokens=mode == "raw")["input_ids"])
 
 
@@ -135,10 +164,13 @@ def _after_a_turn(tokenizer: Any) -> list[int]:
     return list(tokenizer(after, add_special_tokens=False)["input_ids"])
 
 
-def example(tokenizer: Any, prompt: str, response: str, system: str | None, end: int) -> dict[str, list[int]]:
+def example(
+    tokenizer: Any, prompt: str, response: str, system: str | None, end: int, /, **keywords: Any
+) -> dict[str, list[int]]:
     """One training example: `input_ids`, and `labels` that are -100 but for the response and its end token."""
-    before = prompt_ids(tokenizer, prompt, system)
-    response = response.removeprefix(opened_thought(render(tokenizer, prompt, system)))  # never opened twice
+    rendered = render(tokenizer, prompt, system, "chat", **keywords)
+    before = list(tokenizer(rendered, add_special_tokens=False)["input_ids"])
+    response = response.removeprefix(opened_thought(rendered))  # never opened twice
     target = [*tokenizer(response, add_special_tokens=False)["input_ids"], end]
     return {"input_ids": before + target, "labels": [-100] * len(before) + target}
 

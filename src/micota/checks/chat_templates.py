@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from micota.chat import THOUGHT
+from micota.chat import THOUGHT, unread_keywords
 from micota.checks.finding import Finding, Severity, beginning, difference, ending, errors
 from micota.checks.models import ANSWER, MARKER, PROBLEM, Refused, Subject, closed_thought, without_thought_tags
 
@@ -24,6 +24,8 @@ TEXTS = (
 """Problems that must stand in the prompt as they are."""
 ANSWERS = (TEXTS[1], TEXTS[-1])
 SYSTEM = "Think in micota-words."
+MODES = ("enable_thinking", "thinking", "reasoning_effort")
+"""What hybrid templates call their modes."""
 DAYS = ("day one", "day two")
 RENDERINGS = 6  # a random choice among two shows itself in 31 of 32 cases
 
@@ -41,6 +43,13 @@ def check(subject: Subject) -> Iterator[Finding]:
                 return
     except Refused as error:
         yield subject.finding("template-raises", error=error)
+
+
+def check_keywords(subject: Subject) -> Iterator[Finding]:
+    """A recipe's keywords are read by the template."""
+    for name in unread_keywords(subject.tokenizer, subject.template_kwargs) if subject.has_template else ():
+        known = ", ".join(name for name in MODES if not unread_keywords(subject.tokenizer, [name]))
+        yield subject.finding("keyword-unread", keyword=name, known=f"write {known}, or " if known else "")
 
 
 def check_system(subject: Subject, system: str | None = None) -> Iterator[Finding]:
@@ -190,7 +199,7 @@ def _generation_prompt(subject: Subject) -> Iterator[Finding]:
             evidence = ("template", ending(ANSWER + around[1])), ("generation prompt", ending(prompt))
             yield subject.finding("generation-prompt", *evidence, how="stands behind an answer too")
             return
-        if closed_thought(prompt):
+        if closed_thought(prompt) and not subject.template_kwargs:
             yield subject.finding("thought-closed", ("generation prompt", ending(prompt)))
         ends = [text[len(first) :].partition("<")[0] for text in (before, prompt)]  # up to the first tag
         thinks = "think>" in before[len(first) :] + prompt[len(first) :]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
@@ -64,6 +64,8 @@ class Subject:
     """Rows of the embedding; None if unknown."""
     context: int | None = None
     """Positions of the model; None if unknown."""
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Keywords with which its chat template is rendered, such as `enable_thinking`."""
 
     @classmethod
     def of(cls, name: str, tokenizer: Any, generation: Any = None, config: Any = None) -> Subject:
@@ -136,12 +138,20 @@ class Subject:
 
     def prompt(self, problem: str, system: str | None = None) -> str:
         """The generation prompt as text. Raises Refused."""
-        return _rendered(lambda: render(self.tokenizer, problem, system))
+        return _rendered(lambda: render(self.tokenizer, problem, system, "chat", **self.template_kwargs))
 
     def conversation(self, *messages: tuple[str, str], **options: Any) -> str:
         """A whole conversation of (role, content), as the template writes it. Raises Refused."""
         chat = [{"role": role, "content": content} for role, content in messages]
-        return _rendered(lambda: apply_template(self.tokenizer, chat, **options))
+        return _rendered(lambda: apply_template(self.tokenizer, chat, **{**self.template_kwargs, **options}))
+
+    def answers_at_once(self, prompt: str) -> bool:
+        """Whether its keywords were asked for, and a prompt with them has closed the thought."""
+        return bool(self.template_kwargs) and prompt.rstrip().endswith("</think>")
+
+    def asked_with(self, template_kwargs: Mapping[str, Any]) -> Subject:
+        """The same model with other keywords of its chat template."""
+        return self if template_kwargs == self.template_kwargs else replace(self, template_kwargs=template_kwargs)
 
     @cached_property
     def around_answer(self) -> tuple[str, str] | None:

@@ -34,7 +34,6 @@ from micota.specs import (
     Merge,
     Model,
     Problems,
-    Prompt,
     Slice,
     Source,
     Spec,
@@ -153,20 +152,26 @@ def inspect_folder(folder: str) -> Inspection:
 
 
 def compare_prompts(subject: Subject, training: Use, generation: Use) -> Iterator[Finding]:
-    """The finding on a model that is trained and then generates: with one system message, both through its template."""
-    evidence = _prompts(subject, training, generation)
+    """The finding on a model that is trained and then generates: with one system message, both through its template,
+    and in one mode of that."""
+    evidence = list(_prompts(subject, training, generation))
     if generation.prompt.mode != training.prompt.mode:
         yield subject.finding("mode", *evidence, where=generation.where)
     elif (training.prompt.system or "") != (generation.prompt.system or ""):
         system = repr(generation.prompt.system)
         yield subject.finding("system-differs", *evidence, where=generation.where, system=system)
+    elif training.prompt.template_kwargs != generation.prompt.template_kwargs and evidence[0][1] != evidence[1][1]:
+        yield subject.finding("keywords-differ", *evidence, where=generation.where)
 
 
 def _prompts(subject: Subject, training: Use, generation: Use) -> Iterator[tuple[str, str]]:
     """The beginnings of the two prompts, or the recipe's system messages where they cannot be rendered."""
     prompts = [use.prompt for use in (training, generation)]
     try:
-        texts = [render(subject.tokenizer, PROBLEM, prompt.system, prompt.mode) for prompt in prompts]
+        texts = [
+            render(subject.tokenizer, PROBLEM, prompt.system, prompt.mode, **prompt.template_kwargs)
+            for prompt in prompts
+        ]
     except Exception:  # a template that refuses a system message has its own finding
         texts = [str(prompt.system) for prompt in prompts]
     return zip(("training", "generation"), map(beginning, difference(*texts)), strict=True)
@@ -209,7 +214,7 @@ def _models(specs: Iterable[Spec]) -> Iterable[_Usage]:
 
 def _use(spec: Generate | Train) -> Use:
     if isinstance(spec, Train):
-        return Use("training", Prompt(system=spec.system), cutoff=spec.cutoff)
+        return Use("training", spec.prompt, cutoff=spec.cutoff)
     return Use(f"answers to {spec.problems.benchmark or spec.problems.source.ref}", spec.prompt, spec.sampling)
 
 

@@ -72,7 +72,9 @@ def text(subject: Subject, example: Example, begun: bool, ended: bool) -> Iterat
     opened = opened_thought(before)
     mistake = _thought(before, opened, response, begun, ended)
     evidence = (("before the response", ending(before)), ("in the loss", _both_ends(response)))
-    if mistake:
+    if begun and subject.answers_at_once(before) and END in response:
+        yield subject.finding("thought-behind-closed", *evidence)
+    elif mistake:
         yield subject.finding("thought", *evidence, how=mistake[0], change=mistake[1])
     elif ended and not response.strip():
         yield subject.finding("empty", *evidence)

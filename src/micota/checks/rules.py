@@ -13,7 +13,7 @@ from micota.checks import chat_templates, limits, packing, training_examples
 from micota.checks.examples import Example, integers
 from micota.checks.finding import Finding, distinct, errors, raise_first
 from micota.checks.models import Refused, Subject, Use
-from micota.specs import Prompt, Source, Train
+from micota.specs import Source, Train
 from micota.store.task import Task
 
 PROBLEM = "What is $1+1$?\nPlease reason step by step, and put your final answer within \\boxed{}."
@@ -23,10 +23,20 @@ Row = Mapping[str, Any]
 
 def check_model(subject: Subject, uses: Sequence[Use] = ()) -> list[Finding]:
     """The findings on a model and its uses; without uses, on generation and training through its chat template."""
+    modes: list[Row] = [use.prompt.template_kwargs for use in uses] or [subject.template_kwargs]
+    findings: list[Finding] = []
+    for mode in [mode for at, mode in enumerate(modes) if mode not in modes[:at]]:
+        alike = [use for use in uses if use.prompt.template_kwargs == mode]
+        findings += _check_mode(subject.asked_with(mode), alike)
+    return distinct(findings)
+
+
+def _check_mode(subject: Subject, uses: Sequence[Use]) -> list[Finding]:
+    """The findings on a model whose uses have the same keywords of its chat template."""
     findings: list[Finding] = []
     through_template = not uses or any(use.prompt.mode == "chat" for use in uses)
     if through_template:
-        findings += chat_templates.check(subject)
+        findings += [*chat_templates.check(subject), *chat_templates.check_keywords(subject)]
         systems = dict.fromkeys(use.prompt.system for use in uses if use.prompt.mode == "chat" and use.prompt.system)
         for system in systems if uses else (None,):
             findings += chat_templates.check_system(subject, system) if not errors(findings) else ()
@@ -38,7 +48,7 @@ def check_model(subject: Subject, uses: Sequence[Use] = ()) -> list[Finding]:
     if own and not errors(findings):
         on_own = training_examples.check(subject, [own], _system(uses))
         findings += [finding for finding in on_own if finding.rule != "unknown"]
-    return distinct(findings)
+    return findings
 
 
 def check_examples(
@@ -72,7 +82,7 @@ def check_batch(
 def check_training(task: Task, tokenizer: Any, base: Path, rows: Sequence[Row]) -> None:
     """Check a model and the examples that it is about to learn. Raises MicotaError; warnings go to the log."""
     spec, subject = _trained(task, tokenizer, base)
-    use = Use("training", Prompt(system=spec.system), cutoff=spec.cutoff)
+    use = Use("training", spec.prompt, cutoff=spec.cutoff)
     on_examples = training_examples.check(subject, rows, spec.system, spec.cutoff)
     findings = [*check_model(subject, [use]), *on_examples]
     raise_first(findings)
@@ -91,7 +101,7 @@ def _trained(task: Task, tokenizer: Any, base: Path) -> tuple[Train, Subject]:
     spec = task.spec
     assert isinstance(spec, Train)
     name = spec.base.ref if isinstance(spec.base, Source) else f"{spec.base.kind} {spec.base.digest}"
-    return spec, Subject.beside(name, tokenizer, base)
+    return spec, Subject.beside(name, tokenizer, base).asked_with(spec.template_kwargs)
 
 
 def _system(uses: Sequence[Use]) -> str | None:
@@ -100,10 +110,13 @@ def _system(uses: Sequence[Use]) -> str | None:
 
 
 def _own_example(subject: Subject, uses: Sequence[Use]) -> Example:
-    """The example that micota's training would make of a problem, a thought and its answer."""
+    """The example that micota's training would make of a problem, a thought and its answer; behind a prompt that has
+    closed the thought, of the answer."""
+    system, end = _system(uses), end_id(subject.tokenizer, list(subject.eos))
+    response = limits.PLAIN.strip() if subject.answers_at_once(subject.prompt(PROBLEM, system)) else RESPONSE
     try:
-        row = example(subject.tokenizer, PROBLEM, RESPONSE, _system(uses), end_id(subject.tokenizer, list(subject.eos)))
+        row = example(subject.tokenizer, PROBLEM, response, system, end, **subject.template_kwargs)
     except Exception as error:
         raise Refused(str(error)) from error
     unknown = subject.tokenizer.unk_token_id in row["input_ids"]
-    return Example(row["input_ids"], row["labels"], None if unknown else RESPONSE)
+    return Example(row["input_ids"], row["labels"], None if unknown else response)

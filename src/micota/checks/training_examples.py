@@ -8,6 +8,7 @@ from typing import Any
 
 from micota.chat import opened_thought
 from micota.checks import responses
+from micota.checks.chat_templates import MODES
 from micota.checks.examples import IGNORED, Example
 from micota.checks.finding import Finding, beginning, difference, ending
 from micota.checks.models import MARKER, PROBLEM, Refused, Shape, Subject, occurrences, without_thought_tags
@@ -203,21 +204,25 @@ def _diagnosis(subject: Subject, shape: Shape, before: str) -> str:
         not MARKER.search(begun) or any(begun.startswith(shape.head[i:]) for i in range(1, len(shape.head)))
     ):
         return ": its beginning is cut"
-    if rest := next(missing, "").strip():
-        return f": it ends before {rest}"
-    return _thinking(subject, shape, before)
+    if how := _thinking(subject, shape, before):
+        return how
+    rest = next(missing, "").strip()
+    return f": it ends before {rest}" if rest else ""
 
 
 def _thinking(subject: Subject, shape: Shape, before: str) -> str:
-    """Whether the prompt is the template's own with another `enable_thinking`."""
-    for value in (False, True):
+    """Whether the prompt is the template's own in another mode."""
+    own = subject.template_kwargs
+    for name, value in ((name, value) for name in MODES[:2] for value in (False, True, None)):
+        others = {key: item for key, item in own.items() if key != name} | ({} if value is None else {name: value})
         try:
-            whole = subject.conversation(("user", PROBLEM), add_generation_prompt=True, enable_thinking=value)
+            whole = subject.asked_with(others).prompt(PROBLEM)
         except Refused:
             continue
         tail = whole.rpartition(PROBLEM)[2]
         if tail not in ("", shape.tail) and before.endswith(tail):
-            return f": it was made with enable_thinking={value}, generation is without it"
+            made, asked = (f"with {name}={v}" if v is not None else f"without {name}" for v in (value, own.get(name)))
+            return f": it was made {made}, generation is {asked}"
     return ""
 
 

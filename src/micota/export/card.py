@@ -60,7 +60,7 @@ def of_model(
         model_name=short(title) if results else None,
         eval_results=results or None,
     )
-    system = manifest.fields.get("system")
+    system, keywords = manifest.fields.get("system"), _keywords(manifest.fields.get("template_kwargs", {}))
     messages = [{"role": "system", "content": system}] if system is not None else []
     return _render(
         "model.md",
@@ -68,12 +68,12 @@ def of_model(
         title=title,
         summary=Markdown(SUMMARIES[manifest.kind]),
         version=str((store.manifest_of(manifest.holder) or manifest).provenance.get("micota", "?")),
-        id=manifest.id,
-        content=manifest.content,
+        manifest=manifest,
         system=system,
         prompts=_prompts(store, manifest, evaluated),
         address=Markdown(json.dumps(address)),
         messages=Markdown(json.dumps([*messages, {"role": "user", "content": "..."}])),
+        keywords=keywords,
         sampling=", ".join(f"{name} {generation_config[name]}" for name in SAMPLING if name in generation_config),
         fake=manifest.fake,
         new_tokens=min(16_384, (context or 32_768) // 2),  # so that a prompt has room too
@@ -213,19 +213,27 @@ def _sampling(generation: Manifest) -> str:
     return ", ".join([first, *more, f"at most {sampling.get('max_tokens', 16_384):,} tokens"])
 
 
-def _prompts(store: Store, manifest: Manifest, evaluated: list[Evaluated]) -> list[tuple[Markdown, str, str]]:
+def _prompts(store: Store, manifest: Manifest, evaluated: list[Evaluated]) -> list[tuple[Markdown, str, Markdown]]:
     """The user messages of its training data and of its evaluations, with how they were rendered, each once."""
     found = []
     if manifest.kind == "train":
         steps = lineage.ancestors(store, manifest)[:-1]
         found += [("training data", *_prompt(one)) for one in steps if one.kind == "generate"]
     found += [("evaluations", *_prompt(one.generation)) for one in evaluated]
-    return [(Markdown(place), template, mode) for place, template, mode in dict.fromkeys(found)]
+    return [(Markdown(place), template, Markdown(how)) for place, template, how in dict.fromkeys(found)]
 
 
 def _prompt(generation: Manifest) -> tuple[str, str]:
+    """The template of the user message, and how that was rendered."""
     prompt = generation.fields.get("prompt", {})
-    return prompt.get("template", DEFAULT_PROMPT), prompt.get("mode", "chat")
+    keywords = _keywords(prompt.get("template_kwargs", {}))
+    chat = f"through its chat template{f' with {code(keywords)}' if keywords else ''}"
+    raw = prompt.get("mode") == "raw"
+    return prompt.get("template", DEFAULT_PROMPT), "as bare text, without the chat template" if raw else chat
+
+
+def _keywords(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in values.items())
 
 
 def _steps(store: Store, manifest: Manifest) -> list[dict[str, Any]]:

@@ -120,8 +120,10 @@ def _check_prompt(files: Path, folder: Path, manifest: Manifest) -> None:
     messages = [] if system is None else [{"role": "system", "content": system}]
     messages.append({"role": "user", "content": "1+2=?"})
     exported = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=_trusts(manifest))
-    served = exported.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
-    if list(served) != prompts.prompt_ids(tokenizer, "1+2=?", system):
+    keywords = manifest.fields.get("template_kwargs", {})
+    options = {"add_generation_prompt": True, "tokenize": True, "return_dict": False, **keywords}
+    served = exported.apply_chat_template(messages, **options)
+    if list(served) != prompts.prompt_ids(tokenizer, "1+2=?", system, **keywords):
         raise MicotaError(
             f"the chat template of {manifest.id} gives other tokens through apply_chat_template than in training",
             why="servers would give the model another prompt than it was trained on",

@@ -191,11 +191,13 @@ class OpenAI:
             body |= {"top_p": sampling.top_p, "seed": request.seed(sampling.seed) % 2**31}
         if stops:
             body["stop"] = stops if self._is_vllm else stops[:STOPS]
+        more: dict[str, Any] = {"top_k": sampling.top_k} if sampling.top_k else {}
         if self._is_vllm:  # it would take what is not set from the model's own generation defaults
-            penalty = sampling.repetition_penalty
-            body["extra_body"] = {"top_k": sampling.top_k, "min_p": 0.0, "repetition_penalty": penalty}
-        elif sampling.top_k:
-            body["extra_body"] = {"top_k": sampling.top_k}
+            more = {"top_k": sampling.top_k, "min_p": 0.0, "repetition_penalty": sampling.repetition_penalty}
+        if keywords := self._spec.prompt.template_kwargs:
+            more["chat_template_kwargs"] = dict(keywords)
+        if more:
+            body["extra_body"] = more
         if self._spec.prompt.mode == "raw":
             text = (self._spec.prompt.system or "") + request.prompt
             raw = await self._client.completions.with_raw_response.create(prompt=text, **body)

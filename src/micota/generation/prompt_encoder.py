@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from micota.chat import eos_ids, opened_thought, prompt_ids, render
+from micota.chat import eos_ids, opened_thought, prompt_ids, render, unread_keywords
 from micota.errors import MicotaError
 from micota.merging.model_files import GENERATION, read_object
 from micota.specs import Generate
@@ -20,6 +20,12 @@ class PromptEncoder:
         self.tokenizer = tokenizer
         self.context: int | None = getattr(config, "max_position_embeddings", None) or None
         self._prompt, self._sampling = spec.prompt, spec.sampling
+        if unread := unread_keywords(tokenizer, spec.prompt.template_kwargs):
+            raise MicotaError(
+                f"the chat template of {tokenizer.name_or_path} never reads {', '.join(unread)}",
+                why="the model would be asked as without it, and a result would be ascribed to it",
+                fix="remove it from template_kwargs, or correct its spelling",
+            )
 
     @classmethod
     def of_folder(cls, spec: Generate, model: Path) -> PromptEncoder:
@@ -32,7 +38,8 @@ class PromptEncoder:
 
     def render(self, request: Request) -> str:
         """The whole text that the model reads for a request."""
-        return render(self.tokenizer, request.prompt, self._prompt.system, self._prompt.mode)
+        prompt = self._prompt
+        return render(self.tokenizer, request.prompt, prompt.system, prompt.mode, **prompt.template_kwargs)
 
     def think_prefix(self, request: Request) -> str:
         """The piece of the prompt that already belongs to the response: an opened `<think>`, or nothing."""
@@ -40,7 +47,8 @@ class PromptEncoder:
 
     def ids(self, request: Request) -> list[int]:
         """The prompt's tokens. It is an error if there are none, or if they leave no room for an answer."""
-        ids = prompt_ids(self.tokenizer, request.prompt, self._prompt.system, self._prompt.mode)
+        prompt = self._prompt
+        ids = prompt_ids(self.tokenizer, request.prompt, prompt.system, prompt.mode, **prompt.template_kwargs)
         if not ids:
             raise MicotaError(f"the prompt of problem {request.key} has no tokens", fix="check the prompt template")
         if self.context is not None and len(ids) >= self.context:

@@ -40,7 +40,8 @@ class ServerErrors:
         return MicotaError(
             f"the prompt of problem {request.key} has {theirs} tokens on the server, {ours} by the model's template",
             where=self.where,
-            why="the server puts something else before the model, such as a template or a system prompt of its own",
+            why="the server puts something else before the model, such as a template or a system prompt of its own, "
+            "or it ignores chat_template_kwargs",
             fix=f"serve the model as it is, or name it in the recipe as a model of its own: {ENDPOINT}{self.served}",
         )
 

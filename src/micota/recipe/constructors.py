@@ -240,7 +240,8 @@ def measure(model: ModelLike, data: DataLike, **fields: Any) -> Bpc:
 
 @constructor(Generate, hidden=("unless",))
 def evaluation(model: ModelLike, problems: ProblemsLike, by: Grader = "semantic", **fields: Any) -> Verify:
-    """A model's answers to a problem set, verified. A benchmark brings its prompt, stop strings and limit."""
+    """A model's answers to a problem set, verified. A benchmark brings its prompt, stop strings and limit, as far as
+    `prompt` and `sampling` do not state them."""
     asked = as_problems(problems)
     if (b := BENCHMARKS.get(asked.benchmark or "")) is not None:
         usual = {"stop": list(b.stop), "max_tokens": b.max_tokens}
@@ -248,7 +249,9 @@ def evaluation(model: ModelLike, problems: ProblemsLike, by: Grader = "semantic"
         sampling = sampling.stated if isinstance(sampling, Sampling) else sampling
         if isinstance(sampling, Mapping):
             sampling = {**usual, **sampling}
-        fields = {"prompt": b.prompt, **fields, "sampling": sampling}
+        prompt = fields.get("prompt", {})
+        prompt = {"template": b.prompt, **prompt} if isinstance(prompt, Mapping) else prompt
+        fields = {**fields, "prompt": prompt, "sampling": sampling}
     return verify(generate(model, asked, **fields), by)
 
 

@@ -264,7 +264,7 @@ class _Reader:
         measures = {}
         for fields, path in self._several(section.get("bpc", {}), ("measure", "bpc")):
             self._check_keys(fields, keys(BpcSection), path)
-            settings = {key: value for key, value in fields.items() if key == "precision"}
+            settings = {key: value for key, value in fields.items() if key not in ("models", "data")}
             words = (self._listed(fields, key, path) for key in ("models", "data"))
             for word, name in itertools.product(*words):
                 model = scope.spec(word, Model, (*path, "models"))

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from micota.errors import MicotaError
 from micota.specs import FrozenModel, Model, Precision, Spec
+from micota.specs.sampling import TemplateKwargs
 from micota.yaml_tree import Path, Tree
 
 SETTINGS = ("prompt", "sampling", "n", "precision", "trust_remote_code")
@@ -32,6 +33,9 @@ class BpcSection(FrozenModel):
     models: tuple[str, ...] = Field((), description="names of models")
     data: tuple[str, ...] = Field((), description="names of training data")
     precision: Precision = Field("bfloat16", description="the precision of the weights")
+    template_kwargs: TemplateKwargs = Field(
+        {}, description="keywords of the chat template through which the prompts go"
+    )
 
 
 class MeasureSection(FrozenModel):

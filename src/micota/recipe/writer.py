@@ -120,6 +120,8 @@ class _Writer:
             return self._expression(value)
         if isinstance(value, FrozenModel):
             return self._fields(value)
+        if isinstance(value, dict):
+            return dict(value)
         return [self._plain(item) for item in value] if isinstance(value, tuple) else value
 
     def _evaluate(self, evaluations: list[Evaluation]) -> list[dict[str, Any]]:
@@ -130,7 +132,8 @@ class _Writer:
         sections: dict[str, tuple[dict[str, Any], list[str]]] = {}
         for (model, _), ones in cells.items():
             answers = ones[0].spec.completions
-            settings = {"prompt": self._fields(answers.prompt), "sampling": self._sampling(answers)}
+            prompt = {**self._fields(answers.prompt), "template": answers.prompt.template}
+            settings = {"prompt": prompt, "sampling": self._sampling(answers)}
             settings |= {k: v for k, v in self._settings(answers).items() if k not in settings}
             section = {"data": [self._expression(answers.problems)], **settings, "by": [one.spec.by for one in ones]}
             sections.setdefault(repr(section), (section, []))[1].append(model)
@@ -143,7 +146,9 @@ class _Writer:
 
     def _measure(self, label: str) -> dict[str, Any]:
         data, _, model = label.removeprefix("bpc:").rpartition("@")
-        return {"models": [model], "data": [data], "precision": self._recipe.measures[label].precision}
+        measure = self._recipe.measures[label]
+        keywords = {"template_kwargs": dict(measure.template_kwargs)} if measure.template_kwargs else {}
+        return {"models": [model], "data": [data], "precision": measure.precision, **keywords}
 
 
 def _benchmark(spec: Problems) -> str | None:

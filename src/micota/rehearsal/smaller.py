@@ -10,15 +10,18 @@ from micota.recipe.recipe import Recipe
 from micota.rehearsal.data import Few
 from micota.rehearsal.stand_ins import StandIn
 from micota.specs import (
+    Bpc,
     FrozenModel,
     Generate,
     LengthDial,
     Lora,
     Merge,
     Mix,
+    Model,
     Phase,
     Probe,
     Problems,
+    Prompt,
     Sampling,
     SftData,
     Source,
@@ -81,11 +84,15 @@ class Smaller:
             case Sampling():
                 return {"max_tokens": min(value.max_tokens, NEW_TOKENS)}
             case Generate():
-                return {"n": min(value.n, 2)}
+                return {"n": min(value.n, 2), "prompt": self._asked(value.prompt, value.model)}
+            case Bpc() if self._is_bytewise(value.model):
+                return {"template_kwargs": {}}
             case Probe():
                 return {"n": min(value.n, len(self._data[value.data.digest].rows) or value.n)}
             case LengthDial():
-                return {"steps": 2, "refine": 0, "fallback": "nearest"}
+                probe = self._small(value.probe)
+                probe = probe.changed(prompt=self._asked(probe.prompt, value.base))
+                return {"steps": 2, "refine": 0, "fallback": "nearest", "probe": probe}
             case Phase():
                 return {"steps": STEPS, "batch": min(value.batch, BATCH)}
             case Lora():
@@ -97,15 +104,23 @@ class Smaller:
         return {}
 
     def _training(self, spec: Train) -> dict[str, Any]:
-        root = spec.origin
-        bytewise = root.digest in self._stand_ins and self._stand_ins[root.digest].tokenizer != "real"
+        bytewise = self._is_bytewise(spec)
         return {
             "max_steps": STEPS,
             "target_tokens": None,
             "batch": min(spec.batch, BATCH),
             "held_out": min(spec.held_out, 2),
             "cutoff": spec.cutoff * (LONGER if bytewise else 1),
+            "template_kwargs": {} if bytewise else spec.template_kwargs,
         }
+
+    def _is_bytewise(self, model: Model) -> bool:
+        """Whether a stand-in of its tokenizer plays, whose chat template reads no keywords."""
+        root = model.origin
+        return root.digest in self._stand_ins and self._stand_ins[root.digest].tokenizer != "real"
+
+    def _asked(self, prompt: Prompt, model: Model) -> Prompt:
+        return prompt.changed(template_kwargs={}) if self._is_bytewise(model) else prompt
 
     def _parts(self, spec: Mix) -> dict[str, Any]:
         """Equal shares where one is so small that a few rows would leave nothing of it."""

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from micota.specs.chains import Precision
+from micota.specs.sampling import Prompt, TemplateKwargs
 from micota.specs.spec import Data, FrozenModel, Model, Spec
 
 
@@ -75,6 +76,9 @@ class Train(Model):
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     cutoff: int = Field(16_384, ge=2, description="tokens of prompt and response; longer examples are dropped")
     system: str | None = Field(None, description="the system message; without it the chat template's own")
+    template_kwargs: TemplateKwargs = Field(
+        {}, description="keywords of the chat template, as those of `prompt` at generation"
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="the random seed of the order of examples and of dropout")
     precision: Precision = Field("bfloat16", description="the precision of weights and arithmetic")
     trust_remote_code: bool = Field(False, description="run Python code that the model's folder brings")
@@ -85,6 +89,11 @@ class Train(Model):
     held_out: int = Field(
         0, ge=0, description="examples to leave out of the training and to measure the held-out loss on"
     )
+
+    @property
+    def prompt(self) -> Prompt:
+        """How its examples are put to the model: as a generation with this prompt would."""
+        return Prompt(system=self.system, template_kwargs=self.template_kwargs)
 
     @property
     def parents(self) -> tuple[Model, ...]:
@@ -116,6 +125,9 @@ class Bpc(Spec):
     model: Model = Field(description="the model")
     data: Data = Field(description="the data set whose responses are scored")
     precision: Precision = Field("bfloat16", description="the precision of the weights")
+    template_kwargs: TemplateKwargs = Field(
+        {}, description="keywords of the chat template through which the prompts go"
+    )
 
     @model_validator(mode="after")
     def _has_one_system_message(self) -> Bpc:

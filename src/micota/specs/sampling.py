@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from micota.chat import answer_begins
 from micota.specs.spec import FrozenModel
@@ -53,6 +53,35 @@ class Sampling(FrozenModel):
         return data
 
 
+class Keywords(dict[str, Any]):
+    """Keywords of a chat template with their values: a mapping that can stand in a set."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+
+OURS = (
+    *("messages", "conversation", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"),
+    *("tools", "documents", "padding", "truncation", "max_length", "return_tensors", "return_dict"),
+    *("return_assistant_tokens_mask", "tokenizer_kwargs", "raise_exception", "strftime_now"),
+)
+"""What micota or transformers gives a template, or takes from its caller for itself."""
+
+
+def _keywords(values: dict[str, Any]) -> Keywords:
+    for name, value in values.items():
+        if name in OURS or name.endswith("_token"):
+            raise ValueError(f"'{name}' would override what micota gives every chat template; leave it out")
+        if not name.isidentifier():
+            raise ValueError(f"'{name}' is no keyword of a chat template; write a name such as enable_thinking")
+        if not isinstance(value, bool | int | float | str):
+            raise ValueError(f"{name} is {value!r:.80}; a text, a number, true or false is expected")
+    return Keywords(values)
+
+
+TemplateKwargs = Annotated[dict[str, Any], AfterValidator(_keywords), Field(validate_default=True)]
+
+
 class Prompt(FrozenModel):
     """The user message made of a problem."""
 
@@ -61,6 +90,9 @@ class Prompt(FrozenModel):
         "chat", description="chat: through the model's chat template; raw: the text as it is"
     )
     system: str | None = Field(None, description="the system message; without it the chat template's own")
+    template_kwargs: TemplateKwargs = Field(
+        {}, description="keywords of the model's chat template, such as `{enable_thinking: false}`"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -71,6 +103,8 @@ class Prompt(FrozenModel):
     def _has_a_place(self) -> Prompt:
         if "{problem}" not in self.template:
             raise ValueError("the prompt has no {problem}: every problem would get the same text")
+        if self.mode == "raw" and self.template_kwargs:
+            raise ValueError("mode: raw goes through no chat template: leave template_kwargs out")
         return self
 
     def user_message(self, problem: str) -> str:

@@ -194,6 +194,8 @@ def plain(value: Any, name: str) -> Any:
         return {n: plain(v, f"{name}.{n}") for n, v in value.stated.items()}
     if isinstance(value, tuple):
         return [plain(item, name) for item in value]
+    if isinstance(value, Mapping):
+        return {key: plain(item, f"{name}.{key}") for key, item in value.items()}
     if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise MicotaError(f"'{name}' has no stable form: {value!r}", why="an artifact's identity must not change by itself")

@@ -62,7 +62,8 @@ def _measured(task: Task, spec: Bpc, chosen: list[Completion]) -> Iterator[list[
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = _loaded(task, spec, folder)
     system = next(iter(spec.data.system_messages), None)
-    pairs = [(row, example(tokenizer, row.prompt, row.target, system, end=0)) for row in chosen if row.target]
+    keywords = spec.template_kwargs
+    pairs = [(row, example(tokenizer, row.prompt, row.target, system, 0, **keywords)) for row in chosen if row.target]
     pairs.sort(key=lambda pair: (len(pair[1]["input_ids"]), pair[0].key, pair[0].sample))
     for start in range(0, len(pairs), task.machine.bpc.batch):
         batch = pairs[start : start + task.machine.bpc.batch]

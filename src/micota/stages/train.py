@@ -73,7 +73,7 @@ def examples_of(
     pools = [task.store.pool(pool) for pool in source.pools]
     end = end_id(tokenizer, eos)
     rows = find(pools, read_rows(task.rows(spec.data)))
-    examples = [example(tokenizer, row.prompt, row.target, spec.system, end) for row in rows]
+    examples = [example(tokenizer, row.prompt, row.target, spec.system, end, **spec.template_kwargs) for row in rows]
     short = [example for example in examples if len(example["input_ids"]) <= spec.cutoff]
     if not short:
         raise MicotaError(
