@@ -8,6 +8,7 @@ RAY ?= .venv-ray
 MERGEKIT ?= .venv-mergekit
 LM_EVAL ?= .venv-lm-eval
 INSPECT ?= .venv-inspect
+LLAMA_FACTORY ?= .venv-llama-factory
 DOCS ?= .venv-docs
 DIST ?= .venv-dist
 BROWSER ?= .venv-browser
@@ -91,10 +92,11 @@ parity: $(VENV)/.ready-for-tests $(MERGEKIT)/.ready
 # Families of transformers against transformers, peft, torch and mergekit: the table in docs/models.md; and an export
 # in transformers, vLLM and lm-eval, each in an environment of its own. FAMILIES=N takes N of them and writes no table.
 families: export OMP_NUM_THREADS = 1
-families: $(VENV)/.ready-for-tests $(MERGEKIT)/.ready $(VLLM)/.ready $(LM_EVAL)/.ready $(INSPECT)/.ready
+families: $(VENV)/.ready-for-tests $(MERGEKIT)/.ready $(VLLM)/.ready $(LM_EVAL)/.ready $(INSPECT)/.ready $(LLAMA_FACTORY)/.ready
 	$(BIN)/python tests/agreement/table.py --mergekit $(MERGEKIT)/bin/python --workers $(WORKERS) $(if $(FAMILIES),--spread $(FAMILIES),--write docs/models.md)
 	MICOTA_VLLM=$(VLLM)/bin/python MICOTA_LM_EVAL=$(LM_EVAL)/bin/python MICOTA_INSPECT=$(INSPECT)/bin/python \
-	  $(PYTEST) tests/test_agreement.py tests/test_interchange.py
+	  MICOTA_MERGEKIT=$(MERGEKIT)/bin/python MICOTA_LLAMA_FACTORY=$(LLAMA_FACTORY) \
+	  $(PYTEST) tests/test_agreement.py tests/test_interchange.py tests/test_other_programs.py
 
 rehearsals: $(VENV)/.ready-for-tests
 	MICOTA_LONG=1 $(PYTEST) -n $(WORKERS) tests/test_rehearse.py -k shipped
@@ -166,6 +168,11 @@ $(INSPECT)/.ready: constraints/inspect.txt
 	$(INSPECT)/bin/python $(QUIET) -c constraints/inspect.txt inspect_ai
 	@touch $@
 
+# Its code alone: the loader of its data needs nothing that is not here.
+$(LLAMA_FACTORY)/.ready: constraints/llama-factory.txt $(VENV)/.ready-for-tests
+	$(BIN)/python $(QUIET) --no-deps --target $(LLAMA_FACTORY) -c constraints/llama-factory.txt llamafactory
+	@touch $@
+
 $(MERGEKIT)/.ready: constraints/mergekit.txt
 	$(PYTHON) -m venv $(MERGEKIT)
 	$(MERGEKIT)/bin/python $(QUIET) -c constraints/mergekit.txt mergekit
@@ -187,4 +194,4 @@ $(DIST)/.ready: constraints/dist.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(RAY) $(MERGEKIT) $(LM_EVAL) $(INSPECT) $(DOCS) $(DIST) $(BROWSER) build dist site src/*.egg-info
+	rm -rf $(VENV) $(VLLM) $(RAY) $(MERGEKIT) $(LM_EVAL) $(INSPECT) $(LLAMA_FACTORY) $(DOCS) $(DIST) $(BROWSER) build dist site src/*.egg-info

@@ -31,7 +31,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 AXE = Path(os.environ.get("AXE", "axe.min.js"))
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync")  # fmt: skip
-PAGES = ("responses", "problem", "tables", "data", "dropped", "lineage", "artifact", "live")
+PAGES = ("responses", "problem", "tables", "compare", "data", "dropped", "lineage", "artifact", "live")
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,10 @@ def to(page: Any, name: str) -> None:
     """Go to a page by clicks, from the responses."""
     if name in ("problem",):
         page.click("tbody a >> nth=0")
+    elif name == "compare":
+        page.click("nav >> text=Tables")
+        page.select_option("select[name=baseline]", "instruct")
+        page.click("#table a[href*='/compare']:visible >> nth=0")
     elif name == "dropped":
         page.click("nav >> text=Data")
         page.click("a[href*='/dropped']:visible >> nth=0")

@@ -102,6 +102,15 @@ def test_a_model_of_the_hub_that_is_not_here_is_said_to_be_unseen(world: World) 
     assert found == [] and any("nobody/no-such-model: not checked" in line for line in looked)
 
 
+def test_what_is_not_here_is_named_beside_no_mistake_found(own: World) -> None:
+    code, said = run("check", "paper/table1")
+    last = said.splitlines()[-2]  # behind it stands that there was no exception
+    assert code == 0 and "no mistake found in what is here; " in last
+    assert all(name in last.partition("not checked: ")[2] for name in ("HuggingFaceH4/MATH-500", "Qwen/QwQ-32B"))
+    code, said = run("check", str(own.recipe_file))
+    assert code == 0 and said.splitlines()[-2].endswith("no mistake found")
+
+
 def test_a_training_looks_at_its_model_and_its_examples_first(own: World) -> None:
     own.run("defaults.train.max_steps=1", only="strong")
     change(student(own, "generation_config.json"), eos_token_id=[2, 0, 25])

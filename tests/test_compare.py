@@ -22,7 +22,7 @@ from test_recipe import command
 from micota import stats
 from micota.errors import MicotaError
 from micota.report.answer_frame import right_and_wrong
-from micota.report.comparison import compared
+from micota.report.comparison import compared, holm
 from micota.report.graded_files import GradedFile
 from micota.report.results import Results
 
@@ -59,9 +59,9 @@ def test_several_samples_are_flipped_by_problem() -> None:
 
 def test_holm() -> None:
     values = [0.01, 0.04, 0.03, 0.005, 0.9]
-    assert stats.holm(values) == pytest.approx(list(multipletests(values, method="holm")[1]))
-    assert stats.holm([0.02, math.nan])[0] == 0.02 and math.isnan(stats.holm([0.02, math.nan])[1])
-    assert stats.holm([]) == []
+    assert holm(values) == pytest.approx(list(multipletests(values, method="holm")[1]))
+    assert holm([0.02, math.nan])[0] == 0.02 and math.isnan(holm([0.02, math.nan])[1])
+    assert holm([]) == []
 
 
 @pytest.mark.parametrize(("n", "better", "worse"), [(200, 30, 12), (500, 120, 80), (60, 20, 3)])
@@ -334,28 +334,6 @@ def test_levels_of_a_file_are_those_of_the_benchmark(tmp_path: Path) -> None:
         ]  # fmt: skip
 
 
-def test_right_and_wrong_rows_of_several_seeds() -> None:
-    """Of the model with seeds only the rows that are wrong are shown, and of the other only the right ones."""
-    said = [("a", None, "ccw"), ("b", 0, "cww"), ("b", 1, "wcw"), ("c", 0, "wcc"), ("c", 1, "ccw")]
-    cells = [
-        {"arm": arm, "model": f"{arm}{'' if seed is None else seed}", "benchmark": "set", "seed": seed,
-         "problem": problem, "sample": 0, "scorer": "s", "verdict": "correct" if letter == "c" else "wrong"}
-        for arm, seed, letters in said
-        for problem, letter in zip("pqr", letters, strict=True)
-    ]  # fmt: skip
-    found = pd.DataFrame(cells).astype({"seed": "Int64"})
-
-    def shown(right: str | None, wrong: str | None) -> list[str]:
-        rows = right_and_wrong(found, right, wrong)
-        return [f"{row.model} {row.problem} {row.verdict[0]}" for row in rows.itertuples()]
-
-    assert shown("a", "b") == ["a p c", "a q c", "b0 q w", "b1 p w"]
-    assert shown("c", "b") == ["b0 q w", "b0 r w", "b1 p w", "c0 q c", "c0 r c", "c1 p c"]  # paired by their seeds
-    assert shown("b", "a") == []
-    assert shown(None, "b") == ["b0 q w", "b0 r w", "b1 p w", "b1 r w"]
-    assert shown("c1", None) == ["c1 p c", "c1 q c"]
-
-
 def test_grades_of_a_file_are_read_as_they_are_meant(tmp_path: Path) -> None:
     said = ["True", "TRUE", "true", "Correct", " correct ", "1", "1.0", "False", "0", "0.0", "Wrong", "NO_ANSWER"]
     lines = [f"{i},{word},{fake}" for i, (word, fake) in enumerate(zip(said, ["False", "", "0"] * 4, strict=True))]
@@ -460,3 +438,34 @@ def test_responses_are_those_of_the_frame(
     assert "compare columns" in capsys.readouterr().err
     with pytest.raises(MicotaError, match="no answer has the arm 'mikota'"):
         again.selected(right="mikota", wrong="strong")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "problems"),
+    [
+        (["cc", "cw", "ww"], ["ww", "ww", "ww"], [0]),  # half is not more than half
+        (["cccw", "cccc"], ["wwwc", "cwcw"], [0]),
+        (["ccc", "ccw", "cww"], ["cww", "cww", "www"], [0, 1]),
+        (["cc", "cc"], ["cc", "cw"], []),
+        (["ccw", "ccc"], ["wwc", "nwt"], [0, 1]),  # no answer and a cut one are not right
+    ],
+)
+def test_right_and_wrong_are_problems_over_all_samples_and_seeds(
+    a: list[str], b: list[str], problems: list[int]
+) -> None:
+    """The letters of a problem are its responses: of the seeds 0 and 1 in turn, and so of several samples each."""
+    words = {"c": "correct", "w": "wrong", "n": "no_answer", "t": "wrong"}
+    rows = [
+        {"arm": arm, "model": f"{arm}[seed={i % 2}]", "benchmark": "set", "seed": i % 2, "problem": str(problem)}
+        | {"sample": i // 2, "scorer": "semantic", "verdict": words[letter]}
+        for arm, letters in (("a", a), ("b", b))
+        for problem, each in enumerate(letters)
+        for i, letter in enumerate(each)
+    ]
+    frame = pd.DataFrame(rows)
+    found = right_and_wrong(frame, "a", "b")
+    assert sorted(set(found.problem)) == [str(problem) for problem in problems]
+    assert found.index.tolist() == frame.index[frame.problem.isin([str(problem) for problem in problems])].tolist()
+    share = frame.assign(right=frame.verdict == "correct").groupby(["arm", "problem"]).right.mean().unstack(0)
+    assert sorted(set(right_and_wrong(frame, "a", None).problem)) == share.index[share.a > 0.5].tolist()
+    assert sorted(set(right_and_wrong(frame, None, "b").problem)) == share.index[share.b < 0.5].tolist()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 import shutil
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -142,6 +144,48 @@ def test_a_changed_weight_is_named_by_verify_and_by_what_would_copy_it(made: Wor
     (made.store.files(model) / "extra.txt").write_text("x")
     said = [(one.path.name, one.what) for one in damage(made.fresh())]
     assert ("extra.txt", "was put there later") in said and ("model.safetensors", "has changed") in said
+
+
+SPOILT = {
+    "artifacts/train-*/files/model.safetensors": "micota forget train-",
+    "artifacts/train-*/files/extra.txt": "rm -r",
+    "artifacts/verify-*/files/rows.jsonl": "micota forget verify-",
+    "artifacts/select-*/manifest.json": "rm -r",
+    "pools/*/*.jsonl": "sed -i.old '1d'",
+    "pools/*/pool.json": "rm -r",
+    "names/small/ta-mid": "rm -r",
+    "inputs/*": "rm -r",
+}
+
+
+@pytest.mark.parametrize("place", SPOILT)
+@pytest.mark.filterwarnings("ignore::micota.store.checked.StoreWarning")
+def test_what_verify_says_to_type_ends_what_it_found(
+    place: str, made: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(made.folder / "store")
+    made.store.name("small", "ta-mid", made.load(*LAB).named("ta-mid"))
+    for path in (
+        made.store.root.glob(place) if "extra" not in place else made.store.root.glob("artifacts/train-*/files")
+    ):
+        if path.is_dir() and not path.is_symlink():
+            path = path / "extra.txt"
+        data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        if path.is_symlink():
+            path.unlink()
+        path.write_bytes(data.replace(b'"text":"', b'"text":"Z', 1) if b'"text":"' in data else b"?" + data[1:])
+    said = []
+    while command(monkeypatch, "verify", "--store", store) == 2:
+        fixes = capsys.readouterr().err.partition("fix: ")[2].splitlines()[:-1]
+        assert fixes and not set(fixes) & set(said), "the same advice twice"
+        for fix in fixes:
+            words = shlex.split(fix)
+            done = command(monkeypatch, *words[1:]) if words[0] == "micota" else subprocess.run(words).returncode
+            assert done == 0, fix
+        said += fixes
+    assert any(fix.startswith(SPOILT[place]) for fix in said)
+    made.run(*LAB)
+    assert command(monkeypatch, "verify", "--store", store) == 0
 
 
 def test_after_answers_were_forgotten_their_missing_texts_are_said(made: World) -> None:

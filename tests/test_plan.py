@@ -39,6 +39,19 @@ def test_states_are_new_partial_done_and_pruned(world: World) -> None:
     assert [name.partition("-")[0] for name in partial] == ["generate"]
 
 
+def test_what_is_gone_and_nothing_needs_is_said_to_be_not_needed(world: World) -> None:
+    world.run()
+    store = world.fresh()
+    gone = store.manifest(world.load().named("ta-long"))
+    assert gone is not None
+    store.remove(gone)
+    said = words(world)
+    assert [name.partition("-")[0] for name, word in said.items() if word != "done"] == ["train"]
+    assert set(said.values()) == {"done", "not needed"}
+    assert "new" in words(world, "let.ta-mid.merge.weight=0.6").values()
+    assert world.run().executed == []
+
+
 def test_why_names_the_field_or_input_that_differs(world: World) -> None:
     world.run()
     changed = world.load("let.ta-long.train.lr=2e-3", "defaults.distil.keep=correct")

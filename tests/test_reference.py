@@ -136,6 +136,8 @@ def test_the_commands_print_version_lists_reference_and_yaml(
     assert all(name in listed for name in shipped()) and "MiCoTA on a laptop" in listed
     micota_("machines")
     assert "laptop" in (listed := capsys.readouterr().out) and "micota[deepspeed]" in listed
+    micota_("machines", "ray")
+    assert capsys.readouterr().out == (micota.machine.PROFILES / "ray.yaml").read_text(encoding="utf-8")
     micota_("show", "lab-mini", "--yaml")
     assert capsys.readouterr().out == shipped()["lab-mini"].read_text(encoding="utf-8")
     micota_("docs", "recipe")

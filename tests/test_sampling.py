@@ -17,9 +17,9 @@ from micota.report.files import write
 from micota.report.page import Table
 from micota.report.page_sections import sections
 from micota.report.results import Results
-from micota.report.samples import samples
+from micota.report.samples import majority, pass_at, samples
 from micota.specs import Generate, RejectionSampling, Select
-from micota.stats import majority, mean, pass_at, proportion
+from micota.stats import mean, proportion
 
 AGAIN = "let.long-cot.distil={from: teacher, data: train-set, until: verified, at_most: 3}"
 WARM = "defaults.distil.sampling={max_tokens: 12, temperature: 1.0}"

@@ -161,8 +161,8 @@ def test_target_tokens_become_the_fewest_steps_that_reach_them() -> None:
     assert (at_most(four, batch=2, max_steps=7), at_most(four, batch=2)) == (7, None)
 
 
-def test_target_tokens_instead_of_steps(world: World) -> None:
-    """Ten examples in batches of four: three steps in an epoch, the last of two examples."""
+def test_target_tokens_instead_of_steps_and_learnt_tokens_are_counted(world: World) -> None:
+    """Ten examples in batches of four: three steps in an epoch, the last of two examples; their order is the seed's."""
     world.problems("train.jsonl", range(10))
     world.recipe_file.write_text(world.recipe_file.read_text().replace("max_steps: 2", "target_tokens: 1000"))
     _, facts = trained(world)
@@ -170,8 +170,25 @@ def test_target_tokens_instead_of_steps(world: World) -> None:
     assert isinstance(facts["steps"], int)
     of_a_step = facts["target_tokens"] / 3
     assert facts["steps"] == -(-1000 // of_a_step)
-    assert facts["learnt_tokens"] == round(facts["steps"] * of_a_step)
-    assert 1000 <= facts["learnt_tokens"] < 1000 + of_a_step
+    epochs, rest = divmod(facts["steps"], 3)
+    blocks = steps(10, 4, 1, 4)
+    assert [len([*InSteps(blocks, 0, 10).first(n)]) for n in range(8)] == [0, 4, 8, 10, 14, 18, 20, 24]
+    whole = epochs * facts["target_tokens"]
+    assert whole <= facts["learnt_tokens"] < whole + facts["target_tokens"] and (
+        rest or facts["learnt_tokens"] == whole
+    )
+
+
+def test_learnt_tokens_are_those_of_the_rows_of_each_step(world: World) -> None:
+    """One step of two of the eight examples: the sum of the two targets, whose order accelerate's sampler gives."""
+    from accelerate.data_loader import SeedableRandomSampler
+
+    _, facts = trained(world, "defaults.train.batch=2", "defaults.train.max_steps=1")
+    tokenizer = AutoTokenizer.from_pretrained(world.folder / "models" / "student")
+    rows = [json.loads(line) for line in (world.folder / "answers.jsonl").read_text().splitlines()[:8]]
+    lengths = [len(tokenizer(row["text"])["input_ids"]) + 1 for row in rows]  # with EOS
+    first = [*SeedableRandomSampler(range(8), data_seed=0)][:2]
+    assert facts["learnt_tokens"] == sum(lengths[i] for i in first) != facts["target_tokens"] // 4
 
 
 def test_target_tokens_and_max_steps_exclude_each_other(world: World) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
+import random
 import re
 import shutil
 import threading
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_recipe import command
 from view_world import ATTACKS, TEXTS, Answered, view_world
 
 pytest.importorskip("duckdb", reason='the view needs pip install "micota[view]"')
@@ -19,10 +22,14 @@ pytest.importorskip("starlette", reason='the view needs pip install "micota[view
 
 from micota.errors import MicotaError
 from micota.recipe import recipe as recipes
+from micota.report.comparison import compared, holm
 from micota.report.results import Results
-from micota.specs import Problems
-from micota.store.artifacts import Store
-from micota.store.records import text_key
+from micota.specs import Generate, Problems
+from micota.store.artifacts import Result, Store
+from micota.store.pool import Writer
+from micota.store.records import Completion, read_rows, text_key, write_rows
+from micota.viewer import static_site
+from micota.viewer.accuracy_page import tables
 from micota.viewer.filters import Filters
 from micota.viewer.pages import View
 from micota.viewer.response_pages import problem
@@ -96,7 +103,15 @@ def test_no_script_or_style_stands_in_a_page_and_nothing_comes_from_elsewhere(ge
 
 
 SETS = "data?first=train-set (train)&second=test-set (test)"
-PLAIN = ("responses", "tables?baseline=instruct", SETS, "dropped?data=long-cot", "lineage", "live")
+PLAIN = (
+    "responses",
+    "tables?baseline=instruct",
+    "compare?a=micota&b=strong",
+    SETS,
+    "dropped?data=long-cot",
+    "lineage",
+    "live",
+)
 RUNS = r"<script(?![^>]*\ssrc=\"/a-token/)|<style|\sstyle=|\son\w+=\"|javascript:\S*\"|<iframe|<img (?!src=\"/a-token/)"
 """What a page must not have: the texts' own are escaped."""
 
@@ -214,7 +229,7 @@ def test_the_table_is_that_of_the_results_and_sorts(get: Get, frame: Any, view: 
         ]
         if row[0] != "instruct":
             difference = wanted.compare(row[0], "instruct", "semantic").accuracy["test-set"]
-            assert row[6] == f"{100 * difference.value:+.1f}"
+            assert re.sub(r"<.*?>", "", row[6]) == f"{100 * difference.value:+.1f}"
             assert row[7] == f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}, n = {difference.n}"
     for sort, down in (("accuracy", False), ("accuracy", True), ("tokens", True), ("arm", False)):
         page = get(f"tables?scorer=semantic&sort={'-' * down}{sort}").text
@@ -223,6 +238,79 @@ def test_the_table_is_that_of_the_results_and_sorts(get: Get, frame: Any, view: 
         assert len(names) == 7 and values == sorted(values, reverse=down) and "aria-sort" in page
     assert "<td>10</td>" in get("tables?level=Level 1").text
     assert get("tables?baseline=nobody").status_code == 400
+
+
+def test_two_models_are_compared_as_by_the_command(get: Get, view: View) -> None:
+    found = Results(view.answers.files.results.recipe, view.store).compare("micota", "strong", "exact_match")
+    assert "compare?a=micota&amp;b=strong&amp;scorer=exact_match" in get("tables?baseline=strong").text
+    page = html.unescape(get("compare?a=micota&b=strong&scorer=exact_match").text)
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
+    assert captions == [f"{found.title}, by {name}" for name in ("benchmark", "level", "length")]
+    levels = found.by("level") if "level" in found.groups else None
+    assert page.count("Level 1") == 1 and "shortest third" in page and (levels is None or len(levels) == 3)
+    for name, rows in found.sides:
+        assert f"{name} does better on {len(rows)}" in page and all(f"key={key}" in page for key in rows.problem)
+    assert get("compare?a=micota&b=nobody").status_code == 400 and get("compare").status_code == 400
+
+
+class Sampled(Answered):
+    """Three samples of each answer, of which the later ones are longer."""
+
+    def make_generate(self, spec: Generate, dice: random.Random) -> Result:
+        made = super().make_generate(spec, dice)
+        path = self.store.work(spec) / "out" / "rows.jsonl"
+        rows, texts = read_rows(path), list[Completion]()
+        with Writer(self.store.pool_folder(made.pools[0]), {}) as writer:
+            for row, sample in itertools.product(list(rows), (1, 2)):
+                tokens = row["tokens"] + dice.randrange(9)
+                texts.append(Completion(row["key"], sample, "?", f"{sample}, so 7", "stop", 9, tokens, "fabricated"))
+                rows.append({**row, "sample": sample, "sha": texts[-1].sha, "tokens": tokens})
+            writer.write(texts)
+        write_rows(path, rows)
+        return made
+
+
+def test_the_table_is_that_of_the_results_for_samples_seeds_and_variables(tmp_path: Path) -> None:
+    """Means over samples first and seeds then; differences and exact p over problems, in groups of the rate."""
+    text = """
+for: {seed: [0, 1], rate: [1e-3, 2e-3]}
+let:
+  test-set: {problems: {source: "lab:arithmetic", split: test, n: 9}}
+  long-cot: {distill: {from: lab:teacher, data: {problems: {source: "lab:arithmetic", split: train, n: 9}}}}
+arms:
+  plain: lab:student
+  tuned: {train: {base: lab:student, data: long-cot, seed: $seed, lr: $rate}}
+  other: {train: {base: lab:student, data: long-cot, seed: $seed, lr: $rate, epochs: 2}}
+evaluate: {models: [arms], data: [test-set]}
+"""
+    (tmp_path / "many.yaml").write_text(text)
+    recipe, store = recipes.load(str(tmp_path / "many.yaml")), Store(tmp_path / "store")
+    Sampled(store, [f"What is {i}?" for i in range(9)], TEXTS).fill(recipe)
+    view = View(store, recipe)
+    view.refresh()
+    whole = Results(recipe, store)
+    for baseline in ("plain", "other"):
+        shown = tables(view.answers, {"baseline": [baseline]})["rows"]
+        wanted = whole.table().to_dict("records")
+        assert len(shown) == len(wanted) == 10
+        for row, of in zip(shown, wanted, strict=True):
+            assert (row["arm"], row["scorer"]) == (of["arm"], of["scorer"])
+            assert str(row["rate"] or "nan") == str(of["rate"])
+            for name in ("n", "accuracy", "low", "high", "tokens", "truncated", "repetitive"):
+                assert row[name] == pytest.approx(of[name], nan_ok=True), (name, row)
+            frame = whole.frame[whole.frame.rate.isna() | (whole.frame.rate == row["rate"])]
+            sides = [frame[(frame.arm == arm) & (frame.scorer == row["scorer"])] for arm in (row["arm"], baseline)]
+            if row["arm"] == baseline or sides[1].empty or (row["rate"] is None and baseline == "other"):
+                assert "difference" not in row
+                continue
+            found = compared("a", sides[0], "b", sides[1], row["scorer"])
+            one = found.accuracy["test-set"]
+            assert (row["difference"], row["pairs"]) == (pytest.approx(one.value), one.n)
+            assert [row["from"], row["to"]] == pytest.approx([one.low, one.high], nan_ok=True)
+            assert row["p"] == pytest.approx(found.p["test-set"])
+        for scorer in ("exact_match", "semantic"):
+            rows = [row for row in shown if row["scorer"] == scorer and "p" in row]
+            assert [row["holm"] for row in rows] == pytest.approx(holm([row["p"] for row in rows]))
 
 
 def test_every_dropped_answer_is_there_with_its_reason(get: Get, view: View) -> None:
@@ -357,6 +445,29 @@ def test_an_export_is_the_same_pages_of_a_draw_that_is_said(tmp_path: Path) -> N
         assert "None" not in re.findall(r'(?:src|href|action)="([^"]*)"', text), name
     with pytest.raises(MicotaError, match="not empty"):
         export(View(store, recipe), tmp_path / "site", 150)
+
+
+def test_the_report_leads_to_the_pages_and_they_stay_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, store = view_world(tmp_path)
+    report = store.root / "reports" / "lab-mini"
+    assert command(monkeypatch, "report", "lab-mini", "--store", str(store.root)) == 0
+    assert str(report / "report.html") in capsys.readouterr().out.replace("\n", "")
+    assert 'href="view/index.html"' in (report / "report.html").read_text()
+    assert "](view/index.html)" in (report / "report.md").read_text()
+    pages = {path.name: path.stat().st_size for path in (report / "view").iterdir()}
+    assert sum(pages.values()) < 5_000_000 and len([name for name in pages if name.startswith("problem-")]) == 30
+    assert (
+        len([name for name in pages if name.startswith("compare-")]) == 12
+    )  # six models with the baseline, two scorers
+    monkeypatch.setattr(static_site, "BYTES", sum(pages.values()) // 2)
+    assert command(monkeypatch, "report", "lab-mini", "--store", str(store.root)) == 0
+    fewer = [path.name for path in (report / "view").glob("problem-*")]
+    assert 0 < len(fewer) < 30 and sum(path.stat().st_size for path in (report / "view").iterdir()) <= static_site.BYTES
+    monkeypatch.setattr(static_site, "MANY", 10)
+    assert command(monkeypatch, "report", "lab-mini", "--store", str(store.root)) == 0
+    assert not (report / "view").exists() and "view/index.html" not in (report / "report.html").read_text()
 
 
 def test_an_export_has_at_least_one_problem(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def refuse_adapter(folder: Path) -> None:
             "the folder holds a LoRA adapter, not a model",
             where=str(folder),
             why=f"{ADAPTER} is there" + (f": it belongs to {base}" if base else ""),
-            fix=f"micota export {shlex.quote(str(folder))} MODEL merges it into its base; then name the folder MODEL",
+            fix=f"name it as a model of a recipe; or micota export {shlex.quote(str(folder))} MODEL, and take MODEL",
         )
 
 

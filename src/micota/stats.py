@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import combinations
+from typing import Any
 
 RESAMPLES = 10_000
 FLIPPED = 13  # units whose flips of signs, 8,192, are all counted
@@ -59,32 +59,21 @@ def accuracy(correct: int, n: int) -> tuple[float, float]:
     return share, math.sqrt(share * (1 - share) / (n - 1)) if n > 1 else math.nan
 
 
-def pass_at(k: int, n: int, correct: int) -> float:
-    """The unbiased estimate of pass@k from n >= k samples: 1 - C(n - c, k) / C(n, k) (Chen et al., 2021, eq. 1)."""
-    return 1 - math.comb(n - correct, k) / math.comb(n, k)
+@dataclass(frozen=True)
+class Moments:
+    """How many units a set has, their mean and their sample standard deviation."""
 
+    n: int
+    mean: float
+    sd: float
 
-def all_of(k: int, n: int, correct: int) -> float:
-    """The unbiased estimate of pass^k, that all of k samples are right: C(c, k) / C(n, k) (Yao et al., 2024)."""
-    return math.comb(correct, k) / math.comb(n, k)
-
-
-def majority(k: int, votes: Sequence[int]) -> float:
-    """maj@k: the chance that the answer with the most votes among k of the n samples is right.
-
-    A vote is 0 for a right answer, another number >= 1 for each wrong one, -1 for none. Tied answers share the chance.
-    The mean over all choices of k samples; of more than 2,000 over 2,000 that are drawn, the same at every call.
-    """
-    import numpy as np
-
-    if math.comb(len(votes), k) <= RESAMPLES // 5:
-        chosen = np.array([*combinations(votes, k)])
-    else:
-        chosen = np.random.default_rng(0).permuted(np.tile(votes, (RESAMPLES // 5, 1)), axis=1)[:, :k]
-    counts = (chosen[:, :, None] == np.arange(max(1, max(votes) + 1))).sum(axis=1)
-    most = counts.max(axis=1, keepdims=True)
-    won = (counts[:, 0] == most[:, 0]) & (most[:, 0] > 0)
-    return float((won / (counts == most).sum(axis=1)).mean())
+    @classmethod
+    def of(cls, counts: Mapping[float, int]) -> Moments:
+        """From how often each value occurs."""
+        n = sum(counts.values())
+        centre = math.fsum(value * count for value, count in counts.items()) / n
+        squares = math.fsum(count * (value - centre) ** 2 for value, count in counts.items())
+        return cls(n, centre, math.sqrt(squares / (n - 1)) if n > 1 else math.nan)
 
 
 def interval(*sets: Sequence[float]) -> Estimate:
@@ -98,25 +87,38 @@ def interval(*sets: Sequence[float]) -> Estimate:
     equally many answers of each). With the differences of two models by problem it is the paired t interval,
     of accuracies as of lengths; with one value a seed it is the t interval over k seeds with k - 1 degrees of freedom.
     """
-    n = sum(map(len, sets))
-    value = mean([mean(units) for units in sets])
-    if any(len(units) < 2 for units in sets) or not sets:
+    return interval_of(*map(_moments, sets))
+
+
+def _moments(units: Sequence[float]) -> Moments:
+    return Moments(len(units), mean(units), sd(units))
+
+
+def interval_of(*sets: Moments) -> Estimate:
+    """`interval` of sets of which the moments are known."""
+    n, value = sum(one.n for one in sets), mean([one.mean for one in sets])
+    if any(one.n < 2 for one in sets) or not sets:
         return Estimate(value, n=n)
-    variances = [sd(units) ** 2 / len(units) for units in sets]
+    variances = [one.sd**2 / one.n for one in sets]
     error = math.sqrt(sum(variances)) / len(sets)
-    if error < 1e-12 * (1 + max(abs(unit) for units in sets for unit in units)):  # equal, but for rounding
+    if error < 1e-12 * (1 + max(abs(one.mean) + one.sd for one in sets)):  # equal, but for rounding
         return Estimate(value, 0.0, n=n)
-    freedom = sum(variances) ** 2 / sum(v**2 / (len(units) - 1) for v, units in zip(variances, sets, strict=True))
+    freedom = sum(variances) ** 2 / sum(v**2 / (one.n - 1) for v, one in zip(variances, sets, strict=True))
     half = t_quantile(0.975, freedom) * error
     return Estimate(value, error, value - half, value + half, n)
 
 
 def proportion(*sets: Sequence[float]) -> Estimate:
     """`interval` of shares, its ends in [0, 1]; where all are 0 or all are 1, error and ends are Wilson's, not zero."""
-    found = interval(*sets)
+    return proportion_of(*map(_moments, sets))
+
+
+def proportion_of(*sets: Moments) -> Estimate:
+    """`proportion` of sets of which the moments are known."""
+    found = interval_of(*sets)
     if found.error != 0 or found.value not in (0, 1):
         return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
-    error, reach = (math.hypot(*(z**2 / (len(units) + z**2) for units in sets)) / len(sets) for z in (1, 1.96))
+    error, reach = (math.hypot(*(z**2 / (one.n + z**2) for one in sets)) / len(sets) for z in (1, 1.96))
     low, high = (0.0, reach) if found.value == 0 else (1 - reach, 1.0)
     return Estimate(found.value, error, low, high, found.n)
 
@@ -204,16 +206,31 @@ def bootstrap(*sets: Sequence[float]) -> Estimate:
     that few units give no short interval. The resamples are the same at every call. Units that agree have no interval.
     """
     import numpy as np
+
+    counted = [np.unique(np.asarray(units, float), return_counts=True) for units in sets]
+    return _resampled(interval(*sets), *counted)
+
+
+def bootstrap_of(counts: Mapping[float, int]) -> Estimate:
+    """`bootstrap` of one set, from how often each value occurs."""
+    import numpy as np
+
+    values = sorted(counts)
+    return _resampled(interval_of(Moments.of(counts)), (np.array(values), np.array([counts[one] for one in values])))
+
+
+def _resampled(known: Estimate, *counted: tuple[Any, Any]) -> Estimate:
+    """An estimate with the ends that resamples of the counted units of each set give."""
+    import numpy as np
     from scipy.special import ndtr, stdtrit
 
-    known = interval(*sets)
     if not known.error > 0:
         return known
     dice, draws = np.random.default_rng(0), np.zeros(RESAMPLES)
-    for units in sets:
-        values, counts = np.unique(np.asarray(units, float), return_counts=True)
-        draws += dice.multinomial(len(units), counts / len(units), RESAMPLES) @ values / len(units) / len(sets)
-    fewest = min(map(len, sets))
+    for values, counts in counted:
+        n = int(counts.sum())
+        draws += dice.multinomial(n, counts / n, RESAMPLES) @ values / n / len(counted)
+    fewest = min(int(counts.sum()) for _, counts in counted)
     tail = ndtr(stdtrit(fewest - 1, 0.025) * math.sqrt(fewest / (fewest - 1)))
     low, high = np.quantile(draws, [tail, 1 - tail])
     return Estimate(known.value, known.error, float(low), float(high), known.n)
@@ -227,7 +244,6 @@ def exact_p(*sets: Sequence[float]) -> float:
     more 9,999 are drawn, whole units with all of their samples. Sets count equally. nan of nothing, 1 of equal units.
     """
     import numpy as np
-    from scipy.special import bdtr
 
     weighted = [unit for unit in _whole([(unit, len(units)) for units in sets for unit in units]) if unit]
     if not any(map(len, sets)) or not weighted:
@@ -235,7 +251,7 @@ def exact_p(*sets: Sequence[float]) -> float:
     sizes = [abs(unit) for unit in weighted]
     if max(sizes) - min(sizes) <= 1e-12 * max(sizes):
         better = sum(unit > 0 for unit in weighted)
-        return min(1.0, 2 * float(bdtr(min(better, len(weighted) - better), len(weighted), 0.5)))
+        return mcnemar(better, len(weighted) - better)
     n, total, least = len(weighted), sum(sizes), abs(sum(weighted)) - 1e-12 * sum(sizes)
     if n <= FLIPPED:
         ups = np.arange(2**n)[:, None] >> np.arange(n) & 1
@@ -246,6 +262,13 @@ def exact_p(*sets: Sequence[float]) -> float:
         flips = np.unpackbits(bits, axis=1, count=n)
         extreme += int((np.abs(2 * (flips @ sizes) - total) >= least).sum())
     return (1 + extreme) / RESAMPLES
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """McNemar's exact two-sided p: the binomial over the discordant problems; 1 without any."""
+    from scipy.special import bdtr
+
+    return min(1.0, 2 * float(bdtr(min(better, worse), better + worse, 0.5))) if better + worse else 1.0
 
 
 def _whole(units: Sequence[tuple[float, int]]) -> list[float]:
@@ -259,19 +282,6 @@ def _whole(units: Sequence[tuple[float, int]]) -> list[float]:
     if not exact or whole * len(units) > 2**53:
         return [unit / n for unit, n in units]
     return [float(share * whole / n) for share, (_, n) in zip(shares, units, strict=True)]
-
-
-def holm(values: Sequence[float]) -> list[float]:
-    """The p values of several tests, corrected so that any false one has probability 0.05 at most (Holm, 1979).
-
-    Those that are nan stay so and count as no test.
-    """
-    order = sorted((i for i, p in enumerate(values) if not math.isnan(p)), key=lambda i: values[i])
-    corrected, highest = list(values), 0.0
-    for rank, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * values[i]))
-        corrected[i] = highest
-    return corrected
 
 
 def detectable(*sets: Sequence[float]) -> float:

@@ -34,6 +34,7 @@ from micota.specs import (
     Merge,
     Model,
     Problems,
+    SftData,
     Slice,
     Source,
     Spec,
@@ -48,6 +49,8 @@ MOST_GOLDS = 500
 """So many reference answers of a problem set are checked."""
 Inspection = tuple[list[str], list[Finding]]
 """A line for each thing that was checked, and the findings, errors first."""
+UNREAD = ": not checked: "
+"""What stands between the name of a thing that is not here, in such a line, and why it was not checked."""
 
 
 def inspect(targets: Iterable[Spec], store: Store | None = None) -> Inspection:
@@ -60,6 +63,8 @@ def inspect(targets: Iterable[Spec], store: Store | None = None) -> Inspection:
     for spec in missing:
         if isinstance(spec, Problems):
             lines += _problem_set(spec, {verify.by for verify in graded if verify.problems == spec})
+        if isinstance(spec, SftData):
+            lines.append(f"{spec.source.ref}{UNREAD}its rows are read before the training")
     on_models, findings = inspect_models(missing)
     return list(dict.fromkeys(lines + on_models)), findings
 
@@ -74,8 +79,7 @@ def inspect_models(specs: Sequence[Spec]) -> Inspection:
         ref = model.source.ref
         folder = None if ref.startswith(ENDPOINT) else cached_tokenizer(model.source)
         if folder is None:
-            why = "it is behind a server" if ref.startswith(ENDPOINT) else "its tokenizer is not in the local cache"
-            lines.append(f"{ref}: not checked: {why}")
+            lines.append(_unread(model.source))
             continue
         subject = Subject.read(ref, folder, model.trust_remote_code)
         here = check_model(subject, model.uses)
@@ -99,7 +103,15 @@ def _inspect_files(specs: Sequence[Spec]) -> Inspection:
             more, here = weights.check(model.ref, folder, targets, trust, needed=model.path is not None)
             lines += more
             findings += here
+        else:
+            lines.append(_unread(model))
     return lines, findings
+
+
+def _unread(model: Source) -> str:
+    """Why a model was not checked."""
+    why = "it is behind a server" if model.ref.startswith(ENDPOINT) else "its tokenizer is not in the local cache"
+    return f"{model.ref}{UNREAD}{why}"
 
 
 def _inspect_merges(specs: Iterable[Spec]) -> Iterator[Finding]:
@@ -251,7 +263,7 @@ def _problem_set(spec: Problems, graders: Set[str] = frozenset()) -> list[str]:
     checked when it is read."""
     ref = spec.source.ref
     if spec.source.path is None and not ref.startswith("lab:"):
-        return [f"{ref}: columns '{spec.problem}' and '{spec.answer}' are checked when it is read"]
+        return [f"{ref}{UNREAD}its columns '{spec.problem}' and '{spec.answer}' are looked for when it is read"]
     with contextlib.closing(problem_sets.read(spec)) as rows:
         first = list(islice(rows, MOST_GOLDS))
     if not first:

@@ -6,19 +6,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from micota.atomic import write_text
+from micota.cli.tables import printed
 from micota.errors import MicotaError, suggestion
 from micota.recipe import recipe as recipes
 from micota.report.comparison import Comparison, corrected
-from micota.report.escape import short
+from micota.report.comparison_tables import comparison_tables
 from micota.report.graded_files import GradedFile
 from micota.report.results import Results
+from micota.report.texts import text
 from micota.store.artifacts import Store
 
 SHOWN = 5  # problems that changed sides, each way, are printed
@@ -114,57 +113,22 @@ def _recipe(name: str, sets: Sequence[str]) -> recipes.Recipe | None:
 
 def show(console: Console, comparisons: Sequence[Comparison], texts: int = SHOWN) -> None:
     """The differences by benchmark; of one comparison also by level and length, and the problems that changed sides."""
+    for table in comparison_tables(comparisons):
+        console.print(printed(table, wide=len(table.head)))
     for one in comparisons:
-        console.print(_table(one, "benchmark", one.frame, len(comparisons)))
         if one.left_out:
-            console.print(f"{one.left_out} problems were answered by one of the two only, and are left out")
+            console.print(text("comparison", "left_out", n=one.left_out))
     for one in comparisons if len(comparisons) == 1 else ():
-        for column in one.groups:
-            console.print(_table(one, column, one.by(column), 1))
         _changed(console, one, texts)
-    console.print("intervals: 95 %, paired bootstrap over problems; p: exact, two-sided; detectable: at 80 % power")
-
-
-def _table(of: Comparison, column: str, frame: Any, several: int) -> Table:
-    table = Table(title=escape(short(f"{of.title}, by {column}")))
-    a, b = (short(name) for name in (of.a, of.b))
-    heads = [column, "n", f"{a}, %", f"{b}, %", "difference, points", "95 %", "p", "detectable"]
-    heads += [
-        f"{a}, tokens",
-        f"{b}, tokens",
-        "difference, tokens",
-        "95 % of tokens",
-        *(["p, Holm"] if several > 1 and column == "benchmark" else []),
-    ]
-    for i, head in enumerate(heads):
-        table.add_column(escape(head), justify="right" if i else "left")
-    for i, row in enumerate(frame.to_dict("records")):
-        cells = [escape(short(str(row[column]))), str(row["n"]), *(f"{100 * row[f'accuracy_{s}']:.1f}" for s in "ab")]
-        cells += [f"{100 * row['difference']:+.1f}", _ends(row["low"], row["high"], 100), f"{row['p']:.3g}"]
-        cells += [_known(row["detectable"], 100), *(_known(row[f"tokens_{s}"], 1) for s in "ab")]
-        cells += [_known(row["tokens"], 1, "+"), _ends(row["tokens_low"], row["tokens_high"], 1)]
-        last = i == len(frame) - 1 and of.holm is not None
-        cells += [f"{of.holm:.3g}" if last else ""] if "p, Holm" in heads else []
-        table.add_row(*cells)
-    return table
-
-
-def _known(value: float, unit: float, sign: str = "") -> str:
-    return "–" if value != value else f"{unit * value:{sign}.1f}"
-
-
-def _ends(low: float, high: float, unit: float) -> str:
-    return "–" if low != low else escape(f"[{unit * low:+.1f}, {unit * high:+.1f}]")
+    console.print(text("comparison"), soft_wrap=True)
 
 
 def _changed(console: Console, of: Comparison, texts: int) -> None:
-    changed = of.changed
-    better, worse = changed[changed["accuracy"] > 0], changed[changed["accuracy"] < 0]
-    for title, rows in ((f"{of.a} better", better), (f"{of.b} better", worse[::-1])):
-        console.print(f"{title}: {len(rows)} problems", markup=False, highlight=False)
+    for name, rows in of.sides:
+        console.print(f"{name} better: {len(rows)} problems", markup=False, highlight=False)
         for row in rows.head(texts).to_dict("records"):
             console.print(f"  {row['benchmark']} {row['problem']}", markup=False, highlight=False)
-    if len(changed) > 2 * texts:
+    if len(of.changed) > 2 * texts:
         console.print("  all of them: --json FILE; their texts: micota responses", highlight=False)
 
 

@@ -8,6 +8,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -131,13 +133,26 @@ def write_report(here: Console, recipe: Recipe, store: Store, show: Callable[[Co
 
     whole, place = page(recipe, store), folder(recipe, store)
     show(here, whole)
+
+    def written(place: Path) -> Path:
+        return publish(replace(whole, pages=_pages(recipe, store, place)), place)
+
     try:
-        out = publish(whole, place)
+        out = written(place)
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES):
             raise
-        out = publish(whole, Path("micota-reports") / place.name)  # a store that can only be read
+        out = written(Path("micota-reports") / place.name)  # a store that can only be read
     here.print(f"report: {out}", soft_wrap=True, highlight=False)
+
+
+def _pages(recipe: Recipe, store: Store, report: Path) -> str:
+    """Write the pages of the view beside a report; returns the first, from there, or "" without the extra [view]."""
+    if find_spec("duckdb") is None:
+        return ""
+    from micota.viewer.static_site import beside
+
+    return beside(recipe, store, report)
 
 
 @contextmanager

@@ -184,8 +184,11 @@ def check(
         return
     made = recipes.load(recipe, set_ or ())
     check_machine(machines.load(machine), list(walk(*made.targets)))
-    findings(terminal.console(), *checks.inspect(made.targets))
-    print(f"{made.name}: {len(made.names)} names, {len(made.evaluations)} evaluations, no mistake found")
+    looked, found = checks.inspect(made.targets)
+    findings(terminal.console(), looked, found)
+    unread = dict.fromkeys(line.partition(checks.UNREAD)[0] for line in looked if checks.UNREAD in line)
+    rest = f" in what is here; {len(unread)} not checked: {', '.join(unread)}" if unread else ""
+    print(f"{made.name}: {len(made.names)} names, {len(made.evaluations)} evaluations, no mistake found{rest}")
 
 
 @app.command()

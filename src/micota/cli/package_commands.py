@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from micota.cli.console import console
+from micota.errors import visible
 
 app = typer.Typer()
 docs = typer.Typer(help="Print the reference of recipes and machine profiles.", no_args_is_help=True)
@@ -59,11 +60,17 @@ def recipes() -> None:
 
 
 @app.command()
-def machines() -> None:
-    """List the shipped machine profiles."""
+def machines(
+    name: Annotated[str | None, typer.Argument(help="Print the YAML of this profile, to begin one's own with.")] = None,
+) -> None:
+    """List the shipped machine profiles, or print one."""
+    from micota.atomic import read_text
     from micota.cli.tables import listing
-    from micota.machine import PROFILES
+    from micota.machine import PROFILES, find
 
+    if name is not None:
+        print(visible(read_text(find(name))), end="")
+        return
     profiles = sorted(PROFILES.glob("*.yaml"))
     listing(console(), ("name", "about"), [(path.stem, _about(path)) for path in profiles])
 

@@ -47,8 +47,10 @@ def responses(
     benchmark: Benchmark = None,
     scorer: Annotated[str | None, typer.Option(help="One scorer; without it there is a row for each.")] = None,
     verdict: Annotated[str | None, typer.Option(help="correct, wrong, no_answer or unverifiable.")] = None,
-    right: Annotated[str | None, typer.Option(metavar="MODEL", help="Problems that this model gets right...")] = None,
-    wrong: Annotated[str | None, typer.Option(metavar="MODEL", help="... and this one does not.")] = None,
+    right: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Problems that this model gets right, more often than not...")
+    ] = None,
+    wrong: Annotated[str | None, typer.Option(metavar="MODEL", help="... and this one wrong, in the same way.")] = None,
     where: Annotated[
         str | None, typer.Option(help="A condition on columns of Results.frame: 'tokens > 300 and not truncated'.")
     ] = None,

@@ -33,9 +33,9 @@ def export(
     from micota.cli import console as terminal
     from micota.export import folder as exports
     from micota.export import hub, interchange
-    from micota.export.adapter import merge_adapter
     from micota.export.lineage import DATA
     from micota.pretrained import ADAPTER
+    from micota.training.adapters import merge_adapter
 
     console = terminal.console()
     if (Path(name) / ADAPTER).is_file():
@@ -129,7 +129,8 @@ def verify(
         return
     rows = [(relative(one.path, place), one.what, ", ".join(one.touched)) for one in found]
     listing(console, ("file", "what", "touches"), rows)
-    fix = "run the recipe again: it sets aside what is damaged and makes it again; or micota forget NAME --yes"
+    fixes = dict.fromkeys(f"{one.fix}{f' --store {store}' * one.fix.startswith('micota')}" for one in found)
+    fix = "\n".join([*fixes, "then micota run RECIPE, which makes again what is still needed"])
     raise MicotaError(f"{len(found)} files of {place.root} are not as they were written", fix=fix)
 
 

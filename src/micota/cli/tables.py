@@ -28,13 +28,20 @@ from micota.store.artifacts import Store
 WIDE = 10  # of a table with more columns only the averages are printed
 KEPT = ("Average", "Seeds", "Truncated", "Repetitive")
 LONG = 60  # a longer plan is counted by kind, and only what is not done is listed
-COLOURS = {"done": "green", "pruned": "green", "partial": "yellow", "new": "cyan", "unresolved": "red"}
+COLOURS = {
+    "done": "green",
+    "pruned": "green",
+    "partial": "yellow",
+    "new": "cyan",
+    "unresolved": "red",
+    "not needed": "dim",
+}
 
 
 def plan_table(console: Console, states: list[State], names: dict[str, str]) -> None:
     """One line a spec; of a long plan the counts, and what is not done."""
     counts = Counter(state.word for state in states)
-    shown = states if len(states) <= LONG else [s for s in states if s.word not in ("done", "pruned")][:LONG]
+    shown = states if len(states) <= LONG else [s for s in states if COLOURS[s.word] not in ("green", "dim")][:LONG]
     table = Table("state", "kind", "name", "artifact", "note", box=None, pad_edge=False)
     for state in shown:
         word = f"[{COLOURS[state.word]}]{state.word}[/]"
@@ -62,7 +69,7 @@ def results(console: Console, report: page.Page) -> None:
         items = sections[title].items if title in sections else ()
         shown = [item for item in items if isinstance(item, page.Table)]
         for table in shown[:1] + [one for one in shown[1:] if one.key == "from_baseline"]:
-            console.print(_printed(table))
+            console.print(printed(table))
 
 
 def dials(console: Console, report: page.Page) -> None:
@@ -70,20 +77,20 @@ def dials(console: Console, report: page.Page) -> None:
     for section in report.sections:
         for item in section.items if section.title == tables.MERGING else ():
             if isinstance(item, page.Table) and item.key.startswith("dial"):
-                console.print(_printed(item))
+                console.print(printed(item))
 
 
-def _printed(table: page.Table) -> Table:
+def printed(table: page.Table, wide: int = WIDE) -> Table:
     """A table of the report for the terminal: values and errors in one column, no empty columns."""
     columns = _columns(table)
-    if len(columns) > WIDE:
+    if len(columns) > wide:
         columns = [column for i, column in enumerate(columns) if i < table.words or column[0].startswith(KEPT)]
-    printed = Table(title=escape(short(table.title)))
+    shown = Table(title=escape(short(table.title)))
     for i, (head, _) in enumerate(columns):
-        printed.add_column(escape(short(head)), justify="left" if i < table.words else "right")
+        shown.add_column(escape(short(head)), justify="left" if i < table.words else "right")
     for row, cells in zip(table.rows, zip(*(cells for _, cells in columns), strict=True), strict=True):
-        printed.add_row(*(escape(short(cell)) for cell in cells), style="bold" if len(row) == 1 else "")
-    return printed
+        shown.add_row(*(escape(short(cell)) for cell in cells), style="bold" if len(row) == 1 else "")
+    return shown
 
 
 def _columns(table: page.Table) -> list[tuple[str, list[str]]]:

@@ -17,6 +17,7 @@ from micota.costs.spans import NOTHING, Span, at_ends, known
 from micota.machine import EngineConfig, MachineProfile
 from micota.run.missing import look_ahead
 from micota.specs import (
+    Adapter,
     Bpc,
     Generate,
     LengthDial,
@@ -95,6 +96,7 @@ class Costs:
             Train: self._train,
             Pretrain: self._pretrain,
             Bpc: self._bpc,
+            Adapter: self._merge,
             Merge: self._merge,
             LengthDial: self._merge,
         }
@@ -216,7 +218,7 @@ class Costs:
             misfit=fitting.misfit(needs, self._room, self.memory, changes),
         )
 
-    def _merge(self, spec: Merge | LengthDial) -> Estimate:
+    def _merge(self, spec: Adapter | Merge | LengthDial) -> Estimate:
         """A merge runs on the CPU, in two or three times the time of a copy: only its disk counts."""
         shape = shapes.shape(spec)
         if shape is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,19 @@ from micota.store.manifest import ID, Manifest
 from micota.store.pool import changed_lines, find
 
 SCRAP = ("__pycache__",)
+LATER = "was put there later"
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Something that is not as it was written: where, what, and the names or ids of what was made of it."""
+    """Something that is not as it was written: where, what, what to type, and the names or ids of what was made of it.
+
+    After `fix` it is not found again.
+    """
 
     path: Path
     what: str
+    fix: str
     touched: tuple[str, ...] = ()
 
 
@@ -32,7 +38,8 @@ def damage(store: Store, manifests: Sequence[Manifest] | None = None) -> Iterato
     for one in everything if manifests is None else manifests:
         for path, what in _of_artifact(store, one) if one.same_as is None else ():
             above = (", ".join(names.get(other.holder, [other.id])) for other in _made_of(everything, one))
-            yield Damage(path, what, tuple(dict.fromkeys(above)))
+            fix = _removal(path) if what == LATER else f"micota forget {one.id} --yes"
+            yield Damage(path, what, fix, tuple(dict.fromkeys(above)))
     if manifests is None:
         yield from _of_store(store)
 
@@ -55,7 +62,7 @@ def _of_artifact(store: Store, manifest: Manifest) -> Iterator[tuple[Path, str]]
         place = path.relative_to(files)
         hidden = any(part.startswith(".") or part in SCRAP for part in place.parts)
         if path.is_file() and not hidden and place.as_posix() not in manifest.files:
-            yield path, "was put there later"
+            yield path, LATER
     if damaged or not store.whole(manifest) or not manifest.pools or manifest.kind == "search":
         return
     pools = [store.pool(pool) for pool in manifest.pools]
@@ -67,26 +74,39 @@ def _of_artifact(store: Store, manifest: Manifest) -> Iterator[tuple[Path, str]]
 
 
 def _of_store(store: Store) -> Iterator[Damage]:
-    root = store.root
-    for path in sorted((root / "artifacts").glob("*")):
+    for path, what in _of_folders(store.root):
+        yield Damage(path, what, _removal(path))
+    for path in sorted((store.root / "artifacts").glob("*")):
         if (path / "manifest.json").exists() and store.manifest_of(path.name) is None:
-            yield Damage(path / "manifest.json", "cannot be read, so its artifact counts as not made")
-    for path in sorted((root / "pools").glob("*/*.jsonl")):
+            what = "cannot be read, so its artifact counts as not made"
+            yield Damage(path / "manifest.json", what, _removal(path))
+    for path in sorted((store.root / "pools").glob("*/*.jsonl")):
         if bad := changed_lines(path, store.pool(path.parent.name)):
-            yield Damage(path, f"line {', '.join(map(str, bad[:9]))}{' ...' * (len(bad) > 9)} has changed")
-    for path in sorted((root / "pools").glob("*")):
-        if path.is_dir() and not read_json(path / "pool.json"):
-            yield Damage(path / "pool.json", "cannot be read")
+            what = f"line {', '.join(map(str, bad[:9]))}{' ...' * (len(bad) > 9)} has changed"
+            lines = ";".join(f"{number}d" for number in bad[:300])
+            fix = f"sed -i.old '{lines}' {shlex.quote(str(path))}" if path.is_file() else _removal(path)
+            yield Damage(path, what, fix)
+
+
+def _of_folders(root: Path) -> Iterator[tuple[Path, str]]:
+    """What can be removed, since the next run writes it anew where it is needed."""
+    for path in sorted((root / "pools").glob("*/pool.json")):
+        if not read_json(path):
+            yield path, "cannot be read"
     for path in sorted((root / "names").glob("*/*")):
         if not ID.fullmatch(Path(read_link(path)).name):
-            yield Damage(path, "is no link to an artifact")
+            yield path, "is no link to an artifact"
     for path in sorted((root / "inputs").glob("*")):
         if path.is_file() and ID.fullmatch(path.read_bytes().decode(errors="replace").strip()):
             continue
-        yield Damage(path, "names no artifact, and is passed over")
+        yield path, "names no artifact, and is passed over"
     for path in sorted((root / "claims").glob("*.json")):
         if not read_json(path):
-            yield Damage(path, "says of nobody that it runs")
+            yield path, "says of nobody that it runs"
+
+
+def _removal(path: Path) -> str:
+    return f"rm -r {shlex.quote(str(path))}"
 
 
 def relative(path: Path, store: Store) -> str:

@@ -12,7 +12,7 @@ from micota.machine.profile import (
     StageConfig,
     TrainConfig,
 )
-from micota.machine.profile_files import PROFILES, load
+from micota.machine.profile_files import PROFILES, find, load
 
 __all__ = [
     "FAKES",
@@ -26,5 +26,6 @@ __all__ = [
     "ServerConfig",
     "StageConfig",
     "TrainConfig",
+    "find",
     "load",
 ]

@@ -180,6 +180,7 @@ class MachineProfile(FrozenModel):
     mix: StageConfig = Field(StageConfig(), description="mixing training data")
     pretrain: PretrainConfig = Field(PretrainConfig(), description="pre-training models of the lab")
     train: TrainConfig = Field(TrainConfig(), description="fine-tuning")
+    adapter: StageConfig = Field(StageConfig(), description="adding LoRA adapters to their bases")
     merge: StageConfig = Field(StageConfig(), description="merging")
     search: EngineConfig | None = Field(None, description="trying merge weights; null: as `generate`")
     bpc: BpcConfig = Field(BpcConfig(), description="measuring bits per character")

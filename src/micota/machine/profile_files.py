@@ -20,12 +20,18 @@ from micota.specs import FrozenModel
 PROFILES = Path(micota.__file__).parent / "recipes" / "machines"
 
 
-def load(name: str) -> MachineProfile:
-    """A shipped profile by its name, or a YAML file by its path. Raises MicotaError with the line of a mistake."""
+def find(name: str) -> Path:
+    """The file of a shipped profile, by its name, or the file that a path names."""
     shipped = {path.stem: path for path in PROFILES.glob("*.yaml")}
     path = shipped.get(name) or written_path(name)
     if not path.is_file():
         raise MicotaError(f"there is no machine profile '{name}'", fix=suggestion(name, shipped))
+    return path
+
+
+def load(name: str) -> MachineProfile:
+    """A shipped profile by its name, or a YAML file by its path. Raises MicotaError with the line of a mistake."""
+    path = find(name)
     tree = yaml_tree.read(read_text(path), path.name)
     if not isinstance(tree.value, dict):
         raise MicotaError(f"{path} holds no machine profile", fix="begin with `jobs: 1`")

@@ -31,8 +31,8 @@ from micota.recipe.sections import EVALUATE, BpcSection, MeasureSection, RecipeS
 from micota.recipe.shipped import SHIPPED, named
 from micota.recipe.variables import TEXTS, Values, Variables
 from micota.recipe.variants import overrides_of, variant_name
-from micota.recipe.words import HERE, as_source
-from micota.specs import Bpc, Data, Model, Problems, Source, Spec
+from micota.recipe.words import HERE, adapter_folder, as_adapter, as_source
+from micota.specs import Adapter, Bpc, Data, Model, Problems, Source, Spec
 from micota.store.resolution import Lock, What
 
 
@@ -83,7 +83,7 @@ class _Reader:
         self._definitions = {**self._top["let"], **self._arms.expressions}
         self._depends = {name: self._variables(name) for name in self._definitions}
         self._specs: dict[tuple[Any, ...], Spec] = {}
-        self._literals: dict[tuple[str, str], Source] = {}
+        self._literals: dict[tuple[str, str], Source | Adapter] = {}
         self._opening: list[str] = []
         self._env: Values = {}
 
@@ -226,16 +226,23 @@ class _Reader:
     def _expand(self, value: Any, place: yaml_tree.Path) -> Any:
         return self._matrix.expand(value, self._env, place)
 
-    def _literal(self, word: str, what: What, path: yaml_tree.Path) -> Source:
+    def _literal(self, word: str, what: What, path: yaml_tree.Path) -> Source | Adapter:
         key = (word, what)
         if key not in self._literals:
-            local = what == "grader" or word.startswith(HERE)
             try:
-                source = as_source(word, what, self._beside) if local else self._lock.source(word, what)
+                self._literals[key] = self._elsewhere(word, what)
             except MicotaError as error:
-                raise MicotaError(error.what, where=self._tree.where(path), why=error.why, fix=error.fix) from None
-            self._literals[key] = source
+                where = f"{self._tree.where(path)}{f', {error.where}' if error.where else ''}"
+                raise MicotaError(error.what, where=where, why=error.why, fix=error.fix) from None
         return self._literals[key]
+
+    def _elsewhere(self, word: str, what: What) -> Source | Adapter:
+        """What a literal names: a source, or a folder with an adapter."""
+        if what != "grader" and not word.startswith(HERE):
+            return self._lock.source(word, what)
+        if what == "model" and (folder := adapter_folder(word, self._beside)):
+            return as_adapter(word, folder, lambda ref: self._lock.source(ref, "model"))
+        return as_source(word, what, self._beside)
 
     def _evaluations(self, scope: Scope) -> list[Evaluation]:
         """The cells of the tables; `evaluate` is one section, or a list of sections with prompts of their own."""

@@ -25,7 +25,7 @@ from micota.recipe.shipped import SHIPPED, find, shipped
 from micota.recipe.signature import FieldError
 from micota.recipe.words import as_model, as_problems
 from micota.recipe.writer import yaml_text
-from micota.specs import Bpc, Data, Model, Problems, Source, Spec, Verify, replace, walk
+from micota.specs import Adapter, Bpc, Data, Model, Problems, Source, Spec, Verify, replace, walk
 from micota.store.resolution import Lock, What
 
 Section = Mapping[str, Any]
@@ -123,11 +123,14 @@ class Recipe(Contents):
 
         They come from the lock, else from the Hub, or, without `ask`, stay open.
         """
+        targets = list(targets)
         wanted = unresolved(targets)
         if not wanted:
             return self
         if ask:
-            lock.resolve(sorted(ref for ref, what in wanted.items() if lock.source(ref, what).revision is None))
+            adapters = [one for one in walk(*targets) if isinstance(one, Adapter)]
+            bases = {one.base.ref: one.path for one in adapters if isinstance(one.base, Source)}
+            lock.resolve(sorted(ref for ref, what in wanted.items() if lock.source(ref, what).revision is None), bases)
         sources = {Source(ref=ref).digest: lock.source(ref, what) for ref, what in wanted.items()}
         specs = replace([*self.names.values(), *self.targets], sources)
         return self.with_specs(

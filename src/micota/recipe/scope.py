@@ -15,7 +15,7 @@ from micota.errors import MicotaError, suggestion
 from micota.recipe.constructors import ALIASES, FORMS
 from micota.recipe.signature import SORTS, FieldError, describe, field_type
 from micota.recipe.words import benchmark_problems
-from micota.specs import Data, FrozenModel, Model, Problems, ProblemSet, SftData, Source, Spec
+from micota.specs import Data, FrozenModel, Model, Problems, ProblemSet, SftData, Spec
 from micota.store.resolution import What, is_literal
 from micota.yaml_tree import Path
 
@@ -36,7 +36,7 @@ class Scope:
 
     names: Mapping[str, Any]
     lookup: Callable[[str, Path], Spec]
-    literal: Callable[[str, What, Path], Source]
+    literal: Callable[[str, What, Path], Any]
     where: Callable[[Path], str]
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     _inherited: dict[Path, Path] = field(default_factory=dict)

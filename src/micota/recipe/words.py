@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from micota.atomic import written_path
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError, suggestion
+from micota.merging.model_files import read_object
+from micota.pretrained import ADAPTER
 from micota.recipe.signature import describe
-from micota.specs import Data, Model, Problems, SftData, Source, Spec, Subset
-from micota.store.resolution import ENDPOINT, What, local
+from micota.specs import Adapter, Data, Model, Problems, SftData, Source, Spec, Subset
+from micota.store.resolution import ENDPOINT, What, content_hash, local
 
 S = TypeVar("S", bound=Spec)
 HERE = ("./", "../", "/", "~", "lab:", ENDPOINT)
@@ -46,8 +50,41 @@ def as_source(word: Source | str | Path, what: What, beside: Path | None = None)
 def as_model(value: Model | str | Path) -> Model:
     """A model: a spec as it is, a word as the model made elsewhere that it names."""
     if isinstance(value, str | Path):
-        return as_source(value, "model")
+        return as_adapter(str(value), folder) if (folder := adapter_folder(value)) else as_source(value, "model")
     return _checked(value, Model, "a model")
+
+
+def adapter_folder(word: str | Path, beside: Path | None = None) -> Path | None:
+    """The folder that a word names, if a LoRA adapter is in it; None otherwise."""
+    if str(word).startswith(("lab:", ENDPOINT)):
+        return None
+    path = Path(os.path.abspath((beside or Path.cwd()) / written_path(str(word))))
+    return path if (path / ADAPTER).is_file() else None
+
+
+def as_adapter(word: str, folder: Path, hub: Callable[[str], Source] = lambda ref: Source(ref=ref)) -> Adapter:
+    """The model that a LoRA adapter folder is, on the base that its adapter_config.json names.
+
+    The base is a folder, or a Hub id, whose source `hub` gives where no commit is named. Raises MicotaError for
+    adapters that are not LoRA's or no safetensors, and for a base that is neither.
+    """
+    about = read_object(folder / ADAPTER)
+    if str(about.get("peft_type")).upper() != "LORA":
+        raise MicotaError(f"{folder} holds an adapter of the kind {about.get('peft_type')}; only LoRA can be merged")
+    if not (folder / "adapter_model.safetensors").is_file():
+        why = "weights are read from .safetensors files only: others can run code when loaded"
+        raise MicotaError(f"{folder} has no adapter_model.safetensors", why=why)
+    name, commit = str(about.get("base_model_name_or_path") or ""), about.get("revision")
+    places = (folder / name, Path(name).expanduser())
+    if place := next((path for path in places if name and path.is_dir()), None):
+        base = local(str(place.absolute()), "model", folder)
+    elif re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
+        base = Source(ref=name, revision=commit) if commit else hub(name)
+    else:
+        fix = "set base_model_name_or_path to a model folder or a Hub id"
+        what = f"the base '{name:.200}' of the adapter is not there"
+        raise MicotaError(what, where=str(folder / ADAPTER), fix=fix)
+    return Adapter(base=base, content=content_hash(folder), ref=word, path=str(folder))
 
 
 def as_data(value: Data | str | Path) -> Data:

@@ -11,7 +11,18 @@ from micota.recipe.contents import Contents, Evaluation
 from micota.recipe.sections import SETTINGS
 from micota.recipe.variables import escaped
 from micota.recipe.words import benchmark_problems
-from micota.specs import FrozenModel, Generate, Problems, RejectionSampling, Select, Source, Spec, Verify, walk
+from micota.specs import (
+    Adapter,
+    FrozenModel,
+    Generate,
+    Problems,
+    RejectionSampling,
+    Select,
+    Source,
+    Spec,
+    Verify,
+    walk,
+)
 from micota.yaml_tree import scalar
 
 
@@ -70,18 +81,18 @@ class _Writer:
 
     def _body(self, spec: Spec) -> Any:
         """What a name stands for."""
-        return self._source(spec) if isinstance(spec, Source) else self._form(spec)
+        return self._source(spec) if isinstance(spec, Source | Adapter) else self._form(spec)
 
     def _expression(self, spec: Spec) -> Any:
         if (word := self._words.get(spec.digest)) is not None:
             return word
-        if isinstance(spec, Source):
+        if isinstance(spec, Source | Adapter):
             return self._source(spec)
         if isinstance(spec, Problems) and (name := _benchmark(spec)):
             return name
         return self._form(spec)
 
-    def _source(self, spec: Source) -> str:
+    def _source(self, spec: Source | Adapter) -> str:
         """The word of a source: a path stands relative to the file's folder where it lies below it."""
         if spec.path is None or spec.ref.startswith("lab:"):
             return spec.ref

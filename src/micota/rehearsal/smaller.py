@@ -10,6 +10,7 @@ from micota.recipe.recipe import Recipe
 from micota.rehearsal.data import Few
 from micota.rehearsal.stand_ins import StandIn
 from micota.specs import (
+    Adapter,
     Bpc,
     FrozenModel,
     Generate,
@@ -63,6 +64,8 @@ class Smaller:
     def _shrunk(self, spec: Spec) -> Spec:
         if isinstance(spec, Source):
             return self._stand_ins[spec.digest].source if spec.digest in self._stand_ins else spec
+        if isinstance(spec, Adapter):  # it does not fit the stand-in of its base
+            return self._made[spec.base.digest]
         return self._small(spec)  # type: ignore[no-any-return]
 
     def _small(self, value: Any) -> Any:

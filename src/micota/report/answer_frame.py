@@ -165,23 +165,21 @@ def queried(frame: DataFrame, where: str) -> DataFrame:
 
 
 def right_and_wrong(frame: DataFrame, right: str | None, wrong: str | None) -> DataFrame:
-    """The right rows of `right` and the others of `wrong`, of one scorer, on the problems and samples that have both.
+    """The rows of two models, of one scorer, on the problems that `right` gets right and `wrong` does not.
 
-    They are paired within the variables that both models have, such as seeds.
+    Of several responses to a problem, its samples and those of all seeds, `right` is right in more than half and
+    `wrong` in less than half.
     """
-    sides = [(rows_where(frame, arm=arm), arm == right) for arm in (right, wrong) if arm is not None]
-    keys = ["benchmark", "problem", "sample"]
-    keys += [name for name in variables_of(frame) if all(side[name].notna().all() for side, _ in sides)]
-    fitting = [side[(side["verdict"] == "correct") == is_right] for side, is_right in sides]
-    places = [set(side[keys].itertuples(index=False, name=None)) for side in fitting]
-    both = set.intersection(*places)
-    index = {
-        i
-        for side in fitting
-        for i, key in zip(side.index, side[keys].itertuples(index=False, name=None), strict=True)
-        if key in both
-    }
-    return frame.loc[sorted(index)]
+    sides = {name: rows_where(frame, arm=arm) for name, arm in (("right", right), ("wrong", wrong)) if arm is not None}
+    fitting = []
+    for name, rows in sides.items():
+        share = rows["verdict"].eq("correct").groupby([rows["benchmark"].astype(str), rows["problem"]]).mean()
+        fitting.append(set(share.index[share > 0.5 if name == "right" else share < 0.5]))
+    wanted, index = set.intersection(*fitting), frame.index[:0]
+    for rows in sides.values():
+        keys = zip(rows["benchmark"].astype(str), rows["problem"], strict=True)
+        index = index.union(rows.index[[key in wanted for key in keys]])
+    return frame.loc[index]
 
 
 def _unknown(frame: DataFrame, column: str, word: str) -> MicotaError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from micota.errors import MicotaError
 from micota.report.answer_frame import text_column, variables_of
-from micota.stats import Estimate, bootstrap, detectable, exact_p, holm
+from micota.stats import Estimate, bootstrap, detectable, exact_p
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -85,6 +86,12 @@ class Comparison:
         """The problems on which the two differ, those that `a` does better first; a row as of `differences`."""
         moved = self.differences[self.differences["accuracy"] != 0]
         return moved.sort_values(["accuracy", "benchmark", "problem"], ascending=[False, True, True], ignore_index=True)
+
+    @property
+    def sides(self) -> tuple[tuple[str, DataFrame], ...]:
+        """`changed` in two: what `a` does better and what `b` does, by their names, the largest differences first."""
+        moved = self.changed
+        return (self.a, moved[moved["accuracy"] > 0]), (self.b, moved[moved["accuracy"] < 0][::-1])
 
     @property
     def title(self) -> str:
@@ -166,6 +173,19 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Several comparisons, each with Holm's correction of the p of all its benchmarks together."""
     values = holm([list(one.p.values())[-1] for one in comparisons])
     return [replace(one, holm=p) for one, p in zip(comparisons, values, strict=True)]
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """The p values of several tests, corrected so that any false one has probability 0.05 at most (Holm, 1979).
+
+    Those that are nan stay so and count as no test.
+    """
+    order = sorted((i for i, p in enumerate(values) if not math.isnan(p)), key=lambda i: values[i])
+    corrected, highest = list(values), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * values[i]))
+        corrected[i] = highest
+    return corrected
 
 
 def _pooled(named: Iterable[tuple[str, Any]]) -> str:

@@ -1,10 +1,11 @@
 """The report as files: one HTML page for people, Markdown, the tables as CSV and LaTeX, the figures as PNG.
 
-STORE/reports/RECIPE/   report.html, report.md, tables/KEY.csv, tables/KEY.tex, figures/KEY.png
+STORE/reports/RECIPE/   report.html, report.md, tables/KEY.csv, tables/KEY.tex, figures/KEY.png, view/
 """
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -24,6 +25,9 @@ from micota.report.page_sections import missing, sections
 from micota.report.texts import text
 from micota.specs import Source
 from micota.store.artifacts import Store
+
+VIEW = "view"
+"""The folder beside a report in which the pages of the view are."""
 
 
 def write(recipe: Recipe, store: Store) -> Path:
@@ -63,7 +67,10 @@ def _notes(results: GradedAnswers) -> Iterable[str]:
 
 
 def publish(page: Page, out: Path) -> Path:
-    """Write a page's files, each aside and then renamed; the HTML comes last, and files of no use any more go."""
+    """Write a page's files, each aside and then renamed; the HTML comes last, and files of no use any more go.
+
+    So does the folder `view`, if the page does not lead there.
+    """
     items = [item for section in page.sections for item in section.items]
     pictures = {item.key: picture(item) for item in items if isinstance(item, Figure)}
     files: dict[Path, bytes] = {out / "figures" / f"{key}.png": drawn.png for key, drawn in pictures.items()}
@@ -79,4 +86,6 @@ def publish(page: Page, out: Path) -> Path:
     for path in [*(out / "tables").glob("*.*"), *(out / "figures").glob("*.png")]:
         if path not in files and path.suffix in (".csv", ".tex", ".png"):
             path.unlink(missing_ok=True)
+    if not page.pages:
+        shutil.rmtree(out / VIEW, ignore_errors=True)
     return out / "report.html"

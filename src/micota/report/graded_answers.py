@@ -91,9 +91,9 @@ class GradedAnswers:
     ) -> DataFrame:
         """The rows of `frame` that fit: `words` as in `responses`, `where` a condition as of `DataFrame.query`.
 
-        With `right` and `wrong`, two models: the right rows of the one and the other's that are not, on the problems
-        and samples that have both, under the scorer of `words`, else `semantic` where it is there. Raises MicotaError
-        for a word that no row has.
+        With `right` and `wrong`, two models: their rows on the problems that the one gets right in more than half of
+        its responses, samples and seeds together, and the other in less than half, under the scorer of `words`, else
+        `semantic` where it is there. Raises MicotaError for a word that no row has.
         """
         frame = self.frame
         if right is not None or wrong is not None:

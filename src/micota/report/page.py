@@ -93,8 +93,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole report; `notes` stand at its top: what is missing, what the recipe is."""
+    """The whole report; `notes` stand at its top: what is missing, what the recipe is.
+
+    `pages`: the file, from the report's folder, that shows every response; "" without one.
+    """
 
     title: str
     notes: tuple[str, ...]
     sections: tuple[Section, ...]
+    pages: str = ""

@@ -86,12 +86,13 @@ def environment(quote: Callable[[str], str], folder: Path = TEMPLATES, **setting
 def html(page: Page, pictures: Mapping[str, Picture]) -> str:
     """The page as one HTML file that needs nothing else: no scripts, nothing from outside."""
     template = environment(escape).get_template("report.html")
-    return template.render(page=page, pictures=pictures, footer=text("page", "footer")).lstrip() + "\n"
+    words = {"footer": text("page", "footer"), "about": text("page", "pages")}
+    return template.render(page=page, pictures=pictures, **words).lstrip() + "\n"
 
 
 def markdown(page: Page) -> str:
     """The page as GitHub's Markdown; its figures are beside it."""
-    return environment(_line).get_template("report.md").render(page=page).strip() + "\n"
+    return environment(_line).get_template("report.md").render(page=page, about=text("page", "pages")).strip() + "\n"
 
 
 def latex(table: Table) -> str:

@@ -38,6 +38,11 @@ class Pull:
         self._store, self._failed, self._ahead, self._made = store, failed, ahead, made
         self._answers: dict[tuple[str, bool], bool] = {}
 
+    @property
+    def asked(self) -> set[str]:
+        """The digests of all specs that the targets need, finished or not."""
+        return {digest for digest, _ in self._answers}
+
     def satisfied(self, spec: Spec, files: bool = False) -> bool:
         """Whether a spec is finished (with `files`: and its files are there); if not, what it needs is pulled."""
         key = (spec.digest, files)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from micota.generation import requests
+from micota.run.missing import look_ahead
 from micota.specs import Generate, Source, Spec, walk
 from micota.store.artifacts import Store, child_name
 from micota.store.manifest import Manifest
@@ -20,6 +21,7 @@ STAGES = {
     "select": "micota.stages.select",
     "pretrain": "micota.stages.pretrain",
     "train": "micota.stages.train",
+    "adapter": "micota.stages.adapter",
     "merge": "micota.stages.merge",
     "search": "micota.stages.search",
     "mix": "micota.stages.mix",
@@ -41,16 +43,23 @@ def heights(targets: Iterable[Spec]) -> defaultdict[str, int]:
 
 @dataclass(frozen=True)
 class State:
-    """The state of one spec: done, pruned (done, files removed), partial, new, or unresolved (a Hub id)."""
+    """The state of one spec: done, pruned (done, files removed), partial, new, or unresolved (a Hub id).
+
+    `not needed` is what is not there and is not made: all that would read it is done.
+    """
 
     spec: Spec
     word: str
     note: str = ""
 
 
-def survey(store: Store, targets: Iterable[Spec]) -> list[State]:
+def survey(store: Store, targets: Sequence[Spec]) -> list[State]:
     """The state of every spec below the targets, in the order of making. Reads only."""
-    return [_state(store, spec) for spec in walk(*targets)]
+    states, asked = [_state(store, spec) for spec in walk(*targets)], look_ahead(store, targets).asked
+    return [
+        replace(one, word="not needed") if one.word in ("new", "partial") and one.spec.digest not in asked else one
+        for one in states
+    ]
 
 
 def _state(store: Store, spec: Spec) -> State:

@@ -9,7 +9,7 @@ from micota.specs.chains import GRADERS, Generate, Precision, RejectionSampling,
 from micota.specs.fine_tuning import Bpc, Lora, Mix, MixtureComponent, Train
 from micota.specs.lab_pretraining import Phase, Pretrain, Shape
 from micota.specs.length_dial import LengthDial, MergeSearch, Probe, Target
-from micota.specs.merges import Merge, Slice
+from micota.specs.merges import Adapter, Merge, Slice
 from micota.specs.sampling import DEFAULT_PROMPT, Prompt, Sampling
 from micota.specs.sources import Problems, SftData, Source, Subset
 from micota.specs.spec import Choice, Data, FrozenModel, Model, ProblemSet, Spec, sha
@@ -20,6 +20,7 @@ __all__ = [
     "DEFAULT_PROMPT",
     "GRADERS",
     "KINDS",
+    "Adapter",
     "Bpc",
     "Choice",
     "Data",

@@ -12,6 +12,29 @@ from micota.merging.settings import FIXED, THINNING, WEIGHING
 from micota.specs.spec import FrozenModel, Model
 
 
+class Adapter(Model):
+    """A LoRA adapter that was trained elsewhere, added to the weights of its base.
+
+    Only the content of its folder is identity, not where the folder lies (`path`) or how it was named (`ref`).
+    """
+
+    kind: ClassVar[str] = "adapter"
+    base: Model = Field(description="the model that it was trained on")
+    content: str = Field(description="the hash of its folder's content")
+    ref: str = Field(description="its folder as it was written")
+    path: str = Field(description="where its folder lies")
+
+    @property
+    def parents(self) -> tuple[Model, ...]:
+        """The base."""
+        return (self.base,)
+
+    @property
+    def own_fields(self) -> dict[str, Any]:
+        """The base and the content."""
+        return {"base": {"$": self.base.digest}, "content": self.content}
+
+
 class Slice(FrozenModel):
     """Layers of one model, as part of a stack."""
 

@@ -7,6 +7,7 @@ one.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,9 @@ def run(task: Task) -> Result:
     shared = {"rows": len(rows), "rows_of_a_step": batch} if spec.packing else {}
     seconds = seconds_of_a_step(watch.ends)
     pace = {"seconds_of_a_step": round(seconds, 4)} if seconds else {}
-    return Result(_facts(trainer, outcome, kept, dropped) | shared | measured | pace | checkpoints.damaged(folder))
+    facts = _facts(trainer, outcome, kept, dropped)
+    facts["learnt_tokens"] = _targets(rows[i] for i in order.first(trainer.state.global_step))
+    return Result(facts | shared | measured | pace | checkpoints.damaged(folder))
 
 
 def examples_of(
@@ -108,8 +111,8 @@ def steps_at_most(spec: Train, examples: list[Example], of: Steps) -> int | None
     return -(-spec.target_tokens * of.of_an_epoch // _targets(examples))
 
 
-def _targets(examples: list[Example]) -> int:
-    """The target tokens of an epoch: those of the responses and their EOS."""
+def _targets(examples: Iterable[Example]) -> int:
+    """The target tokens of examples: those of the responses and their EOS."""
     return sum(label != -100 for example in examples for label in example["labels"])
 
 
@@ -161,15 +164,13 @@ def _measured(trainer: Any) -> dict[str, Any]:
 
 def _facts(trainer: Any, outcome: Any, examples: list[Example], dropped: dict[str, int]) -> dict[str, Any]:
     losses = [(log["step"], round(log["loss"], 5)) for log in trainer.state.log_history if "loss" in log]
-    target = _targets(examples)
     return {
         "examples": len(examples),
         "dropped": dropped,
         "steps": trainer.state.global_step,
         "distributed": _distributed(trainer.accelerator),
         "tokens": sum(len(example["input_ids"]) for example in examples),
-        "target_tokens": target,
-        "learnt_tokens": round(target * trainer.state.epoch),  # exact after whole epochs, in between by their mean
+        "target_tokens": _targets(examples),
         "loss": losses[:: max(1, len(losses) // 200)],
         "final_loss": outcome.training_loss if not losses else losses[-1][1],
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import micota
 from micota.atomic import read_json, write_json, written_path
 from micota.errors import MicotaError, suggestion
-from micota.pretrained import refuse_adapter
+from micota.pretrained import ADAPTER, refuse_adapter
 from micota.specs import Source
 from micota.store.checked import sealed, unsealed
 
@@ -156,15 +156,21 @@ class Lock:
         self._what[ref] = what
         return Source(ref=ref, revision=self.revisions.get(f"{what}:{ref}"))
 
-    def resolve(self, refs: Iterable[str]) -> None:
-        """Ask the Hub, or its cache here, for the commits that Hub ids stand for now."""
+    def resolve(self, refs: Iterable[str], adapters: Mapping[str, str] = {}) -> None:
+        """Ask the Hub, or its cache here, for the commits that Hub ids stand for now.
+
+        `adapters` are the folders of the adapters that name ids as their bases, by these ids.
+        """
         for ref in refs:
             what = self._what[ref]
             revision = hub_revision(ref, what)
             if revision is None:
+                place = f"{adapters[ref]}/{ADAPTER}" if ref in adapters else None
+                folder = f"set base_model_name_or_path in {place} to" if place else "give"
                 raise MicotaError(
                     f"the {what} '{ref}' cannot be resolved: the Hub does not answer and the cache does not have it",
-                    fix="check the name and the network, or give a local folder (./NAME)",
+                    where=place,
+                    fix=f"check the name and the network, or {folder} a local folder (./NAME)",
                 )
             self.revisions[f"{what}:{ref}"] = revision
 

@@ -6,6 +6,7 @@ lacks with rows without targets, which add nothing to the loss, a sum over the s
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,14 +74,24 @@ class InSteps:
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        import torch
-
-        generator = torch.Generator().manual_seed(self._seed + self._epoch)
-        order: list[int] = torch.randperm(self._of.rows, generator=generator).tolist()
-        for start in range(0, self._of.rows, self._of.batch):
-            block = order[start : start + self._of.batch]
+        for block in self._blocks(self._epoch):
             yield from block
             yield from [self._empty] * (self._size(len(block)) - len(block))
+
+    def first(self, steps: int) -> Iterator[int]:
+        """The rows that the first so many steps learn from, over all epochs that it takes, without empty ones."""
+        epochs = map(self._blocks, itertools.count())
+        blocks = itertools.islice(itertools.chain.from_iterable(epochs), steps)
+        return itertools.chain.from_iterable(blocks)
+
+    def _blocks(self, epoch: int) -> Iterator[list[int]]:
+        """The rows of each step of an epoch."""
+        import torch
+
+        generator = torch.Generator().manual_seed(self._seed + epoch)
+        order: list[int] = torch.randperm(self._of.rows, generator=generator).tolist()
+        for start in range(0, self._of.rows, self._of.batch):
+            yield order[start : start + self._of.batch]
 
     def __len__(self) -> int:
         last = self._of.rows - (self._of.of_an_epoch - 1) * self._of.batch

@@ -45,9 +45,11 @@ class Database:
         )
         self.page, self.sides = ROWS, SIDES
         self.options: dict[str, list[str]] = {}
+        self.several = False  # a problem has several responses of one model: samples, or those of seeds
         cells = files.results.recipe.evaluations
         self.models = list(dict.fromkeys(cell.model for cell in cells))
         self.arms = {cell.model: cell.role for cell in cells}
+        self.words = list(dict.fromkeys(self.arms.values()))
         words = {"arm": self.arms.values(), "model": self.models, "benchmark": [cell.data_word for cell in cells]}
         for name, values in {**words, "scorer": [cell.spec.by for cell in cells], "verdict": VERDICTS}.items():
             listed = ", ".join(map(literal, dict.fromkeys(values) or [""]))
@@ -56,8 +58,8 @@ class Database:
         self._base.execute(f"CREATE TABLE problems ({', '.join(f'{name} VARCHAR' for name in columns)})")
         self._load([])
 
-    def refresh(self) -> None:
-        """Take in what the store has now: one part after the other, then the indexes for search."""
+    def refresh(self, search: bool = True) -> None:
+        """Take in what the store has now: one part after the other, then the indexes for `search`."""
         parts = self.files.parts()
         there = [part for part in parts if self.files.path("rows", part.rows).exists()]
         self.waiting = len(parts) - len(there)
@@ -70,7 +72,7 @@ class Database:
             if len(there) == len(parts) or time.monotonic() - loaded > PAUSE:
                 self._load(there)
                 self.waiting, loaded = len(parts) - len(there), time.monotonic()
-        for part in parts:
+        for part in parts if search else ():
             self.files.index(part)
             self.indexed = sum(self.files.path("words", one.texts).exists() for one in parts)
 
@@ -94,6 +96,8 @@ class Database:
             self.parts = list(parts)
             columns = ("benchmark", "scorer", "verdict", "level", "subject", *self.files.variables)
             self.options = {name: self._distinct(name) for name in columns}
+            samples = self.rows("SELECT coalesce(max(sample), 0) AS last FROM answers")[0]["last"]
+            self.several = samples > 0 or "seed" in self.files.variables
 
     def _distinct(self, column: str) -> list[str]:
         name = identifier(column)
@@ -109,14 +113,21 @@ class Database:
             )
         return cursor.execute(sql, list(values))
 
-    def restrict(self, limit: int) -> int:
-        """From now on only have problems with `limit` verdicts together, at least one; returns how many verdicts."""
+    def draw(self, limit: int) -> set[tuple[str, str]]:
+        """Problems, as (benchmark, problem), that have `limit` verdicts together, at least one."""
         size = self.rows("SELECT count(*) AS n, count(DISTINCT number) AS problems FROM answers")[0]
         share = max(1, limit * size["problems"] // max(1, size["n"]))
-        order = "SELECT number FROM answers GROUP BY number ORDER BY min(problem), number"
-        self._base.execute(f"DELETE FROM answers WHERE number NOT IN ({order} LIMIT {share})")
+        order = "SELECT benchmark, problem FROM answers GROUP BY number, benchmark, problem ORDER BY problem, number"
+        return {(row["benchmark"], row["problem"]) for row in self.rows(f"{order} LIMIT {share}")}
+
+    def restrict(self, drawn: set[tuple[str, str]]) -> int:
+        """From now on only have these problems; returns how many verdicts there are to them."""
+        self._base.execute("CREATE TEMP TABLE drawn (benchmark VARCHAR, problem VARCHAR)")
+        self._base.executemany("INSERT INTO drawn VALUES (?, ?)", sorted(drawn) or [("", "")])
+        kept = "SELECT 1 FROM drawn d WHERE d.benchmark = a.benchmark::VARCHAR AND d.problem = a.problem"
+        self._base.execute(f"DELETE FROM answers a WHERE NOT EXISTS ({kept})")
         there = int(self.rows("SELECT count(*) AS n FROM answers")[0]["n"])
-        self.page, self.sides = max(limit, there), len(self.models)
+        self.page, self.sides = max(there, 1), len(self.models)
         return there
 
     def rows(self, sql: str, values: Sequence[Any] = (), search: str = "") -> list[dict[str, Any]]:

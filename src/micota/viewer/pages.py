@@ -71,6 +71,7 @@ PAGES: dict[str, Callable[[View, Query], dict[str, Any]]] = {
     "responses": lambda view, query: response_pages.responses(view.answers, query),
     "problem": lambda view, query: response_pages.problem(view.answers, query),
     "tables": lambda view, query: accuracy_page.tables(view.answers, query),
+    "compare": lambda view, query: accuracy_page.compare(view.answers, query),
     "data": lambda view, query: data_pages.data(view.answers, query),
     "dropped": lambda view, query: data_pages.dropped(view.answers, query),
     "lineage": lambda view, query: lineage_page.graph(view.store, view.recipe),
@@ -78,5 +79,5 @@ PAGES: dict[str, Callable[[View, Query], dict[str, Any]]] = {
     "live": lambda view, query: live_page.live(view.store),
 }
 """What finds what each page shows; its template has the same name."""
-HIDDEN = ("problem", "dropped", "artifact")  # other pages lead to them
+HIDDEN = ("problem", "compare", "dropped", "artifact")  # other pages lead to them
 STORES = ("lineage", "live")  # they need no recipe

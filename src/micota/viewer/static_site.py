@@ -6,19 +6,29 @@ problems whose hashes are smallest, which is as good as a draw.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from micota.atomic import write_text
 from micota.errors import MicotaError
+from micota.recipe.recipe import Recipe
+from micota.report.files import VIEW
+from micota.report.graded_answers import GradedAnswers
+from micota.store.artifacts import Store
 from micota.store.records import text_key
 from micota.viewer.data_pages import png
 from micota.viewer.pages import View
 from micota.viewer.server import FILES, file, render
 
+MANY = 20_000  # verdicts of a recipe whose pages stand beside its report
+BYTES = 5_000_000  # of all these pages
 SAMPLED = ("responses", "problem")
-KEYS = {"tables": ("baseline",), "dropped": ("data", "reason"), "artifact": ("id",), "problem": ("in", "key")}
+KEYS = {
+    "tables": ("baseline",), "compare": ("a", "b", "scorer"), "dropped": ("data", "reason"), "artifact": ("id",),
+    "problem": ("in", "key"),
+}  # fmt: skip
 """What tells the files of a page apart; other parts of an address do not exist here."""
 SHOWN = {"problem": "show"}
 
@@ -26,7 +36,9 @@ SHOWN = {"problem": "show"}
 class Site:
     """The files to write, by page and address."""
 
-    def __init__(self) -> None:
+    def __init__(self, baseline: str) -> None:
+        self.baseline = baseline  # the one with which models are compared in detail
+        self.problems: set[tuple[str, str]] = set()  # those with pages, as (benchmark, problem)
         self.todo: dict[str, tuple[str, dict[str, list[str]]]] = {}
 
     def link(self, page: str, query: Mapping[str, Any] | None = None) -> str | None:
@@ -34,6 +46,10 @@ class Site:
         if page in (*FILES, "lengths.png"):
             return page
         if page in ("responses.jsonl", "live") or "sort" in (query or {}):
+            return None
+        if page == "compare" and _listed((query or {})["b"]) != [self.baseline]:
+            return None
+        if page == "problem" and tuple(_listed((query or {})[name])[0] for name in KEYS[page]) not in self.problems:
             return None
         words = {name: _listed((query or {})[name]) for name in KEYS.get(page, ()) if (query or {}).get(name)}
         name = page + (f"-{text_key(page, *(word for value in words.values() for word in value))}" if words else "")
@@ -45,13 +61,15 @@ def export(view: View, folder: Path, limit: int) -> tuple[int, int]:
     """Write the pages into a missing or empty folder; returns how many responses it has, and of how many."""
     if folder.is_dir() and any(folder.iterdir()):
         raise MicotaError(f"{folder} is not empty", fix="name a folder that is missing or empty")
-    base, site = view.answers, Site()
-    view.refresh()
+    base = view.answers
+    site = Site(base.files.results.recipe.baseline)
+    base.refresh(search=False)
+    site.problems = base.draw(limit)
     for page in view.pages:
         site.link(page)
     written = _write(view, site, folder, set())
     whole = base.rows("SELECT count(*) AS n FROM answers")[0]["n"]
-    there = base.restrict(limit)
+    there = base.restrict(site.problems)
     view.sampled = there, whole
     _write(view, site, folder, written, SAMPLED)
     for name in FILES[1:]:  # all but htmx, which a page without a server does not load
@@ -60,6 +78,25 @@ def export(view: View, folder: Path, limit: int) -> tuple[int, int]:
         (folder / "lengths.png").write_bytes(png(base.files.results))
     write_text(folder / "index.html", (folder / "responses.html").read_text(encoding="utf-8"))
     return there, whole
+
+
+def beside(recipe: Recipe, store: Store, report: Path) -> str:
+    """The pages in the folder `view` beside a report, written anew: at most 5 MB, of the problems that fit into it.
+
+    Returns the path of the first from the report; "", and no pages, without a response and of more than MANY.
+    """
+    results, out = GradedAnswers(recipe, store), report / VIEW
+    shutil.rmtree(out, ignore_errors=True)
+    n = sum(int(results.facts(one.spec).get("rows", 0)) for one in recipe.evaluations if results.manifest(one.spec))
+    limit = n if n <= MANY else 0
+    while limit:
+        export(View(store, recipe), out, limit)
+        size = sum(path.stat().st_size for path in out.iterdir())
+        if size <= BYTES or limit == 1:
+            return f"{VIEW}/index.html"
+        shutil.rmtree(out)
+        limit = max(1, int(0.9 * limit * BYTES / size))
+    return ""
 
 
 def _write(view: View, site: Site, folder: Path, written: set[str], pages: tuple[str, ...] = ()) -> set[str]:
