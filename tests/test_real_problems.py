@@ -6,7 +6,7 @@ from pathlib import Path
 
 from conftest import Quiet, kinds
 
-from micota.benchmarks import BENCHMARKS
+from micota.benchmarks import PAPER
 from micota.machine import GenerateConfig, MachineProfile
 from micota.recipe import recipe as recipes
 from micota.report.files import write
@@ -19,10 +19,8 @@ EACH = 3
 
 def recipe_of(data: Path) -> str:
     """A recipe that asks the lab's student 20 problems of MATH and a few of each benchmark, as the paper asks."""
-    sets = [
-        f"  {name}: {{problems: {{source: {data}/{name}.jsonl, benchmark: {name}, n: {EACH}}}}}" for name in BENCHMARKS
-    ]
-    names = ", ".join(["math", *BENCHMARKS])
+    sets = [f"  {name}: {{problems: {{source: {data}/{name}.jsonl, benchmark: {name}, n: {EACH}}}}}" for name in PAPER]
+    names = ", ".join(["math", *PAPER])
     return "\n".join(
         [
             "name: real",
@@ -41,7 +39,7 @@ def test_a_lab_model_answers_real_problems(shared: Path, tmp_path: Path) -> None
     store = Store(tmp_path / "store")
     machine = MachineProfile(name="test", generate=GenerateConfig(batch=20))
     outcome = Run(store, machine, Quiet()).go(recipe.targets)
-    assert kinds(outcome).count("generate") == kinds(outcome).count("problems") == 1 + len(BENCHMARKS)
+    assert kinds(outcome).count("generate") == kinds(outcome).count("problems") == 1 + len(PAPER)
     for one in recipe.evaluations:
         manifest = store.manifest(one.spec)
         assert isinstance(one.spec, Verify) and manifest is not None
@@ -49,4 +47,4 @@ def test_a_lab_model_answers_real_problems(shared: Path, tmp_path: Path) -> None
         assert set(manifest.facts["verdicts"]) <= {"correct", "wrong", "no_answer", "unverifiable"}
     assert Run(store, machine, Quiet()).go(recipe.targets).executed == []
     page = write(recipe, store).read_text(encoding="utf-8")
-    assert all(name in page for name in ("math", *BENCHMARKS))
+    assert all(name in page for name in ("math", *PAPER))

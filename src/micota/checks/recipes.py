@@ -59,7 +59,7 @@ def inspect(targets: Iterable[Spec], store: Store | None = None) -> Inspection:
     lines = _probes(roots)
     missing = [spec for spec in walk(*roots) if store is None or not store.manifest(spec)]
     graded = [spec for spec in missing if isinstance(spec, Verify)]
-    lines += [_grader_function(spec.grader) for spec in graded if spec.grader]
+    lines += [_grader_function(one) for spec in missing if (one := getattr(spec, "grader", None))]
     for spec in missing:
         if isinstance(spec, Problems):
             lines += _problem_set(spec, {verify.by for verify in graded if verify.problems == spec})
@@ -269,7 +269,7 @@ def _problem_set(spec: Problems, graders: Set[str] = frozenset()) -> list[str]:
     if not first:
         raise MicotaError(f"{ref} has no rows", fix="check the file and the split")
     lines = [f"{ref}: a problem is {str(first[0]['problem'])[:60]!r}, its answer {str(first[0]['answer'])[:20]!r}"]
-    for by in sorted(graders & GRADERS.keys()):
+    for by in sorted(graders & GRADERS.keys() - {"choice"}):
         unmet = [(at, row["answer"]) for at, row in enumerate(first, 1) if not _can_be_met(row["answer"], spec, by)]
         if unmet:
             at, gold = unmet[0]
@@ -297,7 +297,8 @@ def _grader_function(grader: Source) -> str:
         tree = ast.parse(Path(grader.path).read_bytes())
     except (SyntaxError, ValueError) as error:
         raise MicotaError(f"{grader.path} is not Python: {error}", fix="correct the file of the grader") from None
-    values = (getattr(node, field, None) for node in ast.walk(tree) for field in ("name", "asname", "id"))
+    here = (node for node in ast.walk(tree) if not isinstance(getattr(node, "ctx", None), ast.Load))
+    values = (getattr(node, field, None) for node in here for field in ("name", "asname", "id"))
     names = {word for word in values if isinstance(word, str)}
     if name not in names:
         raise MicotaError(f"{grader.path} has no function '{name}'", fix=suggestion(name, names))

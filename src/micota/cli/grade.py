@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from micota.atomic import write_text
-from micota.benchmarks import BENCHMARKS
+from micota.benchmarks import BENCHMARKS, PAPER
 from micota.data import problem_sets
 from micota.errors import MicotaError, suggestion
 from micota.generation.repetition import loops
@@ -126,7 +126,7 @@ def totals(graded: list[GradedRow]) -> dict[str, Counter[str]]:
 def rejected_references(data_dir: Path | None) -> Iterator[tuple[str, int, str, Grade, Grade]]:
     """The benchmarks' reference answers that a grader rejects: (benchmark, row, reference, exact, semantic grade)."""
     references = _References(data_dir)
-    for name in BENCHMARKS:
+    for name in PAPER:
         items = [_own_answer(name, reference) for reference in references.of(name)]
         pairs = zip(grade_responses(items, "exact_match"), grade_responses(items), strict=True)
         for index, (exact, semantic) in enumerate(pairs):
@@ -207,6 +207,10 @@ def _item(row: dict[str, Any], number: int, path: Path, references: _References,
         return Item(response, _reference(row.get(columns.answer), number, path, why), None, truncated)
     if name not in BENCHMARKS:
         raise _unreadable(path, number, f"there is no benchmark '{name}': {suggestion(str(name), BENCHMARKS)}")
+    if BENCHMARKS[name].choices:
+        raise _unreadable(
+            path, number, f"the order of the options of {name} is not known here; evaluate it in a recipe"
+        )
     index, answers = row.get("index"), references.of(name)
     if type(index) is not int or not 0 <= index < len(answers):
         raise _unreadable(path, number, f"`index` is {index!r}; {name} has rows 0 to {len(answers) - 1}")

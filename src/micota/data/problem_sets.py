@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from micota.data.loading import table
+from micota.data.options import asked
 from micota.errors import MicotaError
 from micota.specs import Problems
 from micota.store.records import text_key
@@ -18,6 +19,8 @@ ABOUT = ("level", "subject")
 
 def read(spec: Problems, cache: Path | None = None) -> Generator[dict[str, Any], None, None]:
     """The rows of a problem set in their own order, as {problem, answer}; a missing column is a MicotaError.
+
+    Problems with options have these below the question, the letter of the right one as their answer, and `choices`.
 
     Columns `level` and `subject`, which MATH has, come with them: results can be told apart by them.
 
@@ -31,15 +34,24 @@ def read(spec: Problems, cache: Path | None = None) -> Generator[dict[str, Any],
         yield from _world(spec)
         return
     rows = table(spec.source, spec.config, spec.split, cache)
-    for column in (spec.problem, spec.answer):
+    for column in _columns(spec):
         if column not in rows.column_names:
             raise MicotaError(
                 f"{spec.source.ref} has no column '{column}'; it has {', '.join(rows.column_names)}",
                 fix="name the columns in the recipe, as in `problem: question`",
             )
     about = [name for name in ABOUT if name in rows.column_names]
-    for row in rows:
-        yield {"problem": row[spec.problem], "answer": row[spec.answer], **{name: row[name] for name in about}}
+    for number, row in enumerate(rows, 1):
+        yield {**_row(spec, row, number), **{name: row[name] for name in about}}
+
+
+def _columns(spec: Problems) -> list[str]:
+    options = [spec.choices] if isinstance(spec.choices, str) else spec.choices or ()
+    return [spec.problem, spec.answer, *options]
+
+
+def _row(spec: Problems, row: Mapping[str, Any], number: int) -> dict[str, Any]:
+    return asked(spec, row, number) if spec.choices else {"problem": row[spec.problem], "answer": row[spec.answer]}
 
 
 def column_of(spec: Problems, column: str) -> dict[str, str]:
@@ -52,9 +64,10 @@ def column_of(spec: Problems, column: str) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             rows = table(spec.source, spec.config, spec.split, Path(folder), here=True)
-            if not {spec.problem, column} <= set(rows.column_names):
+            if not {*_columns(spec), column} <= set(rows.column_names):
                 return {}
-            return {text_key(str(row[spec.problem])): str(row[column]) for row in rows if row[column] is not None}
+            pairs = ((_row(spec, row, number), row[column]) for number, row in enumerate(rows, 1))
+            return {text_key(str(one["problem"])): str(value) for one, value in pairs if value is not None}
         except (MicotaError, OSError, ValueError):  # gone, or not downloaded: then nothing is parted by it
             return {}
 

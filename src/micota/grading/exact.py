@@ -16,7 +16,7 @@ from micota.grading.verdict import Grade, Verdict, label
 EXACT_VERSION: Final = 1
 """Bumped by hand when a label of `exact_match` or `strict_match` could change."""
 
-NUMBERED: Final = frozenset({"aime24", "amc23", "olympiadbench"})
+NUMBERED: Final = frozenset({"aime24", "aime25", "aime26", "amc23", "olympiadbench"})
 """Benchmarks whose answers first lose leading zeros and an all-zero decimal part."""
 
 _LONGEST_INTEGER: Final = 4300

@@ -14,6 +14,7 @@ from typing import Final, Literal, Self
 
 from micota.bounded import Bounded, Died, Failed
 from micota.errors import MicotaError
+from micota.grading.choice import LETTERS, choice
 from micota.grading.exact import exact_match
 from micota.grading.extract import FinalAnswer, answered
 from micota.grading.semantic import gold_text, judge, quick_grade, settled
@@ -29,7 +30,7 @@ UserGrader = Callable[[str, object], "Grade | str | bool"]
 """A user's own grader: `(response, gold)` gives a Grade, one of the four verdicts as a word, or a bool."""
 Job = tuple[FinalAnswer, str]
 """A final answer and the reference answer, to be compared in a process."""
-By = Literal["exact_match", "semantic"] | UserGrader
+By = Literal["exact_match", "semantic", "choice"] | UserGrader
 
 
 def grade_responses(
@@ -37,8 +38,9 @@ def grade_responses(
 ) -> list[Grade]:
     """One grade for each item, in order; `items` is read in batches, so it may be a generator over a large file.
 
-    `by` is a scorer's name or a function of the user's own, which runs in this process. `workers` is the number of
-    processes that the semantic grader compares answers in. `progress` is called with the number of grades so far.
+    `by` is a scorer's name or a function of the user's own, which runs in this process. For `choice` a gold is the
+    right letter and then the texts of all options. `workers` is the number of processes that the semantic grader
+    compares answers in. `progress` is called with the number of grades so far.
 
     >>> [grade.verdict.value for grade in grade_responses([Item("\\\\boxed{4}", "4")], by="exact_match")]
     ['correct']
@@ -110,10 +112,14 @@ class Grader:
 
     def _read(self, item: Item) -> Grade | Job:
         """The grade where no process is needed, otherwise what a process has to compare."""
-        answer = quick_grade(item.response, item.gold, item.benchmark, item.truncated)
+        if self.by == "choice":
+            right, *choices = item.gold  # type: ignore[misc]  # the letter, then the options
+            answer, gold = choice(item.response, (right, *choices), item.truncated), choices[LETTERS.index(right)]
+        else:
+            answer = quick_grade(item.response, item.gold, item.benchmark, item.truncated)
+            gold = gold_text(item.gold, item.benchmark)
         if isinstance(answer, Grade):
             return answer
-        gold = gold_text(item.gold, item.benchmark)
         if max(len(answer.answer or ""), len(gold)) > LONGEST:
             return settled(judge(answer.answer or "", gold), answer)
         return answer, gold

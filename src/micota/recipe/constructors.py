@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from micota.benchmarks import BENCHMARKS
+from micota.benchmarks import BENCHMARKS, PAPER
 from micota.errors import expected, suggestion
 from micota.lab import designs
 from micota.recipe.signature import FieldError, build, constructor
@@ -53,16 +53,16 @@ def problems(source: Source | str | Path, **fields: Any) -> Problems:
     """A problem set with reference answers, from a Hub id, a JSONL, CSV or Parquet file, or `lab:arithmetic`.
 
     `benchmark` names the benchmark whose columns and rules of extraction hold. With `decontaminate` and no `against`,
-    the set is compared with all benchmarks.
+    the set is compared with the paper's five benchmarks.
 
     >>> math = problems("hiyouga/math12k", split="train")
     """
     if (name := fields.get("benchmark")) is not None:
         if str(name) not in BENCHMARKS:
             raise FieldError(f"unknown benchmark '{name}'", ("benchmark",), suggestion(str(name), BENCHMARKS))
-        fields = {"problem": BENCHMARKS[name].problem, "answer": BENCHMARKS[name].answer, **fields}
+        fields = {**BENCHMARKS[name].columns, **fields}
     if fields.get("decontaminate") and "against" not in fields:
-        fields["against"] = [benchmark_problems(name) for name in BENCHMARKS]
+        fields["against"] = [benchmark_problems(name) for name in PAPER]
     elif fields.get("against") is not None:
         fields["against"] = [as_problems(one) for one in _listed(fields["against"], "problem sets")]
     return build(Problems, source=as_source(source, "dataset"), **fields)
@@ -87,7 +87,8 @@ def generate(model: ModelLike, problems: ProblemsLike, **fields: Any) -> Generat
 def verify(completions: Generate, by: Grader = "semantic") -> Verify:
     """A verdict on each answer: correct, wrong, no_answer or unverifiable.
 
-    `by` is exact_match, semantic, or a grader of your own: `package.module:function`, in Python the function itself.
+    `by` is semantic, exact_match, choice (for problems with `choices`), or a grader of your own:
+    `package.module:function`, in Python the function itself.
     """
     problems = getattr(completions, "problems", None)
     return build(Verify, completions=completions, problems=problems, **as_grader(by))

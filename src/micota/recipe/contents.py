@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from micota.errors import MicotaError, suggestion
-from micota.specs import GRADERS, Bpc, Model, Source, Spec, Verify
+from micota.specs import Bpc, Model, Problems, Source, Spec, Verify
 from micota.store.resolution import Lock
 
+SCORERS = ("semantic", "exact_match")
 LONGEST = 200  # bytes of a name: with what is put before it and behind it, it is the name of a file
 
 
@@ -88,9 +89,10 @@ def check_evaluations(evaluations: Iterable[Evaluation]) -> None:
             raise MicotaError(what, where="evaluate", why="a table would mix them", fix=fix)
 
 
-def graders(section: Mapping[str, Any]) -> list[Any]:
-    """The graders of a section `evaluate`: those of `by`, one or several, else both scorers; none is a MicotaError."""
-    by = section.get("by", list(GRADERS))
+def graders(section: Mapping[str, Any], problems: Problems) -> list[Any]:
+    """The graders of problems in a section `evaluate`: those of `by`, one or several, else `choice` for problems with
+    options and both scorers for others; none is a MicotaError."""
+    by = section.get("by", "choice" if problems.choices else SCORERS)
     several = list(by) if isinstance(by, list | tuple) else [by]
     if not several:
         raise MicotaError("evaluate names no grader", where="evaluate: by", fix="leave `by` out for both scorers")

@@ -260,7 +260,7 @@ class _Reader:
             model = scope.spec(word, Model, (*path, "models"))
             problems = scope.spec(name, Problems, (*path, "data"))
             used = {v: self._env[v] for w in (word, name) for v in self._depends.get(w, ())}
-            for by in graders(section):
+            for by in graders(section, problems):
                 spec = scope.call(evaluation, {**settings, "model": model, "problems": problems, "by": by}, path)
                 cells.append(Evaluation(word, self._label(word), name, self._label(name), used, spec))
         return cells

@@ -156,8 +156,9 @@ class Recipe(Contents):
         cells = []
         for word in expected(section.get("models", list(self.titles)), list | tuple, "a list of the names of models"):
             for data_word, problems in sets.items():
-                for by in graders(section):
-                    spec = evaluation(self._known(word, Model), self._problems(problems), by=by, **settings)
+                asked = self._problems(problems)
+                for by in graders(section, asked):
+                    spec = evaluation(self._known(word, Model), asked, by=by, **settings)
                     cells.append(Evaluation(word, word, data_word, data_word, {}, spec))
         return cells
 

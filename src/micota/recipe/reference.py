@@ -168,6 +168,11 @@ def _benchmarks() -> str:
 def _benchmark(one: Benchmark) -> Iterator[str]:
     place = ", ".join(filter(None, [one.config and f"configuration `{one.config}`", f"split `{one.split}`"]))
     yield f"- **{one.name}**: `{one.source}`, {place}; {one.n:,} problems"
-    yield f"    - columns: `{one.problem}` and `{one.answer}`"
+    options = [one.choices] if isinstance(one.choices, str) else one.choices or ()
+    more = f"; options: {', '.join(f'`{name}`' for name in options)}" if options else ""
+    shuffled = "" if one.shuffle is None else f", shuffled by seed {one.shuffle}"
+    yield f"    - columns: `{one.problem}` and `{one.answer}`{more}{shuffled}"
     yield f"    - prompt: `{json.dumps(one.prompt)}`"
-    yield f"    - limit: {one.max_tokens:,} tokens; stop strings: " + ", ".join(f"`{stop}`" for stop in one.stop)
+    yield f"    - limit: {one.max_tokens:,} tokens; stop strings: " + (
+        ", ".join(f"`{stop}`" for stop in one.stop) or "none"
+    )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from micota.benchmarks import BENCHMARKS
+from micota.benchmarks import BENCHMARKS, PAPER
 from micota.errors import MicotaError, suggestion
 from micota.recipe.constructors import ALIASES, FORMS
 from micota.recipe.signature import SORTS, FieldError, describe, field_type
@@ -146,5 +146,5 @@ class Scope:
 
     def _benchmarks(self, values: Mapping[str, Any], path: Path) -> dict[str, Any]:
         if values.get("decontaminate") and "against" not in values:
-            return {"against": [self._word(name, Problems, (*path, "against")) for name in BENCHMARKS]}
+            return {"against": [self._word(name, Problems, (*path, "against")) for name in PAPER]}
         return {}

@@ -24,7 +24,10 @@ class EvaluateSection(FrozenModel):
 
     models: tuple[str, ...] = Field(description="names of models; `arms` stands for all arms")
     data: tuple[str, ...] = Field(description="names of problem sets and of benchmarks")
-    by: str | tuple[str, ...] = Field(("semantic", "exact_match"), description="a grader, or several")
+    by: str | tuple[str, ...] = Field(
+        ("semantic", "exact_match"),
+        description="a grader, or several; `choice` is the default where problems have choices",
+    )
 
 
 class BpcSection(FrozenModel):

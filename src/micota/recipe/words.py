@@ -121,9 +121,8 @@ def benchmark_problems(name: str, source: Source | None = None) -> Problems:
         source=source or Source(ref=b.source),
         config=b.config,
         split=b.split,
-        problem=b.problem,
-        answer=b.answer,
         benchmark=name,
+        **b.columns,
     )
 
 

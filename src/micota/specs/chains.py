@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from micota.grading import EXACT_VERSION, SEMANTIC_REVISION, SEMANTIC_VERSION
+from micota.grading import CHOICE_VERSION, EXACT_VERSION, SEMANTIC_REVISION, SEMANTIC_VERSION
 from micota.specs.sampling import Prompt, PromptField, Sampling, SamplingField
 from micota.specs.sources import Problems, Source
 from micota.specs.spec import Choice, Data, Model, Spec, plain, sha
 
-GRADERS = {"semantic": SEMANTIC_VERSION, "exact_match": EXACT_VERSION}
+GRADERS = {"semantic": SEMANTIC_VERSION, "exact_match": EXACT_VERSION, "choice": CHOICE_VERSION}
+GRADER = (
+    "the grader: semantic, exact_match, choice (for problems with `choices`), or one of your own: "
+    "`package.module:function`"
+)
 Precision = Literal["bfloat16", "float16", "float32"]
 
 
@@ -77,6 +81,16 @@ class _Graded(Spec):
         """The kind's version and that of its grader."""
         return f"{self.VERSION}.{GRADERS.get(getattr(self, 'by', ''), 0)}"
 
+    @model_validator(mode="after")
+    def _is_a_grader(self) -> Self:
+        graded: Any = self
+        by, problems = graded.by, graded.completions.problems
+        if by not in GRADERS and not re.fullmatch(r"[\w.]+:\w+", by):
+            raise ValueError(f"'{by}' is no grader: {', '.join(GRADERS)}, or package.module:function")
+        if by == "choice" and not problems.choices:
+            raise ValueError(f"choice grades options, and {problems.source.ref} has none: name them with `choices`")
+        return self
+
 
 class Verify(_Graded):
     """A verdict on each answer: correct, wrong, no_answer or unverifiable. On a benchmark this is the evaluation."""
@@ -84,16 +98,8 @@ class Verify(_Graded):
     kind: ClassVar[str] = "verify"
     problems: Problems = Field(description="the problem set with the reference answers")
     completions: Generate = Field(description="the answers to grade")
-    by: str = Field(
-        "semantic", description="the grader: exact_match, semantic, or one of your own: `package.module:function`"
-    )
+    by: str = Field("semantic", description=GRADER)
     grader: Source | None = Field(None, description="the file of a grader of your own; its content decides the digest")
-
-    @model_validator(mode="after")
-    def _is_a_grader(self) -> Verify:
-        if self.by not in GRADERS and not re.fullmatch(r"[\w.]+:\w+", self.by):
-            raise ValueError(f"'{self.by}' is no grader: exact_match, semantic, or package.module:function")
-        return self
 
     def warning(self, facts: Mapping[str, Any]) -> str | None:
         """Verdicts that an accident left open, or that an older grader gave."""
@@ -136,9 +142,7 @@ class RejectionSampling(Data, _Graded):
     kind: ClassVar[str] = "redraw"
     completions: Generate = Field(description="the first sample of each problem")
     at_most: int = Field(ge=2, description="the most samples of a problem")
-    by: str = Field(
-        "semantic", description="the grader: exact_match, semantic, or one of your own: `package.module:function`"
-    )
+    by: str = Field("semantic", description=GRADER)
     grader: Source | None = Field(None, description="the file of a grader of your own; its content decides the digest")
     duplicates: Literal["drop", "keep"] = Field("drop", description="what to do with rows of equal prompt and response")
 

@@ -48,6 +48,14 @@ class Problems(ProblemSet):
     split: str | None = Field(None, description="the split to read")
     problem: str = Field("problem", description="the column with the text of the problem")
     answer: str = Field("answer", description="the column with the reference answer")
+    choices: str | Annotated[tuple[str, ...], Field(strict=False)] | None = Field(
+        None,
+        description="of multiple choice, the column with a list of options, or the columns with one each; `answer` is "
+        "then the letter, the number (from 0) or the text of the right one",
+    )
+    shuffle: int | None = Field(
+        None, description="the random seed that shuffles the options of each problem; without it they stay as they are"
+    )
     n: int | None = Field(None, ge=1, description="how many problems to take; all of them without it")
     skip: int = Field(0, ge=0, description="how many problems to leave out at the beginning")
     seed: int = Field(0, description="the random seed of problems that a program writes (`lab:arithmetic`)")
@@ -56,8 +64,16 @@ class Problems(ProblemSet):
         None, description="count the problems that also stand in `against`, or drop them"
     )
     against: Annotated[tuple[Problems, ...], Field(strict=False)] = Field(
-        (), description="the problem sets to compare with; all benchmarks if `decontaminate` is set without it"
+        (),
+        description="the problem sets to compare with; the paper's five benchmarks if `decontaminate` is set "
+        "without it",
     )
+
+    @model_validator(mode="after")
+    def _has_something_to_shuffle(self) -> Problems:
+        if self.shuffle is not None and not self.choices:
+            raise ValueError("shuffle orders the options of multiple choice: name their column with `choices`")
+        return self
 
     def take(self, n: int) -> Subset:
         """The first n problems, as a probe or a smaller problem set: `mc.dial(..., probe=problems.take(200))`."""

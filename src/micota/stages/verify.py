@@ -19,7 +19,9 @@ def run(task: Task) -> Result:
     """Write rows {key, sample, verdict, answer, reason, truncated, tokens}, and `looped` where it is so."""
     spec = task.spec
     assert isinstance(spec, Verify)
-    golds = {row["key"]: row["answer"] for row in read_rows(task.rows(spec.problems))}
+    problems = read_rows(task.rows(spec.problems))
+    by_choice = spec.by == "choice"
+    golds = {row["key"]: (row["answer"], *row["choices"]) if by_choice else row["answer"] for row in problems}
     rows = read_rows(task.rows(spec.completions))
     completions = find([task.store.pool(pool) for pool in task.input(spec.completions).pools], rows)
     grades = grade_completions(
