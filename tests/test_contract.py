@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -45,7 +46,17 @@ if importlib.util.find_spec("vllm"):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def hybrid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The teacher with a chat template of two modes; without a keyword it writes what the teacher's own does."""
+    folder = tmp_path_factory.mktemp("hybrid") / "teacher"
+    shutil.copytree(TEACHER, folder)
+    with open(folder / "chat_template.jinja", "a", encoding="utf-8") as template:
+        template.write("{% if steps is defined and not steps %}1+1={% endif %}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(hybrid: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """vLLM's own server with the teacher, on loopback."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -53,7 +64,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from micota.generation.vllm import ENVIRONMENT
 
     settings = ["--dtype", "float32", "--enforce-eager", "--max-model-len", "1024", "--max-num-seqs", "64"]
-    named = ["--model", str(TEACHER), "--served-model-name", "teacher", "--host", "127.0.0.1", "--port", str(port)]
+    named = ["--model", str(hybrid), "--served-model-name", "teacher", "--host", "127.0.0.1", "--port", str(port)]
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *named, *settings]
     log = tmp_path_factory.mktemp("server") / "log.txt"
     with open(log, "wb") as file:
@@ -142,6 +153,24 @@ def test_a_second_call_and_its_rendered_prompt(made: Engine) -> None:
     again = asked(3)
     assert made.render(again[0]) == f"<bos><user>{again[0].prompt}<assistant>"
     assert len(answers(made, again)) == 5
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_mode_of_a_template_reaches_the_prompt(name: str, hybrid: Path, request: pytest.FixtureRequest) -> None:
+    """Greedy texts in each mode are those of transformers; the modes differ in the prompt and in the texts."""
+    found: dict[bool, dict[tuple[str, int], Completion]] = {}
+    known: dict[bool, dict[tuple[str, int], Completion]] = {}
+    for steps in (True, False):
+        prompt = Prompt(template="{problem}", template_kwargs={"steps": steps})
+        for where, made in ((found, place(name, request)), (known, GenerateConfig())):
+            opened = open_engine(spec(prompt, max_tokens=40), hybrid, made, 1)
+            assert opened.render(asked(1)[0]).endswith("<assistant>" if steps else "<assistant>1+1=")
+            where[steps] = answers(opened, asked(6))
+            opened.close()
+    assert all(same(found[steps], known[steps], key) for steps in found for key, _ in found[steps])
+    for pair, one in found[True].items():
+        assert found[False][pair].prompt_tokens == one.prompt_tokens + 4
+    assert [one.text for one in found[True].values()] != [one.text for one in found[False].values()]
 
 
 def test_an_over_long_prompt_is_refused_by_its_key(made: Engine) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from micota.data.loading import table
-from micota.data.options import asked
+from micota.data.multiple_choice import asked
 from micota.errors import MicotaError
 from micota.specs import Problems
 from micota.store.records import text_key

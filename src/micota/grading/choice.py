@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from string import ascii_uppercase as LETTERS
+from string import ascii_uppercase
 from typing import Final
 
 from micota.grading.extract import FinalAnswer, after_thought, final_answer
@@ -17,15 +17,18 @@ from micota.grading.semantic import decide
 from micota.grading.special import stripped, unwrapped, words_of
 from micota.grading.verdict import Grade, Verdict, label
 
+LETTERS: Final = ascii_uppercase
 CHOICE_VERSION: Final = 1
 """A part of every digest of verdicts: bumped by hand when a verdict of `choice` could change."""
-_NAME = r"(?:(?:final|correct|right|best)\s+)*(?:answer|option|choice|letter|alternative)"
-_LETTER = r"[\"'“‘(\[*\s]*(?:(?:option|choice|letter|answer|alternative)\s+)?[\"'“‘(\[*]*((?-i:[A-Z]))(?![\w'’])"
-_AGAIN = re.compile(r"[)\]*.\"'”’\s]*(?:,|/|&|\band\b|\bor\b)\s*(?:and\s+|or\s+)?" + _LETTER + r"(?!\s+[a-z]{2})")
-_ALONE = re.compile(rf"(?:(?:the\s+)?{_NAME}\s*(?:is|:|=)?\s*)*" + _LETTER + r"(?P<rest>.*)", re.I | re.S)
+_LONGEST: Final = 2000
+"""Characters of an answer that are read; no quantifier below is unbounded where another could take over its text."""
+_NAME = r"(?:(?:final|correct|right|best)\s+){0,3}(?:answer|option|choice|letter|alternative)"
+_LETTER = r"[\"'“‘(\[*\s]{0,4}(?:(?:option|choice|letter|answer|alternative)\s)?[\"'“‘(\[*]{0,4}((?-i:[A-Z]))(?![\w'’])"
+_AGAIN = re.compile(r"[)\]*.\"'”’\s]{0,4}(?:,|/|&|\band\b|\bor\b)\s*(?:and\s+|or\s+)?" + _LETTER + r"(?!\s+[a-z]{2})")
+_ALONE = re.compile(rf"(?:(?:the\s+)?{_NAME}\s?(?:is|:|=)?\s?){{0,3}}" + _LETTER + r"(?P<rest>.*)", re.I | re.S)
 _SMALL = re.compile(r"\(?([a-z])\)?")
-_BEFORE_TEXT = re.compile(r"[)\]*.:,;=–—\"'”’\s-]*(?:\b(?:that is|which is|namely|meaning)\b[\s,:]*)*\(?")
-_SEPARATE = re.compile(r"\s*$|[\"'”’*]*\s*[)\].:,;=–—(-]|\s+(?:that is|which|namely|meaning|because|since)\b")
+_BEFORE_TEXT = re.compile(r"[)\]*.:,;=–—\"'”’\s-]{0,9}(?:\b(?:that is|which is|namely|meaning)\b[\s,:]{0,3}){0,3}\(?")
+_SEPARATE = re.compile(r"\s*$|[\"'”’*]{0,4}\s?[)\].:,;=–—(-]|\s+(?:that is|which|namely|meaning|because|since)\b")
 _IS = r"(?:is|must be|should be|would be|has to be)"
 _CHOSEN = (
     re.compile(rf"\b{_NAME}\s*(?:here\s*|to this(?: question)?\s*)?(?:{_IS}|[:=→])" + _LETTER, re.I),
@@ -41,9 +44,8 @@ _CHOSEN = (
         re.I,
     ),
     re.compile(
-        rf"(?:^|[.,;:]\s+)(?:(?:so|thus|hence|therefore|it {_IS}|it's|that {_IS}|that's|leaving|leaves)[\s,:]*)+"
-        + _LETTER
-        + r"[)\]]*\s*[.!]?\s*$",
+        rf"(?:^|[.,;:]\s+)(?:(?:so|thus|hence|therefore|it {_IS}|it's|that {_IS}|that's|leaving|leaves)"
+        r"[\s,:]{1,3}){1,4}" + _LETTER + r"[)\]]*\s*[.!]?\s*$",
         re.I | re.M,
     ),
 )
@@ -82,7 +84,7 @@ def _chosen(response: str, final: FinalAnswer, choices: Sequence[str], truncated
     if final.answer and final.how in ("boxed", "tagged", "after ####"):
         return _letters(final.answer, choices), final.answer
     spoken = re.sub(r"\*\*|__", "", after_thought(response) or "").strip()
-    spoken = re.sub(r"\bi\.\s?e\.,?", "that is", spoken, flags=re.I)
+    spoken = re.sub(r"\bi\.\s?e\.,?", "that is", _single_blanks(spoken), flags=re.I)
     if truncated or not spoken:
         return None, ""
     places = [match.start(1) for pattern in _CHOSEN for match in pattern.finditer(spoken)]
@@ -106,7 +108,7 @@ def _letters(text: str, choices: Sequence[str], sentence: bool = False) -> set[s
 
     In a `sentence` whose letter is known to be chosen, anything may follow it.
     """
-    text = unwrapped(stripped(text)).strip()
+    text = _single_blanks(unwrapped(stripped(text[:_LONGEST]))).strip()
     same = {letter for letter, one in zip(LETTERS, choices, strict=False) if _is(text, one)}
     if same and len(text) > 1:
         return same
@@ -124,6 +126,10 @@ def _letters(text: str, choices: Sequence[str], sentence: bool = False) -> set[s
     behind = _BEFORE_TEXT.sub("", rest, count=1).strip(" )].")
     others = {letter for letter, one in zip(LETTERS, choices, strict=False) if behind and _is(behind, one)}
     return letters if letters & others else letters | others
+
+
+def _single_blanks(text: str) -> str:
+    return re.sub(r"[ \t]+", " ", re.sub(r"\s*\n\s*", "\n", text))
 
 
 def _is(text: str, option: str) -> bool:

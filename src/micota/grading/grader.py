@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from micota.bounded import Bounded, Died, Failed
 from micota.errors import MicotaError
@@ -113,8 +113,9 @@ class Grader:
     def _read(self, item: Item) -> Grade | Job:
         """The grade where no process is needed, otherwise what a process has to compare."""
         if self.by == "choice":
-            right, *choices = item.gold  # type: ignore[misc]  # the letter, then the options
-            answer, gold = choice(item.response, (right, *choices), item.truncated), choices[LETTERS.index(right)]
+            parts: Any = item.gold
+            right, *choices = map(str, parts)
+            answer, gold = choice(item.response, [right, *choices], item.truncated), choices[LETTERS.index(right)]
         else:
             answer = quick_grade(item.response, item.gold, item.benchmark, item.truncated)
             gold = gold_text(item.gold, item.benchmark)
