@@ -164,7 +164,7 @@ def test_the_mode_of_a_template_reaches_the_prompt(name: str, hybrid: Path, requ
         prompt = Prompt(template="{problem}", template_kwargs={"steps": steps})
         for where, made in ((found, place(name, request)), (known, GenerateConfig())):
             opened = open_engine(spec(prompt, max_tokens=40), hybrid, made, 1)
-            assert opened.render(asked(1)[0]).endswith("<assistant>" if steps else "<assistant>1+1=")
+            assert opened.render(asked(2)[0]).endswith("<assistant>" if steps else "<assistant>1+1=")
             where[steps] = answers(opened, asked(6))
             opened.close()
     assert all(same(found[steps], known[steps], key) for steps in found for key, _ in found[steps])

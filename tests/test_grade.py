@@ -63,7 +63,7 @@ def test_rows_keep_their_order_and_fields_and_get_both_grades(
         ("{", "it is not JSON"),
         ('{"gold": "1"}', "it has no text in `response`"),
         ('{"response": "1"}', "neither `benchmark` with `index` nor an answer in `gold`"),
-        ('{"response": "1", "benchmark": "aime42", "index": 0}', "did you mean 'aime24'?"),
+        ('{"response": "1", "benchmark": "math50", "index": 0}', "did you mean 'math500'?"),
     ],
 )
 def test_a_row_that_cannot_be_graded_is_named_and_nothing_is_written(
