@@ -230,7 +230,21 @@ arms: {{tuned: {{train: {{base: "lab:student", data: data}}}}}}
 
 def test_hostile_texts_end() -> None:
     """Runs of what a pattern may take twice; this test would not end if one were read in quadratic time."""
-    runs = ["(", "*", " ", "\n", "A, ", "so, ", "final ", "answer ", "is ", ", and ", "\\text{", "that is ", "I choose "]
+    runs = [
+        "(",
+        "*",
+        " ",
+        "\n",
+        "A, ",
+        "so, ",
+        "final ",
+        "answer ",
+        "is ",
+        ", and ",
+        "\\text{",
+        "that is ",
+        "I choose ",
+    ]
     texts = [run * (100_000 // len(run)) + tail for run in runs for tail in ("", "x", "C")]
     grades = grade_responses([Item(text, ("C", "9", "10", "12")) for text in texts], by="choice")
     assert {grade.verdict for grade in grades} <= set(Verdict)
