@@ -13,10 +13,12 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from micota.errors import MicotaError
+from micota.merging import kernels
 from micota.merging.buffers import FLOATS, Bytes
 from micota.merging.compatibility import ModelFolder, check_ends, checkpoints, compare, kept
 from micota.merging.merge_record import RECORD, MergeRecord, identity
@@ -70,6 +72,7 @@ def merge_folders(
     if record.facts is not None:
         return record.facts
     _check_room(out, shards)
+    kernels.prepare(sum(entry.numel for entry in entries))
     _Weights(shards, record, inputs, labels, each, threads, checksums, progress).write()
     write_index(out, shards)
     about = {"seed": seed, "remarks": remarks, "findings": findings}
@@ -145,7 +148,11 @@ class _Weights:
 
     def _step(self, size: int) -> None:
         self._done += size
-        self.progress(self._done, sum(shard.nbytes for shard in self.shards))
+        self.progress(self._done, self._total)
+
+    @cached_property
+    def _total(self) -> int:
+        return sum(shard.nbytes for shard in self.shards)
 
 
 def _natural(entry: Entry) -> list[tuple[int, str]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from micota.merging import kernels
 from micota.merging.compatibility import ModelFolder, checkpoints, compare, kept
 from micota.merging.model_files import write_model_files
 from micota.merging.safetensor_files import Entry
@@ -49,5 +50,6 @@ class InMemoryMerge:
 
     def _merge(self, entries: Sequence[Entry], settings: Settings, put: Put) -> None:
         check(settings, len(self._labels))
+        kernels.prepare(sum(entry.numel for entry in self.entries))
         each = {entry.name: settings for entry in entries} | kept(self._inputs)
         merge_entries(entries, self._inputs, self._labels, each, self._threads, put)

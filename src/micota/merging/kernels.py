@@ -162,11 +162,21 @@ def add(elements: Bytes, dtype: str, weight: np.float32, total: Floats) -> None:
         row = own("row", 4 * len(total)).view(np.float32)
         widen(elements, dtype, row)
     if _compiled:
-        from micota.merging import kernels_compiled
+        from micota.merging import kernels_compiled, vectors_compiled
 
-        (kernels_compiled.add_bf16 if dtype == "bfloat16" else kernels_compiled.add)(row, weight, total)
+        (kernels_compiled.add_bf16 if dtype == "bfloat16" else vectors_compiled.add)(row, weight, total)
     else:
         total[:] = total.astype("float64") + row.astype("float64") * float(weight)
+
+
+def divide(total: Floats, by: np.float32) -> None:
+    """Divide numbers by one."""
+    if _compiled:
+        from micota.merging import vectors_compiled
+
+        vectors_compiled.divide(total, by)
+    else:
+        total /= by
 
 
 def inner(a: Floats, b: Floats) -> float:
@@ -177,9 +187,9 @@ def inner(a: Floats, b: Floats) -> float:
 
     sums, whole = np.zeros(LANES), len(a) // LANES * LANES
     if _compiled:
-        from micota.merging import kernels_compiled
+        from micota.merging import vectors_compiled
 
-        kernels_compiled.inner(a, b, sums)
+        vectors_compiled.inner(a, b, sums)
     else:
         products = a.astype("float64") * b
         sums += products[:whole].reshape(-1, LANES).sum(axis=0)

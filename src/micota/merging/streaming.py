@@ -15,7 +15,6 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from micota.errors import MicotaError
-from micota.merging import kernels
 from micota.merging.buffers import Bytes, own
 from micota.merging.masks import BLOCK
 from micota.merging.passes import Pass
@@ -51,7 +50,6 @@ def merge_entries(
     dtypes = {entry.name: [source[entry.name].torch_dtype for source in inputs] for entry in entries}
     merges = [TensorMerge(entry, labels, settings[entry.name], dtypes[entry.name]) for entry in entries]
     tallies = {entry.name: Tally() for entry in entries}
-    kernels.prepare(sum(entry.numel for entry in entries))
     memory = cycle([np.empty(WIDEST * BLOCK, dtype=np.uint8) for _ in range(AHEAD * threads)])
 
     def merge_block(item: tuple[TensorMerge, int, int, int, Bytes]) -> tuple[str, Bytes, Tally]:

@@ -118,7 +118,7 @@ class TensorMerge:
         for elements, dtype, weight in zip(piece[1:], self._dtypes[1:], weights, strict=True):
             kernels.add(elements, dtype, weight, total)
         if self.settings.normalizes:
-            total /= weights.sum()
+            kernels.divide(total, weights.sum())
         return total
 
     @cached_property

@@ -112,13 +112,13 @@ class Addition:
     def _compiled(self, values: Floats, kept: Sequence[Kept | None], mixed: Floats) -> Tally:
         import numpy as np
 
-        from micota.merging import kernels_compiled
+        from micota.merging import vectors_compiled
 
         count, size = len(kept), values.shape[1]
         bits = _bits(kept, size)
         bounds = np.array([(each.above, each.least) if each else (-1, 0) for each in kept], dtype=np.int32)
         sums, seen = np.zeros((count, count, LANES)), np.zeros(count + 1, dtype=np.int64)
-        kernels_compiled.add_vectors(
+        vectors_compiled.add_vectors(
             values, bits, bounds, np.array(self.factors, dtype=np.float32), np.array(self.weights, dtype=np.float32),
             ("no", "weighted", "plain").index(self.elects), self.divides, self._whole, np.float32(self.least),
             np.float32(self.scale), sums, seen, mixed,
@@ -133,13 +133,13 @@ def sizes(values: Floats, kept: Sequence[Kept | None]) -> Array:
 
     found = np.zeros((len(kept), 2))
     if kernels.is_compiled():
-        from micota.merging import kernels_compiled
+        from micota.merging import vectors_compiled
 
         bits, sums = _bits(kept, values.shape[1]), np.zeros((2, LANES))
         for i, each in enumerate(kept):
             if each:
                 sums[:] = 0
-                kernels_compiled.sizes(values[0], values[i + 1], bits[i], each.above, each.least, sums)
+                vectors_compiled.sizes(values[0], values[i + 1], bits[i], each.above, each.least, sums)
                 found[i] = sums.sum(axis=1)
         return found
     vectors = values[1:] - values[0]
@@ -157,9 +157,9 @@ def count(base: Floats, model: Floats, high: int | None, counts: Array) -> None:
     import numpy as np
 
     if kernels.is_compiled():
-        from micota.merging import kernels_compiled
+        from micota.merging import vectors_compiled
 
-        kernels_compiled.count(base, model, -1 if high is None else high, counts)
+        vectors_compiled.count(base, model, -1 if high is None else high, counts)
         return
     bits = magnitudes(model - base)
     places = bits >> 16 if high is None else bits[(bits >> 16) == high] & 0xFFFF
@@ -172,9 +172,9 @@ def weighted(values: Floats, factors: Sequence[float], mixed: Floats) -> None:
 
     numbers = np.array(factors, dtype=np.float32)
     if kernels.is_compiled():
-        from micota.merging import kernels_compiled
+        from micota.merging import vectors_compiled
 
-        kernels_compiled.weighted(values, numbers, mixed)
+        vectors_compiled.weighted(values, numbers, mixed)
         return
     values *= numbers[:, None]
     values.sum(axis=0, out=mixed)
