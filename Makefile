@@ -53,7 +53,7 @@ test-ray: $(RAY)/.ready
 
 # Runs in jobs of a SLURM of this machine (Debian's slurm-wlm, as root), with engines on Ray.
 test-slurm: $(RAY)/.ready
-	OMP_NUM_THREADS=1 $(RAY)/bin/pytest tests/test_slurm.py
+	MICOTA_SLURM=1 OMP_NUM_THREADS=1 $(RAY)/bin/pytest tests/test_slurm.py
 
 # The view in Debian's Chromium (or the one that CHROMIUM names); SCREENSHOTS=DIR keeps a picture of every page.
 test-browser: $(BROWSER)/.ready

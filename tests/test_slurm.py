@@ -15,6 +15,7 @@ from slurm_cluster import Slurm, micota, missing, slurm, until
 
 pytestmark = [
     pytest.mark.timeout(900),
+    pytest.mark.skipif("MICOTA_SLURM" not in os.environ, reason="a suite of its own: make test-slurm"),
     pytest.mark.skipif(bool(missing()), reason=f"{missing()} is not installed: apt-get install slurm-wlm"),
     pytest.mark.skipif(os.geteuid() != 0, reason="SLURM's nodes start jobs as root only"),
 ]
@@ -83,15 +84,17 @@ class Submitted(Generation):
 
 
 def test_a_preempted_run_is_queued_again_and_ends_with_equal_contents(cluster: Slurm, tmp_path: Path) -> None:
-    run = Submitted(cluster, tmp_path, 200, (0.2, 0.6))
+    run = Submitted(cluster, tmp_path, 300, (0.2, 0.6))
     (job,) = run.submit()
     run.answers(30)
-    assert "RUNNING" in run.status() and "fleet" in run.status()
     urgent = ["--partition=urgent", "--nodes=2", "--cpus-per-task=4", "--output=/dev/null", "--wrap", "sleep 5"]
     assert "Submitted" in cluster.say("sbatch", *urgent)
-    run.starts_again(job)
+    run.is_in(job, "PENDING")
     kept = len(run.rows())
-    assert 30 <= kept < 200 and "goes on from here" in run.job_log() and "PENDING" in run.status()
+    assert 30 <= kept < 300 and "goes on from here" in run.job_log()
+    assert "fleet" in (status := run.status()) and "PENDING" in status
+    run.starts_again(job)
+    run.is_in(job, "RUNNING")
     run.is_in(job, "")
     run.whole()
     assert "finished" in run.status()
@@ -130,20 +133,34 @@ def test_what_sbatch_refuses_leaves_nothing_in_the_queue(cluster: Slurm, tmp_pat
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: make test-slurm")
 def test_workers_come_go_and_find_the_head_where_it_starts_again(cluster: Slurm, tmp_path: Path) -> None:
-    run = Submitted(cluster, tmp_path, 500, (0.4, 1.2))
+    run = Submitted(cluster, tmp_path, 700, (0.4, 1.2))
     run.profile("auto", resources={}, wait_s=600, cpus=1, replicas=3)
     run.slurm(cpus=2, nodes=2, head={"partition": "spot", "cpus": 1})
     head, workers = run.submit()
     run.answers(40)
-    assert "2 RUNNING" in run.status() or "RUNNING" in run.status()
     cluster.say("scontrol", "requeue", f"{workers}_0")  # an engine and its node are lost, and come again
-    run.answers(120)
+    run.answers(160)
     cluster.say("scontrol", "requeue", head)
-    run.starts_again(head)
+    run.is_in(head, "PENDING")
     kept = len(run.rows())
+    assert kept < run.n and "RUNNING" in run.status()
+    run.starts_again(head)
     run.is_in(head, "RUNNING")
     run.answers(kept + 20)
     run.is_in(head, "")
     run.is_in(workers, "")
     run.whole()
     assert "finished" in run.status()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: make test-slurm")
+def test_a_job_of_two_nodes_is_one_ray_cluster(cluster: Slurm, tmp_path: Path) -> None:
+    run = Submitted(cluster, tmp_path, 300, (0.4, 1.2))
+    run.profile("auto", resources={}, cpus=1, replicas=4)
+    run.slurm(cpus=2, nodes=2)
+    (job,) = run.submit()
+    run.is_in(job, "RUNNING")
+    run.is_in(job, "")
+    run.whole()
+    (log,) = tmp_path.glob("store/artifacts/generate-*/log.txt")
+    assert log.read_text().count(" is ready on ") == 4, run.job_log()  # two on each node

@@ -238,5 +238,6 @@ def _slurm(*command: str) -> str:
     done = subprocess.run([program, *command[1:]], capture_output=True, text=True, errors="replace")
     if done.returncode:
         why = " ".join(done.stderr.split()).removeprefix(f"{command[0]}: error: ")
-        raise MicotaError(f"{command[0]} refused", why=why, fix="change `slurm:` in the machine profile")
+        fix = "change `slurm:` in the machine profile" if command[0] == "sbatch" else None
+        raise MicotaError(f"{command[0]} refused", why=why, fix=fix)
     return done.stdout
