@@ -77,6 +77,14 @@ def test_the_options_are_those_of_the_profile(world: World) -> None:
     assert "module load cuda/12.8" in text and "ray" not in text
 
 
+@pytest.mark.parametrize(
+    ("time", "seconds"), [("1-00:00:00", 300), ("00:10:00", 150), ("0-00:01:00", 15), ("20:00:00", 300)]
+)
+def test_a_short_job_is_warned_later(time: str, seconds: int, world: World) -> None:
+    (text,) = scripts(world, f"slurm: {{time: {time}}}\n").values()
+    assert f"#SBATCH --signal=B:USR1@{seconds}\n" in text and f"# USR1 comes {seconds} s before" in text
+
+
 def test_a_head_has_workers_and_a_token_that_no_other_user_reads(world: World) -> None:
     made = scripts(world, KINDS["workers"])
     assert [*made] == ["run.sbatch", "workers.sbatch"]
@@ -134,8 +142,7 @@ REFUSED = [
     ("extra: ['rm -rf x']", "slurm.extra.0"),
     ("extra: ['--export=ALL,HF_TOKEN=hf_abc']", "export it before `micota submit`"),
     ("time: 90", "slurm.time"),
-    ("time: tomorrow", "a time is HH:MM:SS or D-HH:MM:SS"),
-    ("time: 00:10:00", "00:10:00 is too short"),
+    ("time: tomorrow", "as in 24:00:00 or 3-00:00:00"),
     ("container: {runtime: docker, image: x}", "slurm.container.runtime"),
     ("container: {runtime: pyxis, image: x, mounts: ['/a:/b']}", "slurm.container.mounts"),
     ("gpu: 8", "did you mean 'gpus'?"),

@@ -9,20 +9,9 @@ from pydantic import AfterValidator, Field
 
 from micota.specs import FrozenModel
 
-WARNING_S = 300  # how long before its time limit a job stops where it can continue
-_TIME = re.compile(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)")
+WARNING_S = 300  # how long before its time limit a job stops where it can continue; of a short one a quarter of it
+_TIME = r"^(\d+-)?\d+:\d\d:\d\d$"
 _KEY = re.compile(r"(key|token|secret|passw|credential)\w*\s*=", re.IGNORECASE)
-
-
-def _time(time: str) -> str:
-    if not (match := _TIME.fullmatch(time)):
-        raise ValueError("a time is HH:MM:SS or D-HH:MM:SS")
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    if ((days * 24 + hours) * 60 + minutes) * 60 + seconds <= 2 * WARNING_S:
-        raise ValueError(
-            f"{time} is too short: a job stops and is queued again {WARNING_S // 60} minutes before its end"
-        )
-    return time
 
 
 def _keyless(line: str) -> str:
@@ -52,13 +41,20 @@ class JobConfig(FrozenModel):
     """What one job asks for on each of its nodes."""
 
     partition: Word | None = Field(None, description="the partition; null: SBATCH_PARTITION, or the cluster's default")
-    time: Annotated[str, AfterValidator(_time)] | None = Field(
+    time: Annotated[str, Field(pattern=_TIME)] | None = Field(
         None, description="the time limit of a job, as in 24:00:00 or 3-00:00:00; null: the partition's"
     )
     cpus: int = Field(1, ge=1, description="CPU cores of a node")
     gpus: int = Field(0, ge=0, description="GPUs of a node")
     memory: Annotated[str, Field(pattern=r"^\d+[MGT]?$")] | None = Field(None, description="of a node, as in 500G")
     extra: tuple[Option, ...] = Field((), description="more options of sbatch, as in --qos=high or --constraint=h100")
+
+    @property
+    def warning_s(self) -> int:
+        """The seconds before its time limit at which a job stops."""
+        days, _, clock = (self.time or "1-00:00:00").rpartition("-")
+        hours, minutes, seconds = map(int, clock.split(":"))
+        return min(WARNING_S, (((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds) // 4)
 
 
 class SlurmConfig(JobConfig):

@@ -23,7 +23,7 @@ from typing import Any
 from micota.atomic import write_text
 from micota.errors import MicotaError
 from micota.machine import MachineProfile
-from micota.machine.slurm import WARNING_S, JobConfig, SlurmConfig
+from micota.machine.slurm import JobConfig, SlurmConfig
 from micota.run.child import micota_command
 
 SCRIPTS = ("run.sbatch", "workers.sbatch")
@@ -132,7 +132,6 @@ def _script(
         "command": [*program, "run", *words, "--store", str(store)],
         "python": python,
         "ray": ray if machine.starts_ray else None,
-        "warning": WARNING_S,
     }
     return environment.get_template(script).render(values, config=config, slurm=slurm)
 
@@ -165,7 +164,7 @@ def _options(script: str, config: JobConfig, slurm: SlurmConfig, folder: Path) -
         yield f"--gpus-per-node={config.gpus}"
     if workers:
         yield f"--array=0-{slurm.nodes - 1}"
-    yield f"--signal=B:USR1@{WARNING_S}"
+    yield f"--signal=B:USR1@{config.warning_s}"
     yield "--requeue" if slurm.requeue else "--no-requeue"
     yield "--open-mode=append"
     place = str(folder).replace("%", "%%").replace('"', '\\"')
@@ -233,8 +232,8 @@ def _slurm(*command: str) -> str:
     """What a command of SLURM prints. Raises MicotaError with its message."""
     program = shutil.which(command[0])
     if program is None:
-        fix = "type it where SLURM's commands are; `micota submit --dry-run` needs none of them"
-        raise MicotaError(f"'{command[0]}' is not on this machine", fix=fix)
+        where = "type it where SLURM's commands are; `micota submit --dry-run` needs none of them"
+        raise MicotaError(f"'{command[0]}' is not on this machine", fix=where)
     done = subprocess.run([program, *command[1:]], capture_output=True, text=True, errors="replace")
     if done.returncode:
         why = " ".join(done.stderr.split()).removeprefix(f"{command[0]}: error: ")
