@@ -24,4 +24,5 @@ inside=({{ "srun --overlap --nodes=1 --ntasks=1 --cpu-bind=none " if container[0
 {% macro cluster() -%}
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$here/token" # who does not have the token can neither join nor use the cluster
 export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 # nothing on a node has to last
+export RAY_raylet_start_wait_time_s=120        # a slow file system is no failure
 {%- endmacro %}
