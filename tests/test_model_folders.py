@@ -133,6 +133,16 @@ def test_a_folder_without_weights_is_checked_for_what_it_has(folder: Path) -> No
         pretrained.inspect(folder)
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_an_adapter_alone_is_named_by_what_it_is(left: bool, folder: Path) -> None:
+    """With and without the tokenizer and configuration that peft may save beside it."""
+    for path in [] if left else list(folder.iterdir()):
+        path.unlink()
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "Qwen/x"}')
+    right, said = check(folder)
+    assert not right and "a LoRA adapter, not a model" in said and "micota export" in said and "Qwen/x" in said
+
+
 @pytest.mark.parametrize("name", RIGHT)
 def test_what_loads_nothing_wrong_is_no_fault_and_extra_tensors_are_said(name: str, folder: Path) -> None:
     edit, says = RIGHT[name]
@@ -170,6 +180,30 @@ def test_a_run_refuses_a_model_that_lacks_a_tensor_and_makes_nothing(world: Worl
     result = CliRunner().invoke(cli.app, ["run", str(world.recipe_file), "--store", str(world.folder / "store")])
     assert isinstance(result.exception, MicotaError) and f"{FIRST}: missing" in str(result.exception)
     assert not list((world.folder / "store").rglob("manifest.json"))
+
+
+@pytest.mark.parametrize("name", ["a projection is missing", "one is transposed"])
+@pytest.mark.parametrize("word", ["generate", "distill", "train", "measure", "rehearse", "check"])
+def test_every_command_that_loads_a_model_refuses_it(name: str, word: str, folder: Path, tmp_path: Path) -> None:
+    FAULTS[name][0](folder)
+    problems, rows, recipe = (tmp_path / file for file in ("problems.jsonl", "rows.jsonl", "recipe.yaml"))
+    problems.write_text('{"problem": "2+2", "answer": "4"}\n')
+    rows.write_text('{"prompt": "2+2", "response": "4"}\n')
+    recipe.write_text(
+        f"let: {{p: {{problems: {{source: {problems}}}}}}}\n"
+        f"evaluate: {{models: [{folder}], data: [p], prompt: '{{problem}}', sampling: {{max_tokens: 8}}}}\n"
+    )
+    store, out = ["--store", str(tmp_path / "store")], ["--out", str(tmp_path / "out")]
+    given = {
+        "generate": [str(folder), str(problems), *out, *store],
+        "distill": [str(folder), str(problems), *out, *store],
+        "train": [str(folder), str(rows), "--set", "cutoff=200", *out, *store],
+        "measure": [str(folder), str(rows), *store],
+    }.get(word, [str(recipe)])
+    result = CliRunner().invoke(cli.app, [word, *given])
+    said = f"{result.output}{result.exception}"
+    assert isinstance(result.exception, MicotaError) and re.search(FAULTS[name][1], said, re.S), said
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_merge_refuses_it_in_the_base_and_in_a_model(folder: Path, tmp_path: Path) -> None:

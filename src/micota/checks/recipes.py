@@ -27,6 +27,7 @@ from micota.grading.semantic import gold_text, judge
 from micota.merging.compatibility import compare
 from micota.merging.model_files import CONFIG, read_object
 from micota.merging.stacks import layers_of, refuse_beyond
+from micota.pretrained import refuse_adapter
 from micota.specs import (
     GRADERS,
     Generate,
@@ -156,6 +157,7 @@ def _layers(model: Model) -> int | None:
 
 def inspect_folder(folder: str) -> Inspection:
     """Check a model folder alone. Raises MicotaError if it is none."""
+    refuse_adapter(Path(folder))
     if not (Path(folder) / "tokenizer_config.json").is_file():
         raise MicotaError(f"{folder} has no tokenizer_config.json", fix="name the folder that from_pretrained loads")
     lines, findings = weights.check(folder, Path(folder), needed=False)

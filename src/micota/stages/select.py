@@ -26,7 +26,9 @@ def run(task: Task) -> Result:
         raise MicotaError(
             f"no answer is left to train on: of {len(answers)} were dropped {dict(dropped)}",
             why="a model cannot be trained on nothing",
-            fix="check the verdicts; raise max_tokens, take a stronger teacher, or set `keep: all`",
+            fix="raise max_tokens"
+            if spec.keep == "all"
+            else "check the verdicts; raise max_tokens, take a stronger teacher, or set `keep: all`",
         )
     write_rows(task.out / "rows.jsonl", [{k: row[k] for k in ("key", "sample", "sha")} for row in chosen])
     lengths = [float(row["tokens"]) for row in chosen]
