@@ -290,7 +290,11 @@ def test_the_penalty_is_that_of_transformers() -> None:
     assert answers(LAB / "student", sampling, PROBLEMS[:1])[0][0] == text
 
 
-@pytest.mark.parametrize("targets", ["[nothing]", "[q_proj, nothing]", "[proj]", "[layers.9.self_attn.q_proj]"])
+@pytest.mark.parametrize(
+    "targets",
+    ["[nothing]", "[q_proj, nothing]", "[proj]", "[layers.9.self_attn.q_proj]", "[norm]", "[mlp]", "['']",
+     "[model]", "[act_fn]", "[q_proj, layers.0]", "[rotary_emb]"],
+)  # fmt: skip
 def test_adapters_for_modules_that_a_model_lacks_are_refused_before_anything_is_made(
     world: World, targets: str
 ) -> None:
@@ -298,7 +302,10 @@ def test_adapters_for_modules_that_a_model_lacks_are_refused_before_anything_is_
         cli.app, ["check", str(world.recipe_file), "--set", f"defaults.train.lora={{rank: 2, targets: {targets}}}"]
     )
     assert isinstance(result.exception, MicotaError) and "has no module" in result.output
-    right = "defaults.train.lora={rank: 2, targets: [q_proj, layers.0.mlp.up_proj]}"
+
+
+def test_adapters_for_layers_of_weights_are_right(world: World) -> None:
+    right = "defaults.train.lora={rank: 2, targets: [q_proj, layers.0.mlp.up_proj, embed_tokens]}"
     assert CliRunner().invoke(cli.app, ["check", str(world.recipe_file), "--set", right]).exit_code == 0
 
 

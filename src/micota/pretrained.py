@@ -165,19 +165,25 @@ def skeleton(folder: Path, trust_remote_code: bool = False) -> Any:
 
 
 def check_targets(folder: Path, targets: Sequence[str], trust_remote_code: bool = False) -> None:
-    """Refuse adapters for modules that a model does not have: peft would leave them out where another one fits."""
+    """Refuse adapters for modules that a model does not have, which peft leaves out where another one fits, and for
+    those that are no layer of weights, such as a norm or a whole block."""
     if not targets:
         return
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    layers = nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv1D
     with _quiet():
         model = skeleton(folder, trust_remote_code)
     modules, idle = dict(model.named_modules()), without_adapter(model)
-    leaves = {name for name, module in modules.items() if not list(module.children())}
+    leaves = {name for name, module in modules.items() if isinstance(module, layers)}
     known = sorted({name.rpartition(".")[2] for name in leaves.difference(idle)})
     for target in targets:
         found = {name for name in modules if name == target or name.endswith(f".{target}")}
         fix = f"lora: {{targets: [...]}} of {', '.join(known)}"
-        if not found:
-            what = f"the model has no module '{target}' for an adapter"
+        if not found or found - leaves:
+            kinds = {type(modules[name]).__name__ for name in found - leaves}
+            what = f"the model has no module '{target}' for an adapter{', but a ' * bool(kinds)}{', '.join(kinds)}"
             raise MicotaError(what, where=str(folder), fix=f"{fix}; {suggestion(target, known)}")
         if found <= {*idle}:
             why = "a Mamba layer multiplies by its weight without calling it"
