@@ -133,6 +133,33 @@ def test_a_folder_without_weights_is_checked_for_what_it_has(folder: Path) -> No
         pretrained.inspect(folder)
 
 
+LATER = """
+let:
+  p: {problems: {source: "lab:arithmetic", split: train, n: 4}}
+  cot: {distill: {from: lab:ta, data: p, prompt: "{problem}"}}
+  long: {train: {base: FOLDER, data: cot, cutoff: 400}}
+arms: {mid: {merge: {base: FOLDER, models: [long], method: dare_ties, density: 0.7, weight: 0.5, rescale: l1}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("value_head.weight", False), ("visual.patch.weight", False), ("model.layers.0.mlp.up_proj.bias", False),
+        ("classifier.weight", False), ("model.layers.0.extra.weight", False),
+        ("mtp.fc.weight", True), (INV_FREQ, True), ("model.layers.9.mlp.up_proj.weight", True), ("v_head.x", True),
+    ],
+)  # fmt: skip
+def test_a_merge_with_what_no_training_keeps_is_refused_before_the_training(
+    name: str, kept: bool, folder: Path, tmp_path: Path
+) -> None:
+    weights(lambda t: t.update({name: torch.zeros(2)}))(folder)
+    (tmp_path / "later.yaml").write_text(LATER.replace("FOLDER", str(folder)))
+    result = CliRunner().invoke(cli.app, ["check", str(tmp_path / "later.yaml")])
+    assert (result.exception is None) == kept, result.output
+    assert kept or f"no training keeps {name}" in result.output
+
+
 @pytest.mark.parametrize("left", [True, False])
 def test_an_adapter_alone_is_named_by_what_it_is(left: bool, folder: Path) -> None:
     """With and without the tokenizer and configuration that peft may save beside it."""

@@ -210,9 +210,11 @@ def test_table_1_is_paired_and_table_3_has_three_arms(world: World) -> None:
     found = results(world, PLAIN)
     grade(found, FOUR | {"ta": "ccww", "ta-long": "cccw"})
     shown = table(found, "table1")
-    assert texts(shown, "Student: teacher CoT")[1:6] == ["50.0", "25.0", "-25.0", "25.0", "[-104.6, +54.6]"]
-    assert texts(shown, "Student: assistant CoT")[3:6] == ["+0.0", "0.0", "–"]
-    assert texts(shown, "Assistant: teacher CoT")[3] == "+25.0"
+    assert texts(shown, "Student: teacher CoT")[2:7] == ["50.0", "25.0", "-25.0", "25.0", "[-104.6, +54.6]"]
+    assert texts(shown, "Student: assistant CoT")[4:7] == ["+0.0", "0.0", "–"]
+    assert texts(shown, "Assistant: teacher CoT")[4] == "+25.0"
+    both = [row[1].text for row in shown.rows if row[0].text == "Student: teacher CoT"]
+    assert both == ["exact match", "semantic"] and len(shown.head) < 12, "1,200 pixels hold no more"
     assert texts(table(found, "table1b"), "MiCoTA over Strong Teacher CoT")[1] == "+200.0"
     arms = [row[0].text for row in table(found, "table3").rows]
     assert arms == ["Strong Teacher CoT", "Half-size CoT", "MiCoTA"]

@@ -120,6 +120,8 @@ def _inspect_merges(specs: Iterable[Spec]) -> Iterator[Finding]:
     for spec in specs:
         if not isinstance(spec, Merge | LengthDial):
             continue
+        sources = [tokenizer_source(model) for model in spec.models if not isinstance(model, Source)]
+        yield from weights.lost_by_training(tokenizer_source(spec.base), [one for one in sources if one])
         stack = spec.slices if isinstance(spec, Merge) else ()
         pairs = [(one.model, partial(_refuse_layers, one)) for one in stack]
         pairs += [(other, partial(_refuse_pair, spec.base, other)) for other in dict.fromkeys(spec.models)]

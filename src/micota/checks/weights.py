@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import contextlib
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from micota import pretrained
 from micota.checks.finding import Finding
 from micota.errors import MicotaError
+from micota.merging.compatibility import ModelFolder
 from micota.merging.model_files import GENERATION, read_object
+from micota.specs import Source
+from micota.store.resolution import cached_tokenizer
 
 UNSAID = (
     *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version", "do_sample"),
@@ -47,3 +51,19 @@ def _unused(folder: Path) -> Iterator[str]:
     asked = ", ".join(f"{key} {value}" for key, value in settings.items() if value not in NEUTRAL)
     if asked:
         yield f"not used of its {GENERATION}: {asked[:200]} (a recipe can ask for it: `sampling: {{top_p: 0.8}}`)"
+
+
+def lost_by_training(base: Source | None, trained: Iterable[Source]) -> Iterator[Finding]:
+    """Tensors of a merge's base that models lose when they are trained, and that a merge cannot do without."""
+    here = cached_tokenizer(base) if base else None
+    for source in dict.fromkeys(trained):
+        folder = cached_tokenizer(source)
+        if not (here and folder and all(any(one.glob("*.safetensors")) for one in (here, folder))):
+            continue
+        with contextlib.suppress(MicotaError):  # which has a finding of its own
+            ours = ModelFolder(here)
+            lost = [name for name in pretrained.inspect(folder).extra if name in ours.entries]
+            if lost := [name for name in lost if not ours.is_extra(name)]:
+                why = "transformers does not load it, so a training does not write it, and the merge would refuse that"
+                fix = "take these tensors out of the base, if nothing needs them"
+                yield Finding("merge", source.ref, f"no training keeps {pretrained.shortened(lost)}", why, fix)

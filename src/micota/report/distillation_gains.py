@@ -6,7 +6,7 @@ from micota.report import paper
 from micota.report.accuracy import RUNAWAYS
 from micota.report.cells import Row, between, count, percent, points, table
 from micota.report.graded_answers import GradedAnswers
-from micota.report.model_rows import Model, find, matches, models, pair, scored, scorers
+from micota.report.model_rows import Model, find, matches, models, pair, scored, scorer_title, scorers
 from micota.report.page import Cell, Table
 from micota.report.texts import text
 from micota.stats import paired, relative_gain
@@ -21,21 +21,20 @@ GAINS = {"MiCoTA over Instruct": ("micota", "instruct"), "MiCoTA over Strong Tea
 
 
 def changes(results: GradedAnswers) -> tuple[Table, ...]:
-    """Delta = accuracy after minus accuracy before, in points, under each scorer."""
+    """Delta = accuracy after minus accuracy before, in points; a row for each scorer. The paper's is by exact match."""
     every, by = models(results), scorers(results)
     rows = []
     for name, roles in CHANGES.items():
         for model, base, over in matches(every, *roles):
-            cells: dict[str, object] = {"Change": name}
-            for scorer in by:
-                cells |= {scored(head, scorer, by): cell for head, cell in _change(model, base, scorer).items()}
-            for head, measure in RUNAWAYS.items():
-                after, before = (percent(share).text for share in pair(model, base, measure).means)
-                cells[head] = f"{before} → {after}"
+            shares = ((head, pair(model, base, measure).means) for head, measure in RUNAWAYS.items())
+            common = {head: f"{percent(before).text} → {percent(after).text}" for head, (after, before) in shares}
             teacher = find(every, "teacher", {**model.variables, **base.variables})
             beside = paper.change(*roles, model.spec, teacher.spec if teacher else None, _shared(model, base))
-            rows.append(Row({**cells, **_common(model, base, by[0]), "Paper": beside}, over))
-    return table("table1", rows, where=text("paired"), runaways=text("runaways"))
+            for scorer in by:
+                named = {"Change": name} | ({"Scorer": scorer_title(scorer)} if len(by) > 1 else {})
+                counts = _common(model, base, scorer) | {"Paper": beside if scorer == by[0] else ""}
+                rows.append(Row({**named, **_change(model, base, scorer), **common, **counts}, over))
+    return table("table1", rows, words=1 + (len(by) > 1), where=text("paired"), runaways=text("runaways"))
 
 
 def gains(results: GradedAnswers) -> tuple[Table, ...]:
