@@ -152,6 +152,19 @@ def test_a_claim_that_cannot_be_read_is_void_after_a_minute_too(quick: None, tmp
     assert watched(locks, path, 5) is not None
 
 
+def test_a_claim_that_was_being_written_at_a_kill_leaves_nothing(tmp_path: Path) -> None:
+    """Whoever takes any claim next removes what is left; the claims of others stay, and so do files of people."""
+    (tmp_path / "claims").mkdir()
+    left = [".generate-b1344209a3a0cead.json.1304-140576976923520", ".x.json.1-2"]
+    stays = ["train-b1344209a3a0cead.json", "notes.txt", ".notes.json"]
+    for name in (*left, *stays):
+        (tmp_path / "claims" / name).write_text("{")
+    locks = Locks()
+    assert locks.acquire(tmp_path / "claims" / "x.json")
+    there = {path.name for path in (tmp_path / "claims").iterdir()}
+    assert there == {*stays, "x.json", ".lock"}
+
+
 def test_a_watcher_that_was_paused_does_not_count_that_time(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(json.dumps(ELSEWHERE))

@@ -93,10 +93,10 @@ def _of_folders(root: Path) -> Iterator[tuple[Path, str]]:
     for path in sorted((root / "pools").glob("*/pool.json")):
         if not read_json(path):
             yield path, "cannot be read"
-    for path in sorted((root / "names").glob("*/*")):
+    for path in sorted((root / "names").glob("*/[!.]*")):  # a kill leaves hidden files that were being written
         if not ID.fullmatch(Path(read_link(path)).name):
             yield path, "is no link to an artifact"
-    for path in sorted((root / "inputs").glob("*")):
+    for path in sorted((root / "inputs").glob("[!.]*")):
         if path.is_file() and ID.fullmatch(path.read_bytes().decode(errors="replace").strip()):
             continue
         yield path, "names no artifact, and is passed over"

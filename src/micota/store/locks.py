@@ -62,6 +62,8 @@ class Locks:
         """Claim `path`; None while somebody else holds it. A void claim is taken over."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.parent / ".lock"):
+            for left in path.parent.glob(".*.json.*-*"):  # of a run that was killed while it wrote a claim
+                left.unlink(missing_ok=True)
             here = read_json(path).get("host") == _host()
             if not self.void(path):
                 return None
