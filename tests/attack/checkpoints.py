@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from damage import BYTES, Damage, Place, contents, folder, main, pipe, strange
+from damage import BYTES, NO_FILES, Damage, Place, contents, main, strange
 
 RECIPES = {
     "train": """
@@ -97,7 +97,7 @@ def kinds(place: Interrupted) -> Iterator[tuple[str, Damage]]:
     some = place.checkpoints(place.folder / "stopped")[-1]
     files = sorted(path.name for path in some.iterdir() if path.suffix != ".md") if some.is_dir() else [""]
     for way, damage in {**BYTES, "other JSON": strange}.items():
-        if damage in (folder, pipe) or (some.is_file() and way == "gone"):
+        if damage in NO_FILES.values() or (some.is_file() and way == "gone"):
             continue
         for name in files:
             yield f"{place.kind}, newest/{name}: {way}", _at(place, (-1,), name, damage)
