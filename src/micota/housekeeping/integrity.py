@@ -90,8 +90,8 @@ def _of_store(store: Store) -> Iterator[Damage]:
 
 def _of_folders(root: Path) -> Iterator[tuple[Path, str]]:
     """What can be removed, since the next run writes it anew where it is needed."""
-    for path in sorted((root / "pools").glob("*/pool.json")):
-        if not read_json(path):
+    for path in sorted(pool / "pool.json" for pool in (root / "pools").glob("*")):
+        if os.path.lexists(path) and not read_json(path):
             yield path, "cannot be read"
     for path in sorted((root / "names").glob("*/[!.]*")):  # a kill leaves hidden files that were being written
         if not ID.fullmatch(Path(read_link(path)).name):
