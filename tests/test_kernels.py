@@ -163,6 +163,7 @@ def test_masks_are_the_words_of_numpy(size: int, level: int) -> None:
 
 
 @pytest.mark.skipif(platform.machine() not in PROCESSORS, reason=f"no list of processors for {platform.machine()}")
+@pytest.mark.timeout(900)  # every kernel is compiled for each
 def test_every_processor_gives_the_same_bits(tmp_path: Path) -> None:
     """Without fused multiplication, with it, with wide vectors."""
     code = """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 ENOUGH = 2**27
-"""Elements of a merge for which it pays to wait for numba: a second, and two more on a new machine."""
+"""Elements of a merge for which it pays to wait for numba: a second, and five more on a new machine."""
 PIECE = 2**17
 """Elements that are computed at once: what is made of them stays in the processor's cache."""
 _compiled = False
