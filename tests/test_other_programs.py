@@ -76,6 +76,7 @@ def test_the_real_inspect_view_opens_the_logs(exported: World, tmp_path: Path) -
             assert [letter == "C" for letter in letters] == (rows.verdict == "correct").tolist()
 
 
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated")
 @pytest.mark.parametrize("form", ["trl", "chat"])
 def test_trl_makes_the_tokens_that_we_train_on(
     form: str, made: World, models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -174,8 +175,13 @@ def test_mergekit_makes_our_merge_of_the_exported_yaml(
     out = tmp_path / "out"
     given = ["--format", "mergekit", "--store", str(made.folder / "store")]
     assert command(monkeypatch, "export", "small/merged", str(out), *given) == 0
-    words = [str(Path(python).parent / "mergekit-yaml"), "merge.yml", "merged", "--copy-tokenizer"]
-    ran = subprocess.run(words, cwd=out, capture_output=True, text=True)
+    words = [
+        str(Path(python).parent / "mergekit-yaml"),
+        str(out / "merge.yml"),
+        str(out / "merged"),
+        "--copy-tokenizer",
+    ]
+    ran = subprocess.run(words, cwd=made.folder, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     theirs: dict[str, Any] = {}
     for file in (out / "merged").glob("*.safetensors"):

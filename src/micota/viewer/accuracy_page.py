@@ -11,6 +11,7 @@ from typing import Any
 from micota.errors import MicotaError
 from micota.report.comparison import Comparison, compared, holm
 from micota.report.comparison_tables import comparison_tables
+from micota.report.page import Table
 from micota.stats import Moments, bootstrap_of, exact_p, mcnemar, proportion_of
 from micota.viewer.database import Database
 from micota.viewer.filters import IS, Query, identifier
@@ -145,7 +146,7 @@ def compare(base: Database, query: Query) -> dict[str, Any]:
     """Two models in detail, as `micota compare` shows them: by benchmark, level and length; what changed sides."""
     filters = filters_of(base, query)
     a, b = ((query.get(name) or [""])[-1] for name in ("a", "b"))
-    found = comparison_of(base, tuple(part.rows for part in base.parts), a, b, filters.scorer)
+    found, parted = comparison_of(base, tuple(part.rows for part in base.parts), a, b, filters.scorer)
     return {
         "a": a,
         "b": b,
@@ -153,24 +154,28 @@ def compare(base: Database, query: Query) -> dict[str, Any]:
         "scorers": base.options["scorer"],
         "models": base.words,
         "title": found.title,
-        "tables": comparison_tables([found]),
+        "tables": parted,
         "left_out": found.left_out,
         "sides": [(name, rows.to_dict("records")) for name, rows in found.sides],
     }
 
 
 @lru_cache(maxsize=8)
-def comparison_of(base: Database, parts: Sequence[str], a: str, b: str, scorer: str) -> Comparison:
-    """The comparison of two models under a scorer, as long as the parts are the same; `parts` are not looked at."""
+def comparison_of(
+    base: Database, parts: Sequence[str], a: str, b: str, scorer: str
+) -> tuple[Comparison, tuple[Table, ...]]:
+    """The comparison of two models under a scorer with its tables, as long as the parts are the same, which are not
+    looked at."""
     names = ", ".join(map(identifier, ("arm", "model", "benchmark", *base.files.variables)))
     fits = f"FROM answers WHERE scorer = TRY_CAST(? AS scorer_word) AND {IS}"
     rows = [
         base.frame(f"SELECT {names}, problem, verdict, tokens, fake {fits}", [scorer, word, word]) for word in (a, b)
     ]
     levels = base.rows("SELECT DISTINCT benchmark, problem, level FROM answers WHERE level IS NOT NULL")
-    return compared(
+    found = compared(
         a, rows[0], b, rows[1], scorer, {(row["benchmark"], row["problem"]): row["level"] for row in levels}
     )
+    return found, comparison_tables([found])
 
 
 def _unknown(value: Any) -> bool:

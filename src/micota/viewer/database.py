@@ -45,6 +45,7 @@ class Database:
         )
         self.page, self.sides = ROWS, SIDES
         self.options: dict[str, list[str]] = {}
+        self._held = False  # whether all texts that are left are in memory
         self.several = False  # a problem has several responses of one model: samples, or those of seeds
         cells = files.results.recipe.evaluations
         self.models = list(dict.fromkeys(cell.model for cell in cells))
@@ -126,6 +127,10 @@ class Database:
         self._base.executemany("INSERT INTO drawn VALUES (?, ?)", sorted(drawn) or [("", "")])
         kept = "SELECT 1 FROM drawn d WHERE d.benchmark = a.benchmark::VARCHAR AND d.problem = a.problem"
         self._base.execute(f"DELETE FROM answers a WHERE NOT EXISTS ({kept})")
+        for key in (row["texts"] for row in self.rows("SELECT DISTINCT texts FROM answers")):  # of each file once
+            held = f"SELECT t.* FROM {self._file(key)} t SEMI JOIN answers a ON a.texts = ? AND a.row = t.row"
+            self._base.execute(f"CREATE OR REPLACE TABLE {identifier(f'held_{key}')} AS {held}", [key])
+        self._held = True
         there = int(self.rows("SELECT count(*) AS n FROM answers")[0]["n"])
         self.page, self.sides = max(there, 1), len(self.models)
         return there
@@ -178,13 +183,17 @@ class Database:
         for key in (row["texts"] for row in self.rows(f"SELECT DISTINCT texts FROM {source}", values, search)):
             sql = (
                 "SELECT a.*, t.response, t.prompt, t.finish, t.engine, t.prompt_tokens, p.text AS problem_text, p.gold "
-                f"FROM {source} a JOIN read_parquet({literal(self.files.path('texts', key))}) t ON a.row = t.row "
+                f"FROM {source} a JOIN {self._file(key)} t ON a.row = t.row "
                 "LEFT JOIN problems p ON a.problems = p.problems AND a.problem = p.problem WHERE a.texts = ?"
             )
             cursor = self._ask(sql, [*values, key], search)
             names = [column[0] for column in cursor.description]
             while batch := cursor.fetchmany(100):
                 yield from (dict(zip(names, row, strict=True)) for row in batch)
+
+    def _file(self, key: str) -> str:
+        """The texts of a generation, as SELECT reads them."""
+        return identifier(f"held_{key}") if self._held else f"read_parquet({literal(self.files.path('texts', key))})"
 
     def answers(self, benchmark: str, problem: str, models: Sequence[str]) -> list[dict[str, Any]]:
         """Every response of some models to one problem under every scorer, with its texts."""
