@@ -72,7 +72,6 @@ def merge_folders(
     if record.facts is not None:
         return record.facts
     _check_room(out, shards)
-    kernels.prepare(sum(entry.numel for entry in entries))
     _Weights(shards, record, inputs, labels, each, threads, checksums, progress).write()
     write_index(out, shards)
     about = {"seed": seed, "remarks": remarks, "findings": findings}
@@ -114,6 +113,7 @@ class _Weights:
 
     def write(self) -> None:
         """Merge every tensor of every unfinished shard."""
+        kernels.prepare(sum(entry.numel for shard in self.shards for entry in shard.entries))
         with ThreadPoolExecutor(1, "close") as closer:
             closing: Future[None] | None = None
             for shard in self.shards:

@@ -38,6 +38,7 @@ def inner(a: Any, b: Any, sums: Any) -> None:
 
 @compiled
 def divide(total: Any, by: np.float32) -> None:
+    """Each number by one number."""
     for i in range(total.size):
         total[i] /= by
 
@@ -73,6 +74,7 @@ def sizes(base: Any, model: Any, bits: Any, above: np.int32, least: np.int32, su
 
 @compiled
 def distance(base: Any, model: Any, vector: Any) -> None:
+    """|model - base|."""
     for i in range(base.size):
         vector[i] = abs(model[i] - base[i])
 
@@ -133,6 +135,7 @@ def add_vectors(
 
 @compiled
 def subtract(vector: Any, origin: Any) -> None:
+    """A task vector in place of the model's row."""
     for i in range(vector.size):
         vector[i] -= origin[i]
 
@@ -152,6 +155,7 @@ def choose(vector: Any, bits: Any, above: np.int32, least: np.int32, keep: Any) 
 
 @compiled
 def zeros(row: Any) -> int:
+    """How many of a row are 0."""
     found = 0
     for i in range(row.size):
         found += row[i] == NOTHING
@@ -160,12 +164,14 @@ def zeros(row: Any) -> int:
 
 @compiled
 def multiply(vector: Any, by: Any) -> None:
+    """Each number by its own: what is dropped becomes 0."""
     for i in range(vector.size):
         vector[i] *= by[i]
 
 
 @compiled
 def weigh(vector: Any, first: np.float32, second: np.float32) -> None:
+    """Two factors, each with a rounding of its own, as mergekit has them."""
     for i in range(vector.size):
         vector[i] = (vector[i] * first) * second
 
@@ -211,6 +217,7 @@ def both(signs: Any) -> int:
 
 @compiled
 def divide_each(total: Any, shares: Any, least: np.float32) -> None:
+    """Each sum by the share of those that added to it, at least `least` where that is above 0; by 1 where none did."""
     for i in range(total.size):
         share = max(shares[i], least) if least > NOTHING else shares[i]
         total[i] /= UNIT if share == NOTHING else share
@@ -218,6 +225,7 @@ def divide_each(total: Any, shares: Any, least: np.float32) -> None:
 
 @compiled
 def finish(total: Any, scale: np.float32, origin: Any) -> None:
+    """The sum, scaled and added to the base."""
     for i in range(total.size):
         total[i] = total[i] * scale + origin[i]
 
