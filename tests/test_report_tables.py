@@ -221,6 +221,23 @@ def test_table_1_is_paired_and_table_3_has_three_arms(world: World) -> None:
     assert cell(table(found, "table3"), "MiCoTA", "test-set (n = 4), exact match").text == "75.0 ± 25.0"
 
 
+def test_captions_speak_of_nothing_that_a_run_lacks(world: World) -> None:
+    found = results(world, re.sub(r"^  half: .*\n", "", PLAIN, flags=re.M))
+    grade(found, {name: letters for name, letters in FOUR.items() if name != "half"})
+    trained = {"examples": 1, "dropped": {}, "steps": 2, "target_tokens": 50, "learnt_tokens": 100, "final_loss": 0.1}
+    put(found.store, found.recipe.named("strong"), [], trained)
+    assert table(found, "table3").title == "Table 3: Strong Teacher CoT, MiCoTA"
+    said = {name: table(found, name).caption for name in ("table1", "claims", "trainings", "cost")}
+    for name, beside in {
+        "table1": "The paper's",
+        "claims": "Bits",
+        "trainings": "pre-trained",
+        "cost": "pretrain",
+    }.items():
+        assert beside not in said[name], name
+        assert "  " not in said[name] and said[name].endswith("."), name
+
+
 def measured(store: Store, spec: Spec, nats: Sequence[float], characters: Sequence[int]) -> None:
     rows = [
         {"key": f"{i:04x}", "sample": 0, "nats": n, "tokens": 5, "characters": c, "bytes": 2 * c}

@@ -66,7 +66,8 @@ def _overview(results: GradedAnswers, compared: list[Model], key: str) -> tuple[
         rows.append(Row(cells, model.group, model.arm))
     more = [text("average") if len(sets) > 1 else "", text("runaways"), _beside(compared, sets)]
     about = " ".join(filter(None, [text("accuracy"), *more]))
-    return table(key, rows, best=columns, sets="all problem sets", about=about)
+    arms = ", ".join(dict.fromkeys(model.title for model in compared))
+    return table(key, rows, best=columns, sets="all problem sets", about=about, arms=arms)
 
 
 def _detail(results: GradedAnswers, compared: list[Model], data: str, key: str, file: str) -> tuple[Table, ...]:

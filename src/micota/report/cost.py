@@ -9,6 +9,7 @@ from micota.recipe.labels import everything, labels, name
 from micota.report.cells import Row, count, number, table
 from micota.report.graded_answers import GradedAnswers
 from micota.report.page import Cell, Table
+from micota.report.texts import text
 from micota.specs import Generate, Source, Spec
 from micota.store.manifest import Manifest
 
@@ -40,7 +41,8 @@ def costs(results: GradedAnswers) -> tuple[Table, ...]:
             | {"Tokens": count(stage.tokens), "Note": stage.note})
         for spec, stage in zip(specs, stages, strict=True)
     ]  # fmt: skip
-    return table("cost", totals) + table("stages", rows, words=2)
+    pretrained = text("cost", "pretrained") if "pretrain" in kinds else ""
+    return table("cost", totals, pretrained=pretrained) + table("stages", rows, words=2)
 
 
 def _total(kind: str, stages: list[Spent]) -> Row:

@@ -34,7 +34,9 @@ def changes(results: GradedAnswers) -> tuple[Table, ...]:
                 named = {"Change": name} | ({"Scorer": scorer_title(scorer)} if len(by) > 1 else {})
                 counts = _common(model, base, scorer) | {"Paper": beside if scorer == by[0] else ""}
                 rows.append(Row({**named, **_change(model, base, scorer), **common, **counts}, over))
-    return table("table1", rows, words=1 + (len(by) > 1), where=text("paired"), runaways=text("runaways"))
+    about = {"where": text("paired"), "runaways": text("runaways")}
+    about["beside"] = text("table1", "beside") if any(row.cells["Paper"] for row in rows) else ""
+    return table("table1", rows, words=1 + (len(by) > 1), **about)
 
 
 def gains(results: GradedAnswers) -> tuple[Table, ...]:

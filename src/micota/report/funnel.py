@@ -10,6 +10,7 @@ from micota.recipe.labels import everything, labels, name
 from micota.report.cells import Row, count, number, percent, table
 from micota.report.graded_answers import GradedAnswers
 from micota.report.page import MISSING, Cell, Table
+from micota.report.texts import text
 from micota.specs import Mix, Pretrain, Problems, RejectionSampling, Select, SftData, Spec, Train
 
 REASONS = ("truncated", "filtered", "too_long", "wrong", "no_answer", "unverifiable", "empty", "duplicate")
@@ -92,4 +93,5 @@ def trainings(results: GradedAnswers) -> tuple[Table, ...]:
             | counts(facts, Target_tokens="target_tokens", Learnt="learnt_tokens")
             | {"Last loss": number(loss, ".3f")}
         ))  # fmt: skip
-    return table("trainings", rows, words=3)
+    pretrained = text("trainings", "pretrained") if any(stages(results, Pretrain)) else ""
+    return table("trainings", rows, words=3, pretrained=pretrained)

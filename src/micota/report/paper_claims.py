@@ -66,7 +66,9 @@ def claims(results: GradedAnswers, matched: str = "steps") -> list[Claim]:
 def claim_tables(results: GradedAnswers, matched: str = "steps") -> tuple[Table, ...]:
     """The claims as a table, one heading for each student."""
     key, by = "claims" if matched == "steps" else "claims_tokens", scorer_title(next(iter(scorers(results)), ""))
-    return table(key, [_row(claim) for claim in claims(results, matched)], scorer=by)
+    rows = [_row(claim) for claim in claims(results, matched)]
+    bits = text("claims", "bits") if matched == "steps" and _bits(results) else ""
+    return table(key, rows, scorer=by, bits=bits)
 
 
 def _row(claim: Claim) -> Row:

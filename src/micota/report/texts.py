@@ -24,8 +24,8 @@ def texts() -> dict[str, dict[str, str]]:
 
 
 def text(key: str, name: str = "caption", **values: Any) -> str:
-    """A text with its values filled in; "" where there is none."""
-    return texts().get(key, {}).get(name, "").strip().format(**values)
+    """A text with its values filled in, of which some may be empty; "" where there is none."""
+    return texts().get(key, {}).get(name, "").format(**values).replace("  ", " ").strip()
 
 
 def figure(
