@@ -127,6 +127,15 @@ def test_ratio_agrees_with_a_bootstrap() -> None:
     assert (found.low, found.high) == pytest.approx((limits.low, limits.high), abs=0.1 * (found.high - found.low))
 
 
+def test_many_units_have_the_ends_that_resamples_would_give() -> None:
+    lengths = np.rint(500 * np.random.default_rng(5).lognormal(0, 1, stats.MANY)).tolist()
+    found = stats.bootstrap(lengths)
+    again = scipy.bootstrap((lengths,), np.mean, method="percentile", n_resamples=2000, batch=100, rng=0)
+    limits = again.confidence_interval
+    assert (found.low, found.high) == pytest.approx((limits.low, limits.high), abs=0.1 * found.error)
+    assert found == stats.interval(lengths) != stats.bootstrap(lengths[1:])
+
+
 def test_ratio_over_several_sets_is_that_of_the_means() -> None:
     one, two = (drawn(30, 9), drawn(30, 10)), (drawn(50, 11), drawn(50, 12))
     top = (column(one[0]).mean() + column(two[0]).mean()) / 2

@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 RESAMPLES = 10_000
+MANY = 10_000  # units from which on a mean is as good as normal, whatever it is of
 FLIPPED = 13  # units whose flips of signs, 8,192, are all counted
 Observed = Mapping[tuple[Hashable, str], float]
 """A figure for each (seed, problem)."""
@@ -204,6 +205,8 @@ def bootstrap(*sets: Sequence[float]) -> Estimate:
 
     The quantiles lie as far out as Student's t and n / (n - 1) ask for (Hesterberg, 2015, expanded percentiles), so
     that few units give no short interval. The resamples are the same at every call. Units that agree have no interval.
+    From 10,000 units in each set on the ends are those of `interval`, which then are no further off than a thirtieth of
+    an error even for lengths that are distributed log-normally.
     """
     import numpy as np
 
@@ -224,13 +227,14 @@ def _resampled(known: Estimate, *counted: tuple[Any, Any]) -> Estimate:
     import numpy as np
     from scipy.special import ndtr, stdtrit
 
-    if not known.error > 0:
+    fewest = min((int(counts.sum()) for _, counts in counted), default=0)
+    if not known.error > 0 or fewest >= MANY:
         return known
     dice, draws = np.random.default_rng(0), np.zeros(RESAMPLES)
     for values, counts in counted:
         n = int(counts.sum())
-        draws += dice.multinomial(n, counts / n, RESAMPLES) @ values / n / len(counted)
-    fewest = min(int(counts.sum()) for _, counts in counted)
+        for part in np.array_split(draws, 1 + RESAMPLES * len(values) // 2**22):  # of at most 32 MiB each
+            part += dice.multinomial(n, counts / n, len(part)) @ values / n / len(counted)
     tail = ndtr(stdtrit(fewest - 1, 0.025) * math.sqrt(fewest / (fewest - 1)))
     low, high = np.quantile(draws, [tail, 1 - tail])
     return Estimate(known.value, known.error, float(low), float(high), known.n)
@@ -276,12 +280,13 @@ def _whole(units: Sequence[tuple[float, int]]) -> list[float]:
 
     The shares of up to 10,000 samples have one; of other units it is 1.
     """
-    shares = [Fraction(unit).limit_denominator(10_000) for unit, _ in units]
-    whole = math.lcm(*(share.denominator for share in shares), 1) * math.lcm(*(n for _, n in units), 1)
-    exact = all(abs(unit - share) < 1e-12 for (unit, _), share in zip(units, shares, strict=True))
+    shares = {unit: Fraction(unit).limit_denominator(10_000) for unit in {unit for unit, _ in units}}
+    whole = math.lcm(*(share.denominator for share in shares.values())) * math.lcm(*{n for _, n in units})
+    exact = all(abs(unit - share) < 1e-12 for unit, share in shares.items())
     if not exact or whole * len(units) > 2**53:
         return [unit / n for unit, n in units]
-    return [float(share * whole / n) for share, (_, n) in zip(shares, units, strict=True)]
+    wholes = {(unit, n): float(shares[unit] * whole / n) for unit, n in set(units)}
+    return [wholes[pair] for pair in units]
 
 
 def detectable(*sets: Sequence[float]) -> float:
