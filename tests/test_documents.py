@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 from typer.main import get_command
 
 from micota import machine
@@ -26,12 +29,18 @@ BLOCKS = [(path.name, text) for path in DOCUMENTS for text in re.findall(r"```ya
 def test_every_yaml_block_is_a_recipe_a_profile_or_a_merge(name: str, text: str, tmp_path: Path) -> None:
     path = tmp_path / "block.yaml"
     path.write_text(text)
-    if "jobs" in yaml.safe_load(text):
-        assert machine.load(str(path)).jobs
+    fields = yaml.safe_load(text)
+    if not {"arms", "let", "merge_method"} & fields.keys():
+        assert machine.load(str(path)).model_fields_set >= fields.keys()
         return
-    if "merge_method" in yaml.safe_load(text):
-        assert mergekit.read(yaml.safe_load(text), name).models
+    if "merge_method" in fields:
+        assert mergekit.read(fields, name).models
         return
+    for folder in re.findall(r"(?<!\S)\./adapter\b", text):
+        (tmp_path / folder).mkdir()
+        config = {"peft_type": "LORA", "base_model_name_or_path": "Qwen/Qwen2.5-1.5B-Instruct"}
+        (tmp_path / folder / "adapter_config.json").write_text(json.dumps(config))
+        save_file({"a.lora_A.weight": torch.zeros(1)}, tmp_path / folder / "adapter_model.safetensors")
     recipe = recipes.load(str(path))
     assert survey(Store(tmp_path / "store"), recipe.targets), name
 

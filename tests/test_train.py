@@ -16,6 +16,7 @@ from micota.errors import MicotaError, StageFailed
 from micota.machine import TrainConfig
 from micota.specs import Source, Train
 from micota.stages.train import steps_at_most
+from micota.store.pool import find
 from micota.training.sft_examples import InSteps, steps
 
 
@@ -183,10 +184,16 @@ def test_learnt_tokens_are_those_of_the_rows_of_each_step(world: World) -> None:
     """One step of two of the eight examples: the sum of the two targets, whose order accelerate's sampler gives."""
     from accelerate.data_loader import SeedableRandomSampler
 
+    rows = [json.loads(line) for line in (world.folder / "answers.jsonl").read_text().splitlines()[:8]]
+    rows = [row | {"text": "=" * i + row["text"]} for i, row in enumerate(rows)]
+    (world.folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     _, facts = trained(world, "defaults.train.batch=2", "defaults.train.max_steps=1")
     tokenizer = AutoTokenizer.from_pretrained(world.folder / "models" / "student")
-    rows = [json.loads(line) for line in (world.folder / "answers.jsonl").read_text().splitlines()[:8]]
-    lengths = [len(tokenizer(row["text"])["input_ids"]) + 1 for row in rows]  # with EOS
+    data = world.store.manifest(world.load().named("long-cot"))
+    assert data is not None
+    learnt = [*find([*map(world.store.pool, data.pools)], world.store.rows(data))]
+    lengths = [len(tokenizer(row.target)["input_ids"]) + 1 for row in learnt]  # with EOS
+    assert sorted({len(row["text"]) for row in rows}) == sorted({len(row.target) for row in learnt})
     first = [*SeedableRandomSampler(range(8), data_seed=0)][:2]
     assert facts["learnt_tokens"] == sum(lengths[i] for i in first) != facts["target_tokens"] // 4
 

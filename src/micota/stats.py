@@ -205,8 +205,7 @@ def bootstrap(*sets: Sequence[float]) -> Estimate:
 
     The quantiles lie as far out as Student's t and n / (n - 1) ask for (Hesterberg, 2015, expanded percentiles), so
     that few units give no short interval. The resamples are the same at every call. Units that agree have no interval.
-    From 10,000 units in each set on the ends are those of `interval`, which then are no further off than a thirtieth of
-    an error even for lengths that are distributed log-normally.
+    From 10,000 units in each set on the ends are those of `interval`, a thirtieth of an error off at most for lengths.
     """
     import numpy as np
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,15 +15,17 @@ from rich.tree import Tree
 from micota.checks import Finding, errors
 from micota.cli.grade import rejected_references
 from micota.errors import MicotaError
-from micota.housekeeping.activity import Activity
-from micota.housekeeping.holdings import HeldArtifact, HeldPool, WorkFolder
-from micota.housekeeping.removal import Removal
 from micota.report import page
 from micota.report import page_sections as tables
 from micota.report.escape import short
 from micota.run.plan import State
 from micota.stats import accuracy
 from micota.store.artifacts import Store
+
+if TYPE_CHECKING:
+    from micota.housekeeping.activity import Activity
+    from micota.housekeeping.holdings import HeldArtifact, HeldPool, WorkFolder
+    from micota.housekeeping.removal import Removal
 
 WIDE = 10  # of a table with more columns only the averages are printed
 KEPT = ("Average", "Seeds", "Truncated", "Repetitive")

@@ -64,9 +64,8 @@ class Thresholds:
                 high = self._high[at] if self._high else None
                 if self._settings.method == "sce":
                     varied = spread(rows[1:] - rows[0])
-                    vectors.count(
-                        np.zeros_like(varied), varied if high is not None else varied[varied != 0], high, counts[at]
-                    )
+                    varied = varied if self._high else varied[varied != 0]
+                    vectors.count(np.zeros_like(varied), varied, high, counts[at])
                 else:
                     vectors.count(rows[0], rows[i + 1], high, counts[at])
         return counts

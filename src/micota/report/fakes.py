@@ -13,20 +13,31 @@ from micota.report.page import Case, Page, Table
 from micota.report.texts import text
 
 
+def note(results: GradedAnswers) -> str:
+    """What is said at the top of each page that shows fakes; "" without any."""
+    engines, titles, named = _fakes(results)
+    listed = ", ".join(sorted({one for each in engines.values() for one in each}))
+    return text("fakes", names=", ".join(titles or named), engines=listed) if engines else ""
+
+
 def marked(page: Page, results: GradedAnswers) -> Page:
     """The page with a mark on each title, on each row of a fake, and at its top; one without fakes as it is."""
-    engines = {spec.digest: results.facts(spec)["fake"] for spec in everything(results.recipe) if results.fake(spec)}
+    engines, titles, named = _fakes(results)
     if not engines:
         return page
-    titles = [model.title for model in models(results) if any(one.spec.digest in engines for one, _ in model.cells)]
-    named = [label for digest, label in labels(results.recipe).items() if digest in engines]
-    words = dict.fromkeys([*titles, *named])
-    names = ", ".join(titles or named)
-    note = text("fakes", names=names, engines=", ".join(sorted({one for each in engines.values() for one in each})))
+    words, names = dict.fromkeys([*titles, *named]), ", ".join(titles or named)
     sections = tuple(
         replace(section, items=tuple(_item(item, words, names) for item in section.items)) for section in page.sections
     )
-    return replace(page, notes=(note, *page.notes), sections=sections)
+    return replace(page, notes=(note(results), *page.notes), sections=sections)
+
+
+def _fakes(results: GradedAnswers) -> tuple[dict[str, list[str]], list[str], list[str]]:
+    """The engines that invented, by the digests of what is made of that; the titles of such models; all names of it."""
+    engines = {spec.digest: results.facts(spec)["fake"] for spec in everything(results.recipe) if results.fake(spec)}
+    every = models(results) if engines else ()  # which reads all rows
+    titles = [model.title for model in every if any(one.spec.digest in engines for one, _ in model.cells)]
+    return engines, titles, [label for digest, label in labels(results.recipe).items() if digest in engines]
 
 
 def _item(item: Any, words: Collection[str], names: str) -> Any:

@@ -46,7 +46,7 @@ def tables(base: Database, query: Query) -> dict[str, Any]:
         **context,
         "rows": rows,
         "words": words,
-        "arms_there": base.words,
+        "arms_there": [word for word in base.words if any(row["arm"] == word for row in rows)],
         "columns": {name: title for name, title in COLUMNS.items() if baseline or name not in PAIRED},
         "sort": sort,
         "down": down,
@@ -112,9 +112,9 @@ def _differences(
     base: Database, where: str, values: Sequence[Hashable], baseline: str
 ) -> dict[tuple[Hashable, ...], dict[str, float]]:
     """The paired difference to the baseline of each row, by its words; none where there is no problem in common."""
+    if baseline not in (*base.words, *base.models):
+        raise MicotaError(f"the recipe evaluates no model called {baseline!r:.80}", where="the address of this page")
     fits = f"{where} AND {IS}"
-    if not base.rows(f"SELECT 1 FROM answers WHERE {fits} LIMIT 1", [*values, baseline, baseline]):
-        raise MicotaError(f"no response is there of the baseline {baseline!r:.80}", where="the address of this page")
     keys = ", ".join(f"a.{identifier(name)}" for name in _keys(base))
     same = [f"(b.{name} IS NULL OR a.{name} = b.{name})" for name in map(identifier, groups_of(base))]
     same += [f"a.{name} = b.{name}" for name in ("benchmark", "scorer", "number")]

@@ -11,9 +11,10 @@ from typing import Any
 from micota.errors import MicotaError
 from micota.recipe.recipe import Recipe
 from micota.recipe.variants import piece
+from micota.report.fakes import note
 from micota.report.results import Results
 from micota.store.artifacts import Store
-from micota.viewer import accuracy_page, data_pages, lineage_page, live_page, response_pages
+from micota.viewer import accuracy_page, data_pages, lineage_page, response_pages
 from micota.viewer.database import Database
 from micota.viewer.filters import Query
 from micota.viewer.parquet_files import ParquetFiles
@@ -29,6 +30,7 @@ class View:
         self.base: Database | None = None
         self.trouble = ""  # why what is new in the store could not be taken in
         self.sampled: tuple[int, int] | None = None  # of an export: how many responses it has, and of how many
+        self.fakes = ""  # what is said at the top of each page, of invented answers
         if recipe is not None:
             folder = store.root / "view" / piece(recipe.name)
             try:
@@ -38,6 +40,7 @@ class View:
                 folder = Path(self._temporary.name)
             self.results = Results(recipe, store)
             self.base = Database(ParquetFiles(self.results, folder))
+            self.fakes = note(self.results)
 
     @property
     def pages(self) -> list[str]:
@@ -55,6 +58,7 @@ class View:
         """Take in what the store has now."""
         if self.base:
             self.base.refresh()
+            self.fakes = note(self.results)
 
     def follow(self, stop: threading.Event) -> None:
         """Take in what comes into the store, until it is told to stop."""
@@ -67,6 +71,12 @@ class View:
             stop.wait(AGAIN)
 
 
+def _live(view: View, query: Query) -> dict[str, Any]:
+    from micota.viewer import live_page  # not a part of pages as files
+
+    return live_page.live(view.store)
+
+
 PAGES: dict[str, Callable[[View, Query], dict[str, Any]]] = {
     "responses": lambda view, query: response_pages.responses(view.answers, query),
     "problem": lambda view, query: response_pages.problem(view.answers, query),
@@ -76,7 +86,7 @@ PAGES: dict[str, Callable[[View, Query], dict[str, Any]]] = {
     "dropped": lambda view, query: data_pages.dropped(view.answers, query),
     "lineage": lambda view, query: lineage_page.graph(view.store, view.recipe),
     "artifact": lambda view, query: lineage_page.artifact(view.store, query),
-    "live": lambda view, query: live_page.live(view.store),
+    "live": _live,
 }
 """What finds what each page shows; its template has the same name."""
 HIDDEN = ("problem", "compare", "dropped", "artifact")  # other pages lead to them

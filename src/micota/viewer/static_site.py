@@ -6,22 +6,27 @@ problems whose hashes are smallest, which is as good as a draw.
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from micota.atomic import write_text
+from micota import __version__
+from micota.atomic import atomic, write_text
 from micota.errors import MicotaError
+from micota.recipe.labels import everything, labels
 from micota.recipe.recipe import Recipe
 from micota.report.files import VIEW
 from micota.report.graded_answers import GradedAnswers
+from micota.specs import Source
 from micota.store.artifacts import Store
 from micota.store.records import text_key
 from micota.viewer.data_pages import png
 from micota.viewer.pages import View
 from micota.viewer.server import FILES, file, render
 
+MADE_OF = "made-of.txt"
 MANY = 20_000  # verdicts of a recipe whose pages stand beside its report
 BYTES = 5_000_000  # of all these pages
 SAMPLED = ("responses", "problem")
@@ -81,22 +86,59 @@ def export(view: View, folder: Path, limit: int) -> tuple[int, int]:
 
 
 def beside(recipe: Recipe, store: Store, report: Path) -> str:
-    """The pages in the folder `view` beside a report, written anew: at most 5 MB, of the problems that fit into it.
+    """The pages in the folder `view` beside a report: at most 5 MB, of the problems that fit into it.
 
-    Returns the path of the first from the report; "", and no pages, without a response and of more than MANY.
+    They are written anew where what they show has changed. Returns the path of the first from the report; "", and no
+    pages, without a response and of more than MANY.
     """
     results, out = GradedAnswers(recipe, store), report / VIEW
-    shutil.rmtree(out, ignore_errors=True)
     n = sum(int(results.facts(one.spec).get("rows", 0)) for one in recipe.evaluations if results.manifest(one.spec))
-    limit = n if n <= MANY else 0
-    while limit:
-        export(View(store, recipe), out, limit)
+    if not 0 < n <= MANY:
+        return ""
+    made_of = _made_of(results)
+    if not (out / MADE_OF).is_file() or (out / MADE_OF).read_text(encoding="utf-8") != made_of:
+        try:
+            with atomic(out) as aside:
+                _fitting(View(store, recipe), aside, n)
+                write_text(aside / MADE_OF, made_of)
+                shutil.rmtree(out, ignore_errors=True)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another run has just put the same there
+                raise
+    return f"{VIEW}/index.html"
+
+
+def _fitting(view: View, out: Path, limit: int) -> None:
+    """Write the pages with as many responses as 5 MB hold."""
+    while True:
+        export(view, out, limit)
         size = sum(path.stat().st_size for path in out.iterdir())
         if size <= BYTES or limit == 1:
-            return f"{VIEW}/index.html"
+            return
         shutil.rmtree(out)
         limit = max(1, int(0.9 * limit * BYTES / size))
-    return ""
+        view = View(view.store, view.recipe)
+
+
+def _made_of(results: GradedAnswers) -> str:
+    """A key of all that the pages of a recipe show."""
+    recipe = results.recipe
+    specs = [spec for spec in everything(recipe) if not isinstance(spec, Source)]
+    made = [results.store.manifest(spec) for spec in specs]
+    found = [(spec.digest, one and (one.content, one.fake)) for spec, one in zip(specs, made, strict=True)]
+    labelled = [(one.model, one.role, one.data_word) for one in recipe.evaluations]
+    shown = (
+        __version__,
+        BYTES,
+        recipe.name,
+        recipe.baseline,
+        recipe.titles,
+        recipe.roles,
+        labels(recipe),
+        labelled,
+        found,
+    )
+    return text_key(*map(repr, shown))
 
 
 def _write(view: View, site: Site, folder: Path, written: set[str], pages: tuple[str, ...] = ()) -> set[str]:
