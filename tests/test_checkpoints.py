@@ -30,7 +30,7 @@ from transformers import (
 from whole_tensor import merge_tensor, raw
 
 from micota.errors import MicotaError
-from micota.merging import Settings
+from micota.merging import Settings, kernels
 from micota.merging.buffers import Bytes, typed
 from micota.merging.compatibility import compare
 from micota.merging.folders import merge_folders
@@ -169,6 +169,28 @@ def test_threads_and_layout_of_inputs_and_output_change_no_bit(tmp_path: Path, s
     AutoModelForCausalLM.from_pretrained(tmp_path / "three")
     merge_folders(tmp_path / "seed", base, models, labels, replace(settings, seed=1))
     assert same(weights(tmp_path / "one"), weights(tmp_path / "seed")) is not (settings.method in DRAWN)
+
+
+@pytest.mark.parametrize("settings", ALL, ids=lambda settings: str(settings.method))
+def test_every_method_merges_alike_in_numpy_and_compiled(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some entries are the same in all models: their variance is zero, and their task vectors too."""
+    count = len(settings.weights)
+    base, *models = (build(tmp_path / f"{i}", i) for i in range(count + 1))
+    for model in models:
+        mixed = load_file(model / SINGLE)
+        for name, tensor in load_file(base / SINGLE).items():
+            mixed[name].view(-1)[::3] = tensor.view(-1)[::3]
+        save_file(mixed, model / SINGLE, metadata={"format": "pt"})
+    found = []
+    for name, enough in {"numpy": kernels.ENOUGH, "compiled": 1}.items():
+        monkeypatch.setattr(kernels, "ENOUGH", enough)
+        facts = merge_folders(tmp_path / name, base, models, [f"model{i}" for i in range(count)], settings)
+        found.append(json.dumps(facts))
+    kernels.prepare(0)
+    assert found[0] == found[1]
+    assert same(weights(tmp_path / "numpy"), weights(tmp_path / "compiled"))
 
 
 def finished(out: Path, wanted: int) -> bool:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from micota import machine as machines
 from micota.cli.main import app
 from micota.errors import MicotaError
+from micota.run.submission import title_of
 
 HERE = Path(sys.executable).parent
 SHELLCHECK = shutil.which("shellcheck", path=os.pathsep.join([str(HERE), os.environ["PATH"]]))
@@ -186,3 +187,16 @@ def test_without_slurm_the_messages_say_what_to_do(world: World, monkeypatch: py
         done = CliRunner().invoke(app, words, env={"SLURM_JOB_ID": None})
         assert isinstance(done.exception, MicotaError) and what in str(done.exception), words
     assert CliRunner().invoke(app, ["status", *store]).exit_code == 0
+
+
+def test_names_that_differ_far_behind_have_titles_of_their_own() -> None:
+    names = [f"lab-mini+{'defaults.train.lr=1e-3,' * 4}train.batch={n}" for n in (8, 16)] + [
+        "a b",
+        "a-b",
+        "a+b",
+        "",
+        ".",
+    ]
+    titles = [title_of(name) for name in names]
+    assert len({*titles}) == len(names) and all(0 < len(title) <= 80 for title in titles)
+    assert [title_of(title) for title in titles] == titles and titles[3] == "a-b"

@@ -109,6 +109,9 @@ def test_keywords_that_a_template_reads(shared: Path) -> None:
 
 REFUSED = {
     "tools": ([], "'tools' would override"),
+    "thinking_mode": ("off", "is the text 'off', which a template takes for true; write true or false"),
+    "thinking": ("False", "is the text 'False', which a template takes for true"),
+    "reasoning_effort": (float("nan"), "is nan; a text, a number"),
     "messages": ("x", "'messages' would override"),
     "chat_template": ("x", "'chat_template' would override"),
     "add_generation_prompt": (False, "'add_generation_prompt' would override"),

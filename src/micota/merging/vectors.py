@@ -152,8 +152,10 @@ def sizes(values: Floats, kept: Sequence[Kept | None]) -> Array:
 
 def count(base: Floats, model: Floats, high: int | None, counts: Array) -> None:
     """Count the magnitudes of a task vector by the upper 15 of their 31 bits; with `high`, those that have these by the
-    lower 16. Adds to `counts`.
+    lower 16. Adds to `counts`. Raises ValueError for rows of different lengths.
     """
+    if len(base) != len(model):
+        raise ValueError(f"a base of {len(base)} entries and a model of {len(model)}")
     import numpy as np
 
     if kernels.is_compiled():

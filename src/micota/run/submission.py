@@ -25,6 +25,7 @@ from micota.errors import MicotaError
 from micota.machine import MachineProfile
 from micota.machine.slurm import JobConfig, SlurmConfig
 from micota.run.child import micota_command
+from micota.store.records import text_key
 
 SCRIPTS = ("run.sbatch", "workers.sbatch")
 ENDS = {"0": "finished", "1": "failed", "2": "failed"}
@@ -70,8 +71,9 @@ def submissions(store: Path, name: str | None = None) -> list[Submission]:
 
 
 def title_of(name: str) -> str:
-    """A recipe's name as a folder's and a job's."""
-    return re.sub(r"[^\w.+=-]+", "-", name)[:80].strip("-.") or "recipe"
+    """A recipe's name as a folder's and a job's: of one that is changed or cut, with a part of its hash."""
+    plain = re.sub(r"[^\w.+=-]+", "-", name)[:80].strip("-.")
+    return plain if plain and plain == name else f"{plain[:71].strip('-.') or 'recipe'}-{text_key(name)[:8]}"
 
 
 def write(name: str, words: Sequence[str], store: Path, machine: MachineProfile) -> Submission:

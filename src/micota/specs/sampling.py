@@ -68,14 +68,20 @@ OURS = (
 """What micota or transformers gives a template, or takes from its caller for itself."""
 
 
+SPELT = ("true", "false", "yes", "no", "on", "off")
+"""Texts by which somebody means a truth value: each is true in a template."""
+
+
 def _keywords(values: dict[str, Any]) -> Keywords:
     for name, value in values.items():
         if name in OURS or name.endswith("_token"):
             raise ValueError(f"'{name}' would override what micota gives every chat template; leave it out")
         if not name.isidentifier():
             raise ValueError(f"'{name}' is no keyword of a chat template; write a name such as enable_thinking")
-        if not isinstance(value, bool | int | float | str):
+        if not isinstance(value, bool | int | float | str) or value != value:
             raise ValueError(f"{name} is {value!r:.80}; a text, a number, true or false is expected")
+        if str(value).strip().lower() in SPELT and not isinstance(value, bool):
+            raise ValueError(f"{name} is the text {value!r}, which a template takes for true; write true or false")
     return Keywords(values)
 
 
