@@ -1,6 +1,6 @@
 """Merging random checkpoints of a real shape: against a plain copy, against mergekit, and in how much memory.
 
-    python benchmarks/merge.py FOLDER [--shape 1.5b|7b] [--rounds 3] [--mergekit PYTHON] [--only WORD]
+    python benchmarks/merge.py FOLDER [--shape 1.5b|7b] [--rounds 3] [--mergekit PYTHON] [--only EXPRESSION]
 
 Every round runs, one after the other in a changing order and each as a process of its own: the copy (read two
 checkpoints, write one, with one thread) and DARE-TIES of one task vector with `micota merge`, both from memory and from
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -232,7 +233,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--mergekit")
-    parser.add_argument("--only", default="", help="run those whose name holds this word")
+    parser.add_argument("--only", default="", help="run those whose name this regular expression finds")
     parser.add_argument("--copy", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     folder = asked.folder.absolute()
@@ -241,7 +242,7 @@ def main() -> None:
         return
     for seed, name in enumerate(MODELS):
         make(folder / name, asked.shape, seed)
-    commands = {n: c for n, c in contenders(folder, asked.threads, asked.mergekit).items() if asked.only in n}
+    commands = {n: c for n, c in contenders(folder, asked.threads, asked.mergekit).items() if re.search(asked.only, n)}
     runs: dict[str, list[Run]] = {name: [] for name in commands}
     for turn in range(asked.rounds):
         for name in list(commands)[:: 1 if turn % 2 == 0 else -1]:

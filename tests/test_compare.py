@@ -351,7 +351,7 @@ def test_grades_of_a_file_are_read_as_they_are_meant(tmp_path: Path) -> None:
         {"verdict": ""}, {"verdict": "yes"}, {"verdict": [1]}, {"verdict": 0.7}, {"verdict": 2},
         {"fake": "maybe"}, {"sample": "x"}, {"sample": 0.5}, {"sample": -1}, {"sample": [0]}, {"sample": True},
         {"tokens": "n/a"}, {"tokens": -3}, {"tokens": "inf"}, {"tokens": {}}, {"semantic": "0.5"},
-        {"exact_match": 0.5}, {"verdict": None},
+        {"exact_match": 0.5}, {"verdict": None}, {"scorer": "semantic", "semantic": False},
     ],
 )  # fmt: skip
 def test_what_a_file_cannot_mean_is_an_error_with_its_row(cells: dict[str, object], tmp_path: Path) -> None:

@@ -84,7 +84,11 @@ def _tidy(row: Mapping[str, Any], path: Path, where: str) -> Iterator[dict[str, 
     tokens = "tokens" if _there(row, "tokens") else "completion_tokens"
     same |= {"tokens": _number(row, tokens, where), **{name: _text(row.get(name)) for name in TEXTS}}
     grades = {str(row.get("scorer") or "verdict"): row["verdict"]} if row.get("verdict") is not None else {}
-    grades |= {name: row[name] for name in SCORES if row.get(name) is not None}
+    for name in (name for name in SCORES if row.get(name) is not None):
+        one, two = (_verdict(grade, True, where) for grade in (grades.setdefault(name, row[name]), row[name]))
+        if one != two and "correct" in (one, two):
+            fix = f"keep one of `verdict` and `{name}`"
+            raise MicotaError(f"a row has two grades by {name}: {one} and {two}", where=where, fix=fix)
     if harness := _there(row, "filter") and list(grades) == ["exact_match"]:
         grades = {str(row["filter"]): row["exact_match"]}
     if not grades:
