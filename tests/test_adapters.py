@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,8 @@ from test_train import trained
 from micota.errors import MicotaError, StageFailed
 from micota.recipe.words import as_model
 from micota.specs import Adapter, Merge
+from micota.training import saving
+from micota.training.adapters import merge_adapter
 
 __all__ = ["adapter"]  # a fixture
 
@@ -115,3 +119,144 @@ def test_an_adapter_of_another_sort_is_refused(world: World, adapter: Path) -> N
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
     with pytest.raises(MicotaError, match=r"has no adapter_model\.safetensors"):
         world.load(f"let.student={adapter}")
+
+
+def saved(base: Path, folder: Path, **options: Any) -> Any:
+    """Write an adapter that was moved at random; returns peft's model with it."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    options = {"r": 2, "target_modules": ["q_proj"], **options}
+    with warnings.catch_warnings(action="ignore"):  # of tied layers, and of biases as if they were broken matrices
+        model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), LoraConfig(**options))
+        torch.manual_seed(0)
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.data += torch.randn(weight.shape) * 0.1
+        model.save_pretrained(folder)
+    about = json.loads((folder / "adapter_config.json").read_text()) | {"base_model_name_or_path": str(base)}
+    (folder / "adapter_config.json").write_text(json.dumps(about))
+    return model.eval()
+
+
+def tied(models: Path, folder: Path, tie: bool = True, llama: bool = False) -> Path:
+    """The student, or a Llama of its size, with one matrix for embeddings and head or with two."""
+    from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
+
+    shutil.copytree(models / "student", folder)
+    torch.manual_seed(0)
+    config = AutoConfig.from_pretrained(folder, tie_word_embeddings=tie)
+    sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    config = LlamaConfig(**{name: getattr(config, name) for name in sizes}) if llama else config
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    return folder
+
+
+def logits(folder: Path) -> tuple[torch.Tensor, bool]:
+    """What the model in a folder says, and whether it has one matrix for embeddings and head."""
+    from transformers import AutoModelForCausalLM
+
+    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    return model(IDS).logits.detach(), model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+IDS = torch.arange(20)[None]
+ON_EMBEDDINGS: list[dict[str, Any]] = [
+    {"modules_to_save": ["lm_head"]},
+    {"modules_to_save": ["embed_tokens"]},
+    {"modules_to_save": ["embed_tokens", "lm_head"]},
+    {"target_modules": ["lm_head"]},
+    {"target_modules": ["embed_tokens", "q_proj"]},
+    {"target_modules": ["embed_tokens", "lm_head"]},
+    {"trainable_token_indices": [5]},
+]
+
+
+@pytest.mark.parametrize("options", ON_EMBEDDINGS, ids=str)
+@pytest.mark.parametrize("tie", [True, False])
+def test_an_adapter_on_embeddings_or_head_says_what_peft_says(
+    tie: bool, options: dict[str, Any], models: Path, tmp_path: Path
+) -> None:
+    base = tied(models, tmp_path / "base", tie)
+    wanted = saved(base, tmp_path / "adapter", **options)(IDS).logits.detach()
+    merge_adapter(tmp_path / "adapter", tmp_path / "merged")
+    found, is_tied = logits(tmp_path / "merged")
+    assert float((found - wanted).abs().max()) < 1e-5 < float((logits(base)[0] - wanted).abs().max())
+    assert is_tied == (tie and "trainable_token_indices" in options)  # which peft ties by itself
+
+
+@pytest.mark.parametrize(
+    "options", [{"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}, {"target_modules": ["q_proj"]}]
+)
+def test_what_an_adapter_leaves_tied_stays_tied(options: dict[str, Any], models: Path, tmp_path: Path) -> None:
+    wanted = saved(tied(models, tmp_path / "base"), tmp_path / "adapter", **options)(IDS).logits.detach()
+    merge_adapter(tmp_path / "adapter", tmp_path / "merged")
+    found, is_tied = logits(tmp_path / "merged")
+    assert is_tied and float((found - wanted).abs().max()) < 1e-5
+
+
+def test_biases_of_adapters_are_merged_into_layers_that_have_some(models: Path, tmp_path: Path) -> None:
+    wanted = saved(tied(models, tmp_path / "base"), tmp_path / "adapter", lora_bias=True)(IDS).logits.detach()
+    merge_adapter(tmp_path / "adapter", tmp_path / "merged")
+    assert float((logits(tmp_path / "merged")[0] - wanted).abs().max()) < 1e-5
+
+
+def test_repeated_layers_are_written_as_layers(models: Path, tmp_path: Path) -> None:
+    base = tied(models, tmp_path / "base", llama=True)
+    wanted = saved(base, tmp_path / "adapter", layer_replication=[[0, 2], [1, 2]])(IDS).logits.detach()
+    merge_adapter(tmp_path / "adapter", tmp_path / "merged")
+    assert json.loads((tmp_path / "merged" / "config.json").read_text())["num_hidden_layers"] == 3
+    assert float((logits(tmp_path / "merged")[0] - wanted).abs().max()) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings:UserWarning")
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers:UserWarning")
+def test_a_training_on_the_embeddings_of_a_tied_model_parts_the_head_from_them(world: World) -> None:
+    weights, _ = trained(world, "defaults.train.lora={rank: 2, targets: [embed_tokens]}", "defaults.train.lr=1e-2")
+    before = load_file(world.folder / "models" / "student" / "model.safetensors")
+    assert weights.keys() - before.keys() == {"lm_head.weight"}, "the student is tied"
+    assert torch.equal(weights["lm_head.weight"], before["model.embed_tokens.weight"])
+    assert not torch.equal(weights["model.embed_tokens.weight"], before["model.embed_tokens.weight"])
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "said"),
+    [
+        ({"lora_bias": True, "target_modules": ["o_proj"]}, None, "lora_bias=False"),
+        ({"modules_to_save": ["lm_head"]}, "drop lm_head.weight", "lacks the tensor base_model.model.lm_head.weight"),
+        ({"modules_to_save": ["norm"]}, "drop model.norm.weight", "lacks the tensor base_model.model.model.norm"),
+        ({"target_modules": ["lm_head"]}, "move lm_head.base_layer.weight", "of another base"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, None, "must be equal to the number of `layer_types`"),
+        ({}, "drop model.layers.0.self_attn.q_proj.lora_A.weight", "lacks it"),
+    ],
+    ids=str,
+)
+def test_an_adapter_that_cannot_be_merged_says_what_to_do(
+    options: dict[str, Any], change: str | None, said: str, models: Path, tmp_path: Path
+) -> None:
+    saved(tied(models, tmp_path / "base"), tmp_path / "adapter", **options)
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    if change:
+        verb, name = change.split()
+        tensor = tensors.pop(f"base_model.model.{name}")
+        save_file(tensors | ({f"base_model.model.{name}": tensor + 1} if verb == "move" else {}), file)
+    with pytest.raises(MicotaError) as caught:
+        merge_adapter(tmp_path / "adapter", tmp_path / "merged")
+    assert said in str(caught.value) and caught.value.fix and caught.value.where == str(tmp_path / "adapter")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_merged_adapter_without_a_tensor_is_refused(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = saving.write_weights
+
+    def lossy(model: Any, state: dict[str, Any], *rest: Any) -> None:
+        del state["model.norm.weight"]
+        write(model, state, *rest)
+
+    monkeypatch.setattr(saving, "write_weights", lossy)
+    with pytest.raises(MicotaError, match=r"model\.norm\.weight: missing from the weights"):
+        merge_adapter(adapter, tmp_path / "merged")

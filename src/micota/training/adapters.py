@@ -46,10 +46,10 @@ def write_merged(folder: Path, base: Path, out: Path) -> dict[str, Any]:
     """
     import torch
 
-    from micota.training.saving import merged_adapter, write_weights
+    from micota.training.saving import write_adapted
 
     dtype, about = _dtype(base), read_object(folder / ADAPTER)
-    write_weights(*merged_adapter(base, folder), getattr(torch, dtype), out)
+    write_adapted(base, folder, getattr(torch, dtype), out)
     write_object(out / CONFIG, read_object(out / CONFIG) | {"dtype": dtype})
     copy_model_files(base, out)
     copy_tokenizer(folder, out)
