@@ -69,6 +69,23 @@ def test_what_chooses_nothing_is_never_right(verdict: str, right: str, options: 
     assert [(text, grade) for text, grade in zip(texts, grades, strict=True) if grade.verdict != verdict] == []
 
 
+READINGS = [
+    (list(map(str, group["options"])), text, "" if letter == "none" else letter)
+    for group in DATA["readings"]
+    for letter, texts in group.items()
+    if letter != "options"
+    for text in texts
+]
+
+
+@pytest.mark.parametrize(("options", "text", "chosen"), READINGS)
+def test_one_option_at_most_is_right(options: list[str], text: str, chosen: str) -> None:
+    """Whichever option is right, no response is right but that which chooses it."""
+    letters = LETTERS[: len(options)]
+    grades = grade_responses([Item(text, (right, *options)) for right in letters], by="choice")
+    assert [right for right, grade in zip(letters, grades, strict=True) if grade.verdict == "correct"] == [*chosen]
+
+
 QUESTIONS: list[dict[str, Any]] = [
     {"question": f"What is {n}+{n}?", "options": [str(2 * n), str(2 * n + 1), "neither"], "answer": "A"}
     for n in range(1, 9)
