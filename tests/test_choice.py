@@ -261,6 +261,10 @@ def test_hostile_texts_end() -> None:
         "\\text{",
         "that is ",
         "I choose ",
+        "B is correct. ",
+        "the answer is C is ",
+        "answer: ",
+        "C as well as ",
     ]
     texts = [run * (100_000 // len(run)) + tail for run in runs for tail in ("", "x", "C")]
     grades = grade_responses([Item(text, ("C", "9", "10", "12")) for text in texts], by="choice")

@@ -131,12 +131,10 @@ def _chosen(
     for words in _statements(spoken):
         if letters := _letters(words, choices):
             return letters, words
-    if final.answer:
-        at = spoken.rfind(final.answer)
-        if at >= 0 and (_is_denied(spoken, at) or _sentence(spoken, at).endswith("?")):
-            return None, None
-        if letters := _letters(final.answer, choices):
-            return letters, final.answer
+    at = spoken.rfind(final.answer) if final.answer else -1
+    denied = at >= 0 and (_is_denied(spoken, at) or _sentence(spoken, at).endswith("?"))
+    if final.answer and not denied and (letters := _letters(final.answer, choices)):
+        return letters, final.answer
     lines = [line.strip() for line in spoken.splitlines() if line.strip()]
     if len(set(_LISTED.findall(spoken))) > 1 and len(lines) > 1:
         lines = [line for line in lines[-1:] if not _LISTED.match(line)]
@@ -144,7 +142,7 @@ def _chosen(
     for line in (*lines[:1], *lines[-1:], *last):
         if letters := _letters(line, choices, alone=True):
             return letters, line
-    return None, ""
+    return None, None if denied else ""
 
 
 def _statements(spoken: str) -> list[str]:
