@@ -143,6 +143,7 @@ def serve(view: View, port: int, say: Callable[[str], None]) -> None:
     with socket.socket() as listener:
         try:
             listener.bind(("127.0.0.1", port))
+            listener.listen(100)  # who comes at once waits for the server
         except OSError as error:
             raise MicotaError(f"port {port} of 127.0.0.1: {error.strerror}", fix="--port 0 takes a free one") from None
         say(f"http://127.0.0.1:{listener.getsockname()[1]}/{token}/")
