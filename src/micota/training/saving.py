@@ -112,6 +112,8 @@ def _refusals(adapter: Path) -> Iterator[None]:
         raise MicotaError(what, where=str(adapter), why=why, fix=fix) from error
     except (RuntimeError, ValueError, NotImplementedError, StrictDataclassError) as error:
         why = f"{error!s:.300}"
+        if "out of memory" in why or "allocate memory" in why:
+            raise  # which says nothing of the adapter
         if "size mismatch" not in why:
             what, fix = "the adapter cannot be merged", "train it anew without what is named here"
         if "lora_bias" in why:
