@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -269,3 +270,23 @@ def test_what_a_host_has_left_that_is_gone_can_be_removed(made: World, monkeypat
     touched.start()
     assert removal.remove(made.store, one)
     assert not work.exists()
+
+
+def test_what_a_run_leaves_that_was_killed_when_its_stage_had_ended_goes_with_the_next(made: World) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    ended = made.store.find("small/ta-mid").id
+    claim = made.store.locks.acquire(made.store.lock(ended))
+    assert claim
+    write_json(claim.path, {**json.loads(claim.path.read_text()), "pid": dead.pid})
+    begun, other = (
+        made.store.root / "making" / "train-0123456789abcdef.aa",
+        made.store.root / "making" / f"{ended}.{claim.token}",
+    )
+    for folder in (begun / "out", other / "scratch"):
+        folder.mkdir(parents=True)
+    living = made.store.locks.acquire(made.store.lock("train-0000000000000000"))
+    assert made.run(*LAB).executed == [] and living
+    assert not claim.path.exists() and not other.exists()
+    assert living.path.exists() and (begun / "out").exists()  # what runs, and what can go on
+    made.store.locks.release(living.path)

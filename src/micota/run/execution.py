@@ -31,6 +31,7 @@ from micota.run.plan import heights
 from micota.specs import Source, Spec
 from micota.store.artifacts import Result, Store
 from micota.store.inputs import Input
+from micota.store.leftovers import remove_leftovers
 from micota.store.locks import Claim, holder
 from micota.store.task import ERROR, STOP, Progress, Task
 
@@ -93,6 +94,8 @@ class Run:
         """Run until nothing more can run; with `files`, targets whose files were removed are made again.
 
         Raises Stopped after a request to stop, StageFailed after failures."""
+        with contextlib.suppress(OSError):  # of a store that can only be read
+            remove_leftovers(self.store)
         self._again = damage.set_aside(self.store, targets)
         self._heights = heights([*targets, *self._again])
         self._files = files

@@ -286,7 +286,10 @@ class Store(Names):
         artifact = manifest.id
         folder = self.root / "artifacts" / artifact
         if manifest.same_as is None:
-            write_text(self._key(manifest.inputs_key, bool(manifest.fake)), artifact + "\n")
+            key = self._key(manifest.inputs_key, bool(manifest.fake))
+            key.parent.mkdir(parents=True, exist_ok=True)
+            write_text((work or folder) / "key.txt", artifact + "\n")  # of a kill in between nothing stays in inputs
+            os.replace((work or folder) / "key.txt", key)
         write_json((work or folder) / "manifest.json", manifest.as_json())
         os.replace((work or folder) / "manifest.json", folder / "manifest.json")
         self._manifests[artifact] = manifest
