@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from micota.recipe.constructors import pretrain as pretrain
     from micota.recipe.constructors import problems as problems
     from micota.recipe.constructors import rows as rows
+    from micota.recipe.constructors import select as select
     from micota.recipe.constructors import tokens as tokens
     from micota.recipe.constructors import train as train
     from micota.recipe.constructors import verify as verify
@@ -48,7 +49,7 @@ _PLACES = {
     "micota.recipe.recipe": ("Recipe", "load"),
     "micota.recipe.constructors": (
         *("problems", "rows", "generate", "verify", "distill", "mix", "train", "merge", "dial", "length", "tokens"),
-        *("measure", "pretrain", "evaluation"),
+        *("measure", "select", "pretrain", "evaluation"),
     ),
     "micota.errors": ("MicotaError", "StageFailed", "Stopped"),
 }

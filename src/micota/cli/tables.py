@@ -161,7 +161,10 @@ def measured(console: Console, facts: dict[str, Any]) -> None:
     table = Table("responses", "tokens", "characters", "bits per character", "bits per byte", "mean of the rows")
     sizes = (f"{facts[name]:,}" for name in ("rows", "tokens", "characters"))
     bits = ("bits_per_character", "bits_per_byte", "bits_per_character_mean_of_rows")
-    table.add_row(*sizes, *(f"{facts[name]:.4f}" for name in bits))
+    more = ("rank_surprisal_ratio", "local_log_probability", "beyond_context")
+    for name in (there := [name for name in more if name in facts]):
+        table.add_column(name.replace("_", " "), justify="right")
+    table.add_row(*sizes, *(f"{facts[name]:.4f}" for name in (*bits, *there)))
     console.print(table)
 
 

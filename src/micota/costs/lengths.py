@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -26,6 +26,7 @@ from micota.specs import (
     Problems,
     RejectionSampling,
     Select,
+    SelectBy,
     SftData,
     Source,
     Spec,
@@ -124,6 +125,9 @@ class Lengths:
             return self._own_rows(spec, model)
         if isinstance(spec, Mix):
             return self._mixed(spec, model)
+        if isinstance(spec, SelectBy):
+            texts = self.data(spec.measure.data, model)
+            return replace(texts, number=texts.number * spec.keep)
         assert isinstance(spec, Select | RejectionSampling)
         return self._selected(spec)
 

@@ -31,7 +31,9 @@ from micota.specs import (
     Problems,
     RejectionSampling,
     Sampling,
+    Scoring,
     Select,
+    SelectBy,
     SftData,
     Slice,
     Source,
@@ -139,6 +141,17 @@ def _component(part: Any) -> Any:
     return {**part, "data": as_data(part["data"])} if isinstance(part, dict) and "data" in part else part
 
 
+@constructor(SelectBy, Bpc, hidden=("measure", "rsr"))
+def select(data: DataLike, model: ModelLike, **fields: Any) -> SelectBy:
+    """The responses of a data set that a measure under a model prefers, such as `by: rsr`, `keep: 0.5`: the half with
+    the lowest rank-surprisal ratio.
+
+    >>> near = select(long, "Qwen/Qwen2.5-1.5B-Instruct", by="rsr", keep=0.5)
+    """
+    scoring = {name: fields.pop(name) for name in Scoring.model_fields if name in fields}
+    return build(SelectBy, measure=measure(model, data, rsr=True, **scoring), **fields)
+
+
 @constructor(Pretrain)
 def pretrain(
     like: Annotated[str | None, Field(description="the lab's design to begin with: teacher, ta, student, ...")] = None,
@@ -235,7 +248,7 @@ def tokens(mean: float, of: ModelLike) -> Target:
 
 @constructor(Bpc)
 def measure(model: ModelLike, data: DataLike, **fields: Any) -> Bpc:
-    """Bits per character of a data set's responses under a model (Eq. 3 of the paper)."""
+    """Bits per character of a data set's responses under a model (Eq. 3 of the paper), and measures of learnability."""
     return build(Bpc, model=as_model(model), data=as_data(data), **fields)
 
 
@@ -266,6 +279,7 @@ FORMS: dict[str, Callable[..., Any]] = {
     "train": train,
     "merge": merge,
     "mix": mix,
+    "select": select,
     "dial": dial,
 }
 """The forms of a recipe, `{KIND: {...}}`, with the calls that they spell."""

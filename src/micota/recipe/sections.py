@@ -7,8 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from micota.errors import MicotaError
-from micota.specs import FrozenModel, Model, Precision, Spec
-from micota.specs.sampling import TemplateKwargs
+from micota.specs import FrozenModel, Model, Scoring, Spec
 from micota.yaml_tree import Path, Tree
 
 SETTINGS = ("prompt", "sampling", "n", "precision", "trust_remote_code")
@@ -30,15 +29,12 @@ class EvaluateSection(FrozenModel):
     )
 
 
-class BpcSection(FrozenModel):
-    """Bits per character of the responses of every data set under every model (Eq. 3 of the paper)."""
+class BpcSection(Scoring):
+    """Bits per character of the responses of every data set under every model (Eq. 3 of the paper), and what else says
+    whether a model can learn from them."""
 
     models: tuple[str, ...] = Field((), description="names of models")
     data: tuple[str, ...] = Field((), description="names of training data")
-    precision: Precision = Field("bfloat16", description="the precision of the weights")
-    template_kwargs: TemplateKwargs = Field(
-        {}, description="keywords of the chat template through which the prompts go"
-    )
 
 
 class MeasureSection(FrozenModel):

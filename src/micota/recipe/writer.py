@@ -18,6 +18,7 @@ from micota.specs import (
     Problems,
     RejectionSampling,
     Select,
+    SelectBy,
     Source,
     Spec,
     Verify,
@@ -102,6 +103,9 @@ class _Writer:
     def _form(self, spec: Spec) -> Any:
         if isinstance(spec, Select | RejectionSampling):
             return {"distill": self._distillation(spec)}
+        if isinstance(spec, SelectBy):
+            measure = {name: value for name, value in self._fields(spec.measure).items() if name != "rsr"}
+            return {"select": {**measure, "by": spec.by, "keep": spec.keep}}
         if isinstance(spec, Verify):
             return {"verify": {"completions": self._form(spec.completions), "by": spec.by}}
         if isinstance(spec, Problems) and (name := _benchmark(spec)):
@@ -158,8 +162,8 @@ class _Writer:
     def _measure(self, label: str) -> dict[str, Any]:
         data, _, model = label.removeprefix("bpc:").rpartition("@")
         measure = self._recipe.measures[label]
-        keywords = {"template_kwargs": dict(measure.template_kwargs)} if measure.template_kwargs else {}
-        return {"models": [model], "data": [data], "precision": measure.precision, **keywords}
+        fields = {name: value for name, value in self._fields(measure).items() if name not in ("model", "data")}
+        return {"models": [model], "data": [data], "precision": measure.precision, **fields}
 
 
 def _benchmark(spec: Problems) -> str | None:

@@ -64,6 +64,19 @@ def bits(results: GradedAnswers) -> tuple[Table, ...]:
     return table("table4" if results.recipe.roles else "bits", reversed(rows))
 
 
+def learnability(results: GradedAnswers) -> tuple[Table, ...]:
+    """A row for each data set under each model of which more than bits per character was measured."""
+    heads = {"Rank-surprisal ratio": "rank_surprisal_ratio", "Local log-probability": "local_log_probability"}
+    heads |= {"Beyond the context": "beyond_context"}
+    rows = []
+    for measure in measures(results):
+        if measure.facts.keys() & {*heads.values()}:
+            seed = f" (seed {measure.seed})" if measure.seed else ""
+            values = {head: number(measure.facts.get(fact, math.nan), ".3f") for head, fact in heads.items()}
+            rows.append(Row({"Data": measure.title + seed, "Model": measure.model, **values}))
+    return table("learnability", rows, words=2)
+
+
 def sums_by_problem(results: GradedAnswers, selected: list[Measure]) -> Sums:
     """(bits, characters) of each problem, over all of its responses; {} where the rows are missing."""
     sums: defaultdict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))

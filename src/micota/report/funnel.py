@@ -11,7 +11,7 @@ from micota.report.cells import Row, count, number, percent, table
 from micota.report.graded_answers import GradedAnswers
 from micota.report.page import MISSING, Cell, Table
 from micota.report.texts import text
-from micota.specs import Mix, Pretrain, Problems, RejectionSampling, Select, SftData, Spec, Train
+from micota.specs import Mix, Pretrain, Problems, RejectionSampling, Select, SelectBy, SftData, Spec, Train
 
 REASONS = ("truncated", "filtered", "too_long", "wrong", "no_answer", "unverifiable", "empty", "duplicate")
 Facts = Mapping[str, Any]
@@ -41,13 +41,15 @@ def problems(results: GradedAnswers) -> tuple[Table, ...]:
 
 def data(results: GradedAnswers) -> tuple[Table, ...]:
     """The funnel of each data set: problems, answers, every reason of a drop, what was selected."""
-    names, selected = labels(results.recipe), stages(results, Select, RejectionSampling, SftData)
+    names, selected = labels(results.recipe), stages(results, Select, RejectionSampling, SelectBy, SftData)
     dropped = {reason for _, facts in selected for reason in facts.get("dropped", {})}
     reasons = [reason for reason in REASONS if reason in dropped] + sorted(dropped - set(REASONS))
     rows = []
     for spec, facts in selected:
         writer, problems, answers = "made elsewhere", None, None
-        if not isinstance(spec, SftData):
+        if isinstance(spec, SelectBy):
+            writer = f"{name(names, spec.measure.data)}, by {spec.by}"
+        elif not isinstance(spec, SftData):
             writer = name(names, spec.completions.model)
             problems = results.facts(spec.completions.problems).get("problems")
             answers = results.facts(spec.completions).get("rows")

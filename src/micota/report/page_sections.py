@@ -51,7 +51,7 @@ def sections(results: GradedAnswers) -> tuple[Section, ...]:
         _section(TOKENS, "", *accuracy.matched(r), *dots(r, "tokens")),
         _section(GAINS, "", *distillation_gains.changes(r), *distillation_gains.gains(r)),
         _section(ABLATION, "", *accuracy.ablation(r)),
-        _section(BITS if roles else NEUTRAL_BITS, "", *bits_per_character.bits(r)),
+        _section(BITS if roles else NEUTRAL_BITS, "", *bits_per_character.bits(r), *bits_per_character.learnability(r)),
         _section(CASE, "", *case(r)),
         _section(MERGING, "", *merging, *merge_figures.task_vectors(r)),
         _section(FUNNEL, "", *data, *funnel.trainings(r), *losses),

@@ -15,7 +15,7 @@ from micota.report.model_rows import Model, models, within
 from micota.report.page import Figure
 from micota.report.roles import taught, title_of
 from micota.report.texts import figure, left_out
-from micota.specs import Data, Mix, Select
+from micota.specs import Data, Mix, Select, SelectBy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,6 +102,8 @@ def _tokens(results: GradedAnswers, data: Data) -> list[int]:
             known |= {(row["key"], row["sample"], row["sha"]): row["tokens"] for row in rows}
         elif isinstance(part, Mix):
             todo += [component.data for component in part.parts]
+        elif isinstance(part, SelectBy):
+            todo.append(part.measure.data)
     keys = ((row["key"], row.get("sample", 0), row.get("sha", "")) for row in results.rows(data))
     return [known[key] for key in keys if key in known]
 

@@ -19,6 +19,7 @@ STAGES = {
     "generate": "micota.stages.generate",
     "verify": "micota.stages.verify",
     "select": "micota.stages.select",
+    "filter": "micota.stages.filter",
     "pretrain": "micota.stages.pretrain",
     "train": "micota.stages.train",
     "adapter": "micota.stages.adapter",

@@ -6,7 +6,7 @@ fast it is made. Bump a kind's VERSION when its meaning changes.
 """
 
 from micota.specs.chains import GRADERS, Generate, Precision, RejectionSampling, Select, Verify
-from micota.specs.fine_tuning import Bpc, Lora, Mix, MixtureComponent, Train
+from micota.specs.fine_tuning import Bpc, Lora, Mix, MixtureComponent, Scoring, SelectBy, Train
 from micota.specs.lab_pretraining import Phase, Pretrain, Shape
 from micota.specs.length_dial import LengthDial, MergeSearch, Probe, Target
 from micota.specs.merges import Adapter, Merge, Slice
@@ -42,7 +42,9 @@ __all__ = [
     "Prompt",
     "RejectionSampling",
     "Sampling",
+    "Scoring",
     "Select",
+    "SelectBy",
     "SftData",
     "Shape",
     "Slice",

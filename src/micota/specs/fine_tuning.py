@@ -1,8 +1,8 @@
-"""Mixtures of training data, fine-tuning on them, and bits per character of them under a model."""
+"""Mixtures of training data, fine-tuning on them, and what is measured of them under a model."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -118,19 +118,81 @@ class Train(Model):
         return self
 
 
-class Bpc(Spec):
-    """Bits per character of a data set's responses under a model (Eq. 3 of the paper)."""
+class Scoring(FrozenModel):
+    """How responses are scored under a model, and what is measured of them beside bits per character."""
 
-    kind: ClassVar[str] = "bpc"
-    model: Model = Field(description="the model")
-    data: Data = Field(description="the data set whose responses are scored")
     precision: Precision = Field("bfloat16", description="the precision of the weights")
     template_kwargs: TemplateKwargs = Field(
         {}, description="keywords of the chat template through which the prompts go"
     )
+    rsr: bool = Field(False, description="the rank-surprisal ratio too (arXiv 2601.14249): ranks, clipped at 100")
+    local: int | None = Field(
+        None,
+        ge=1,
+        description="the log-probability of each step too, given only so many steps before it (arXiv 2510.03988)",
+    )
+    step_end: str = Field("\n", min_length=1, description="of `local`: a step ends with the token that holds this text")
+    context: int | None = Field(
+        None, ge=1, description="the share of tokens too that lie beyond so many, as the model was trained with"
+    )
+
+    @model_validator(mode="after")
+    def _steps_are_read(self) -> Self:
+        if self.local is None and "step_end" in self.stated:
+            raise ValueError("step_end belongs to `local`: say how many steps before a step are read, or leave it out")
+        return self
+
+
+class Bpc(Spec, Scoring):
+    """Bits per character of a data set's responses under a model (Eq. 3 of the paper), and measures of learnability."""
+
+    kind: ClassVar[str] = "bpc"
+    model: Model = Field(description="the model")
+    data: Data = Field(description="the data set whose responses are scored")
 
     @model_validator(mode="after")
     def _has_one_system_message(self) -> Bpc:
         if len(messages := self.data.system_messages) > 1:
             raise ValueError(f"the rows have several system messages: {sorted(map(repr, messages))}")
         return self
+
+
+class SelectBy(Data):
+    """The share of a data set whose responses have the lowest measure under a model; of `local` the highest."""
+
+    kind: ClassVar[str] = "filter"
+    measure: Bpc = Field(description="the measures of all responses, ranks among them")
+    by: Literal["rsr", "local", "bpc", "beyond", "tokens"] = Field(
+        "rsr",
+        description="the measure: rank-surprisal ratio, log-probability of a step given `local` steps before it, bits "
+        "per character, share of tokens beyond `context`, or tokens, the control for length",
+    )
+    keep: float = Field(gt=0, lt=1, description="the share of the responses that is kept")
+
+    @model_validator(mode="after")
+    def _is_measured(self) -> SelectBy:
+        if self.by == "local" and self.measure.local is None:
+            raise ValueError("say how many steps before a step are read, such as local: 3")
+        if self.by == "beyond" and self.measure.context is None:
+            raise ValueError("say how many tokens the model was trained with, such as context: 4096")
+        return self
+
+    @property
+    def stage_kinds(self) -> tuple[str, ...]:
+        """A selection, as that of verified answers."""
+        return ("select",)
+
+    @property
+    def components(self) -> tuple[Data, ...]:
+        """Those of the data that is selected from."""
+        return self.measure.data.components
+
+    @property
+    def system_messages(self) -> frozenset[str | None]:
+        """Those of the data that is selected from."""
+        return self.measure.data.system_messages
+
+    @property
+    def writer(self) -> Model | None:
+        """That of the data that is selected from."""
+        return self.measure.data.writer

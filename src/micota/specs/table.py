@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from micota.specs.chains import Generate, RejectionSampling, Select, Verify
-from micota.specs.fine_tuning import Bpc, Mix, Train
+from micota.specs.fine_tuning import Bpc, Mix, SelectBy, Train
 from micota.specs.lab_pretraining import Pretrain
 from micota.specs.length_dial import LengthDial, MergeSearch
 from micota.specs.merges import Adapter, Merge
 from micota.specs.sources import Problems, SftData, Source
 from micota.specs.spec import Spec
 
-_DATA = (Source, Problems, SftData, Generate, Verify, Select, RejectionSampling, Mix)
+_DATA = (Source, Problems, SftData, Generate, Verify, Select, RejectionSampling, Mix, SelectBy)
 _MODELS = (Pretrain, Train, Adapter, Merge, MergeSearch, LengthDial, Bpc)
 KINDS: dict[str, type[Spec]] = {cls.kind: cls for cls in (*_DATA, *_MODELS)}

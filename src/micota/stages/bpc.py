@@ -1,9 +1,12 @@
-"""Bits per character of a data set's responses under a model, given the prompts (Eq. 3 of the paper)."""
+"""Bits per character of a data set's responses under a model, given the prompts (Eq. 3 of the paper), and measures of
+whether it can learn from them, in the same pass: rank-surprisal ratio, local log-probability, tokens beyond a context.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,21 @@ from micota.store.pool import find
 from micota.store.records import Completion, read_rows, write_rows
 from micota.store.task import Task
 
+Example = dict[str, list[int]]
+CLIP = 100
+"""The highest rank that counts, as in the paper of the rank-surprisal ratio."""
+TINY = 1e-9
+"""Nats of a text that is foreseen wholly: ratios to them stay finite."""
+LOGITS = 2**25
+"""Logits that are held at a time to count ranks, however long the texts and however large the vocabulary."""
+
 
 def run(task: Task) -> Result:
     """Write rows {key, sample, nats, tokens, characters, bytes} and their sums as facts.
 
     The value of a data set is the sum of the nats over the sum of the characters; the mean over rows is a fact too.
-    Characters are code points. The EOS token belongs to no character and is left out.
+    Characters are code points. The EOS token belongs to no character and is left out. With `rsr` a row has `sha`,
+    `ranks` (their clipped sum) and `rsr`; with `local` it has `steps` and `local`, with `context` it has `beyond`.
     """
     spec = task.spec
     assert isinstance(spec, Bpc)
@@ -32,7 +44,7 @@ def run(task: Task) -> Result:
         rows += measured
         task.progress(len(rows), len(chosen), "responses")
     write_rows(task.out / "rows.jsonl", rows)
-    return Result(summary(rows))
+    return Result(summary(rows) | learnability(rows), list(source.pools) if spec.rsr else [])
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -51,8 +63,26 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def learnability(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The measures of a set, as far as its rows have them; a response without a known token counts in none.
+
+    Rank-surprisal ratio: mean of the rows' mean ranks over mean of their mean surprisals in nats (arXiv 2601.14249).
+    Local log-probability: mean of the rows', in nats of a token. Beyond the context: share of all tokens.
+    """
+    rows = [row for row in rows if row["tokens"]]
+    facts: dict[str, Any] = {}
+    if rows and "ranks" in rows[0]:
+        ranks, nats = (mean([row[name] / row["tokens"] for row in rows]) for name in ("ranks", "nats"))
+        facts["rank_surprisal_ratio"] = ranks / max(nats, TINY)
+    if rows and "local" in rows[0]:
+        facts["local_log_probability"] = mean([row["local"] for row in rows])
+    if rows and "beyond" in rows[0]:
+        facts["beyond_context"] = sum(row["beyond"] for row in rows) / sum(row["tokens"] for row in rows)
+    return facts
+
+
 def _measured(task: Task, spec: Bpc, chosen: list[Completion]) -> Iterator[list[dict[str, Any]]]:
-    """Rows in batches of similar length: one forward pass for each batch."""
+    """Rows in batches of similar length: one forward pass for each batch, and one for each batch of windows."""
     import torch
     import transformers
 
@@ -65,10 +95,19 @@ def _measured(task: Task, spec: Bpc, chosen: list[Completion]) -> Iterator[list[
     keywords = spec.template_kwargs
     pairs = [(row, example(tokenizer, row.prompt, row.target, system, 0, **keywords)) for row in chosen if row.target]
     pairs.sort(key=lambda pair: (len(pair[1]["input_ids"]), pair[0].key, pair[0].sample))
+    ends = cache(lambda token: spec.step_end in tokenizer.decode([token]))
+    blank = cache(lambda token: not tokenizer.decode([token]).strip())
     for start in range(0, len(pairs), task.machine.bpc.batch):
         batch = pairs[start : start + task.machine.bpc.batch]
-        nats = _nats(model, [tokens for _, tokens in batch])
-        yield [_row(row, tokens, value) for (row, tokens), value in zip(batch, nats, strict=True)]
+        examples = [tokens for _, tokens in batch]
+        scores = _scores(model, examples, spec.rsr)
+        rows = [_row(spec, row, tokens, *score) for (row, tokens), score in zip(batch, scores, strict=True)]
+        if spec.local:
+            steps = [windows(tokens, spec.local, tokenizer.bos_token_id, ends, blank) for tokens in examples]
+            rows = [
+                row | local for row, local in zip(rows, _local(model, steps, len(examples[-1]["labels"])), strict=True)
+            ]
+        yield rows
 
 
 def _loaded(task: Task, spec: Bpc, folder: Path) -> Any:
@@ -87,11 +126,28 @@ def _loaded(task: Task, spec: Bpc, folder: Path) -> Any:
     return model.eval()
 
 
-def _nats(model: Any, batch: list[dict[str, list[int]]]) -> list[float]:
-    """The negative log-likelihood of each row's response, in nats, summed in double precision."""
+def _scores(model: Any, batch: list[Example], ranked: bool = False) -> list[tuple[float, int]]:
+    """For each row the negative log-likelihood of its response, in nats, summed in double precision, and its ranks."""
     import torch
 
-    width = max(len(tokens["input_ids"]) for tokens in batch) - 1  # without EOS
+    ids, labels, mask = (tensor.to(model.device) for tensor in _padded(batch))
+    hidden: list[Any] = []
+    body = model.base_model
+    hook = body.register_forward_hook(lambda *call: hidden.append(call[-1].last_hidden_state)) if ranked else None
+    with torch.no_grad():
+        output = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, fused_lm_head=True)
+    nats, ranks = [-float(value) for value in output.log_probs.double().sum(1)], [0] * len(batch)
+    if hook:
+        hook.remove()
+        ranks = rank_sums(model.get_output_embeddings(), hidden.pop()[:, :-1], labels[:, 1:])
+    return list(zip(nats, ranks, strict=True))
+
+
+def _padded(batch: list[Example]) -> tuple[Any, Any, Any]:
+    """Tokens, labels and mask of rows (row, position), each without its EOS."""
+    import torch
+
+    width = max(len(tokens["input_ids"]) for tokens in batch) - 1
     ids = torch.zeros(len(batch), width, dtype=torch.long)
     labels = torch.full((len(batch), width), -100)
     mask = torch.zeros_like(ids)
@@ -100,16 +156,81 @@ def _nats(model: Any, batch: list[dict[str, list[int]]]) -> list[float]:
         ids[i, :length] = torch.tensor(tokens["input_ids"][:length])
         labels[i, :length] = torch.tensor(tokens["labels"][:length])
         mask[i, :length] = 1
-    ids, labels, mask = (tensor.to(model.device) for tensor in (ids, labels, mask))
-    with torch.no_grad():
-        output = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, fused_lm_head=True)
-    return [-float(value) for value in output.log_probs.double().sum(1)]
+    return ids, labels, mask
 
 
-def _row(row: Completion, example: dict[str, list[int]], nats: float) -> dict[str, Any]:
+def rank_sums(head: Any, hidden: Any, labels: Any) -> list[int]:
+    """The sum of each row's ranks, clipped at CLIP: 1 is the likeliest token, and equal logits have one rank.
+
+    `hidden` (row, position, width) are the states before the `head`, `labels` (row, position) the tokens that follow,
+    -100 where none counts. Logits are in fp32, LOGITS of them at a time. A scale or a soft cap, which some models put
+    on theirs, changes no rank.
+    """
+    import torch
+
+    weight, bias = head.weight.detach(), head.bias
+    hidden, labels = hidden.detach().to(weight.device), labels.to(weight.device)
+    half = weight.is_cuda and weight.dtype != torch.float32
+    weight = weight if half else weight.float()
+    rows, places = (labels != -100).nonzero(as_tuple=True)
+    sums = torch.zeros(len(labels), dtype=torch.long, device=weight.device)
+    size = max(1, LOGITS // len(weight))
+    for start in range(0, len(rows), size):
+        row, place = rows[start : start + size], places[start : start + size]
+        states = hidden[row, place]
+        logits = torch.mm(states, weight.T, out_dtype=torch.float32) if half else states.float() @ weight.T
+        logits = logits if bias is None else logits + bias.detach()
+        own = logits.gather(1, labels[row, place].unsqueeze(1))
+        sums.index_add_(0, row, (logits > own).sum(1).clamp(max=CLIP - 1) + 1)
+    return [int(one) for one in sums]
+
+
+Test = Callable[[int], bool]
+
+
+def windows(tokens: Example, before: int, bos: int | None, ends: Test, blank: Test) -> list[Example]:
+    """Each step of a response behind the `before` steps ahead of it, as examples with the step's tokens as labels.
+
+    The prompt counts as the step ahead of the first; a BOS at its beginning stays at that of every window. A step ends
+    with a token for which `ends` holds, and the `blank` tokens behind it.
+    """
+    ids, prompt = tokens["input_ids"][:-1], tokens["labels"].count(-100)
+    starts, written, ended = [0, prompt], False, False
+    for i in range(prompt, len(ids)):
+        if ended and not blank(ids[i]):
+            starts, written = [*starts, i], False
+        written = written or not blank(ids[i])
+        ended = written and (ends(ids[i]) or (ended and blank(ids[i])))
+    examples = []
+    for n, (own, end) in enumerate(zip(starts[1:], [*starts[2:], len(ids)], strict=True)):
+        begin = starts[max(0, n + 1 - before)]
+        window = (ids[:1] if begin and ids[0] == bos else []) + ids[begin:end]
+        labels = [-100] * (len(window) - (end - own)) + ids[own:end]
+        examples += [{"input_ids": [*window, 0], "labels": [*labels, 0]}] if end > own else []
+    return examples
+
+
+def _local(model: Any, steps: list[list[Example]], width: int) -> list[dict[str, Any]]:
+    """For each row how many steps it has, and the mean of their mean log-probabilities, in nats of a token.
+
+    Windows go through the model in batches of no more tokens than the rows themselves, `width` of each.
+    """
+    every = sorted(
+        ((len(one["labels"]), row, i) for row, of in enumerate(steps) for i, one in enumerate(of)), reverse=True
+    )
+    means: list[list[float]] = [[] for _ in steps]
+    while every:
+        size = max(1, len(steps) * width // every[0][0])
+        batch, every = [(row, steps[row][i]) for _, row, i in every[:size]], every[size:]
+        for (row, window), (nats, _) in zip(batch, _scores(model, [one for _, one in batch]), strict=True):
+            means[row].append(-nats / (sum(label != -100 for label in window["labels"]) - 1))
+    return [{"steps": len(one), "local": mean(one) if one else None} for one in means]
+
+
+def _row(spec: Bpc, row: Completion, example: Example, nats: float, ranks: int) -> dict[str, Any]:
     tokens = sum(label != -100 for label in example["labels"]) - 1
     size = len(row.target.encode("utf-8", "surrogatepass"))
-    return {
+    measured = {
         "key": row.key,
         "sample": row.sample,
         "nats": nats,
@@ -117,3 +238,8 @@ def _row(row: Completion, example: dict[str, list[int]], nats: float) -> dict[st
         "characters": len(row.target),
         "bytes": size,
     }
+    if spec.rsr:
+        measured |= {"sha": row.sha, "ranks": ranks, "rsr": ranks / max(nats, TINY)}
+    if spec.context:
+        measured["beyond"] = max(0, min(tokens, len(example["labels"]) - 1 - spec.context))
+    return measured

@@ -1,0 +1,231 @@
+"""Measures of learnability against plain transformers, one text at a time, and selection by them."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import tiny_model
+from families import tokenizer as family_tokenizer
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import micota as mc
+from micota.errors import MicotaError
+from micota.specs import Bpc
+from micota.stages.bpc import CLIP, LOGITS, rank_sums
+from micota.store.records import read_rows
+
+ROWS = [
+    ("What is 17 * 3?", "17 * 3 = 51.\n \nSo\nit is 51.\n"),
+    ("Name a number.", "7"),
+    ("Is it so?", "It is.\n \t\nOr not?\nYes: é.\nNo.\n \n"),
+]
+EXACT = 1e-6
+
+
+def model(folder: Path, family: str, kind: str) -> Path:
+    """A tiny model of a real architecture with a tokenizer of bytes, in fp32."""
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+    words = family_tokenizer(family)
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    more = {"gemma2": {"head_dim": 16, "final_logit_softcapping": 3.0}, "cohere": {"logit_scale": 0.5}}.get(kind, {})
+    ends = {"pad_token_id": 0, "eos_token_id": words.eos_token_id, "bos_token_id": words.bos_token_id}
+    config = AutoConfig.for_model(
+        kind, vocab_size=len(words) + 8, num_key_value_heads=2, initializer_range=0.3, **shape, **more, **ends
+    )
+    torch.manual_seed(3)
+    made = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    made.generation_config = GenerationConfig(eos_token_id=words.eos_token_id)
+    made.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def data(folder: Path) -> Any:
+    lines = [json.dumps({"prompt": prompt, "response": response}) for prompt, response in ROWS]
+    (folder / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    return mc.rows(str(folder / "rows.jsonl"), prompt="prompt", response="response")
+
+
+def pieces(text: str) -> list[str]:
+    """The steps of a text, each a line with the blank ones behind it."""
+    return re.split(r"(?<=\n)(?=\S)", text)
+
+
+class Plain:
+    """The measures as they are defined, from all logits of one text."""
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.words = AutoTokenizer.from_pretrained(folder)
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+    def ids(self, text: str) -> list[int]:
+        return list(self.words(text, add_special_tokens=False)["input_ids"])
+
+    def after(self, before: list[int], tokens: list[int]) -> tuple[list[float], list[int]]:
+        """Log-probability and rank of each token behind others."""
+        with torch.no_grad():
+            logits = self.model(torch.tensor([before + tokens])).logits[0, len(before) - 1 : -1].double()
+        logs = torch.log_softmax(logits, -1)
+        order = logits.argsort(-1, descending=True).tolist()
+        return [float(logs[i, t]) for i, t in enumerate(tokens)], [order[i].index(t) + 1 for i, t in enumerate(tokens)]
+
+    def measures(self, prompt: str, response: str, local: int, context: int) -> dict[str, float]:
+        asked = [{"role": "user", "content": prompt}]
+        text = self.words.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+        before, tokens = self.ids(text), self.ids(response)
+        logs, ranks = self.after(before, tokens)
+        steps = [before, *map(self.ids, pieces(response))]
+        assert list(chain(*steps[1:])) == tokens
+        bos = before[:1] if before[0] == self.words.bos_token_id else []
+        means = []
+        for n in range(1, len(steps)):
+            window = list(chain(*steps[max(0, n - local) : n]))
+            one, _ = self.after(window if n <= local else bos + window, steps[n])
+            means.append(sum(one) / len(one))
+        clipped = [min(rank, 100) for rank in ranks]
+        return {
+            "nats": -sum(logs),
+            "ranks": sum(clipped),
+            "rsr": sum(clipped) / -sum(logs),
+            "steps": len(means),
+            "local": sum(means) / len(means),
+            "beyond": sum(len(before) + i >= context for i in range(len(tokens))),
+        }
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"), [("chatml-default", "qwen2"), ("chatml-default", "gemma2"), ("headers", "cohere")]
+)
+def test_each_row_has_what_the_definitions_say(tmp_path: Path, family: str, kind: str) -> None:
+    folder, rows = model(tmp_path / "model", family, kind), data(tmp_path)
+    ws = mc.Workspace(tmp_path / "store")
+    for local in (1, 2):
+        spec = mc.measure(str(folder), rows, precision="float32", rsr=True, local=local, context=80)
+        artifact = ws.make(spec)
+        found, plain = read_rows(artifact.path / "rows.jsonl"), Plain(folder)
+        by_size = {response: plain.measures(prompt, response, local, 80) for prompt, response in ROWS}
+        expected = {len(response): one for response, one in by_size.items()}
+        assert len(found) == len(ROWS)
+        for row in found:
+            for name, value in expected[row["characters"]].items():
+                assert row[name] == pytest.approx(value, rel=EXACT), name
+        facts, n = artifact.facts, len(ROWS)
+        ranks, nats = (sum(row[name] / row["tokens"] for row in found) / n for name in ("ranks", "nats"))
+        assert facts["rank_surprisal_ratio"] == pytest.approx(ranks / nats, rel=EXACT)
+        assert facts["local_log_probability"] == pytest.approx(sum(row["local"] for row in found) / n, rel=EXACT)
+        assert facts["beyond_context"] == sum(row["beyond"] for row in found) / facts["tokens"]
+    assert {row["ranks"] > row["tokens"] for row in found} == {True}
+
+
+def test_without_them_a_row_is_as_it_was(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "model", 0)
+    artifact = mc.Workspace(tmp_path / "store").make(mc.measure(str(folder), data(tmp_path), precision="float32"))
+    rows = read_rows(artifact.path / "rows.jsonl")
+    assert {tuple(row) for row in rows} == {("key", "sample", "nats", "tokens", "characters", "bytes")}
+    assert artifact.facts.keys() & {"rank_surprisal_ratio", "local_log_probability", "beyond_context"} == set()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_ranks_are_places_in_the_order_of_logits(bias: bool, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    head = torch.nn.Linear(16, 1000, bias=bias).to(dtype)
+    hidden, labels = torch.randn(3, 20, 16).to(dtype), torch.randint(0, 1000, (3, 20))
+    labels[0, :7] = labels[2] = -100
+    logits = hidden.float() @ head.weight.float().T + (head.bias.float() if bias else 0)
+    order = logits.argsort(-1, descending=True)
+    places = [
+        [min(CLIP, order[row, i].tolist().index(label) + 1) for i, label in enumerate(line) if label != -100]
+        for row, line in enumerate(labels.tolist())
+    ]
+    assert rank_sums(head, hidden, labels) == [sum(row) for row in places]
+    assert max(map(max, filter(None, places))) == CLIP
+
+
+class Largest(TorchDispatchMode):
+    """The number of elements of the largest tensor that is made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.elements = max(self.elements, made.numel())
+        return made
+
+
+def test_memory_for_ranks_does_not_grow_with_the_length() -> None:
+    head = torch.nn.Linear(2, 40_000)
+    largest = []
+    for length in (1000, 3000):
+        with Largest() as seen:
+            rank_sums(head, torch.randn(1, length, 2), torch.randint(0, 40_000, (1, length)))
+        largest.append(seen.elements)
+    assert largest[0] == largest[1] <= LOGITS < 1000 * 40_000
+
+
+RECIPE = """
+name: chosen
+let:
+  mine: {rows: {source: ./rows.jsonl, prompt: prompt, response: response}}
+  near: {select: {data: mine, model: ./model, by: %s, keep: 0.7, precision: float32}}
+arms:
+  taught: {train: {base: ./model, data: near, precision: float32, max_steps: 1, batch: 2}}
+measure:
+  bpc: {models: [./model], data: [mine], precision: float32, rsr: true, local: 1, context: 80}
+"""
+
+
+@pytest.mark.parametrize("by", ["rsr", "bpc", "tokens", "local, local: 1", "beyond, context: 80"])
+def test_the_responses_with_the_lowest_measure_are_an_arm(tmp_path: Path, by: str) -> None:
+    model(tmp_path / "model", "chatml-default", "qwen2")
+    data(tmp_path)
+    (tmp_path / "chosen.yaml").write_text(RECIPE % by)
+    recipe = mc.load(str(tmp_path / "chosen.yaml"))
+    ws = mc.Workspace(tmp_path / "store")
+    measured = read_rows(ws.make(recipe.measures["bpc:mine@./model"]).path / "rows.jsonl")
+    values = {
+        "rsr": lambda row: row["rsr"],
+        "bpc": lambda row: row["nats"] / row["characters"],
+        "tokens": lambda row: row["tokens"],
+        "local": lambda row: -row["local"],
+        "beyond": lambda row: row["beyond"] / row["tokens"],
+    }
+    best = sorted(measured, key=values[by.partition(",")[0]])[:2]
+    chosen = ws.make(recipe.named("near"))
+    assert {row["key"] for row in read_rows(chosen.path / "rows.jsonl")} == {row["key"] for row in best}
+    assert (chosen.facts["answers"], chosen.facts["kept"]) == (3, 2)
+    assert ws.make(recipe.named("taught")).facts["examples"] == 2
+    again = mc.load(str(recipe.save(tmp_path / "again.yaml") or tmp_path / "again.yaml"))
+    assert again.named("near") == recipe.named("near")
+    assert [*again.measures.values()] == [*recipe.measures.values()]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"by": "local"}, "local: 3"),
+        ({"by": "beyond"}, "context: 4096"),
+        ({"keep": 1.5}, "keep"),
+        ({"step_end": ";"}, "step_end belongs to `local`"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(tmp_path: Path, fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(MicotaError, match=words):
+        mc.select(data(tmp_path), "some/model", **{"keep": 0.5, **fields})
+
+
+def test_the_digest_of_bits_per_character_is_the_old_one(tmp_path: Path) -> None:
+    spec = mc.measure("some/model", mc.rows("some/data"))
+    assert set(spec.own_fields) == {"model", "data"}
+    assert isinstance(spec, Bpc)
+    assert spec.VERSION == 1
