@@ -124,6 +124,23 @@ def test_widening_rounding_adding_and_inner_products_are_those_of_exact_numbers(
     assert kernels.total(first) == pytest.approx(math.fsum(first), rel=1e-12, abs=1e-12)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_an_average_in_one_walk_is_that_of_sums_division_and_rounding(size: int) -> None:
+    kernels.prepare(kernels.ENOUGH)
+    base, model = blocks(size)
+    weights, divisor = np.array([0.3, -0.8, 1.1], np.float32), np.float32(0.6)
+    models = [words(one) for one in (base, model, base.flip(0))]
+    total, merged, stepwise = np.zeros(size, np.float32), np.empty(size, np.uint16), np.empty(2 * size, np.uint8)
+    finite = kernels.average(models, weights, divisor, merged)
+    kernels.prepare(0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for one, weight in zip(models, weights, strict=True):
+            kernels.add(one.view(np.uint8), "bfloat16", weight, total)
+        kernels.divide(total, divisor)
+        assert finite == kernels.narrow(total, "bfloat16", stepwise)
+    assert same(typed(merged.view(np.uint8), "bfloat16"), typed(stepwise, "bfloat16"))
+
+
 def test_inner_products_have_one_value_in_both_forms() -> None:
     first, second = (one.float().numpy() for one in blocks(40_001))
     each = set()

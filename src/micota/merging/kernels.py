@@ -153,18 +153,23 @@ def interpolate(base: Array, model: Array, mask: Bytes | None, factor: float, me
     return Seen(kept, float(square), bool(np.isfinite(square)) and int(top) < INFINITE["bfloat16"])
 
 
+def average(models: Sequence[Array], weights: Floats, divisor: np.float32, merged: Array) -> bool:
+    """The weighted average of blocks of bf16 in a large merge, in one walk: what `add`, `divide` and `narrow` come to.
+    Whether all is finite.
+    """
+    from micota.merging import kernels_compiled
+
+    return bool(kernels_compiled.average(tuple(models), weights, divisor, merged))
+
+
 def add(elements: Bytes, dtype: str, weight: np.float32, total: Floats) -> None:
     """Add weight * elements, of a dtype of FLOATS, to `total`, rounded once."""
-    import numpy as np
-
-    row = elements.view("uint16")
-    if dtype != "bfloat16" or not _compiled:
-        row = own("row", 4 * len(total)).view(np.float32)
-        widen(elements, dtype, row)
+    row = own("row", 4 * len(total)).view("float32")
+    widen(elements, dtype, row)
     if _compiled:
-        from micota.merging import kernels_compiled, vectors_compiled
+        from micota.merging import vectors_compiled
 
-        (kernels_compiled.add_bf16 if dtype == "bfloat16" else vectors_compiled.add)(row, weight, total)
+        vectors_compiled.add(row, weight, total)
     else:
         total[:] = total.astype("float64") + row.astype("float64") * float(weight)
 

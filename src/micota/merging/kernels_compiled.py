@@ -12,12 +12,13 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from micota.merging.buffers import LANES
+from micota.merging.buffers import INFINITE, LANES
 
 ROW = 4096
 """Elements of a row."""
 LARGEST = np.int32(0x7FFFFFFF)
 """All bits but that of the sign."""
+INFINITE32, INFINITE16 = np.uint32(INFINITE["float32"]), np.uint16(INFINITE["bfloat16"])
 EIGHTS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").view(np.uint64)[:, 0]
 """The eight bools of a byte of a mask."""
 ONE, THREE, ELEVEN, FIFTEEN, TURN, BACK, AT = map(np.uint64, (1, 3, 11, 15, 24, 40, 48))
@@ -119,13 +120,6 @@ def largest(bits: Any) -> Any:
 
 
 @compiled
-def add_bf16(block: Any, weight: np.float32, total: Any) -> None:
-    """The same for bf16, as bits."""
-    for i in range(total.size):
-        total[i] = fused(np.uint32(np.uint32(block[i]) << 16).view(np.float32), weight, total[i])
-
-
-@compiled
 def widen(block: Any, row: Any) -> None:
     """bf16 as fp32, both as bits."""
     for i in range(block.size):
@@ -137,3 +131,28 @@ def narrow(row: Any, block: Any) -> None:
     """fp32 as bf16, both as bits: to the nearest, ties to even."""
     for i in range(row.size):
         block[i] = np.uint16(np.uint32(row[i] + np.uint32(0x7FFF) + (np.uint32(row[i] >> 16) & np.uint32(1))) >> 16)
+
+
+@compiled
+def average(blocks: Any, weights: Any, divisor: np.float32, merged: Any) -> bool:
+    """bf16(sum of weights[i] * blocks[i] / divisor), each product added with one rounding, of blocks of bf16, as bits.
+    Whether all is finite, before and after.
+    """
+    total, finite = np.empty(ROW, np.float32), True
+    for start in range(0, merged.size, ROW):
+        row, into = total[: merged.size - start], merged[start : start + ROW]
+        row[:] = np.float32(0)
+        for i in range(len(blocks)):
+            add_bf16(blocks[i][start : start + ROW], weights[i], row)
+        for i in range(row.size):
+            row[i] /= divisor
+        narrow(row.view(np.uint32), into)
+        finite &= largest(row.view(np.uint32)) < INFINITE32 and largest(into) < INFINITE16
+    return finite
+
+
+@compiled
+def add_bf16(block: Any, weight: np.float32, total: Any) -> None:
+    """Add weight * block, of bf16 as bits, with one rounding."""
+    for i in range(total.size):
+        total[i] = fused(np.uint32(np.uint32(block[i]) << 16).view(np.float32), weight, total[i])

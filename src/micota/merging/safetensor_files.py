@@ -10,6 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import threading
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +87,8 @@ class Checkpoint:
         self.folder = Path(folder)
         self.entries: dict[str, Entry] = {}
         self._memory: dict[str, Bytes] = {}
+        self._descriptors: dict[Path, int] = {}
+        self._lock = threading.Lock()
         for file in _weight_files(self.folder):
             for entry in read_header(file):
                 if entry.name in self.entries:
@@ -131,17 +136,24 @@ class Checkpoint:
         data = into[: stop - start] if into is not None and fits else np.empty(stop - start, dtype=np.uint8)
         view, done = data.data, 0
         try:
-            with entry.file.open("rb", buffering=0) as file:
-                file.seek(entry.start + start)
-                while done < len(data):
-                    count = file.readinto(view[done:])
-                    if not count:
-                        raise MicotaError(f"the file ends inside tensor {entry.name}", where=str(entry.file))
-                    done += count
+            opened = self._opened(entry.file)
+            while done < len(data):
+                count = os.preadv(opened, [view[done:]], entry.start + start + done)
+                if not count:
+                    raise MicotaError(f"the file ends inside tensor {entry.name}", where=str(entry.file))
+                done += count
         except OSError as error:
             what = f"reading failed at tensor {entry.name}"
             raise MicotaError(what, where=str(entry.file), why=error.strerror) from error
         return data
+
+    def _opened(self, file: Path) -> int:
+        """The descriptor for all reads of a file, by any thread: only of such a one does the system read ahead."""
+        with self._lock:
+            if file not in self._descriptors:
+                self._descriptors[file] = os.open(file, os.O_RDONLY)
+                weakref.finalize(self, os.close, self._descriptors[file])
+            return self._descriptors[file]
 
 
 def read_header(file: Path) -> list[Entry]:

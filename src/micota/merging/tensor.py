@@ -41,7 +41,8 @@ class TensorMerge:
         self._selection = Selection(settings, labels, entry.name, fine, self._row)
         self.passes: list[Pass] = passes(self._selection, entry.numel) if self._is_float else []
         plain = settings.method in UNSEEN and not settings.normalizes and self._copied() is None
-        self._single = plain and len(labels) == 1 and {entry.torch_dtype, *dtypes} == {"bfloat16"}
+        self._bf16 = {entry.torch_dtype, *dtypes} == {"bfloat16"}
+        self._single = plain and len(labels) == 1 and self._bf16
 
     def blocks(self) -> Iterator[tuple[int, int, int]]:
         """(block number, start, stop) for every block."""
@@ -65,10 +66,13 @@ class TensorMerge:
             return Tally()
         chances = [self._selection.chance(i, block, len(into) // self.entry.itemsize) for i in range(len(self.labels))]
         with np.errstate(over="ignore", invalid="ignore"):
-            single = self._single
-            tally, finite = (
-                self._interpolate(inputs, chances[0], into) if single else self._pieces(inputs, chances, into)
-            )
+            if self._single:
+                tally, finite = self._interpolate(inputs, chances[0], into)
+            elif self.settings.method == "linear" and self._bf16 and kernels.is_compiled():
+                models = [words(elements, "bfloat16") for elements in inputs[1:]]
+                tally, finite = Tally(), kernels.average(models, *self._shares, words(into, "bfloat16"))
+            else:
+                tally, finite = self._pieces(inputs, chances, into)
         if not finite:
             self._refuse_not_finite(inputs)
         return tally
@@ -112,14 +116,21 @@ class TensorMerge:
         """The weighted average of the models; the base is no part of it."""
         import numpy as np
 
-        weights = np.array(self.settings.weights, dtype=np.float32)
+        weights, divisor = self._shares
         total = own("mixed", 4 * len(words(piece[0], self._dtypes[0]))).view(np.float32)
         total.fill(0)
         for elements, dtype, weight in zip(piece[1:], self._dtypes[1:], weights, strict=True):
             kernels.add(elements, dtype, weight, total)
-        if self.settings.normalizes:
-            kernels.divide(total, weights.sum())
+        kernels.divide(total, divisor)
         return total
+
+    @property
+    def _shares(self) -> tuple[Floats, Any]:
+        """The weights of an average, and by what the sum is divided."""
+        import numpy as np
+
+        weights = np.array(self.settings.weights, dtype=np.float32)
+        return weights, weights.sum() if self.settings.normalizes else np.float32(1)
 
     @cached_property
     def _addition(self) -> Addition:
