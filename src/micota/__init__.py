@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from micota.recipe.constructors import distill as distill
     from micota.recipe.constructors import evaluation as evaluation
     from micota.recipe.constructors import generate as generate
+    from micota.recipe.constructors import interpolate as interpolate
     from micota.recipe.constructors import length as length
     from micota.recipe.constructors import measure as measure
     from micota.recipe.constructors import merge as merge
@@ -49,7 +50,7 @@ _PLACES = {
     "micota.recipe.recipe": ("Recipe", "load"),
     "micota.recipe.constructors": (
         *("problems", "rows", "generate", "verify", "distill", "mix", "train", "merge", "dial", "length", "tokens"),
-        *("measure", "select", "pretrain", "evaluation"),
+        *("measure", "select", "interpolate", "pretrain", "evaluation"),
     ),
     "micota.errors": ("MicotaError", "StageFailed", "Stopped"),
 }

@@ -207,6 +207,21 @@ def merge(
     return build(Merge, base=as_model(base), models=tuned, **_rescaled(fields))
 
 
+@constructor(Merge, Slice)
+def interpolate(
+    base: ModelLike,
+    model: ModelLike,
+    weight: Annotated[float, Field(description="how far to go: 0 is the base, 1 the model; beyond is extrapolation")],
+) -> Merge:
+    """The model on the straight line between two: base + weight (model - base), tensor by tensor (arXiv 2510.10977).
+
+    It is `merge` with the method task_arithmetic, and one artifact with it.
+
+    >>> middle = interpolate("Qwen/Qwen3-4B-Instruct-2507", "Qwen/Qwen3-4B-Thinking-2507", 0.5)
+    """
+    return merge(base, [model], method="task_arithmetic", weight=weight)
+
+
 def _sliced(part: Any) -> Any:
     return {**part, "model": as_model(part["model"])} if isinstance(part, dict) and "model" in part else part
 
@@ -278,6 +293,7 @@ FORMS: dict[str, Callable[..., Any]] = {
     "pretrain": pretrain,
     "train": train,
     "merge": merge,
+    "interpolate": interpolate,
     "mix": mix,
     "select": select,
     "dial": dial,
