@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from micota.errors import MicotaError as MicotaError
     from micota.errors import StageFailed as StageFailed
     from micota.errors import Stopped as Stopped
-    from micota.recipe.constructors import dial as dial
     from micota.recipe.constructors import distill as distill
     from micota.recipe.constructors import evaluation as evaluation
     from micota.recipe.constructors import generate as generate
-    from micota.recipe.constructors import interpolate as interpolate
-    from micota.recipe.constructors import length as length
     from micota.recipe.constructors import measure as measure
-    from micota.recipe.constructors import merge as merge
     from micota.recipe.constructors import mix as mix
     from micota.recipe.constructors import pretrain as pretrain
     from micota.recipe.constructors import problems as problems
     from micota.recipe.constructors import rows as rows
     from micota.recipe.constructors import select as select
-    from micota.recipe.constructors import tokens as tokens
     from micota.recipe.constructors import train as train
     from micota.recipe.constructors import verify as verify
+    from micota.recipe.merge_constructors import dial as dial
+    from micota.recipe.merge_constructors import interpolate as interpolate
+    from micota.recipe.merge_constructors import length as length
+    from micota.recipe.merge_constructors import merge as merge
+    from micota.recipe.merge_constructors import tokens as tokens
     from micota.recipe.recipe import Recipe as Recipe
     from micota.recipe.recipe import load as load
     from micota.report.results import Results as Results
@@ -49,9 +49,10 @@ _PLACES = {
     "micota.report.results": ("Results",),
     "micota.recipe.recipe": ("Recipe", "load"),
     "micota.recipe.constructors": (
-        *("problems", "rows", "generate", "verify", "distill", "mix", "train", "merge", "dial", "length", "tokens"),
-        *("measure", "select", "interpolate", "pretrain", "evaluation"),
+        *("problems", "rows", "generate", "verify", "distill", "mix", "select", "train", "measure", "pretrain"),
+        "evaluation",
     ),
+    "micota.recipe.merge_constructors": ("merge", "interpolate", "dial", "length", "tokens"),
     "micota.errors": ("MicotaError", "StageFailed", "Stopped"),
 }
 """Where each public name is; it is imported when it is used."""

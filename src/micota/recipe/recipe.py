@@ -10,7 +10,7 @@ from micota.atomic import atomic
 from micota.benchmarks import BENCHMARKS
 from micota.errors import MicotaError, expected, suggestion
 from micota.recipe.arms import baseline_of, check_roles
-from micota.recipe.constructors import ModelLike, evaluation, measure
+from micota.recipe.constructors import evaluation, measure
 from micota.recipe.contents import (
     Contents,
     Evaluation,
@@ -19,6 +19,7 @@ from micota.recipe.contents import (
     folder_name,
     graders,
 )
+from micota.recipe.merge_constructors import ModelLike
 from micota.recipe.reader import read
 from micota.recipe.sections import EVALUATE
 from micota.recipe.shipped import SHIPPED, find, shipped

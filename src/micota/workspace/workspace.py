@@ -20,8 +20,8 @@ from micota.checks.machines import check_allocation, check_machine
 from micota.checks.recipes import inspect
 from micota.errors import MicotaError, Stopped, expected, of_system
 from micota.machine import MachineProfile
-from micota.recipe.constructors import ModelLike, ProblemsLike
 from micota.recipe.labels import labels
+from micota.recipe.merge_constructors import ModelLike, ProblemsLike
 from micota.recipe.recipe import Recipe
 from micota.recipe.words import as_model
 from micota.specs import Problems, Sampling, Source, Spec, Subset, walk
