@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from micota.recipe.constructors import generate as generate
     from micota.recipe.constructors import measure as measure
     from micota.recipe.constructors import mix as mix
+    from micota.recipe.constructors import opd as opd
     from micota.recipe.constructors import pretrain as pretrain
     from micota.recipe.constructors import problems as problems
     from micota.recipe.constructors import rows as rows
@@ -49,7 +50,7 @@ _PLACES = {
     "micota.report.results": ("Results",),
     "micota.recipe.recipe": ("Recipe", "load"),
     "micota.recipe.constructors": (
-        *("problems", "rows", "generate", "verify", "distill", "mix", "select", "train", "measure", "pretrain"),
+        *("problems", "rows", "generate", "verify", "distill", "mix", "select", "train", "opd", "measure", "pretrain"),
         "evaluation",
     ),
     "micota.recipe.merge_constructors": ("merge", "interpolate", "dial", "length", "tokens"),

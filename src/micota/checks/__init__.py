@@ -11,6 +11,7 @@ from micota.checks.examples import Example
 from micota.checks.finding import Finding, errors, raise_first
 from micota.checks.models import Subject, Use
 from micota.checks.rules import check_batch, check_examples, check_model, check_packed_batch, check_training
+from micota.checks.teachers import check_distillation
 
 __all__ = [
     "Example",
@@ -18,6 +19,7 @@ __all__ = [
     "Subject",
     "Use",
     "check_batch",
+    "check_distillation",
     "check_examples",
     "check_model",
     "check_packed_batch",

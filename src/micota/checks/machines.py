@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from micota.errors import MicotaError
 from micota.machine import MachineProfile
-from micota.specs import Spec, Train
+from micota.specs import FineTuned, Spec
 
 LOCAL = ("accelerate", "torchrun", "deepspeed", "python", "python3", "env", "nice")
 """Launchers that start a stage on this machine, with the libraries that are here."""
@@ -19,9 +19,11 @@ MODULES = {"tensorboard": ("tensorboard", "tensorboardX"), "azure_ml": ("azureml
 def check_machine(machine: MachineProfile, specs: Sequence[Spec]) -> None:
     """Refuse what a profile cannot do for these specs, and trackers that are not installed. Raises MicotaError."""
     machine.check(specs)
-    config = machine.train
-    starts_here = (config.prefix or LOCAL[0]).split()[0] in LOCAL  # of another machine nothing is known
-    for name in config.report_to if starts_here and any(isinstance(spec, Train) for spec in specs) else ():
+    configs = [machine.training(spec) for spec in specs if isinstance(spec, FineTuned)]
+    here = [
+        one for one in configs if (one.prefix or LOCAL[0]).split()[0] in LOCAL
+    ]  # of another machine nothing is known
+    for name in dict.fromkeys(name for one in here for name in one.report_to):
         modules = MODULES.get(name, (name,))
         if not any(map(_is_there, modules)):
             fix = f"pip install {modules[0]}, or leave it out"

@@ -20,6 +20,7 @@ from micota.checks.before_merging import inspect_merges, tokenizer_source
 from micota.checks.finding import Finding, beginning, difference, distinct
 from micota.checks.models import PROBLEM, Subject, Use
 from micota.checks.rules import check_model
+from micota.checks.teachers import inspect_teachers
 from micota.data import problem_sets
 from micota.errors import MicotaError, suggestion
 from micota.grading import Verdict, exact_match
@@ -27,8 +28,10 @@ from micota.grading.semantic import gold_text, judge
 from micota.pretrained import refuse_adapter
 from micota.specs import (
     GRADERS,
+    FineTuned,
     Generate,
     LengthDial,
+    OnPolicyDistillation,
     Problems,
     SftData,
     Source,
@@ -67,7 +70,7 @@ def inspect(targets: Iterable[Spec], store: Store | None = None) -> Inspection:
 def inspect_models(specs: Sequence[Spec]) -> Inspection:
     """Check the models that generate, are trained or merged."""
     lines, findings = _inspect_files(specs)
-    findings += distinct(inspect_merges(specs))
+    findings += distinct([*inspect_merges(specs), *inspect_teachers(specs)])
     if findings:
         return lines, findings
     for model in _models(specs):
@@ -90,7 +93,7 @@ def _inspect_files(specs: Sequence[Spec]) -> Inspection:
     findings: list[Finding] = []
     uses = [(spec, child) for spec in specs if spec.source_type == "model" for child in spec.children]
     models = {one.digest: one for spec, one in uses if isinstance(one, Source) and one != getattr(spec, "grader", 0)}
-    trainings = [(tokenizer_source(spec.base), spec.lora) for spec in specs if isinstance(spec, Train)]
+    trainings = [(tokenizer_source(spec.base), spec.lora) for spec in specs if isinstance(spec, FineTuned)]
     trust = any(getattr(spec, "trust_remote_code", False) for spec in specs)
     for model in models.values():
         if folder := cached_tokenizer(model):
@@ -166,7 +169,7 @@ class _Usage:
 def _models(specs: Iterable[Spec]) -> Iterable[_Usage]:
     usages: dict[str, _Usage] = {}
     for spec in specs:
-        if not isinstance(spec, Generate | Train):
+        if not isinstance(spec, Generate | FineTuned):
             continue
         model = spec.model if isinstance(spec, Generate) else spec.base
         source = tokenizer_source(model)
@@ -176,14 +179,16 @@ def _models(specs: Iterable[Spec]) -> Iterable[_Usage]:
         if use not in usage.uses:
             usage.uses.append(use)
         if isinstance(spec, Generate):
-            usage.pairs += [(_use(train), use) for train in (model, *model.parents) if isinstance(train, Train)]
+            usage.pairs += [(_use(tuned), use) for tuned in (model, *model.parents) if isinstance(tuned, FineTuned)]
     return usages.values()
 
 
-def _use(spec: Generate | Train) -> Use:
+def _use(spec: Generate | FineTuned) -> Use:
     if isinstance(spec, Train):
         return Use("training", spec.prompt, cutoff=spec.cutoff)
-    return Use(f"answers to {spec.problems.benchmark or spec.problems.source.ref}", spec.prompt, spec.sampling)
+    assert isinstance(spec, Generate | OnPolicyDistillation)
+    problems = spec.problems.benchmark or spec.problems.source.ref if spec.problems else "the rows of a distillation"
+    return Use(f"answers to {problems}", spec.prompt, spec.sampling)
 
 
 def _probes(targets: Sequence[Spec]) -> list[str]:

@@ -84,7 +84,15 @@ def check_training(task: Task, tokenizer: Any, base: Path, rows: Sequence[Row]) 
     spec, subject = _trained(task, tokenizer, base)
     use = Use("training", spec.prompt, cutoff=spec.cutoff)
     on_examples = training_examples.check(subject, rows, spec.system, spec.cutoff)
-    findings = [*check_model(subject, [use]), *on_examples]
+    _report(task, [*check_model(subject, [use]), *on_examples])
+
+
+def check_use(task: Task, subject: Subject, use: Use) -> None:
+    """Check a model that a stage is about to ask. Raises MicotaError; warnings go to the log."""
+    _report(task, check_model(subject.asked_with(use.prompt.template_kwargs), [use]))
+
+
+def _report(task: Task, findings: list[Finding]) -> None:
     raise_first(findings)
     if findings and os.environ.get("RANK", "0") == "0":
         with open(task.work / "log.txt", "a", encoding="utf-8", opener=files_only) as log:

@@ -33,6 +33,7 @@ WORDS = {
     "lab": "a model of the lab writes 40 to 250 tokens; half or more of its responses are correct",
     "own": "a response of your own rows has 100 to 8,000 tokens; in a local file one for each 4 bytes, or a bit less",
     "taught": "a fine-tuned model writes as much as the responses it was trained on",
+    "distilled": "a model distilled on-policy writes as much as its base or its teacher",
     "merged": "a merged model writes 0.3 to 1 of what its longest part writes",
     "dialled": "a dial meets its target within 15 %; it tries the grid, and at most every refinement",
     "set": "a data set of unknown size has 1,000 to 20,000 problems: give n, or make it with --only",

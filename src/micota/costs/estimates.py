@@ -24,6 +24,7 @@ from micota.specs import (
     Merge,
     MergeSearch,
     Model,
+    OnPolicyDistillation,
     Pretrain,
     RejectionSampling,
     Spec,
@@ -94,6 +95,7 @@ class Costs:
             RejectionSampling: self._rejection_sampling,
             MergeSearch: self._search,
             Train: self._train,
+            OnPolicyDistillation: self._distill,
             Pretrain: self._pretrain,
             Bpc: self._bpc,
             Adapter: self._merge,
@@ -155,7 +157,7 @@ class Costs:
         tokens, each = trainings.tokens(spec, texts)
         if shape is None:
             return Estimate(spec, "new", tokens, basis=texts.basis, unknown=shapes.unknown(spec.base))
-        run = trainings.on_device(spec, self.machine.train, shape, texts.longest, self.device.is_cpu)
+        run = trainings.on_device(spec, self.machine.training(spec), shape, texts.longest, self.device.is_cpu)
         count, share = (flops.adapters, WITH_ADAPTERS) if spec.lora else (flops.training, UTILISATION)
         work = at_ends(partial(count, shape, checkpointing=run.checkpointing), tokens, each)
         hours, basis = work / (self.device.flops * share) / HOUR, (*texts.basis, "training")
@@ -170,9 +172,37 @@ class Costs:
             hours=hours,
             memory=needs,
             disk=known(shape.parameters * WIDTHS[spec.precision]),
-            scratch=12 * run.trained * self.machine.train.keep_checkpoints,  # weights and both moments, in float32
+            scratch=12
+            * run.trained
+            * self.machine.training(spec).keep_checkpoints,  # weights and both moments, in float32
             basis=basis,
             misfit=fitting.misfit(needs, self._room, self.memory, fitting.training_changes(run)),
+        )
+
+    def _distill(self, spec: OnPolicyDistillation) -> Estimate:
+        """Answers of the model by transformers, a pass of the teacher over them, and a training on them."""
+        texts, shape, teacher = self._lengths.distilled(spec), shapes.shape(spec.base), shapes.shape(spec.teacher)
+        each = texts.prompt + texts.response
+        one = Estimate(spec, "new", texts.number * each, texts.written * spec.on_policy, basis=texts.basis)
+        if shape is None or teacher is None:
+            return replace(one, unknown=shapes.unknown(spec.base if shape is None else spec.teacher))
+        width, longest = WIDTHS[spec.precision], texts.prompt.high + spec.max_tokens
+        run = trainings.on_device(spec, self.machine.training(spec), shape, longest, self.device.is_cpu)
+        learning = at_ends(partial(flops.training, shape, checkpointing=run.checkpointing), one.read, each)
+        work = learning + at_ends(partial(flops.forward, teacher), one.read, each)
+        batch = EngineConfig(batch=max(1, spec.batch // run.devices))
+        served = serving.Serving(shape, width, batch, self.device, self._cores, longest)
+        hours = at_ends(served.seconds, texts.number * spec.on_policy, texts.prompt, texts.response)
+        needs = accelerator_memory.peak(run) + width * teacher.parameters / run.shards
+        return replace(
+            one,
+            flops=work,
+            hours=hours / HOUR + work / (self.device.flops * UTILISATION) / HOUR,
+            memory=needs,
+            disk=known(shape.parameters * width),
+            scratch=12 * run.trained * self.machine.training(spec).keep_checkpoints,
+            basis=(*texts.basis, "training", "generation", "batches"),
+            misfit=fitting.misfit(needs, self._room, self.memory, ()),
         )
 
     @property

@@ -23,6 +23,7 @@ from micota.specs import (
     MergeSearch,
     Mix,
     Model,
+    OnPolicyDistillation,
     Problems,
     RejectionSampling,
     Select,
@@ -108,6 +109,9 @@ class Lengths:
             return known(mean), ("measured elsewhere",)
         if isinstance(model, Train):
             return self.data(model.data).response, ("taught",)
+        if isinstance(model, OnPolicyDistillation):
+            (own, basis), (its, more) = self.response(model.base), self.response(model.teacher)
+            return Span(min(own.low, its.low), max(own.high, its.high)), ("distilled", *basis, *more)
         if isinstance(model, LengthDial):
             if model.target.tokens is not None:
                 return assumptions.DIALLED * model.target.tokens, ("dialled",)
@@ -118,6 +122,16 @@ class Lengths:
             return length * assumptions.MERGED, ("merged", *basis)
         sort = _sort(model)
         return assumptions.RESPONSES[sort], (sort,)
+
+    def distilled(self, spec: OnPolicyDistillation) -> Texts:
+        """All answers of a distillation's steps: the model's own, or those of rows."""
+        number = known(spec.steps * spec.batch)
+        if spec.data:
+            return replace(self.data(spec.data, spec.base), number=number)
+        assert spec.problems is not None
+        sort, (response, basis) = assumptions.prompt_sort(spec.problems.source.ref), self.response(spec.base)
+        prompt, response = assumptions.PROMPTS[sort], response.at_most(spec.max_tokens)
+        return Texts(number, prompt, response, (sort, *basis))
 
     def data(self, spec: Data, model: Model | None = None) -> Texts:
         """The examples of training data, counted with the tokenizer of a model where that can be."""
@@ -217,6 +231,8 @@ def _teacher(model: Model) -> Model:
     while True:
         if isinstance(model, LengthDial | Merge):
             model = model.models[0]
+        elif isinstance(model, OnPolicyDistillation):
+            model = model.teacher
         elif isinstance(model, Train) and (writer := model.data.components[0].writer):
             model = writer
         else:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from micota.architectures import KNOWN, Architecture, of_config
 from micota.atomic import read_json
-from micota.specs import Adapter, LengthDial, Merge, Model, Pretrain, Source, Train
+from micota.specs import Adapter, FineTuned, LengthDial, Merge, Model, Pretrain, Source
 from micota.store.resolution import ENDPOINT, LAB_MODELS
 
 
@@ -40,7 +40,7 @@ def bytes_per_weight(model: Model) -> int:
     """In the files of a model: as it was trained; of other models float32 in the lab, else two bytes."""
     while isinstance(model, Adapter | Merge | LengthDial):
         model = model.parents[:2][-1]
-    if isinstance(model, Train):
+    if isinstance(model, FineTuned):
         return 4 if model.precision == "float32" else 2
     return 4 if isinstance(model, Pretrain) or (isinstance(model, Source) and model.ref.startswith("lab:")) else 2
 

@@ -7,7 +7,7 @@ from micota.costs.accelerator_memory import Training
 from micota.costs.lengths import Texts
 from micota.costs.spans import Span
 from micota.machine import TrainConfig
-from micota.specs import Train
+from micota.specs import FineTuned, Train
 from micota.training.sft_examples import steps
 
 
@@ -22,11 +22,12 @@ def tokens(spec: Train, texts: Texts) -> tuple[Span, Span]:
     return texts.number.minus(spec.held_out) * each * spec.epochs, each
 
 
-def on_device(spec: Train, config: TrainConfig, shape: Architecture, longest: float, on_cpu: bool) -> Training:
+def on_device(spec: FineTuned, config: TrainConfig, shape: Architecture, longest: float, on_cpu: bool) -> Training:
     """The training as the memory of one device sees it."""
-    row = spec.cutoff if spec.packing else int(min(float(spec.cutoff), longest))
+    packing, cutoff = (spec.packing, spec.cutoff) if isinstance(spec, Train) else (False, longest)
+    row = int(cutoff if packing else min(cutoff, longest))
     micro = steps(spec.batch, spec.batch, config.devices, config.micro_batch).micro
-    flat = spec.packing or config.padding_free or "flash" in (config.attention or "")
+    flat = packing or config.padding_free or "flash" in (config.attention or "")
     checkpointing = not on_cpu if config.activation_checkpointing is None else config.activation_checkpointing
     return Training(
         shape=shape,

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 SUMMARIES = {
     "train": "A model fine-tuned on chains of thought.",
+    "opd": "A model distilled on-policy: it learnt a teacher's distribution on its own answers.",
     "merge": "A merge of fine-tuned models.",
     "dial": "A merge whose weight was searched for a wanted response length.",
     "pretrain": "A small model of micota's lab.",
 }
-RELATIONS = {"train": "finetune", "merge": "merge", "dial": "merge"}
+RELATIONS = {"train": "finetune", "opd": "finetune", "merge": "merge", "dial": "merge"}
 SAMPLING = ("temperature", "top_p", "top_k", "repetition_penalty")
 
 
@@ -56,7 +57,7 @@ def of_model(
         base_model=base or None,
         base_model_relation=RELATIONS.get(manifest.kind) if base else None,
         datasets=lineage.hub_datasets(store, manifest) or None,
-        tags=["micota", *(["chain-of-thought"] if manifest.kind == "train" else [])],
+        tags=["micota", *(["chain-of-thought"] if manifest.kind in ("train", "opd") else [])],
         model_name=short(title) if results else None,
         eval_results=results or None,
     )
@@ -216,7 +217,7 @@ def _sampling(generation: Manifest) -> str:
 def _prompts(store: Store, manifest: Manifest, evaluated: list[Evaluated]) -> list[tuple[Markdown, str, Markdown]]:
     """The user messages of its training data and of its evaluations, with how they were rendered, each once."""
     found = []
-    if manifest.kind == "train":
+    if manifest.kind in ("train", "opd"):
         steps = lineage.ancestors(store, manifest)[:-1]
         found += [("training data", *_prompt(one)) for one in steps if one.kind == "generate"]
     found += [("evaluations", *_prompt(one.generation)) for one in evaluated]
@@ -268,7 +269,7 @@ def _step(store: Store, one: Manifest, numbers: dict[str, int], names: list[str]
 def _settings(one: Manifest, inputs: dict[str, str]) -> dict[str, Any]:
     """The fields that the recipe set; of trainings and merges also those left at their defaults."""
     fields = lineage.plain_fields(one, inputs)
-    if one.kind in ("train", "merge"):
+    if one.kind in ("train", "opd", "merge"):
         optional = {name: info for name, info in KINDS[one.kind].model_fields.items() if not info.is_required()}
         defaults = {name: info.default for name, info in optional.items()}
         fields |= {k: v for k, v in defaults.items() if k not in fields and isinstance(v, int | float | str)}

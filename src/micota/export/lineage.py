@@ -15,7 +15,7 @@ from micota.store.artifacts import Store
 from micota.store.manifest import ID, Manifest
 from micota.store.records import read_rows
 
-MODELS = ("pretrain", "train", "adapter", "merge", "dial")
+MODELS = ("pretrain", "train", "opd", "adapter", "merge", "dial")
 DATA = ("select", "mix", "redraw", "filter", "rows")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 

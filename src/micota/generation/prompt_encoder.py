@@ -9,14 +9,14 @@ from typing import Any
 from micota.chat import eos_ids, opened_thought, prompt_ids, render, unread_keywords
 from micota.errors import MicotaError
 from micota.merging.model_files import GENERATION, read_object
-from micota.specs import Generate
+from micota.specs import Generate, OnPolicyDistillation
 from micota.store.records import Request
 
 
 class PromptEncoder:
     """A tokenizer with a spec's prompt settings, and how many tokens the model can hold (None: no limit known)."""
 
-    def __init__(self, spec: Generate, tokenizer: Any, config: Any) -> None:
+    def __init__(self, spec: Generate | OnPolicyDistillation, tokenizer: Any, config: Any) -> None:
         self.tokenizer = tokenizer
         self.context: int | None = getattr(config, "max_position_embeddings", None) or None
         self._prompt, self._sampling = spec.prompt, spec.sampling

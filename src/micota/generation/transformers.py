@@ -204,7 +204,7 @@ class Transformers:
             steps.append(TopKLogitsWarper(sampling.top_k))
         if sampling.top_p < 1:
             steps.append(TopPLogitsWarper(sampling.top_p))
-        return [*steps, _Gumbel([row.generator for row in rows])]
+        return [*steps, Gumbel([row.generator for row in rows])]
 
     def _text(self, row: _Row) -> str:
         text = row.new[:-1] if row.new and row.new[-1] in self._eos else row.new
@@ -259,7 +259,7 @@ class _RepetitionPenalty:
         return scores
 
 
-class _Gumbel:
+class Gumbel:
     """Adds Gumbel noise to the logits, row by row from generators of their own: argmax of the sum is a sample."""
 
     def __init__(self, generators: Sequence[Any]) -> None:

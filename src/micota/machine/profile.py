@@ -182,6 +182,7 @@ class MachineProfile(FrozenModel):
     train: TrainConfig = Field(TrainConfig(), description="fine-tuning")
     adapter: StageConfig = Field(StageConfig(), description="adding LoRA adapters to their bases")
     merge: StageConfig = Field(StageConfig(), description="merging")
+    opd: TrainConfig | None = Field(None, description="on-policy distillation; null: as `train`")
     search: EngineConfig | None = Field(None, description="trying merge weights; null: as `generate`")
     bpc: BpcConfig = Field(BpcConfig(), description="measuring bits per character")
 
@@ -231,6 +232,12 @@ class MachineProfile(FrozenModel):
         assert isinstance(config, EngineConfig), f"{spec.kind} does not generate"
         return config
 
+    def training(self, spec: Spec) -> TrainConfig:
+        """The configuration of a stage that trains a model."""
+        config = self.place(spec)
+        assert isinstance(config, TrainConfig), f"{spec.kind} trains nothing"
+        return config
+
     def invents(self, spec: Spec) -> bool:
         """Whether the answers of a spec's stage are invented; False for a stage that does not generate."""
         config = self.place(spec)
@@ -259,6 +266,8 @@ class MachineProfile(FrozenModel):
 
 
 SECTIONS: dict[str, type[StageConfig]] = {
-    name: type(config) for name, config in MachineProfile(search=EngineConfig()) if isinstance(config, StageConfig)
+    name: type(config)
+    for name, config in MachineProfile(search=EngineConfig(), opd=TrainConfig())
+    if isinstance(config, StageConfig)
 }
 """Each kind of stage, with the class of its fields."""

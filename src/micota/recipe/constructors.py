@@ -24,6 +24,7 @@ from micota.specs import (
     Generate,
     Mix,
     MixtureComponent,
+    OnPolicyDistillation,
     Pretrain,
     Problems,
     RejectionSampling,
@@ -170,6 +171,26 @@ def train(base: ModelLike, data: DataLike, **fields: Any) -> Train:
     return build(Train, base=as_model(base), data=as_data(data), **fields)
 
 
+@constructor(OnPolicyDistillation)
+def opd(
+    base: ModelLike,
+    teacher: ModelLike,
+    problems: ProblemsLike | None = None,
+    data: DataLike | None = None,
+    **fields: Any,
+) -> OnPolicyDistillation:
+    """A model that answers problems, and at each token of its answers learns the distribution of a teacher.
+
+    `base` is usually a model that was fine-tuned on chains already. With `data` and `on_policy: 0` the responses of
+    training data stand in the place of its own answers.
+
+    >>> sharper = opd(strong, ta_mid, math, steps=200, max_tokens=4_000)
+    """
+    asked, rows = None if problems is None else as_problems(problems), None if data is None else as_data(data)
+    models = {"base": as_model(base), "teacher": as_model(teacher)}
+    return build(OnPolicyDistillation, **models, problems=asked, data=rows, **fields)
+
+
 @constructor(Bpc)
 def measure(model: ModelLike, data: DataLike, **fields: Any) -> Bpc:
     """Bits per character of a data set's responses under a model (Eq. 3 of the paper), and measures of learnability."""
@@ -201,6 +222,7 @@ FORMS: dict[str, Callable[..., Any]] = {
     "distill": distill,
     "pretrain": pretrain,
     "train": train,
+    "opd": opd,
     "merge": merge,
     "interpolate": interpolate,
     "mix": mix,

@@ -29,7 +29,7 @@ from micota.rehearsal.smaller import BATCH, Smaller, stacks, trained
 from micota.rehearsal.smaller import models as wanted
 from micota.rehearsal.stand_in_templates import Finding
 from micota.report import files
-from micota.specs import Generate, Problems, SftData, Spec, Train, walk
+from micota.specs import FineTuned, Generate, Problems, SftData, Spec, walk
 from micota.store.artifacts import Store
 from micota.workspace import Workspace
 from micota.workspace.progress import Bars
@@ -107,7 +107,7 @@ def _looked_at(name: str, folder: Path, learns: bool, trust: bool) -> list[Findi
 
 def _lint(made: Recipe, done: Rehearsal) -> None:
     """The findings of the checks, now that every tokenizer is here that can be had."""
-    asked = [spec for spec in walk(*made.targets) if isinstance(spec, Generate | Train)]
+    asked = [spec for spec in walk(*made.targets) if isinstance(spec, Generate | FineTuned)]
     for one in check.inspect_models(asked)[1]:
         done.findings.append(Finding(one.severity == "error", str(one.error())))
 

@@ -12,6 +12,7 @@ from micota.rehearsal.stand_ins import StandIn
 from micota.specs import (
     Adapter,
     Bpc,
+    FineTuned,
     FrozenModel,
     Generate,
     LengthDial,
@@ -19,6 +20,7 @@ from micota.specs import (
     Merge,
     Mix,
     Model,
+    OnPolicyDistillation,
     Phase,
     Probe,
     Problems,
@@ -104,6 +106,10 @@ class Smaller:
                 return self._parts(value)
             case Train():
                 return self._training(value)
+            case OnPolicyDistillation():
+                limit = NEW_TOKENS if value.problems else value.max_tokens * LONGER
+                few = {"steps": STEPS, "batch": BATCH, "max_tokens": min(value.max_tokens, limit)}
+                return few | {"prompt": self._asked(value.prompt, value)}
         return {}
 
     def _training(self, spec: Train) -> dict[str, Any]:
@@ -135,7 +141,7 @@ class Smaller:
 
 def trained(targets: list[Spec]) -> set[str]:
     """The digests of the models that trainings begin at."""
-    return {spec.origin.digest for spec in walk(*targets) if isinstance(spec, Train)}
+    return {spec.origin.digest for spec in walk(*targets) if isinstance(spec, FineTuned)}
 
 
 def stacks(targets: list[Spec]) -> bool:

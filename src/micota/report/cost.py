@@ -13,7 +13,7 @@ from micota.report.texts import text
 from micota.specs import Generate, Source, Spec
 from micota.store.manifest import Manifest
 
-LEARNT = {"train": "learnt_tokens", "pretrain": "tokens"}
+LEARNT = {"train": "learnt_tokens", "opd": "learnt_tokens", "pretrain": "tokens"}
 
 
 class Spent(NamedTuple):

@@ -11,7 +11,18 @@ from micota.report.cells import Row, count, number, percent, table
 from micota.report.graded_answers import GradedAnswers
 from micota.report.page import MISSING, Cell, Table
 from micota.report.texts import text
-from micota.specs import Mix, Pretrain, Problems, RejectionSampling, Select, SelectBy, SftData, Spec, Train
+from micota.specs import (
+    FineTuned,
+    Mix,
+    OnPolicyDistillation,
+    Pretrain,
+    Problems,
+    RejectionSampling,
+    Select,
+    SelectBy,
+    SftData,
+    Spec,
+)
 
 REASONS = ("truncated", "filtered", "too_long", "wrong", "no_answer", "unverifiable", "empty", "duplicate")
 Facts = Mapping[str, Any]
@@ -81,13 +92,13 @@ def trainings(results: GradedAnswers) -> tuple[Table, ...]:
     """The trainings: examples, steps, and how many target tokens were learnt from."""
     names = labels(results.recipe)
     rows = []
-    for spec, facts in stages(results, Train, Pretrain):
-        train = isinstance(spec, Train)
+    for spec, facts in stages(results, FineTuned, Pretrain):
+        train = isinstance(spec, FineTuned)
         styles = () if train else dict.fromkeys(phase.style for phase in spec.phases)
         loss = facts.get("final_loss" if train else "loss", math.nan)
         rows.append(Row(
             {"Model": name(names, spec), "Base": name(names, spec.base) if spec.base else MISSING}
-            | {"Data": name(names, spec.data) if train else ", ".join(styles)}
+            | {"Data": _learnt(names, spec) if train else ", ".join(styles)}
             | counts(facts, Examples="examples")
             | {"Too long": count(facts["dropped"].get("too_long", 0) if "dropped" in facts else None)}
             | counts(facts, Steps="steps")
@@ -97,3 +108,9 @@ def trainings(results: GradedAnswers) -> tuple[Table, ...]:
         ))  # fmt: skip
     pretrained = text("trainings", "pretrained") if any(stages(results, Pretrain)) else ""
     return table("trainings", rows, words=3, pretrained=pretrained)
+
+
+def _learnt(names: dict[str, str], spec: FineTuned) -> str:
+    """What a model was trained on: data, or problems that it answered itself; and whose distribution it learnt."""
+    rows = name(names, getattr(spec, "data", None) or spec.problems)  # type: ignore[attr-defined]
+    return f"{rows}, by {name(names, spec.teacher)}" if isinstance(spec, OnPolicyDistillation) else rows

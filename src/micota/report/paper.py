@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 from micota.report.texts import TEMPLATES
-from micota.specs import LengthDial, Merge, Source, Spec, Train
+from micota.specs import FineTuned, LengthDial, Merge, Source, Spec
 from micota.yaml_tree import read
 
 Benchmarks = Sequence[str | None]
@@ -35,7 +35,7 @@ TABLE4 = _PRINTED["table4"]
 
 def size(model: Spec) -> str | None:
     """What the paper calls the model that this one is, or was fine-tuned or merged from; None if it is not there."""
-    while isinstance(model, Train | Merge | LengthDial):
+    while isinstance(model, FineTuned | Merge | LengthDial):
         model = model.base
     ref = model.ref if isinstance(model, Source) else ""
     return ref if ref in (R1, QWQ) else SIZES.get(ref)

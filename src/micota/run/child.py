@@ -125,7 +125,7 @@ def run_alone(work: Path) -> int:
             return 2
         if first:
             write_json(work / "result.json", {"facts": result.facts, "pools": result.pools})
-    if _left_group() and not (first and task.spec.kind == "train" and task.machine.train.report_to):
+    if _left_group() and not (first and getattr(task.place, "report_to", None)):
         sys.stdout.flush()
         os._exit(0)
     return 0

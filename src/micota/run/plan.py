@@ -22,6 +22,7 @@ STAGES = {
     "filter": "micota.stages.filter",
     "pretrain": "micota.stages.pretrain",
     "train": "micota.stages.train",
+    "opd": "micota.stages.opd",
     "adapter": "micota.stages.adapter",
     "merge": "micota.stages.merge",
     "search": "micota.stages.search",

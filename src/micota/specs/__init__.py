@@ -6,10 +6,11 @@ fast it is made. Bump a kind's VERSION when its meaning changes.
 """
 
 from micota.specs.chains import GRADERS, Generate, Precision, RejectionSampling, Select, Verify
-from micota.specs.fine_tuning import Bpc, Lora, Mix, MixtureComponent, Scoring, SelectBy, Train
+from micota.specs.fine_tuning import Bpc, FineTuned, Lora, Mix, MixtureComponent, Scoring, SelectBy, Train
 from micota.specs.lab_pretraining import Phase, Pretrain, Shape
 from micota.specs.length_dial import LengthDial, MergeSearch, Probe, Target
 from micota.specs.merges import Adapter, Merge, Slice
+from micota.specs.on_policy import BETA, OnPolicyDistillation
 from micota.specs.sampling import DEFAULT_PROMPT, Prompt, Sampling
 from micota.specs.sources import Problems, SftData, Source, Subset
 from micota.specs.spec import Choice, Data, FrozenModel, Model, ProblemSet, Spec, sha
@@ -17,6 +18,7 @@ from micota.specs.table import KINDS
 from micota.specs.tree import from_json, replace, to_json, walk
 
 __all__ = [
+    "BETA",
     "DEFAULT_PROMPT",
     "GRADERS",
     "KINDS",
@@ -24,6 +26,7 @@ __all__ = [
     "Bpc",
     "Choice",
     "Data",
+    "FineTuned",
     "FrozenModel",
     "Generate",
     "LengthDial",
@@ -33,6 +36,7 @@ __all__ = [
     "Mix",
     "MixtureComponent",
     "Model",
+    "OnPolicyDistillation",
     "Phase",
     "Precision",
     "Pretrain",

@@ -57,35 +57,47 @@ class Lora(FrozenModel):
     quantize: Literal["nf4"] | None = Field(None, description="hold the frozen weights in 4 bits while training: QLoRA")
 
 
-class Train(Model):
-    """A model fine-tuned on the responses of a data set: plain SFT with AdamW, of all parameters or of adapters."""
+class FineTuned(Model):
+    """What every fine-tuning with AdamW has, of all parameters or of adapters."""
 
-    kind: ClassVar[str] = "train"
     base: Model = Field(description="the model to fine-tune")
-    data: Data = Field(description="the training data")
-    epochs: float = Field(2.0, gt=0, description="passes over the data")
-    max_steps: int | None = Field(None, ge=1, description="optimizer steps, instead of epochs")
-    target_tokens: int | None = Field(
-        None, ge=1, description="response tokens to learn from, instead of epochs or max_steps"
-    )
     batch: int = Field(32, ge=1, description="examples of each optimizer step, over all devices")
     lr: float = Field(1e-5, gt=0, description="peak learning rate")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="the learning-rate schedule")
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps in which the learning rate rises")
     weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="the random seed of the order of examples, of dropout, and of sampled answers"
+    )
+    precision: Precision = Field("bfloat16", description="the precision of weights and arithmetic")
+    trust_remote_code: bool = Field(False, description="run Python code that the model's folder brings")
+    lora: Annotated[Lora | None, Field(strict=False)] = Field(None, description="adapters instead of all parameters")
+
+    @property
+    def parents(self) -> tuple[Model, ...]:
+        """The base."""
+        return (self.base,)
+
+
+class Train(FineTuned):
+    """A model fine-tuned on the responses of a data set: plain SFT with AdamW, of all parameters or of adapters."""
+
+    kind: ClassVar[str] = "train"
+    data: Data = Field(description="the training data")
+    epochs: float = Field(2.0, gt=0, description="passes over the data")
+    max_steps: int | None = Field(None, ge=1, description="optimizer steps, instead of epochs")
+    target_tokens: int | None = Field(
+        None, ge=1, description="response tokens to learn from, instead of epochs or max_steps"
+    )
     cutoff: int = Field(16_384, ge=2, description="tokens of prompt and response; longer examples are dropped")
     system: str | None = Field(None, description="the system message; without it the chat template's own")
     template_kwargs: TemplateKwargs = Field(
         {}, description="keywords of the chat template, as those of `prompt` at generation"
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="the random seed of the order of examples and of dropout")
-    precision: Precision = Field("bfloat16", description="the precision of weights and arithmetic")
-    trust_remote_code: bool = Field(False, description="run Python code that the model's folder brings")
     packing: bool = Field(
         False, description="fill rows of `cutoff` tokens with whole examples that do not see each other"
     )
-    lora: Annotated[Lora | None, Field(strict=False)] = Field(None, description="adapters instead of all parameters")
     held_out: int = Field(
         0, ge=0, description="examples to leave out of the training and to measure the held-out loss on"
     )
@@ -94,11 +106,6 @@ class Train(Model):
     def prompt(self) -> Prompt:
         """How its examples are put to the model: as a generation with this prompt would."""
         return Prompt(system=self.system, template_kwargs=self.template_kwargs)
-
-    @property
-    def parents(self) -> tuple[Model, ...]:
-        """The base."""
-        return (self.base,)
 
     @model_validator(mode="after")
     def _ends_once(self) -> Train:

@@ -7,9 +7,10 @@ from micota.specs.fine_tuning import Bpc, Mix, SelectBy, Train
 from micota.specs.lab_pretraining import Pretrain
 from micota.specs.length_dial import LengthDial, MergeSearch
 from micota.specs.merges import Adapter, Merge
+from micota.specs.on_policy import OnPolicyDistillation
 from micota.specs.sources import Problems, SftData, Source
 from micota.specs.spec import Spec
 
 _DATA = (Source, Problems, SftData, Generate, Verify, Select, RejectionSampling, Mix, SelectBy)
-_MODELS = (Pretrain, Train, Adapter, Merge, MergeSearch, LengthDial, Bpc)
+_MODELS = (Pretrain, Train, OnPolicyDistillation, Adapter, Merge, MergeSearch, LengthDial, Bpc)
 KINDS: dict[str, type[Spec]] = {cls.kind: cls for cls in (*_DATA, *_MODELS)}

@@ -13,15 +13,15 @@ from typing import Any
 
 from micota.chat import end_id, example
 from micota.checks import check_packed_batch, check_training
-from micota.errors import MicotaError, Stopped
+from micota.errors import MicotaError
 from micota.generation.prompt_encoder import end_tokens
 from micota.specs import Train
 from micota.store.artifacts import Result
 from micota.store.pool import find
 from micota.store.records import read_rows
 from micota.store.task import Task
-from micota.training import checkpoints
-from micota.training.callbacks import agreed, callback, seconds_of_a_step
+from micota.training import course
+from micota.training.callbacks import callback
 from micota.training.saving import save
 from micota.training.sft_examples import EMPTY, Example, InSteps, Steps, packed, packs_of_a_step, steps
 from micota.training.trl_settings import adapter, load, settings, world
@@ -44,28 +44,25 @@ def run(task: Task) -> Result:
     kept, held_out = split(examples, spec)
     rows: list[Any] = packed(kept, spec.cutoff) if spec.packing else kept
     batch = packs_of_a_step(spec.batch, len(rows), len(kept)) if spec.packing else spec.batch
-    of = steps(len(rows), batch, world(), task.machine.train.micro_batch)
+    of = steps(len(rows), batch, world(), task.machine.training(task.spec).micro_batch)
     order = InSteps(of, spec.seed, empty=len(rows))
-    watch = callback(task, spec, order)
+    watch = callback(task, spec.precision, order)
     at_most = steps_at_most(spec, kept, of)
     trainer = _trainer(settings(task, spec, of, at_most), task, base, tokenizer, rows, held_out, order, watch)
     if trainer.args.padding_free:
         check_packed_batch(task, tokenizer, base, trainer.data_collator(rows[: of.micro]))
-    folder = task.scratch / "checkpoints"
-    if trainer.is_world_process_zero():
-        checkpoints.sieve(folder)
-    agreed(False, trainer.args.device)  # only then do all processes look for the same one
-    outcome = trainer.train(resume_from_checkpoint=checkpoints.newest(folder))
-    if agreed(task.progress.stop.is_set(), trainer.args.device):
-        raise Stopped("stopped at a checkpoint")
+    outcome = course.go(trainer, task)
     measured = _measured(trainer) if held_out else {}
     save(trainer, spec, base, task.out, task.scratch)
     shared = {"rows": len(rows), "rows_of_a_step": batch} if spec.packing else {}
-    seconds = seconds_of_a_step(watch.ends)
-    pace = {"seconds_of_a_step": round(seconds, 4)} if seconds else {}
-    facts = _facts(trainer, outcome, kept, dropped)
-    facts["learnt_tokens"] = _targets(rows[i] for i in order.first(trainer.state.global_step))
-    return Result(facts | shared | measured | pace | checkpoints.damaged(folder))
+    counts = {
+        "examples": len(kept),
+        "dropped": dropped,
+        "tokens": sum(len(example["input_ids"]) for example in kept),
+        "target_tokens": _targets(kept),
+        "learnt_tokens": _targets(rows[i] for i in order.first(trainer.state.global_step)),
+    }
+    return Result(counts | course.facts(trainer, task, outcome, watch.ends) | shared | measured)
 
 
 def examples_of(
@@ -160,25 +157,3 @@ def _measured(trainer: Any) -> dict[str, Any]:
     if trainer.state.global_step not in losses:
         losses[trainer.state.global_step] = trainer.evaluate()["eval_loss"]
     return {"held_out_loss": [(step, round(loss, 5)) for step, loss in sorted(losses.items())]}
-
-
-def _facts(trainer: Any, outcome: Any, examples: list[Example], dropped: dict[str, int]) -> dict[str, Any]:
-    losses = [(log["step"], round(log["loss"], 5)) for log in trainer.state.log_history if "loss" in log]
-    return {
-        "examples": len(examples),
-        "dropped": dropped,
-        "steps": trainer.state.global_step,
-        "distributed": _distributed(trainer.accelerator),
-        "tokens": sum(len(example["input_ids"]) for example in examples),
-        "target_tokens": _targets(examples),
-        "loss": losses[:: max(1, len(losses) // 200)],
-        "final_loss": outcome.training_loss if not losses else losses[-1][1],
-    }
-
-
-def _distributed(accelerator: Any) -> str:
-    """How the model was distributed, as in `2 processes, FSDP2`."""
-    if accelerator.num_processes == 1:
-        return "1 process"
-    kind = "FSDP2" if accelerator.is_fsdp2 else accelerator.distributed_type.value
-    return f"{accelerator.num_processes} processes, {kind}"

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from micota.errors import MicotaError
-from micota.specs import Train
 from micota.store.task import Task
 from micota.training import checkpoints, packing_check
 from micota.training.sft_examples import InSteps
 
 
-def callback(task: Task, spec: Train, order: InSteps) -> Any:
+def callback(task: Task, precision: str, order: InSteps | None = None) -> Any:
     """Reports each step, marks complete checkpoints, and turns a request to stop into a checkpoint and an end."""
     import transformers
 
@@ -24,12 +23,13 @@ def callback(task: Task, spec: Train, order: InSteps) -> Any:
             self.ends: list[float] = []  # when the steps of this process ended
 
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-            if args.padding_free:
-                packing_check.check(model, spec.precision, task.machine.train.attention)
+            if getattr(args, "padding_free", False):
+                packing_check.check(model, precision, task.machine.training(task.spec).attention)
 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             # of several processes that go on inside an epoch, accelerate does not tell the sampler which epoch it is
-            order.set_epoch(int(state.epoch + 1e-9))
+            if order is not None:
+                order.set_epoch(int(state.epoch + 1e-9))
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.ends.append(time.monotonic())

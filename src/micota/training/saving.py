@@ -11,7 +11,7 @@ from typing import Any
 from micota.errors import MicotaError
 from micota.merging.model_files import CONFIG, copy_model_files, read_object
 from micota.pretrained import inspect, load
-from micota.specs import Train
+from micota.specs import FineTuned
 from micota.training.trl_settings import needing_peft
 
 PREFIX = "base_model.model."
@@ -23,7 +23,7 @@ SEEN_TO = "Model (has|with) `tie_word_emb|`lora_bias=True` was|Found missing ada
 """Warnings of peft about what is mended or refused here."""
 
 
-def save(trainer: Any, spec: Train, base: Path, out: Path, scratch: Path) -> None:
+def save(trainer: Any, spec: FineTuned, base: Path, out: Path, scratch: Path) -> None:
     """Write the folder. Every process comes here, as shards are gathered; only the first writes.
 
     Tokenizer, template and generation config are the base's own, and so is the configuration but for its dtype, and
@@ -176,7 +176,7 @@ def write_weights(model: Any, state: dict[str, Any], dtype: Any, out: Path) -> N
     model.save_pretrained(out, state_dict=state)
 
 
-def _config(spec: Train, base: Path, out: Path) -> None:
+def _config(spec: FineTuned, base: Path, out: Path) -> None:
     """The base's configuration: a trainer switches its cache off and moves special tokens about."""
     import transformers
 

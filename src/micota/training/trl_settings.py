@@ -9,7 +9,7 @@ from typing import Any
 
 from micota import pretrained
 from micota.errors import MicotaError
-from micota.specs import Lora, Train
+from micota.specs import BETA, FineTuned, Lora, OnPolicyDistillation, Train
 from micota.store.task import Task
 from micota.training.sft_examples import Steps
 
@@ -21,7 +21,29 @@ def world() -> int:
 
 def settings(task: Task, spec: Train, of: Steps, steps: int | None) -> dict[str, Any]:
     """The arguments of trl.SFTConfig. TRL computes the loss in chunks: it never holds all logits at once."""
-    config = task.machine.train
+    return _common(task, spec, of, steps) | {
+        "num_train_epochs": spec.epochs,
+        "max_length": None,  # longer examples were dropped and counted: nothing is cut
+        "packing": False,  # rows come packed
+        "padding_free": spec.packing or task.machine.training(task.spec).padding_free,
+        "eval_strategy": "epoch" if spec.held_out else "no",
+        "prediction_loss_only": True,
+    }
+
+
+def distillation_settings(task: Task, spec: OnPolicyDistillation, of: Steps, longest: int) -> dict[str, Any]:
+    """The arguments of trl.DistillationConfig; an answer has at most `longest` tokens. Its loss is chunked too."""
+    return _common(task, spec, of, spec.steps) | {
+        "beta": BETA[spec.divergence],
+        "temperature": spec.temperature,
+        "max_completion_length": longest,
+        "shuffle_dataset": False,  # prompts come in their order
+        "disable_dropout": True,
+    }
+
+
+def _common(task: Task, spec: FineTuned, of: Steps, steps: int | None) -> dict[str, Any]:
+    config = task.machine.training(spec)
     on_cpu = config.device == "cpu"
     if "tensorboard" in config.report_to:  # its default is beside the checkpoints, which are removed at the end
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(task.store.root / "trackers" / spec.id))
@@ -32,7 +54,6 @@ def settings(task: Task, spec: Train, of: Steps, steps: int | None) -> dict[str,
         "per_device_train_batch_size": of.micro,
         "per_device_eval_batch_size": 1,
         "gradient_accumulation_steps": of.accumulate,
-        "num_train_epochs": spec.epochs,
         "max_steps": steps or -1,
         "learning_rate": spec.lr,
         "lr_scheduler_type": spec.schedule,
@@ -42,11 +63,6 @@ def settings(task: Task, spec: Train, of: Steps, steps: int | None) -> dict[str,
         "optim": "adamw_torch",
         "seed": spec.seed,
         "data_seed": spec.seed,
-        "max_length": None,  # longer examples were dropped and counted: nothing is cut
-        "packing": False,  # rows come packed
-        "padding_free": spec.packing or config.padding_free,
-        "eval_strategy": "epoch" if spec.held_out else "no",
-        "prediction_loss_only": True,
         "bf16": spec.precision == "bfloat16",
         "fp16": spec.precision == "float16",
         "use_cpu": on_cpu,
@@ -62,7 +78,7 @@ def settings(task: Task, spec: Train, of: Steps, steps: int | None) -> dict[str,
     }
 
 
-def load(task: Task, spec: Train, base: Path) -> Any:
+def load(task: Task, spec: FineTuned, base: Path) -> Any:
     """The base model. All parameters train in float32, whatever the base is stored in; frozen ones keep the precision.
 
     Call it after SFTConfig was constructed: then each process loads only the part that it will hold.
@@ -70,8 +86,8 @@ def load(task: Task, spec: Train, base: Path) -> Any:
     import torch
 
     options: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
-    if task.machine.train.attention:
-        options["attn_implementation"] = task.machine.train.attention
+    if task.machine.training(task.spec).attention:
+        options["attn_implementation"] = task.machine.training(task.spec).attention
     if spec.lora and spec.lora.quantize:
         options |= {"quantization_config": _four_bits(spec), "device_map": {"": _device(task)}}
     options["dtype"] = getattr(torch, spec.precision) if spec.lora else torch.float32
@@ -103,7 +119,7 @@ def needing_peft() -> Any:
         raise MicotaError(f"training with adapters needs {error.name}", fix='pip install "micota[lora]"') from None
 
 
-def _four_bits(spec: Train) -> Any:
+def _four_bits(spec: FineTuned) -> Any:
     """QLoRA's: NF4 with quantized constants, computing in the precision of the recipe (Dettmers et al., 2305.14314)."""
     import torch
     import transformers
@@ -119,4 +135,4 @@ def _four_bits(spec: Train) -> Any:
 
 
 def _device(task: Task) -> str | int:
-    return "cpu" if task.machine.train.device == "cpu" else int(os.environ.get("LOCAL_RANK", "0"))
+    return "cpu" if task.machine.training(task.spec).device == "cpu" else int(os.environ.get("LOCAL_RANK", "0"))

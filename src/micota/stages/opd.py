@@ -1,0 +1,162 @@
+"""Distil a model on-policy through trl.DistillationTrainer: it answers, and a teacher scores each of its tokens.
+
+Runs in one process or under any launcher of accelerate. Continues from its last complete checkpoint; SIGTERM writes
+one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from micota import pretrained
+from micota.chat import end_id, example
+from micota.checks import check_distillation
+from micota.errors import MicotaError
+from micota.generation.prompt_encoder import PromptEncoder, end_tokens
+from micota.specs import OnPolicyDistillation
+from micota.store.artifacts import Result
+from micota.store.pool import find
+from micota.store.records import Request, read_rows
+from micota.store.task import Task
+from micota.training import course
+from micota.training.callbacks import callback
+from micota.training.rollouts import Draws, Prompt, answers
+from micota.training.saving import save
+from micota.training.sft_examples import Steps, steps
+from micota.training.trl_settings import adapter, distillation_settings, load, world
+
+
+def run(task: Task) -> Result:
+    """Write a model folder. Every rank runs this; only rank 0 writes."""
+    import torch
+    import transformers
+
+    torch.set_num_threads(task.machine.threads)
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    spec = task.spec
+    assert isinstance(spec, OnPolicyDistillation)
+    base, trust = task.model(spec.base), spec.trust_remote_code
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=trust)
+    check_distillation(task, tokenizer, base, task.model(spec.teacher))
+    encoder = PromptEncoder(spec, tokenizer, transformers.AutoConfig.from_pretrained(base, trust_remote_code=trust))
+    eos = end_tokens(base, tokenizer, trust)
+    prompts, dropped = _prompts(task, spec, encoder, end_id(tokenizer, eos))
+    longest = min(encoder.room(prompt.ids) for prompt in prompts)
+    arguments = distillation_settings(task, spec, _steps(task, spec), longest)
+    watch = callback(task, spec.precision)
+    trainer = _trainer(arguments, task, base, tokenizer, Draws(prompts, spec), eos, watch)
+    outcome = course.go(trainer, task)
+    save(trainer, spec, base, task.out, task.scratch)
+    counts = {"examples": len(prompts), "dropped": dropped, **_answered(trainer, spec)}
+    return Result(counts | course.facts(trainer, task, outcome, watch.ends))
+
+
+def _steps(task: Task, spec: OnPolicyDistillation) -> Steps:
+    """The rows of a step on each process: as many on all of them."""
+    processes = world()
+    if spec.batch % processes:
+        what = f"{processes} processes cannot share {spec.batch} answers of a step evenly"
+        raise MicotaError(
+            what, fix=f"batch: {-(-spec.batch // processes) * processes} in the recipe, or other processes"
+        )
+    return steps(spec.batch, spec.batch, processes, task.machine.training(task.spec).micro_batch)
+
+
+def _prompts(
+    task: Task, spec: OnPolicyDistillation, encoder: PromptEncoder, end: int
+) -> tuple[list[Prompt], dict[str, int]]:
+    """The prompts of the problems, or of the data's rows with their responses; and how many are too long."""
+    if spec.problems is not None:
+        rows = read_rows(task.rows(spec.problems))
+        asked = [Request(row["key"], 0, spec.prompt.user_message(row["problem"])) for row in rows]
+        return [Prompt(encoder.ids(request)) for request in asked], {}
+    assert spec.data is not None
+    pools = [task.store.pool(pool) for pool in task.input(spec.data).pools]
+    prompts = []
+    for row in find(pools, read_rows(task.rows(spec.data))):
+        one = example(encoder.tokenizer, row.prompt, row.target, spec.prompt.system, end, **spec.prompt.template_kwargs)
+        begin = sum(label == -100 for label in one["labels"])
+        prompts.append(Prompt(one["input_ids"][:begin], one["input_ids"][begin:]))
+    short = [prompt for prompt in prompts if len(prompt.response) <= encoder.room(prompt.ids)]
+    if not short:
+        least = min(len(prompt.response) for prompt in prompts)
+        what = f"all {len(prompts)} responses are longer than {spec.max_tokens} tokens, or than the model reads"
+        raise MicotaError(what, fix=f"raise max_tokens: the shortest has {least} tokens")
+    return short, {"too_long": len(prompts) - len(short)} if len(short) < len(prompts) else {}
+
+
+def _trainer(
+    arguments: dict[str, Any], task: Task, base: Path, tokenizer: Any, draws: Draws, eos: list[int], watch: Any
+) -> Any:
+    import transformers
+    import trl
+
+    spec = task.spec
+    assert isinstance(spec, OnPolicyDistillation)
+    config = trl.DistillationConfig(**arguments)  # before the model is loaded: it decides how the model is sharded
+    model = load(task, spec, base)
+    trainer = _answering(eos)(
+        model=model,
+        teacher_model=_teacher(task, spec, model.config.get_text_config().vocab_size),
+        args=config,
+        train_dataset=draws,
+        processing_class=tokenizer,
+        peft_config=adapter(spec.lora, model) if spec.lora else None,
+        callbacks=[watch],
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    return trainer
+
+
+def _answering(eos: list[int]) -> Any:
+    """TRL's trainer, but for how prompts become tokens and how they are answered: both as everywhere in micota."""
+    import torch
+    import trl
+    from trl.models.utils import unwrap_model_for_generation
+
+    class Trainer(trl.DistillationTrainer):  # type: ignore[misc]
+        def _tokenize_prompts(self, prompts: list[dict[str, Any]]) -> tuple[list[list[int]], None, dict[str, Any]]:
+            self.drawn = prompts
+            return [prompt["ids"] for prompt in prompts], None, {}
+
+        def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any) -> list[list[int]]:
+            if self.drawn[0]["response"]:
+                return [prompt["response"] for prompt in self.drawn]
+            settings = {"max_new_tokens": self.max_completion_length, "eos_token_id": eos}
+            seeds, accelerator = [prompt["seed"] for prompt in self.drawn], self.accelerator
+            with (
+                torch.no_grad(),
+                accelerator.autocast(),
+                unwrap_model_for_generation(self.model_wrapped, accelerator) as model,
+                self._dist.summon_full_params(self.model_wrapped, recurse=False),
+            ):
+                return answers(model, prompt_ids, seeds, settings, self.temperature)
+
+    return Trainer
+
+
+def _teacher(task: Task, spec: OnPolicyDistillation, rows: int) -> Any:
+    """The teacher, in the precision of the recipe; rows of its embedding that the student lacks are of no token."""
+    import torch
+
+    options: dict[str, Any] = {"dtype": getattr(torch, spec.precision), "trust_remote_code": spec.trust_remote_code}
+    if task.machine.training(task.spec).attention:
+        options["attn_implementation"] = task.machine.training(task.spec).attention
+    teacher = pretrained.load(task.model(spec.teacher), **options)
+    if teacher.config.get_text_config().vocab_size > rows:
+        teacher.resize_token_embeddings(rows)
+    return teacher.requires_grad_(False)
+
+
+def _answered(trainer: Any, spec: OnPolicyDistillation) -> dict[str, Any]:
+    """Mean tokens of the answers that were learnt from, all their tokens, and the share of answers that were cut."""
+    logs = [log for log in trainer.state.log_history if "completions/mean_length" in log]
+    means = [log["completions/mean_length"] for log in logs]
+    cut = [log["completions/clipped_ratio"] for log in logs]
+    return {
+        "mean_tokens": round(sum(means) / len(means), 2),
+        "learnt_tokens": round(sum(means) * spec.batch),
+        "truncated_share": round(sum(cut) / len(cut), 4),
+    }
