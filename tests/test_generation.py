@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from conftest import World, problem
+from local_hub import Hub, hub  # noqa: F401  (a fixture)
 
 from micota.store.pool import Pool, Writer
 from micota.store.records import Completion
@@ -69,62 +65,7 @@ def test_mistakes_are_said(world: World) -> None:
     assert "unknown key 'top_q'" in done.stderr
 
 
-class Hub:
-    """What a Hub answers when a data set is pushed: it keeps the files of the commit."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.created: dict[str, Any] = {}
-        self.refuses = False
-
-
-@pytest.fixture
-def hub() -> Iterator[tuple[Hub, str]]:
-    there = Hub()
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-        def do_GET(self) -> None:
-            self.reply({"sha": "0" * 40, "id": "me/answers", "siblings": []})
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if there.refuses:
-                self.reply({"error": "Invalid username or password."}, 401)
-            elif self.path == "/api/repos/create":
-                there.created = json.loads(body)
-                self.reply({"url": f"{address}/datasets/me/answers"})
-            elif "/preupload/" in self.path:
-                names = [file["path"] for file in json.loads(body)["files"]]
-                self.reply({"files": [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]})
-            elif "/commit/" not in self.path:
-                self.reply({"errors": [], "warnings": []})  # it looks at the card before
-            else:
-                for line in map(json.loads, body.splitlines()):
-                    if line["key"] == "file":
-                        there.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-                self.reply(
-                    {"commitUrl": f"{address}/datasets/me/answers/commit/1", "commitOid": "1" * 40, "success": True}
-                )
-
-        def reply(self, data: Any, code: int = 200) -> None:
-            body = json.dumps(data).encode()
-            self.send_response(code)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    address = f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    yield there, address
-    server.shutdown()
-    server.server_close()
-
-
-def test_pushed_rows_come_with_a_card(world: World, hub: tuple[Hub, str]) -> None:
+def test_pushed_rows_come_with_a_card(world: World, hub: tuple[Hub, str]) -> None:  # noqa: F811
     there, address = hub
     home = {"HF_ENDPOINT": address, "HF_TOKEN": "hf_none", "HF_HOME": str(world.folder / "hf")}
     done = generate(world.folder, "--push", "me/answers", **home)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,7 @@ from micota.cli.options import STORE, Sets, StoreDir
 
 if TYPE_CHECKING:
     from micota.housekeeping.removal import Removal
+    from micota.housekeeping.transfer import Moved
     from micota.store.artifacts import Store
 
 app = typer.Typer()
@@ -132,6 +135,59 @@ def verify(
     fixes = dict.fromkeys(f"{one.fix}{f' --store {store}' * one.fix.startswith('micota')}" for one in found)
     fix = "\n".join([*fixes, "then micota run RECIPE, which makes again what is still needed"])
     raise MicotaError(f"{len(found)} files of {place.root} are not as they were written", fix=fix)
+
+
+STORE_AT = typer.Argument(metavar="STORE", help="The folder of the store.")
+ADDRESS = typer.Argument(help="s3://BUCKET/PATH, hf://datasets/OWNER/NAME, hf://buckets/OWNER/NAME, gs://, a folder.")
+RECIPES = typer.Option("--recipe", metavar="RECIPE", help="Also the commits of its RECIPE.lock.")
+
+
+@app.command()
+def push(
+    store: Annotated[Path, STORE_AT],
+    address: Annotated[str, ADDRESS],
+    recipes: Annotated[list[str] | None, RECIPES] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read what is there, and compare it with its hashes.")
+    ] = False,
+) -> None:
+    """Send a store's finished artifacts and completions to a bucket, the Hub or a folder: what is not there yet."""
+    from micota.errors import MicotaError
+    from micota.housekeeping import pushing
+
+    moved = _transfer("pushing", store, address, recipes, partial(pushing.push, verify=verify))
+    if moved.wrong:
+        fix = "micota verify, and what it says; everything else is there"
+        raise MicotaError(f"what is damaged here was not sent: {', '.join(moved.wrong)}", fix=fix)
+
+
+@app.command()
+def pull(
+    address: Annotated[str, ADDRESS],
+    store: Annotated[Path, STORE_AT],
+    recipes: Annotated[list[str] | None, RECIPES] = None,
+    new: Annotated[bool, typer.Option("--new", help="It is no mistake if nothing was pushed yet.")] = False,
+) -> None:
+    """Bring what another machine has pushed into a store, each file compared with its hash: what is not here yet."""
+    from micota.housekeeping import pulling
+    from micota.store.checked import say
+
+    store.mkdir(parents=True, exist_ok=True)
+    for word in _transfer("pulling", store, address, recipes, partial(pulling.pull, new=new)).wrong:
+        say(f"left out: {word}")
+
+
+def _transfer(word: str, store: Path, address: str, recipes: list[str] | None, move: Callable[..., Moved]) -> Moved:
+    from micota.cli import console as terminal
+    from micota.recipe.recipe import load
+    from micota.store.remote import connect
+
+    locks = [lock for name in recipes or () if (lock := load(name).lock)]
+    with terminal.bar(word) as report:
+        moved = move(_there(store), connect(address), report, locks)
+    size = f"{moved.size / 1e6:,.1f} MB"
+    terminal.console().print(f"{word}: {moved.files} files, {size}; {moved.there} were there", highlight=False)
+    return moved
 
 
 @app.command()

@@ -8,6 +8,7 @@ STORE/names/RECIPE/NAME        links to artifacts by the recipe's names
 STORE/claims/                  locks: who is making what
 STORE/jobs/RECIPE/TIME/        scripts, ids and logs of `micota submit`
 STORE/damaged/                 artifacts that were set aside, since their files are not as they were written
+STORE/pulling/                 what an unfinished `micota pull` has brought
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ class Store(Names):
         """Finish a spec without running it: its artifact is another one's."""
         manifest = self._describe(spec, other.content, other.files, other.pools, other.facts | dict(facts or {}))
         linked = replace(manifest, same_as=other.holder, provenance={"linked": why})
-        return self._write(linked)
+        return self.write(linked)
 
     def finish(self, spec: Spec, result: Result, provenance: dict[str, Any], work: Path | None = None) -> Manifest:
         """Move a stage's output into its place and write the manifest, last and by rename.
@@ -215,7 +216,7 @@ class Store(Names):
         if before and before.content != content and before.fake == manifest.fake:
             replaced = [*before.provenance.get("replaces", []), before.content]
             provenance = {**provenance, "replaces": replaced}
-        done = self._write(replace(manifest, provenance=provenance), work)
+        done = self.write(replace(manifest, provenance=provenance), work)
         if (work / "log.txt").exists():
             os.replace(work / "log.txt", folder / "log.txt")
         shutil.rmtree(work, ignore_errors=True)
@@ -282,7 +283,8 @@ class Store(Names):
             spec.kind, spec.version, spec.digest, spec.own_fields, children, key, content, files, pools, facts
         )
 
-    def _write(self, manifest: Manifest, work: Path | None = None) -> Manifest:
+    def write(self, manifest: Manifest, work: Path | None = None) -> Manifest:
+        """Write the manifest of an artifact whose files are in their place: from then on it is done."""
         artifact = manifest.id
         folder = self.root / "artifacts" / artifact
         if manifest.same_as is None:

@@ -28,11 +28,19 @@ class Names(ABC):
 
     def name(self, recipe: str, name: str, spec: Spec) -> None:
         """Link RECIPE/NAME to the artifact that holds the spec's files."""
-        manifest = self.manifest(spec)
-        if manifest is None:
-            return
-        link = self.root / "names" / recipe / name.replace("/", "--")
-        target = os.path.relpath(self.root / "artifacts" / manifest.holder, link.parent)
+        if manifest := self.manifest(spec):
+            self._link(recipe, name.replace("/", "--"), manifest.holder)
+
+    def name_found(self, recipe: str, name: str, artifact: str) -> None:
+        """Link RECIPE/NAME to an artifact by its id, as another store has it, unless it leads to one here."""
+        words, known = (recipe, name), self.manifest_of(artifact) if ID.fullmatch(artifact) else None
+        plain = all(word and word[0] != "." and "/" not in word and word.isprintable() for word in words)
+        if known and plain and f"{recipe}/{name}" not in self.links():
+            self._link(recipe, name, artifact)
+
+    def _link(self, recipe: str, name: str, artifact: str) -> None:
+        link = self.root / "names" / recipe / name
+        target = os.path.relpath(self.root / "artifacts" / artifact, link.parent)
         if link.is_dir() and not link.is_symlink():
             say(f"{link} is a folder, not a link of ours, and stays as it is: move it away")
         elif read_link(link) != target:

@@ -6,9 +6,9 @@ short by a crash, or has changed since it was written, is not a row: its complet
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -93,15 +93,20 @@ class Pool:
     def merge(self) -> None:
         """Make one file of many, for whoever holds the pool's claim: the first file grows by the lines of the others.
 
-        So a reader finds each line at its old place, or looks again.
+        So a reader finds each line at its old place, or looks again. A line that was there comes no second time: pools
+        travel (`micota pull`), and each machine merges what others have merged before.
         """
         first, *rest = row_files(self.folder) or [self.folder]
         if len(rest) < MANY:
             return
+        seen = set[bytes]()
         with atomic(first) as whole, open(whole, "wb") as file:
             for path in (first, *rest):
                 with open(path, "rb") as part:
-                    shutil.copyfileobj(part, file)
+                    for line in part:
+                        mark = hashlib.blake2b(line, digest_size=16).digest()
+                        file.write(line if path == first or mark not in seen else b"")
+                        seen.add(mark)
                 file.write(b"\n")  # ends a line that was cut; an empty one is no row
         for path in rest:
             path.unlink()
