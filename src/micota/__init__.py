@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from micota.recipe.constructors import opd as opd
     from micota.recipe.constructors import pretrain as pretrain
     from micota.recipe.constructors import problems as problems
+    from micota.recipe.constructors import rewrite as rewrite
     from micota.recipe.constructors import rows as rows
     from micota.recipe.constructors import select as select
     from micota.recipe.constructors import train as train
@@ -51,7 +52,7 @@ _PLACES = {
     "micota.recipe.recipe": ("Recipe", "load"),
     "micota.recipe.constructors": (
         *("problems", "rows", "generate", "verify", "distill", "mix", "select", "train", "opd", "measure", "pretrain"),
-        "evaluation",
+        *("evaluation", "rewrite"),
     ),
     "micota.recipe.merge_constructors": ("merge", "interpolate", "dial", "length", "tokens"),
     "micota.errors": ("MicotaError", "StageFailed", "Stopped"),

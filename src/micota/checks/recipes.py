@@ -193,7 +193,8 @@ def _use(spec: Generate | FineTuned) -> Use:
 
 def _probes(targets: Sequence[Spec]) -> list[str]:
     """A dial tries its candidates on problems that are not evaluated: the choice would flatter the result."""
-    evaluated = [spec.problems for spec in targets if isinstance(spec, Verify)]
+    sets = [spec.problems for spec in targets if isinstance(spec, Verify)]
+    evaluated = [one for one in sets if isinstance(one, Problems)]
     dials = [spec for spec in walk(*targets) if isinstance(spec, LengthDial)]
     for probe in (dial.probe.problems for dial in dials):
         if any(_share_rows(probe, problems) for problems in evaluated):

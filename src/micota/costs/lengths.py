@@ -18,6 +18,7 @@ from micota.data.loading import table
 from micota.specs import (
     Data,
     Generate,
+    Inquiry,
     LengthDial,
     Merge,
     MergeSearch,
@@ -25,7 +26,9 @@ from micota.specs import (
     Model,
     OnPolicyDistillation,
     Problems,
+    ProblemSet,
     RejectionSampling,
+    Rewrite,
     Select,
     SelectBy,
     SftData,
@@ -79,10 +82,14 @@ class Lengths:
         self._of_model = {one.model.digest: self._measured[one.digest][1] for one in generations
                           if one.digest in self._measured}  # fmt: skip
 
-    def problems(self, spec: Problems) -> tuple[Span, Basis]:
+    def problems(self, spec: ProblemSet) -> tuple[Span, Basis]:
         """How many problems a set has."""
         if done := measurements.facts(self._store, spec):
             return known(done["problems"]), ()
+        if not isinstance(spec, Problems):
+            assert isinstance(spec, Inquiry)
+            texts = self._about(spec)
+            return texts.number, texts.basis
         size = assumptions.SETS.get(spec.source.ref) or _lines(spec.source)
         if spec.n is not None:
             return size.minus(spec.skip).at_most(spec.n) if size else known(spec.n), ()
@@ -101,7 +108,15 @@ class Lengths:
         sort = assumptions.prompt_sort(spec.problems.source.ref)
         response, reasons = self.response(spec.model)
         response = response.at_most(spec.sampling.max_tokens)
-        return Texts(number * spec.n, assumptions.PROMPTS[sort], response, (*basis, sort, *reasons))
+        prompt = assumptions.PROMPTS[sort]
+        if isinstance(spec.problems, Inquiry):
+            prompt += self._about(spec.problems).response
+        return Texts(number * spec.n, prompt, response, (*basis, sort, *reasons))
+
+    def _about(self, spec: Inquiry) -> Texts:
+        """The responses that an inquiry is about."""
+        about = spec.responses
+        return self.responses(about) if isinstance(about, Generate) else self.data(about)
 
     def response(self, model: Model) -> tuple[Span, Basis]:
         """The mean length of a model's responses."""
@@ -139,6 +154,8 @@ class Lengths:
             return self._own_rows(spec, model)
         if isinstance(spec, Mix):
             return self._mixed(spec, model)
+        if isinstance(spec, Rewrite):
+            return self._selected(spec.rewritten)
         if isinstance(spec, SelectBy):
             texts = self.data(spec.measure.data, model)
             return replace(texts, number=texts.number * spec.keep)

@@ -31,11 +31,13 @@ class Rehearsed(Transformers):
 
     def _completion(self, row: _Row) -> Completion:
         completion = super()._completion(row)
-        if completion.prompt not in self._answers:
+        asked = completion.prompt  # an inquiry has the problem somewhere inside
+        gold = self._answers.get(asked) or next((g for one, g in self._answers.items() if one in asked), None)
+        if gold is None:
             return completion
         text = completion.text
         for marker in (*THOUGHT, "\\boxed"):
             text = text.replace(marker, "")
         close = f"\n{THOUGHT[1]}" if completion.think_prefix else ""
-        answer = f"{close}\n\nFinal Answer: \\boxed{{{self._answers[completion.prompt]}}}"
+        answer = f"{close}\n\nFinal Answer: \\boxed{{{gold}}}"
         return replace(completion, text=text + answer, finish_reason="stop")

@@ -19,26 +19,33 @@ from micota.recipe.merge_constructors import ModelLike, ProblemsLike, dial, inte
 from micota.recipe.signature import FieldError, build, constructor
 from micota.recipe.words import as_data, as_grader, as_model, as_problems, as_source, benchmark_problems
 from micota.specs import (
+    REWRITE,
     Bpc,
     Data,
     Generate,
+    Inquiry,
     Mix,
     MixtureComponent,
     OnPolicyDistillation,
     Pretrain,
     Problems,
+    ProblemSet,
+    Prompt,
     RejectionSampling,
+    Rewrite,
     Sampling,
     Scoring,
     Select,
     SelectBy,
     SftData,
     Source,
+    Spec,
     Train,
     Verify,
 )
 
 DataLike = Data | str | Path
+PromptLike = Prompt | str | Mapping[str, Any]
 Grader = str | Source | Callable[..., Any]
 
 
@@ -115,6 +122,35 @@ def distill(
         if name in fields:
             raise FieldError(f"'{name}' does not go with until: verified", (name,), f"leave {name} out")
     return build(RejectionSampling, completions=answers, at_most=at_most, **as_grader(by), **selected)
+
+
+@constructor(Generate, Rewrite, hidden=("unless", "problems", "inquiry", "rewritten"))
+def rewrite(
+    data: DataLike, model: ModelLike, by: Grader = "semantic", prompt: PromptLike = REWRITE, **fields: Any
+) -> Rewrite:
+    """Verified chains as a model writes them again, with the chains' prompts; those that are still correct are kept.
+
+    `prompt` is what that model reads, with {problem} and {response} in it; by default it asks for a shorter solution.
+
+    >>> brief = rewrite(long, "Qwen/Qwen2.5-14B-Instruct", sampling={"max_tokens": 4_000})
+    """
+    chains = as_data(data)
+    if not isinstance(chains, Select | RejectionSampling):
+        raise FieldError("only chains with reference answers can be rewritten", ("data",), "give a `distill`")
+    answers = _inquired(chains, chains.completions.problems, model, prompt, REWRITE, fields)
+    correct = build(Select, completions=answers, verdicts=verify(answers, by))
+    return build(Rewrite, data=chains, inquiry=answers.problems, rewritten=correct)
+
+
+def _inquired(
+    responses: Spec, problems: ProblemSet, model: ModelLike, prompt: PromptLike, usual: str, fields: dict[str, Any]
+) -> Generate:
+    """A model's answers to a text about each response."""
+    if not isinstance(prompt, Prompt):
+        prompt = build(Prompt, **({"template": prompt} if isinstance(prompt, str) else {"template": usual, **prompt}))
+    inquiry = build(Inquiry, responses=responses, problems=problems, template=prompt.template)
+    message = prompt.changed(template="{problem}")
+    return build(Generate, model=as_model(model), problems=inquiry, prompt=message, **fields)
 
 
 @constructor(Mix)
@@ -225,6 +261,7 @@ FORMS: dict[str, Callable[..., Any]] = {
     "opd": opd,
     "merge": merge,
     "interpolate": interpolate,
+    "rewrite": rewrite,
     "mix": mix,
     "select": select,
     "dial": dial,

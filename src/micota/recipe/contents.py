@@ -28,6 +28,12 @@ class Evaluation:
     variables: Mapping[str, Any]
     spec: Verify
 
+    @property
+    def problems(self) -> Problems:
+        """The problem set."""
+        assert isinstance(self.spec.problems, Problems)
+        return self.spec.problems
+
 
 @dataclass
 class Contents:

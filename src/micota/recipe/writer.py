@@ -17,6 +17,7 @@ from micota.specs import (
     Generate,
     Problems,
     RejectionSampling,
+    Rewrite,
     Select,
     SelectBy,
     Source,
@@ -49,7 +50,7 @@ class _Writer:
         self._specs = {spec.digest: spec for spec in walk(*recipe.targets, *recipe.names.values())}
         self._words = {spec.digest: word for word, spec in reversed(recipe.names.items())}
         for one in recipe.evaluations:
-            if _benchmark(one.spec.problems) is None:
+            if _benchmark(one.problems) is None:
                 self._words.setdefault(one.spec.problems.digest, one.data)
         uses = Counter(child.digest for spec in self._specs.values() for child in spec.children)
         for spec in self._specs.values():
@@ -103,6 +104,11 @@ class _Writer:
     def _form(self, spec: Spec) -> Any:
         if isinstance(spec, Select | RejectionSampling):
             return {"distill": self._distillation(spec)}
+        if isinstance(spec, Rewrite):
+            answers, data = spec.rewritten.completions, self._expression(spec.data)
+            prompt = {**self._fields(answers.prompt), "template": spec.inquiry.template}
+            fields = {"data": data, "model": self._expression(answers.model), "by": spec.rewritten.verdicts.by}
+            return {"rewrite": {**self._settings(answers), **fields, "prompt": prompt}}
         if isinstance(spec, SelectBy):
             measure = {name: value for name, value in self._fields(spec.measure).items() if name != "rsr"}
             return {"select": {**measure, "by": spec.by, "keep": spec.keep}}

@@ -18,6 +18,7 @@ from micota.specs import (
     Pretrain,
     Problems,
     RejectionSampling,
+    Rewrite,
     Select,
     SelectBy,
     SftData,
@@ -52,7 +53,7 @@ def problems(results: GradedAnswers) -> tuple[Table, ...]:
 
 def data(results: GradedAnswers) -> tuple[Table, ...]:
     """The funnel of each data set: problems, answers, every reason of a drop, what was selected."""
-    names, selected = labels(results.recipe), stages(results, Select, RejectionSampling, SelectBy, SftData)
+    names, selected = labels(results.recipe), stages(results, Select, RejectionSampling, SelectBy, Rewrite, SftData)
     dropped = {reason for _, facts in selected for reason in facts.get("dropped", {})}
     reasons = [reason for reason in REASONS if reason in dropped] + sorted(dropped - set(REASONS))
     rows = []
@@ -60,6 +61,8 @@ def data(results: GradedAnswers) -> tuple[Table, ...]:
         writer, problems, answers = "made elsewhere", None, None
         if isinstance(spec, SelectBy):
             writer = f"{name(names, spec.measure.data)}, by {spec.by}"
+        elif isinstance(spec, Rewrite):
+            writer = f"{name(names, spec.data)}, by {name(names, spec.writer)}"
         elif not isinstance(spec, SftData):
             writer = name(names, spec.completions.model)
             problems = results.facts(spec.completions.problems).get("problems")

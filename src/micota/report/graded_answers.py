@@ -110,7 +110,7 @@ class GradedAnswers:
     @cached_property
     def levels(self) -> dict[tuple[str, str], str]:
         """By benchmark and problem its level, of problem sets whose source has such a column and is here."""
-        sets = {one.data_word: one.spec.problems for one in self.recipe.evaluations}
+        sets = {one.data_word: one.problems for one in self.recipe.evaluations}
         return {(name, key): level for name, spec in sets.items() for key, level in column_of(spec, "level").items()}
 
     def to_parquet(self, path: str | Path) -> Path:

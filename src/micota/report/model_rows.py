@@ -60,7 +60,7 @@ class Model:
 
     def benchmarks(self, sets: Iterable[str]) -> list[str | None]:
         """The benchmark that each of these problem sets is as a whole, None of another."""
-        asked = {evaluation.data_word: evaluation.spec.problems for evaluation, _ in self.cells}
+        asked = {evaluation.data_word: evaluation.problems for evaluation, _ in self.cells}
         whole = (asked.get(data) for data in sets)
         return [one.benchmark if one and one.n is None and not one.skip else None for one in whole]
 

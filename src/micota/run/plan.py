@@ -20,6 +20,8 @@ STAGES = {
     "verify": "micota.stages.verify",
     "select": "micota.stages.select",
     "filter": "micota.stages.filter",
+    "inquiry": "micota.stages.inquiry",
+    "rewrite": "micota.stages.rewrite",
     "pretrain": "micota.stages.pretrain",
     "train": "micota.stages.train",
     "opd": "micota.stages.opd",

@@ -7,6 +7,7 @@ fast it is made. Bump a kind's VERSION when its meaning changes.
 
 from micota.specs.chains import GRADERS, Generate, Precision, RejectionSampling, Select, Verify
 from micota.specs.fine_tuning import Bpc, FineTuned, Lora, Mix, MixtureComponent, Scoring, SelectBy, Train
+from micota.specs.inquiries import REWRITE, Inquiry, Rewrite
 from micota.specs.lab_pretraining import Phase, Pretrain, Shape
 from micota.specs.length_dial import LengthDial, MergeSearch, Probe, Target
 from micota.specs.merges import Adapter, Merge, Slice
@@ -22,6 +23,7 @@ __all__ = [
     "DEFAULT_PROMPT",
     "GRADERS",
     "KINDS",
+    "REWRITE",
     "Adapter",
     "Bpc",
     "Choice",
@@ -29,6 +31,7 @@ __all__ = [
     "FineTuned",
     "FrozenModel",
     "Generate",
+    "Inquiry",
     "LengthDial",
     "Lora",
     "Merge",
@@ -45,6 +48,7 @@ __all__ = [
     "Problems",
     "Prompt",
     "RejectionSampling",
+    "Rewrite",
     "Sampling",
     "Scoring",
     "Select",

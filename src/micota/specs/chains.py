@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 
 from micota.grading import CHOICE_VERSION, EXACT_VERSION, SEMANTIC_REVISION, SEMANTIC_VERSION
 from micota.specs.sampling import Prompt, PromptField, Sampling, SamplingField
-from micota.specs.sources import Problems, Source
-from micota.specs.spec import Choice, Data, Model, Spec, plain, sha
+from micota.specs.sources import Source
+from micota.specs.spec import Choice, Data, Model, ProblemSet, Spec, plain, sha
 
 GRADERS = {"semantic": SEMANTIC_VERSION, "exact_match": EXACT_VERSION, "choice": CHOICE_VERSION}
 GRADER = (
@@ -30,7 +30,7 @@ class Generate(Spec):
 
     kind: ClassVar[str] = "generate"
     model: Model = Field(description="the model that answers")
-    problems: Problems = Field(description="the problem set")
+    problems: ProblemSet = Field(description="the problem set")
     prompt: PromptField = Field(Prompt(), description="the user message; a string is its template")
     sampling: SamplingField = Field(Sampling(), description="temperature, length and stop strings")
     n: int = Field(1, ge=1, description="samples of each problem")
@@ -96,7 +96,7 @@ class Verify(_Graded):
     """A verdict on each answer: correct, wrong, no_answer or unverifiable. On a benchmark this is the evaluation."""
 
     kind: ClassVar[str] = "verify"
-    problems: Problems = Field(description="the problem set with the reference answers")
+    problems: ProblemSet = Field(description="the problem set with the reference answers")
     completions: Generate = Field(description="the answers to grade")
     by: str = Field("semantic", description=GRADER)
     grader: Source | None = Field(None, description="the file of a grader of your own; its content decides the digest")

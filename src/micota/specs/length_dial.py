@@ -189,7 +189,7 @@ class LengthDial(MergeSearchFields, Model):
         """The trials that the choice is made from."""
         shared = {name: getattr(self, name) for name in MergeSearchFields.model_fields}
         reference = self.probe.grade(self.target.of)
-        return MergeSearch(**shared, problems=reference.problems, reference=reference,
+        return MergeSearch(**shared, problems=self.probe.problems, reference=reference,
                       length=self.target.length, tokens=self.target.tokens)  # fmt: skip
 
     def warning(self, facts: Mapping[str, Any]) -> str | None:

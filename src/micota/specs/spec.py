@@ -8,11 +8,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from micota.errors import MicotaError
+
+if TYPE_CHECKING:
+    from micota.specs.sources import Source
 
 
 class FrozenModel(BaseModel):
@@ -163,7 +166,16 @@ class Data(Spec):
 
 
 class ProblemSet(Spec):
-    """Problems with their reference answers."""
+    """Problems with their reference answers; each kind says where they come from and how they are graded."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def source(self) -> Source: ...
+        @property
+        def benchmark(self) -> str | None: ...
+        @property
+        def choices(self) -> str | tuple[str, ...] | None: ...
 
 
 @dataclass(frozen=True)
