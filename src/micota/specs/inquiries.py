@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
 from micota.specs.chains import Generate, RejectionSampling, Select
-from micota.specs.sources import Source
 from micota.specs.spec import Data, Model, ProblemSet
 
 REWRITE = """Problem:
@@ -41,7 +40,7 @@ class Inquiry(ProblemSet):
         return self
 
     @property
-    def source(self) -> Source:
+    def source(self) -> Any:
         """Where the problems come from."""
         return self.problems.source
 

@@ -14,9 +14,6 @@ from pydantic import BaseModel, ConfigDict
 
 from micota.errors import MicotaError
 
-if TYPE_CHECKING:
-    from micota.specs.sources import Source
-
 
 class FrozenModel(BaseModel):
     """A frozen group of typed fields; unknown fields and wrong types are refused."""
@@ -171,7 +168,7 @@ class ProblemSet(Spec):
     if TYPE_CHECKING:
 
         @property
-        def source(self) -> Source: ...
+        def source(self) -> Any: ...
         @property
         def benchmark(self) -> str | None: ...
         @property
