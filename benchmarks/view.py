@@ -26,6 +26,7 @@ import numpy as np
 from micota.recipe.recipe import Recipe
 from micota.recipe.words import as_model
 from micota.store.artifacts import Store
+from micota.viewer.accuracy_page import prepare
 from micota.viewer.pages import View
 from micota.viewer.parquet_files import BATCH, ParquetFiles, Part
 from micota.viewer.server import application
@@ -48,6 +49,7 @@ FILTERS = {
     "table": "tables",
     "table with differences": "tables?scorer=semantic&baseline=m0",
     "table of a level": "tables?level=3",
+    "comparison of two models": "compare?a=m1&b=m2&scorer=semantic",
     "data": "data",
 }
 
@@ -158,6 +160,7 @@ def main() -> None:
         for kind in ("rows", "texts", "words")
     }
     print("MB on disk:", {kind: round(size) for kind, size in sizes.items()}, "SQLite", sqlite3.sqlite_version)
+    prepare()  # as the server does when it starts
     measure(view)
     if not asked.folder:
         shutil.rmtree(folder)

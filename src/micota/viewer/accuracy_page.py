@@ -23,7 +23,18 @@ COLUMNS = {
 }  # fmt: skip
 """What a table can be sorted by, beside its words; these begin with the largest."""
 PAIRED = ("difference", "p", "holm")
+LISTED = 500
+"""Problems of a side that are listed."""
 MEANS = ("accuracy", "tokens", "truncated", "repetitive")
+
+
+def prepare() -> None:
+    """Import what the first comparison would wait a second for."""
+    import pandas
+    import scipy.special
+
+    pandas.DataFrame({"text": ["a"]}).groupby("text").size()  # which imports pyarrow
+    scipy.special.ndtr(0)
 
 
 def tables(base: Database, query: Query) -> dict[str, Any]:
@@ -156,7 +167,7 @@ def compare(base: Database, query: Query) -> dict[str, Any]:
         "title": found.title,
         "tables": parted,
         "left_out": found.left_out,
-        "sides": [(name, rows.to_dict("records")) for name, rows in found.sides],
+        "sides": [(name, len(rows), rows[:LISTED].to_dict("records")) for name, rows in found.sides],
     }
 
 
@@ -171,10 +182,9 @@ def comparison_of(
     rows = [
         base.frame(f"SELECT {names}, problem, verdict, tokens, fake {fits}", [scorer, word, word]) for word in (a, b)
     ]
-    levels = base.rows("SELECT DISTINCT benchmark, problem, level FROM answers WHERE level IS NOT NULL")
-    found = compared(
-        a, rows[0], b, rows[1], scorer, {(row["benchmark"], row["problem"]): row["level"] for row in levels}
-    )
+    levels = base.frame("SELECT DISTINCT benchmark, problem, level FROM answers WHERE level IS NOT NULL")
+    known = zip(*(levels[name].astype(object) for name in levels), strict=True)
+    found = compared(a, rows[0], b, rows[1], scorer, {(name, problem): level for name, problem, level in known})
     return found, comparison_tables([found])
 
 

@@ -17,7 +17,7 @@ from markupsafe import escape
 from micota.errors import MicotaError
 from micota.report.render import environment
 from micota.report.texts import TEMPLATES
-from micota.viewer import data_pages
+from micota.viewer import accuracy_page, data_pages
 from micota.viewer.pages import PAGES, View
 from micota.viewer.response_pages import flat, lines
 
@@ -149,6 +149,7 @@ def serve(view: View, port: int, say: Callable[[str], None]) -> None:
         say(f"http://127.0.0.1:{listener.getsockname()[1]}/{token}/")
         reader = threading.Thread(target=view.follow, args=[stop], daemon=True)
         reader.start()
+        threading.Thread(target=accuracy_page.prepare, daemon=True).start()
         config = uvicorn.Config(application(view, token), log_level="warning", access_log=False, server_header=False)
         uvicorn.Server(config).run(sockets=[listener])
         stop.set()
