@@ -203,11 +203,11 @@ def test_a_verdict_that_an_accident_left_open_is_given_again_by_the_next_run(
     assert left is not None
     facts = {**left.facts, "accidents": 1}
     files = {"rows.jsonl": {"size": path.stat().st_size, "sha256": digest}}
-    world.store._write(replace(left, facts=facts, files=files, content=sha({"rows.jsonl": digest})))  # type: ignore[arg-type]
+    world.store.write(replace(left, facts=facts, files=files, content=sha({"rows.jsonl": digest})))  # type: ignore[arg-type]
     made = before[select.id]
     assert made is not None
     key = world.store.inputs_key(select)
-    world.store._write(replace(made, facts={**made.facts, "accidents": 1}, inputs_key=key))
+    world.store.write(replace(made, facts={**made.facts, "accidents": 1}, inputs_key=key))
     assert "the next run grades these again" in str(verdicts.warning({"accidents": 1}))
     assert sorted(kinds(world.run(only="long-cot"))) == ["select", "verify"]
     for spec in (select, verdicts):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import random
 from collections import Counter
 from typing import Any
 
@@ -159,6 +160,32 @@ def test_a_text_that_ends_in_a_loop_is_found(text: str) -> None:
 @pytest.mark.parametrize("text", CALM)
 def test_a_text_that_only_repeats_is_no_loop(text: str) -> None:
     assert not loops(text)
+
+
+def piece_by_failures(text: str) -> bool:
+    """The same by Knuth, Morris and Pratt: the shortest piece of each prefix of the text read backwards."""
+    backwards = text[-6000:][::-1]
+    reach, matched = [0] * len(backwards), 0
+    for i in range(1, len(backwards)):
+        while matched and backwards[i] != backwards[matched]:
+            matched = reach[matched - 1]
+        matched += backwards[i] == backwards[matched]
+        reach[i] = matched
+        if i + 1 >= 120 and (i + 1) >= 4 * (i + 1 - matched):
+            return bool(backwards[: i + 1].strip())
+    return False
+
+
+def test_loops_are_those_that_another_algorithm_finds() -> None:
+    dice, found = random.Random(0), 0
+    for _ in range(3000):
+        letters = "ab \n"[: dice.randint(1, 4)]
+        piece = "".join(dice.choices(letters, k=dice.choice([1, 2, 7, 29, 30, 31, 100, 1499, 1500, 1501])))
+        text = "".join(dice.choices(letters, k=dice.randint(0, 200))) + piece * dice.randint(0, 6)
+        text += piece[: dice.randint(0, len(piece))] + dice.choice(["", "c"])
+        assert loops(text) == piece_by_failures(text), text
+        found += loops(text)
+    assert 300 < found < 2700
 
 
 def test_loops_are_counted_beside_what_is_truncated_and_stand_beside_every_score(world: World) -> None:

@@ -14,13 +14,10 @@ def loops(text: str) -> bool:
     True
     """
     backwards = text[-TAIL:][::-1]
-    reach = [0] * len(backwards)  # of each prefix, the longest proper prefix that is also its end
-    matched = 0
-    for i in range(1, len(backwards)):
-        while matched and backwards[i] != backwards[matched]:
-            matched = reach[matched - 1]
-        matched += backwards[i] == backwards[matched]
-        reach[i] = matched
-        if i + 1 >= LENGTH and (i + 1) >= TIMES * (i + 1 - matched):
-            return bool(backwards[: i + 1].strip())
+    head = backwards[: LENGTH - LENGTH // TIMES]  # stands again one piece on, as no piece is longer than a quarter
+    period = backwards.find(head, 1)
+    while period > 0 and (length := max(LENGTH, TIMES * period)) <= len(backwards):
+        if backwards[period:length] == backwards[: length - period]:
+            return bool(backwards[:length].strip())
+        period = backwards.find(head, period + 1)
     return False
