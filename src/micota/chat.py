@@ -14,6 +14,8 @@ from micota.bounded import Bounded
 from micota.errors import MicotaError
 
 THOUGHT = ("<think>", "</think>")
+THOUGHT_END = f"\n{THOUGHT[1]}\n\n"
+"""What is written behind a thought that is cut."""
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 """What a message calls the thought that it brings beside its answer."""
 SENTINEL = "micota-response"
@@ -101,6 +103,11 @@ def answer_begins(text: str, opened: str) -> int:
         return 0
     closed = text.find(end)
     return len(text) if closed < 0 else closed + len(end)
+
+
+def still_thinks(text: str, opened: str) -> bool:
+    """Whether a response is inside its thought."""
+    return bool(opened or text.lstrip().startswith(THOUGHT[0])) and THOUGHT[1] not in text
 
 
 def with_thought(thought: str, answer: str) -> str:

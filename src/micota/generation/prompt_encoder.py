@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from micota.chat import eos_ids, opened_thought, prompt_ids, render, unread_keywords
+from micota.chat import THOUGHT_END, eos_ids, opened_thought, prompt_ids, render, unread_keywords
 from micota.errors import MicotaError
 from micota.merging.model_files import GENERATION, read_object
 from micota.specs import Generate, OnPolicyDistillation
@@ -62,6 +63,11 @@ class PromptEncoder:
         """The end-of-sequence tokens, and the stop strings that are special tokens: a text does not show those."""
         special = self.tokenizer.get_added_vocab()
         return list(dict.fromkeys([*eos, *(special[stop] for stop in self._sampling.stop if stop in special)]))
+
+    @cached_property
+    def thought_end(self) -> list[int]:
+        """The tokens that close a thought which is cut."""
+        return list(self.tokenizer(THOUGHT_END, add_special_tokens=False)["input_ids"])
 
     def room(self, ids: list[int]) -> int:
         """New tokens at most: the spec's max_tokens, as far as the model's context reaches."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from micota.chat import still_thinks
 from micota.errors import MicotaError, Stopped
 from micota.generation.prompt_encoder import PromptEncoder, end_tokens
 from micota.machine import EngineConfig
@@ -98,7 +99,9 @@ class Transformers:
         rows = [self._row(request) for request in requests]
         length = FIRST_ROUND
         while rows:
-            self._extend(rows, min(length, *(row.limit - len(row.new) for row in rows)))
+            self._extend(rows, min(length, *(self._free(row) for row in rows)))
+            for row in rows:
+                self._close_thought(row)
             done = [row for row in rows if row.ended or len(row.new) >= row.limit]
             rows = [row for row in rows if row not in done]
             length *= 2
@@ -111,6 +114,16 @@ class Transformers:
         seed, ids = request.seed(self._spec.sampling.seed), self._encoder.ids(request)
         generator = torch.Generator().manual_seed(seed)
         return _Row(request, ids, self._encoder.think_prefix(request), self._encoder.room(ids), generator)
+
+    def _free(self, row: _Row) -> int:
+        """New tokens until the row's end, or until its thought is cut."""
+        budget, written = self._spec.sampling.thinking_budget, len(row.new)
+        return (budget if budget and written < budget < row.limit else row.limit) - written
+
+    def _close_thought(self, row: _Row) -> None:
+        met = len(row.new) == self._spec.sampling.thinking_budget and not row.ended
+        if met and still_thinks(self._text(row), row.think_prefix):
+            row.new += self._encoder.thought_end[: row.limit - len(row.new)]
 
     def _extend(self, rows: list[_Row], tokens: int) -> None:
         """Generate up to `tokens` new tokens for each row and note which rows have ended."""

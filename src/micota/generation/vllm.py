@@ -13,8 +13,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
+from micota.chat import still_thinks
 from micota.errors import MicotaError
 from micota.generation.concurrency import concurrently
 from micota.generation.prompt_encoder import PromptEncoder, end_tokens
@@ -156,6 +158,26 @@ class Vllm:
         )
 
     async def _generate(self, request: Request, ids: list[int], stops: list[str]) -> Any:
+        """The output; a thought that meets its budget is closed, and the model goes on behind it."""
+        room, budget, encoder = self._encoder.room(ids), self._spec.sampling.thinking_budget, self._encoder
+        if budget is None or budget >= room:
+            return await self._write(request, ids, stops, room)
+        first = await self._write(request, ids, stops, budget)
+        if first.finish_reason != "length":
+            return first
+        written = [*first.token_ids]
+        if still_thinks(first.text, encoder.think_prefix(request)):
+            written += encoder.thought_end[: room - budget]
+        rest, ends = first, self._eos
+        if len(written) < room:
+            rest = await self._write(request, ids + written, stops, room - len(written), 1)
+            written += rest.token_ids
+        shown = written[:-1] if written[-1] in ends else written
+        text = encoder.tokenizer.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        about = {"finish_reason": rest.finish_reason, "stop_reason": rest.stop_reason}
+        return SimpleNamespace(text=text, token_ids=written, **about)
+
+    async def _write(self, request: Request, ids: list[int], stops: list[str], tokens: int, part: int = 0) -> Any:
         """All that decides the text is set here: nothing is taken from the model's own generation defaults."""
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
@@ -166,8 +188,8 @@ class Vllm:
             top_p=sampling.top_p,
             top_k=sampling.top_k,
             repetition_penalty=sampling.repetition_penalty,
-            seed=request.seed(sampling.seed) if sampling.temperature > 0 else None,
-            max_tokens=self._encoder.room(ids),
+            seed=request.seed(sampling.seed) ^ part if sampling.temperature > 0 else None,
+            max_tokens=tokens,
             stop=stops,
             stop_token_ids=self._eos,
             skip_special_tokens=True,

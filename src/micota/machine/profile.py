@@ -14,7 +14,7 @@ from micota.errors import MicotaError
 from micota.machine.addresses import check_url, is_fake_server
 from micota.machine.cluster import ADDRESS, EnginesOnRay, RayConfig
 from micota.machine.slurm import SlurmConfig
-from micota.specs import FrozenModel, LengthDial, Spec
+from micota.specs import FrozenModel, Generate, LengthDial, Spec
 
 FAKES = ("scripted", "rehearsed")
 
@@ -246,6 +246,13 @@ class MachineProfile(FrozenModel):
     def check(self, specs: Iterable[Spec]) -> None:
         """Refuse, before anything is made, what this profile cannot do for these specs. Raises MicotaError."""
         for spec in specs:
+            if isinstance(spec, Generate) and spec.sampling.thinking_budget and self.engine(spec).engine == "openai":
+                raise MicotaError(
+                    "a server cannot cut a thought at thinking_budget and go on behind it",
+                    where=f"machine profile '{self.name}'",
+                    why="OpenAI's interface does not continue an answer, and a server may return the thought apart",
+                    fix="generate with vLLM or transformers, or leave thinking_budget out",
+                )
             if isinstance(spec, LengthDial) and self.engine(spec).engine == "openai":
                 raise MicotaError(
                     "a server cannot answer for the candidates of a dial",

@@ -30,6 +30,19 @@ class Sampling(FrozenModel):
         False, description="stop strings also end the text inside <think>, as in the paper's harness"
     )
 
+    thinking_budget: int | None = Field(
+        None,
+        ge=1,
+        description="cut a thought (<think>) after so many new tokens, close it and let the model answer "
+        "(arXiv 2501.19393)",
+    )
+
+    @model_validator(mode="after")
+    def _leaves_room_for_an_answer(self) -> Sampling:
+        if self.thinking_budget is not None and self.thinking_budget >= self.max_tokens:
+            raise ValueError(f"thinking_budget leaves no tokens for the answer: max_tokens is {self.max_tokens}")
+        return self
+
     @model_validator(mode="after")
     def _stops_say_something(self) -> Sampling:
         if "" in self.stop:
