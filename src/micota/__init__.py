@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from micota.recipe.constructors import select as select
     from micota.recipe.constructors import train as train
     from micota.recipe.constructors import verify as verify
+    from micota.recipe.inquiry_constructors import judge as judge
     from micota.recipe.merge_constructors import dial as dial
     from micota.recipe.merge_constructors import interpolate as interpolate
     from micota.recipe.merge_constructors import length as length
@@ -54,6 +55,7 @@ _PLACES = {
         *("problems", "rows", "generate", "verify", "distill", "mix", "select", "train", "opd", "measure", "pretrain"),
         *("evaluation", "rewrite"),
     ),
+    "micota.recipe.inquiry_constructors": ("judge",),
     "micota.recipe.merge_constructors": ("merge", "interpolate", "dial", "length", "tokens"),
     "micota.errors": ("MicotaError", "StageFailed", "Stopped"),
 }

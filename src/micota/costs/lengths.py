@@ -187,7 +187,7 @@ class Lengths:
         if isinstance(spec, RejectionSampling):
             share = Span(self.correct_share(spec.completions, spec.by).low, 1)
         else:
-            share = known(1) if spec.keep == "all" else self.correct_share(spec.completions, spec.verdicts.by)
+            share = known(1) if spec.keep == "all" else self.correct_share(spec.completions, spec.verdicts)
             response = response.at_most(spec.max_tokens or math.inf)
         return Texts(texts.number * share, texts.prompt, response, texts.basis, longest)
 
@@ -201,9 +201,10 @@ class Lengths:
         basis = tuple(dict.fromkeys(word for one, _ in parts for word in one.basis))
         return Texts(number, prompt, response, basis, max(one.longest for one, _ in parts))
 
-    def correct_share(self, responses: Generate, by: str) -> Span:
-        """The share of the responses that is correct."""
-        done = measurements.facts(self._store, Verify(problems=responses.problems, completions=responses, by=by))
+    def correct_share(self, responses: Generate, by: str | Verify) -> Span:
+        """The share of the responses that is correct, by a grader or by verdicts."""
+        verdicts = Verify(problems=responses.problems, completions=responses, by=by) if isinstance(by, str) else by
+        done = measurements.facts(self._store, verdicts)
         if done.get("rows"):
             return known(done["verdicts"].get("correct", 0) / done["rows"])
         return assumptions.CORRECT[_sort(_teacher(responses.model))]

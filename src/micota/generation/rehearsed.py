@@ -39,5 +39,6 @@ class Rehearsed(Transformers):
         for marker in (*THOUGHT, "\\boxed"):
             text = text.replace(marker, "")
         close = f"\n{THOUGHT[1]}" if completion.think_prefix else ""
-        answer = f"{close}\n\nFinal Answer: \\boxed{{{gold}}}"
+        judged = "\nVerdict: correct" if "Verdict:" in asked else ""
+        answer = f"{close}\n\nFinal Answer: \\boxed{{{gold}}}{judged}"
         return replace(completion, text=text + answer, finish_reason="stop")

@@ -8,6 +8,7 @@ over many responses, safely against hostile text.
 from micota.grading.choice import CHOICE_VERSION
 from micota.grading.exact import EXACT_VERSION, exact_match, strict_match
 from micota.grading.grader import DIED, By, Grader, UserGrader, grade_responses
+from micota.grading.judge_reply import JUDGE_VERSION, judge_verdict
 from micota.grading.semantic import SEMANTIC_REVISION, SEMANTIC_VERSION, semantic
 from micota.grading.verdict import Grade, Item, Verdict
 
@@ -15,6 +16,7 @@ __all__ = [
     "CHOICE_VERSION",
     "DIED",
     "EXACT_VERSION",
+    "JUDGE_VERSION",
     "SEMANTIC_REVISION",
     "SEMANTIC_VERSION",
     "By",
@@ -25,6 +27,7 @@ __all__ = [
     "Verdict",
     "exact_match",
     "grade_responses",
+    "judge_verdict",
     "semantic",
     "strict_match",
 ]

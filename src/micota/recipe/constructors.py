@@ -15,6 +15,7 @@ from pydantic import Field
 from micota.benchmarks import BENCHMARKS, PAPER
 from micota.errors import suggestion
 from micota.lab import designs
+from micota.recipe.inquiry_constructors import PromptLike, asked, inquired, judge
 from micota.recipe.merge_constructors import ModelLike, ProblemsLike, dial, interpolate, listed, merge
 from micota.recipe.signature import FieldError, build, constructor
 from micota.recipe.words import as_data, as_grader, as_model, as_problems, as_source, benchmark_problems
@@ -23,14 +24,12 @@ from micota.specs import (
     Bpc,
     Data,
     Generate,
-    Inquiry,
+    Judge,
     Mix,
     MixtureComponent,
     OnPolicyDistillation,
     Pretrain,
     Problems,
-    ProblemSet,
-    Prompt,
     RejectionSampling,
     Rewrite,
     Sampling,
@@ -39,14 +38,12 @@ from micota.specs import (
     SelectBy,
     SftData,
     Source,
-    Spec,
     Train,
     Verify,
 )
 
 DataLike = Data | str | Path
-PromptLike = Prompt | str | Mapping[str, Any]
-Grader = str | Source | Callable[..., Any]
+Grader = str | Source | Judge | Callable[..., Any]
 
 
 @constructor(Problems)
@@ -84,14 +81,18 @@ def generate(model: ModelLike, problems: ProblemsLike, **fields: Any) -> Generat
     return build(Generate, model=as_model(model), problems=as_problems(problems), **fields)
 
 
-@constructor(Verify, hidden=("problems", "grader"))
+@constructor(Verify, hidden=("problems", "grader", "judged"))
 def verify(completions: Generate, by: Grader = "semantic") -> Verify:
     """A verdict on each answer: correct, wrong, no_answer or unverifiable.
 
-    `by` is semantic, exact_match, choice (for problems with `choices`), or a grader of your own:
-    `package.module:function`, in Python the function itself.
+    `by` is semantic, exact_match, choice (for problems with `choices`), a model that judges (`{judge: {model: NAME}}`),
+    or a grader of your own: `package.module:function`, in Python the function itself.
     """
     problems = getattr(completions, "problems", None)
+    if isinstance(by, Judge):
+        settings = {name: getattr(by, name) for name in ("sampling", "precision", "trust_remote_code")}
+        replies = inquired(completions, completions.problems, by.model, by.prompt, settings, "answer")
+        return build(Verify, completions=completions, problems=problems, by="judge", judged=replies)
     return build(Verify, completions=completions, problems=problems, **as_grader(by))
 
 
@@ -116,6 +117,8 @@ def distill(
     answers = generate(model, problems, **sampled)
     if until is None and at_most is None:
         return build(Select, completions=answers, verdicts=verify(answers, by), **selected)
+    if isinstance(by, Judge):
+        raise FieldError("until: verified does not take a judge", ("by",), "semantic, or leave `until` out")
     if until != "verified" or at_most is None:
         raise FieldError("rejection sampling needs both fields", ("until",), "until: verified, at_most: 4")
     for name in ("n", "keep", "max_tokens"):
@@ -137,20 +140,9 @@ def rewrite(
     chains = as_data(data)
     if not isinstance(chains, Select | RejectionSampling):
         raise FieldError("only chains with reference answers can be rewritten", ("data",), "give a `distill`")
-    answers = _inquired(chains, chains.completions.problems, model, prompt, REWRITE, fields)
+    answers = inquired(chains, chains.completions.problems, model, asked(prompt, REWRITE), fields)
     correct = build(Select, completions=answers, verdicts=verify(answers, by))
     return build(Rewrite, data=chains, inquiry=answers.problems, rewritten=correct)
-
-
-def _inquired(
-    responses: Spec, problems: ProblemSet, model: ModelLike, prompt: PromptLike, usual: str, fields: dict[str, Any]
-) -> Generate:
-    """A model's answers to a text about each response."""
-    if not isinstance(prompt, Prompt):
-        prompt = build(Prompt, **({"template": prompt} if isinstance(prompt, str) else {"template": usual, **prompt}))
-    inquiry = build(Inquiry, responses=responses, problems=problems, template=prompt.template)
-    message = prompt.changed(template="{problem}")
-    return build(Generate, model=as_model(model), problems=inquiry, prompt=message, **fields)
 
 
 @constructor(Mix)
@@ -255,6 +247,7 @@ FORMS: dict[str, Callable[..., Any]] = {
     "rows": rows,
     "generate": generate,
     "verify": verify,
+    "judge": judge,
     "distill": distill,
     "pretrain": pretrain,
     "train": train,

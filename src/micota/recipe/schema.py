@@ -18,6 +18,13 @@ from micota.specs import Data, Generate, Model, Problems, ProblemSet, Source, Sp
 Schema = dict[str, Any]
 SORTS: tuple[type[Spec], ...] = (Spec, Model, Data, ProblemSet, Problems, Generate, Verify, Source)
 """The classes that a field may ask for: where a schema refers to one of them, a recipe has a word or a form."""
+JUDGED = {
+    "type": "object",
+    "properties": {"judge": {"$ref": "#/$defs/judge"}},
+    "required": ["judge"],
+    "additionalProperties": False,
+}
+"""A model that judges, where a grader may be named."""
 VARIABLE = {"type": "string", "pattern": r"^\$\w+(\.\w+)?$", "description": "a variable of `for`"}
 
 
@@ -52,6 +59,11 @@ def definitions() -> dict[str, Schema]:
     defs["EvaluateSection"]["properties"] |= {name: defs["generate"]["properties"][name] for name in SETTINGS}
     for cls in _below(Spec):
         defs.pop(cls.__name__, None)
+    for name in ("verify", "distill", "rewrite", "EvaluateSection"):
+        by = defs[name]["properties"]["by"]
+        kept = {key: by.pop(key) for key in ("description", "default") if key in by}
+        several = [{"type": "array", "items": {"anyOf": [{"type": "string"}, JUDGED]}}] if name not in FORMS else []
+        defs[name]["properties"]["by"] = {**kept, "anyOf": [{"type": "string"}, JUDGED, *several]}
     return defs
 
 

@@ -140,6 +140,8 @@ class Scope:
     def _grader(self, fields: Mapping[str, Any], path: Path) -> dict[str, Any]:
         """A grader of the user's own stands beside the recipe, or wherever Python finds its module."""
         by = fields.get("by")
+        if isinstance(by, dict) and set(by) == {"judge"}:
+            return {"by": self.form(by, (*path, "by"))}
         if not (isinstance(by, str) and ":" in by):
             return {}
         return {"by": self.literal(by, "grader", (*path, "by"))}

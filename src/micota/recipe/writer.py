@@ -15,6 +15,7 @@ from micota.specs import (
     Adapter,
     FrozenModel,
     Generate,
+    Inquiry,
     Problems,
     RejectionSampling,
     Rewrite,
@@ -107,13 +108,13 @@ class _Writer:
         if isinstance(spec, Rewrite):
             answers, data = spec.rewritten.completions, self._expression(spec.data)
             prompt = {**self._fields(answers.prompt), "template": spec.inquiry.template}
-            fields = {"data": data, "model": self._expression(answers.model), "by": spec.rewritten.verdicts.by}
+            fields = {"data": data, "model": self._expression(answers.model), "by": self._by(spec.rewritten.verdicts)}
             return {"rewrite": {**self._settings(answers), **fields, "prompt": prompt}}
         if isinstance(spec, SelectBy):
             measure = {name: value for name, value in self._fields(spec.measure).items() if name != "rsr"}
             return {"select": {**measure, "by": spec.by, "keep": spec.keep}}
         if isinstance(spec, Verify):
-            return {"verify": {"completions": self._form(spec.completions), "by": spec.by}}
+            return {"verify": {"completions": self._form(spec.completions), "by": self._by(spec)}}
         if isinstance(spec, Problems) and (name := _benchmark(spec)):
             benchmark = {"source": self._source(spec.source), "benchmark": name}
             return {"problems": {**self._fields(spec), **benchmark}}
@@ -123,11 +124,20 @@ class _Writer:
         answers = spec.completions
         graded = spec.verdicts if isinstance(spec, Select) else spec
         fields = {"from": self._expression(answers.model), "data": self._expression(answers.problems)}
-        fields |= self._settings(answers) | {"by": graded.by}
+        fields |= self._settings(answers) | {"by": self._by(graded)}
         rest = self._fields(spec)
         names = ("keep", "max_tokens", "duplicates", "at_most")
         fields |= {name: rest[name] for name in names if name in rest}
         return fields | ({"until": "verified"} if isinstance(spec, RejectionSampling) else {})
+
+    def _by(self, spec: Verify | RejectionSampling) -> Any:
+        """The grader: a word, or the model that judges."""
+        replies = spec.judged if isinstance(spec, Verify) else None
+        if replies is None:
+            return spec.by
+        assert isinstance(replies.problems, Inquiry)
+        prompt = {**self._fields(replies.prompt), "template": replies.problems.template}
+        return {"judge": {"model": self._expression(replies.model), **self._settings(replies), "prompt": prompt}}
 
     def _settings(self, answers: Generate) -> dict[str, Any]:
         fields = self._fields(answers)
@@ -156,7 +166,11 @@ class _Writer:
             prompt = {**self._fields(answers.prompt), "template": answers.prompt.template}
             settings = {"prompt": prompt, "sampling": self._sampling(answers)}
             settings |= {k: v for k, v in self._settings(answers).items() if k not in settings}
-            section = {"data": [self._expression(answers.problems)], **settings, "by": [one.spec.by for one in ones]}
+            section = {
+                "data": [self._expression(answers.problems)],
+                **settings,
+                "by": [self._by(one.spec) for one in ones],
+            }
             sections.setdefault(repr(section), (section, []))[1].append(model)
         return [{"models": models, **section} for section, models in sections.values()]
 

@@ -23,6 +23,7 @@ from micota.specs import (
     SelectBy,
     SftData,
     Spec,
+    Verify,
 )
 
 REASONS = ("truncated", "filtered", "too_long", "wrong", "no_answer", "unverifiable", "empty", "duplicate")
@@ -77,6 +78,19 @@ def data(results: GradedAnswers) -> tuple[Table, ...]:
             | {"Mean tokens kept": number(facts.get("mean_tokens", math.nan))}
         ))  # fmt: skip
     return table("funnel", rows, words=2)
+
+
+def judges(results: GradedAnswers) -> tuple[Table, ...]:
+    """The verdicts of models that judge, beside those of the rule on the same responses."""
+    names, rows = labels(results.recipe), []
+    for spec, facts in stages(results, Verify):
+        if spec.judged and (about := facts.get("agreement")):
+            cells: dict[str, object] = {"Verdicts": name(names, spec), "Judge": name(names, spec.judged.model)}
+            numbers = counts(about, Only_the_judge="only_judge", Only_the_rule="only_rule")
+            open_ = count(facts["verdicts"].get("unverifiable", 0))
+            rows.append(Row({**cells, "Rule": about["with"], "Agree": percent(about["share"])} | numbers
+                            | {"No verdict": open_}))  # fmt: skip
+    return table("judges", rows, words=3)
 
 
 def mixtures(results: GradedAnswers) -> tuple[Table, ...]:

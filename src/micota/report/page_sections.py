@@ -43,7 +43,7 @@ def sections(results: GradedAnswers) -> tuple[Section, ...]:
     tables = *accuracy.main(r), *accuracy.from_baseline(r)
     main = *tables, *figures.students(r), *samples(r), *reflections(r)
     merging = *merge_tables.dials(r), *merge_figures.dials(r), *figures.assistant(r), *merge_tables.merges(r)
-    data = *funnel.problems(r), *funnel.data(r), *training_figures.lengths(r), *funnel.mixtures(r)
+    data = *funnel.problems(r), *funnel.data(r), *training_figures.lengths(r), *funnel.mixtures(r), *funnel.judges(r)
     losses = *training_figures.losses(r, "steps"), *training_figures.losses(r, "tokens")
     every = (
         _section(CLAIMS, paper_claims.summary(r), *claims),

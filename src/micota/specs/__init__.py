@@ -7,7 +7,7 @@ fast it is made. Bump a kind's VERSION when its meaning changes.
 
 from micota.specs.chains import GRADERS, Generate, Precision, RejectionSampling, Select, Verify
 from micota.specs.fine_tuning import Bpc, FineTuned, Lora, Mix, MixtureComponent, Scoring, SelectBy, Train
-from micota.specs.inquiries import REWRITE, Inquiry, Rewrite
+from micota.specs.inquiries import JUDGE, REWRITE, Inquiry, Judge, Rewrite
 from micota.specs.lab_pretraining import Phase, Pretrain, Shape
 from micota.specs.length_dial import LengthDial, MergeSearch, Probe, Target
 from micota.specs.merges import Adapter, Merge, Slice
@@ -22,6 +22,7 @@ __all__ = [
     "BETA",
     "DEFAULT_PROMPT",
     "GRADERS",
+    "JUDGE",
     "KINDS",
     "REWRITE",
     "Adapter",
@@ -32,6 +33,7 @@ __all__ = [
     "FrozenModel",
     "Generate",
     "Inquiry",
+    "Judge",
     "LengthDial",
     "Lora",
     "Merge",

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from micota.grading import CHOICE_VERSION, EXACT_VERSION, SEMANTIC_REVISION, SEMANTIC_VERSION
+from micota.grading import CHOICE_VERSION, EXACT_VERSION, JUDGE_VERSION, SEMANTIC_REVISION, SEMANTIC_VERSION
 from micota.specs.sampling import Prompt, PromptField, Sampling, SamplingField
 from micota.specs.sources import Source
 from micota.specs.spec import Choice, Data, Model, ProblemSet, Spec, plain, sha
@@ -79,13 +79,16 @@ class _Graded(Spec):
     @property
     def version(self) -> str:
         """The kind's version and that of its grader."""
-        return f"{self.VERSION}.{GRADERS.get(getattr(self, 'by', ''), 0)}"
+        versions = {**GRADERS, "judge": JUDGE_VERSION}
+        return f"{self.VERSION}.{versions.get(getattr(self, 'by', ''), 0)}"
 
     @model_validator(mode="after")
     def _is_a_grader(self) -> Self:
         graded: Any = self
         by, problems = graded.by, graded.completions.problems
-        if by not in GRADERS and not re.fullmatch(r"[\w.]+:\w+", by):
+        if (by == "judge") != (getattr(self, "judged", None) is not None):
+            raise ValueError("a judge is a model: by: {judge: {model: NAME}}, in verify, distill and evaluate")
+        if by not in (*GRADERS, "judge") and not re.fullmatch(r"[\w.]+:\w+", by):
             raise ValueError(f"'{by}' is no grader: {', '.join(GRADERS)}, or package.module:function")
         if by == "choice" and not problems.choices:
             raise ValueError(f"choice grades options, and {problems.source.ref} has none: name them with `choices`")
@@ -100,6 +103,7 @@ class Verify(_Graded):
     completions: Generate = Field(description="the answers to grade")
     by: str = Field("semantic", description=GRADER)
     grader: Source | None = Field(None, description="the file of a grader of your own; its content decides the digest")
+    judged: Generate | None = Field(None, description="of `judge`: the replies of the model that judges")
 
     def warning(self, facts: Mapping[str, Any]) -> str | None:
         """Verdicts that an accident left open, or that an older grader gave."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from micota.grading import DIED, SEMANTIC_REVISION, Grade
-from micota.specs import Verify
+from micota.grading import DIED, SEMANTIC_REVISION, Grade, Verdict, judge_verdict
+from micota.specs import Inquiry, Verify
 from micota.stats import mean
 from micota.store.artifacts import Result
 from micota.store.completion_grades import grade_completions
 from micota.store.pool import find
-from micota.store.records import read_rows, solves, write_rows
+from micota.store.records import Completion, read_rows, solves, text_key, write_rows
 from micota.store.task import Task
 
 
@@ -20,24 +20,47 @@ def run(task: Task) -> Result:
     spec = task.spec
     assert isinstance(spec, Verify)
     problems = read_rows(task.rows(spec.problems))
-    by_choice = spec.by == "choice"
-    golds = {row["key"]: (row["answer"], *row["choices"]) if by_choice else row["answer"] for row in problems}
     rows = read_rows(task.rows(spec.completions))
-    completions = find([task.store.pool(pool) for pool in task.input(spec.completions).pools], rows)
+    completions = list(find([task.store.pool(pool) for pool in task.input(spec.completions).pools], rows))
+    by_rule = spec.changed(by="choice" if spec.problems.choices else "semantic", judged=None) if spec.judged else spec
+    by_choice = by_rule.by == "choice"
+    golds = {row["key"]: (row["answer"], *row["choices"]) if by_choice else row["answer"] for row in problems}
     grades = grade_completions(
-        completions, golds, spec, task.machine.threads, lambda done: task.progress(done, len(rows), "answers")
+        completions, golds, by_rule, task.machine.threads, lambda done: task.progress(done, len(rows), "answers")
     )
+    agreement: dict[str, Any] = {}
+    if spec.judged:
+        ruled, grades = grades, _judged(task, spec, {row["key"]: row for row in problems}, completions)
+        agreement = {"agreement": _agreement(by_rule.by, ruled, grades)}
     graded = [_row(row, grade) for row, grade in zip(rows, grades, strict=True)]
     write_rows(task.out / "rows.jsonl", graded)
     verdicts = Counter(row["verdict"] for row in graded)
     tokens = mean([float(row["tokens"]) for row in rows])
     unsolved = len(golds.keys() - {row["key"] for row in graded if solves(row)})
-    facts = {"rows": len(rows), "mean_tokens": tokens, "verdicts": dict(verdicts), "unsolved": unsolved}
+    facts = {"rows": len(rows), "mean_tokens": tokens, "verdicts": dict(verdicts), "unsolved": unsolved, **agreement}
     if accidents := sum(grade.reason == DIED for grade in grades):
         facts["accidents"] = accidents
     if spec.by == "semantic":
         facts["revision"] = SEMANTIC_REVISION
     return Result(facts)
+
+
+def _judged(task: Task, spec: Verify, problems: dict[str, Any], answers: list[Completion]) -> list[Grade]:
+    """The verdicts in a judge's replies; of a response that is no more than a thought there is no answer."""
+    assert spec.judged is not None and isinstance(spec.judged.problems, Inquiry)
+    texts = [spec.judged.problems.text(problems[one.key], one.target) for one in answers]
+    pools = [task.store.pool(pool) for pool in task.input(spec.judged).pools]
+    replies = {one.key: judge_verdict(one.target) for one in find(pools, read_rows(task.rows(spec.judged)))}
+    none = Grade(Verdict.no_answer, None, "nothing follows the thought")
+    return [none if text is None else replies[text_key(text)] for text in texts]
+
+
+def _agreement(rule: str, ruled: list[Grade], judged: list[Grade]) -> dict[str, Any]:
+    """How many answers a judge and a rule both hold correct or both not, and how many only one of them does."""
+    sides = ([one.verdict == Verdict.correct for one in grades] for grades in (ruled, judged))
+    pairs = Counter(zip(*sides, strict=True))
+    only = {"only_judge": pairs[False, True], "only_rule": pairs[True, False]}
+    return {"with": rule, "share": 1 - sum(only.values()) / len(judged), **only}
 
 
 def _row(row: dict[str, Any], grade: Grade) -> dict[str, Any]:
