@@ -82,6 +82,8 @@ def test_inspects_logs_hold_every_sample(exported: World, tmp_path: Path) -> Non
     assert [one["scores"]["exact_match"]["value"] == "C" for one in log["samples"]] == (
         frame.verdict == "correct"
     ).tolist()
+    shown = [sum(use["output_tokens"] for use in one["model_usage"].values()) for one in log["samples"]]
+    assert shown == frame.tokens.tolist()
 
 
 READ = """

@@ -106,7 +106,8 @@ def _inspect_sample(key: Any, rows: DataFrame) -> dict[str, Any]:
     }
     messages = [{"role": "user", "content": first["problem_text"]}, answer]
     same = {"id": str(key[0]), "epoch": int(key[1]) + 1, "input": first["problem_text"], "target": first["gold"]}
-    return {**same, "messages": messages, "output": output, "scores": scores, "metadata": {}}
+    used = {"model_usage": {output["model"]: usage}}  # what inspect's list of samples shows
+    return {**same, "messages": messages, "output": output, "scores": scores, "metadata": {}, **used}
 
 
 def _lm_eval(results: Results, now: datetime) -> Iterator[tuple[str, str]]:
