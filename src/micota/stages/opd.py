@@ -6,6 +6,7 @@ one.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,8 @@ def _answering(eos: list[int]) -> Any:
     import torch
     import trl
     from trl.models.utils import unwrap_model_for_generation
+
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # TRL's
 
     class Trainer(trl.DistillationTrainer):  # type: ignore[misc]
         def _tokenize_prompts(self, prompts: list[dict[str, Any]]) -> tuple[list[list[int]], None, dict[str, Any]]:
