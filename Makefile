@@ -46,7 +46,7 @@ test-slow: $(VENV)/.ready-for-tests
 
 # The engine tests against real vLLM: 3.5 GB, about two minutes to set up.
 test-vllm: $(VLLM)/.ready
-	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest tests/test_contract.py tests/test_search.py::test_with_vllm_the_candidates_answer_as_with_transformers --deselect 'tests/test_contract.py::test_killed_at_random_moments_every_key_is_there_once[transformers-48]'
+	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest tests/test_contract.py tests/test_thinking_budget.py tests/test_search.py::test_with_vllm_the_candidates_answer_as_with_transformers --deselect 'tests/test_contract.py::test_killed_at_random_moments_every_key_is_there_once[transformers-48]'
 
 # Generation on Ray clusters of real raylets, some of which die: 2.5 GB, about two minutes to set up.
 test-ray: $(RAY)/.ready
