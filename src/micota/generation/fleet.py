@@ -56,7 +56,7 @@ class Fleet:
     ) -> None:
         assert place.ray is not None
         self._ray, self._config, self._stop, self._spec = cluster.join(), place.ray, stop, spec
-        self._head = cluster.Head(self._ray)
+        self._head, self._member = cluster.Head(self._ray), self._ray.remote(Member)  # once: Ray takes 0.1 s for it
         self._gpus = place.gpus
         self._encoder = PromptEncoder.of_folder(spec, model) if model else None
         self._place = place.changed(ray=None)
@@ -133,7 +133,7 @@ class Fleet:
             self._count += 1
             name = f"{self._place.engine}-{self._count}"
             options = self._config.options(self._gpus) | {"name": name, "max_concurrency": 2}
-            actor = self._ray.remote(Member).options(**options).remote(*self._arguments, self._longest)
+            actor = self._member.options(**options).remote(*self._arguments, self._longest)
             self._hired[actor.run.options(num_returns="streaming").remote()] = Hired(actor, name)
 
     def _listen(self) -> list[Completion]:

@@ -7,7 +7,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,7 +79,7 @@ class Completion:
 
     def line(self) -> str:
         """The completion as a line of JSON, which ends in its check sum."""
-        data = {"opened" if name == "think_prefix" else name: value for name, value in asdict(self).items()}
+        data = {key: getattr(self, name) for name, key in _KEYS.items()}
         text = json.dumps(data, separators=(",", ":"))
         return f'{text[:-1]},"crc":"{zlib.crc32(text.encode()):08x}"}}\n'
 
@@ -91,6 +91,7 @@ class Completion:
         return cls(**{"think_prefix" if name == "opened" else name: value for name, value in data.items()})
 
 
+_KEYS = {one.name: "opened" if one.name == "think_prefix" else one.name for one in fields(Completion)}
 CRC = re.compile(rb',"crc":"([0-9a-f]{8})"\}\n')
 
 
