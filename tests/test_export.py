@@ -186,6 +186,31 @@ def test_pushed_models_come_with_their_card(made: World, hub: tuple[Hub, str]) -
     assert 'from_pretrained("me/student")' in there.files["README.md"].decode()
 
 
+def test_pushed_results_are_a_data_set_and_its_commit_is_that_of_the_lock(
+    made: World,
+    hub: tuple[Hub, str],  # noqa: F811
+) -> None:
+    there, address = hub
+    home = {"HF_ENDPOINT": address, "HF_TOKEN": "hf_none", "HF_HOME": str(made.folder / "hf")}
+    words = ["export", "recipe.yaml", "logs", "--format", "lm-eval", "--push", "me/results", "--store", "store"]
+    sets = [f"--set={word}" for word in LAB]
+    command = [sys.executable, "-m", "micota", *words, *sets]
+    done = subprocess.run(command, cwd=made.folder, env={**os.environ, **home}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert there.created["type"] == "dataset" and there.created["visibility"] == "private"
+    assert there.files.keys() == {
+        path.relative_to(made.folder / "logs").as_posix() for path in files_of(made.folder / "logs")
+    }
+    code = "from pathlib import Path; from micota.store.resolution import Lock; lock = Lock(Path('mine.lock'));"
+    code += "lock.source('me/results', 'dataset'); lock.resolve(['me/results']); lock.save()"
+    subprocess.run([sys.executable, "-c", code], cwd=made.folder, env={**os.environ, **home}, check=True)
+    assert json.loads((made.folder / "mine.lock").read_text()) == {"dataset:me/results": "0" * 40}
+
+
+def files_of(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 def test_a_card_asks_for_no_more_than_the_model_has_and_shows_what_ended_its_training(made: World) -> None:
     folder = export(made, "small/strong")
     text, config = (folder / "README.md").read_text(), json.loads((folder / "config.json").read_text())

@@ -46,14 +46,15 @@ def export(
         return
     place = _there(store)
     if interchange.write(place, name, out, form, set_ or ()):
-        console.print(f"{name}: {out}", soft_wrap=True, highlight=False)
-        return
-    manifest = place.find(name)
-    with terminal.bar("copying") as report:
-        exports.export(place, manifest, name, out, push or str(out), report, form or "rows")
-    console.print(f"{manifest.id}: {out}", soft_wrap=True, highlight=False)
+        label, is_data = name, form != interchange.MERGEKIT
+    else:
+        manifest = place.find(name)
+        label, is_data = manifest.id, manifest.kind in DATA
+        with terminal.bar("copying") as report:
+            exports.export(place, manifest, name, out, push or str(out), report, form or "rows")
+    console.print(f"{label}: {out}", soft_wrap=True, highlight=False)
     if push:
-        address = hub.push(push, "dataset" if manifest.kind in DATA else "model", out, out)
+        address = hub.push(push, "dataset" if is_data else "model", out, out)
         console.print(f"pushed: {address}", soft_wrap=True, highlight=False)
 
 
