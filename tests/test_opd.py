@@ -265,6 +265,14 @@ def last(world: World) -> int:
     return max((int(path.parent.name.partition("-")[2]) for path in found), default=0)
 
 
+def test_in_half_precision_it_learns_about_the_same(distilled: World) -> None:
+    _, facts = made(distilled, *LAB)
+    weights, half = made(distilled, *LAB, "defaults.opd.precision=bfloat16")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    assert half["loss"][0][1] == pytest.approx(facts["loss"][0][1], rel=0.1)
+    assert half["loss"][-1][1] < 0.5 * half["loss"][0][1]
+
+
 def test_adapters_move_every_weight_that_they_are_on(distilled: World) -> None:
     weights, _ = made(distilled, "arms.opd.opd.lora={rank: 4}")
     before = load_file(distilled.folder / "models" / "student" / "model.safetensors")

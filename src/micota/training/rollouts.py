@@ -82,7 +82,10 @@ def answers(
         generation_config=GenerationConfig(
             do_sample=False,
             pad_token_id=eos[0],
-            cache_implementation="static" if model.device.type == "cpu" else None,  # one that grows is copied there
+            # On a CPU a cache that grows is copied at every token; one of fixed size does not follow autocast.
+            cache_implementation="static"
+            if model.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+            else None,
             disable_compile=True,
             **settings,
         ),
