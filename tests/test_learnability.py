@@ -15,7 +15,7 @@ from families import tokenizer as family_tokenizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import micota as mc
-from micota.errors import MicotaError
+from micota.errors import MicotaError, StageFailed
 from micota.specs import Bpc
 from micota.stages.bpc import CLIP, LOGITS, rank_sums
 from micota.store.records import read_rows
@@ -124,6 +124,20 @@ def test_each_row_has_what_the_definitions_say(tmp_path: Path, family: str, kind
         assert facts["local_log_probability"] == pytest.approx(sum(row["local"] for row in found) / n, rel=EXACT)
         assert facts["beyond_context"] == sum(row["beyond"] for row in found) / facts["tokens"]
     assert {row["ranks"] > row["tokens"] for row in found} == {True}
+
+
+@pytest.mark.parametrize(("precision", "value"), [("float16", 6e4), ("float32", 3e38)])
+def test_a_model_that_computes_no_numbers_measures_nothing(tmp_path: Path, precision: str, value: float) -> None:
+    """Weights that are numbers overflow: NaN has no order, a ratio to infinite surprisal would be the lowest."""
+    from safetensors.torch import load_file, save_file
+
+    path = tiny_model(tmp_path / "model", 0) / "model.safetensors"
+    weights = load_file(path)
+    weights["model.norm.weight"][:] = value
+    save_file(weights, path, {"format": "pt"})
+    spec = mc.select(data(tmp_path), str(path.parent), keep=0.5, precision=precision)
+    with pytest.raises(StageFailed, match="probabilities are no numbers"):
+        mc.Workspace(tmp_path / "store").make(spec)
 
 
 def test_without_them_a_row_is_as_it_was(tmp_path: Path) -> None:

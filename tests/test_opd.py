@@ -297,6 +297,15 @@ def test_python_and_recipes_say_the_same(distilled: World, monkeypatch: pytest.M
     assert mine.digest == distilled.load().named("opd").digest
 
 
+def test_one_long_prompt_does_not_cut_the_answers_to_all(distilled: World) -> None:
+    path = distilled.folder / "train.jsonl"
+    long = json.loads(path.read_text().splitlines()[0])
+    long["problem"] += " 1" * 10
+    path.write_text(path.read_text() + json.dumps(long) + "\n")
+    with pytest.raises(StageFailed, match=r"leaves room for \d+ tokens of an answer, max_tokens is 512"):
+        made(distilled, "defaults.opd.max_tokens=512", 'arms.opd.opd.prompt="{problem} ' + "1 + " * 140 + '1"')
+
+
 REFUSED = {
     "arms.opd.opd.on_policy=0.5": "on_policy is 0.5, and problems have no responses: give data in their place",
     "arms.rows.opd.on_policy=1.0": "the responses of data are never read; give problems, or a smaller on_policy",

@@ -309,6 +309,60 @@ def test_a_hostile_bucket_writes_nowhere_else(made: World, tmp_path: Path, name:
     assert not (victim / "artifacts" / manifest.id / "files").exists()
 
 
+@pytest.mark.parametrize("change", ["gone", "pipe", "larger", "fake", "accidents"])
+def test_one_bad_artifact_holds_up_no_other(tmp_path: Path, change: str) -> None:
+    """A file that is not there or less than its manifest says, and facts that no stage writes."""
+    from micota.store.checked import sealed
+
+    store, disk = Store(tmp_path / "store"), tmp_path / "disk"
+    make_artifacts(store, 2, 1000)
+    sent(store, str(disk))
+    bad, good = sorted(path.parent for path in disk.glob("artifacts/*/manifest.json"))
+    data = json.loads((bad / "manifest.json").read_text())
+    data.pop("seal")
+    if change in ("gone", "pipe"):
+        (bad / "files/rows.jsonl").unlink()
+    if change == "pipe":
+        os.mkfifo(bad / "files/rows.jsonl")
+    if change == "larger":
+        data["files"]["rows.jsonl"]["size"] = 10**30
+    if change in ("fake", "accidents"):
+        data["facts"][change] = {"fake": 5, "accidents": "x"}[change]
+    (bad / "manifest.json").write_text(json.dumps(sealed(data)))
+    (disk / "x\nartifacts" / bad.name).mkdir(parents=True)
+    (disk / "x\nartifacts" / bad.name / "manifest.json").write_text("{}")
+    own = tmp_path / "here/artifacts" / bad.name / "files/rows.jsonl"  # of a run that was killed before its manifest
+    own.parent.mkdir(parents=True)
+    own.write_text("{ }")
+    with pytest.warns(match="is damaged|cannot be read"):
+        moved = brought(str(disk), tmp_path / "here")
+    assert [word.split()[0] for word in moved.wrong] == [bad.name]
+    assert [one.id for one in Store(tmp_path / "here").all()] == [good.name]
+    assert own.read_text() == "{ }"
+
+
+def test_what_a_killed_run_has_left_gives_way_to_what_is_whole(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    make_artifacts(store, 1, 1000)
+    sent(store, str(tmp_path / "disk"))
+    (one,) = store.all()
+    own = tmp_path / "here/artifacts" / one.id / "files"
+    own.mkdir(parents=True)
+    (own / "rows.jsonl").write_text("[]\n")  # as many bytes as the whole one
+    (own / "more").write_text("x")
+    assert not brought(str(tmp_path / "disk"), tmp_path / "here").wrong
+    assert not Store(tmp_path / "here").damaged(one) and not (own / "more").exists()
+
+
+@pytest.mark.parametrize("word", ["push", "pull"])
+def test_a_store_is_no_remote_side(made: World, word: str) -> None:
+    """Its completions would stay behind in silence, or stand there twice."""
+    before = tree(made.store.root)
+    with pytest.raises(MicotaError, match="is a store itself"):
+        (sent(made.store, str(made.store.root)) if word == "push" else brought(str(made.store.root), made.folder / "x"))
+    assert tree(made.store.root) == before
+
+
 @pytest.mark.parametrize("word", ["push", "pull"])
 def test_killed_in_the_middle_and_again(tmp_path: Path, s3: S3, word: str) -> None:
     """`kill -9` of the command at random moments; then it ends, and a whole store is on the other side."""

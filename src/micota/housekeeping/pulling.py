@@ -115,14 +115,15 @@ def _pull_artifact(job: Transfer, artifact: str) -> None:
             job.moved.wrong.append(f"{artifact} (here is another one, of which files are missing)")
             return
         job.store.remove(here)
-    if not here and (folder / "files").exists():  # of a run that was killed before its manifest
-        shutil.rmtree(folder / "files")
-    names = _lacking(job, there)
+    left = not here and (folder / "files").exists()  # of a run that was killed before its manifest: until all is here
+    names = list(there.files) if left and not there.same_as else _lacking(job, there)
     job.total += sum(there.files[name].size for name in names)
     got = each(lambda name: job.fetched(place + name, there.files[name].size, there.files[name].sha256), names)
     if None in got:
         job.moved.wrong.append(f"{artifact} (damaged)")
         return
+    if left:
+        shutil.rmtree(folder / "files")
     for name, path in zip(names, got, strict=True):
         (folder / "files" / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, folder / "files" / name)

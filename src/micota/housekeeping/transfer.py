@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from micota.errors import MicotaError
 from micota.store.artifacts import Store
 from micota.store.checked import say, sha256
 from micota.store.manifest import ID, Manifest, read_manifest
@@ -45,6 +46,9 @@ class Transfer:
     def __init__(self, store: Store, remote: Remote, aside: Path, report: Report) -> None:
         self.store, self.remote, self.aside, self.moved = store, remote, aside, Moved()
         self.there = remote.files()
+        if any(name.startswith(("claims/", "inputs/")) for name in self.there):
+            what, fix = f"{remote.address} is a store itself", f"micota push {remote.address} FOLDER, then FOLDER here"
+            raise MicotaError(what, why="its completions lie there otherwise than `push` sends them", fix=fix)
         self.total, self._report = 0, report
 
     def count(self, size: int) -> None:
@@ -66,8 +70,8 @@ class Transfer:
 
     def artifacts(self) -> list[str]:
         """The ids of the artifacts that are there."""
-        found = re.findall(rf"^artifacts/({ID.pattern})/manifest\.json$", "\n".join(self.there), re.M)
-        return sorted(found)
+        found = (re.fullmatch(rf"artifacts/({ID.pattern})/manifest\.json", name) for name in self.there)
+        return sorted(match[1] for match in found if match)
 
     def manifest(self, artifact: str) -> Manifest | None:
         """The remote manifest of an artifact; None if it cannot be read."""
@@ -90,7 +94,8 @@ class Transfer:
     ) -> Path | None:
         """A remote file, aside, behind what an earlier try has left; None if it is not what its hash says."""
         path = self.aside / name
-        for old in [True, False] if path.exists() else [False]:
+        tries = [True, False] if path.exists() else [False]
+        for old in tries if self.there.get(name) == size else ():  # a size can be said that no file has
             self.remote.fetch(name, size, path, self.count)
             if sha and check(path) == sha:
                 return path

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from micota.chat import example
+from micota.errors import MicotaError
 from micota.pretrained import load
 from micota.specs import Bpc
 from micota.stats import mean
@@ -137,6 +138,9 @@ def _scores(model: Any, batch: list[Example], ranked: bool = False) -> list[tupl
     with torch.no_grad():
         output = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, fused_lm_head=True)
     nats, ranks = [-float(value) for value in output.log_probs.double().sum(1)], [0] * len(batch)
+    if not all(map(math.isfinite, nats)):
+        fix = "precision: bfloat16 or float32; if it is, check the model's weights"
+        raise MicotaError("the model's probabilities are no numbers", why="no measure of them would be one", fix=fix)
     if hook:
         hook.remove()
         ranks = rank_sums(model.get_output_embeddings(), hidden.pop()[:, :-1], labels[:, 1:])

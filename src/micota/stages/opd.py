@@ -45,6 +45,9 @@ def run(task: Task) -> Result:
     eos = end_tokens(base, tokenizer, trust)
     prompts, dropped = _prompts(task, spec, encoder, end_id(tokenizer, eos))
     longest = min(encoder.room(prompt.ids) for prompt in prompts)
+    if spec.on_policy and 2 * longest < spec.max_tokens:  # all answers of a training have one limit
+        what = f"the longest prompt leaves room for {longest} tokens of an answer, max_tokens is {spec.max_tokens}"
+        raise MicotaError(what, why="the answers to all would end there", fix="leave long problems out")
     arguments = distillation_settings(task, spec, _steps(task, spec), longest)
     watch = callback(task, spec.precision)
     trainer = _trainer(arguments, task, base, tokenizer, Draws(prompts, spec), eos, watch)

@@ -73,7 +73,10 @@ def read_manifest(path: Path) -> Manifest | None:
 
 
 def _agrees(manifest: Manifest) -> bool:
-    """Whether its hashes are those of what it says."""
+    """Whether its hashes are those of what it says, and the facts that decide anything are what they should be."""
+    fake, accidents = manifest.facts.get("fake", []), manifest.facts.get("accidents", 0)
+    if not (isinstance(fake, list) and all(isinstance(one, str) for one in fake) and type(accidents) is int):
+        return False
     identity = {"kind": manifest.kind, "version": manifest.version, "fields": manifest.fields}
     files = {name: info.sha256 for name, info in manifest.files.items()}
     return (sha(identity), sha(files)) == (manifest.digest, manifest.content)
