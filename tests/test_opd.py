@@ -17,7 +17,7 @@ import torch
 from conftest import World, kinds, tiny_model
 from safetensors.torch import load_file
 from test_processes import prefix, same
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
 import micota as mc
@@ -354,3 +354,16 @@ def test_rows_of_a_teacher_that_are_of_no_token_are_left_out(distilled: World) -
     assert padded["loss"] == facts["loss"]
     with pytest.raises(StageFailed, match=r"the teacher \./models/teacher has 28 rows[\s\S]*micota pad .* --rows 40"):
         distilled.run("let.student=./padded", only="opd")
+
+
+def test_models_that_see_padding_are_refused(distilled: World) -> None:
+    """Learned positions: GPT-2's. The prompts of a step are of unequal length, as any two are."""
+    config = GPT2Config(vocab_size=28, n_embd=16, n_layer=2, n_head=2, n_positions=128, bos_token_id=1, eos_token_id=2)
+    torch.manual_seed(1)
+    GPT2LMHeadModel(config).save_pretrained(distilled.folder / "gpt2")
+    for path in (distilled.folder / "models" / "student").glob("*token*"):
+        (distilled.folder / "gpt2" / path.name).write_bytes(path.read_bytes())
+    template = distilled.folder / "models" / "student" / "chat_template.jinja"
+    (distilled.folder / "gpt2" / template.name).write_bytes(template.read_bytes())
+    with pytest.raises(StageFailed, match=r"padding at the left of a row[\s\S]*gpt2"):
+        made(distilled, "let.teacher=./gpt2")

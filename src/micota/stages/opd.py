@@ -20,7 +20,7 @@ from micota.store.artifacts import Result
 from micota.store.pool import find
 from micota.store.records import Request, read_rows
 from micota.store.task import Task
-from micota.training import course
+from micota.training import course, padding_check
 from micota.training.callbacks import callback
 from micota.training.rollouts import Draws, Prompt, answers
 from micota.training.saving import save
@@ -111,7 +111,20 @@ def _trainer(
         callbacks=[watch],
     )
     trainer.remove_callback(transformers.PrinterCallback)
+    trainer.add_callback(_padding_check(trainer, spec.precision))
     return trainer
+
+
+def _padding_check(trainer: Any, precision: str) -> Any:
+    """Checks both models when they are where they will be trained and read."""
+    import transformers
+
+    class Callback(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            for one in (model, trainer.teacher_model):
+                padding_check.check(one, precision)
+
+    return Callback()
 
 
 def _answering(eos: list[int]) -> Any:
