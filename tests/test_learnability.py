@@ -18,6 +18,7 @@ import micota as mc
 from micota.errors import MicotaError, StageFailed
 from micota.specs import Bpc
 from micota.stages.bpc import CLIP, LOGITS, rank_sums
+from micota.store.checked import StoreWarning
 from micota.store.records import read_rows
 
 ROWS = [
@@ -146,6 +147,21 @@ def test_without_them_a_row_is_as_it_was(tmp_path: Path) -> None:
     rows = read_rows(artifact.path / "rows.jsonl")
     assert {tuple(row) for row in rows} == {("key", "sample", "nats", "tokens", "characters", "bytes")}
     assert artifact.facts.keys() & {"rank_surprisal_ratio", "local_log_probability", "beyond_context"} == set()
+
+
+def test_rows_longer_than_the_model_reads_are_told_and_counted(tmp_path: Path) -> None:
+    folder, lengths = tiny_model(tmp_path / "model", 0), []
+    words = Plain(folder).words
+    for prompt, response in ROWS:
+        asked = [{"role": "user", "content": prompt}]
+        text = words.apply_chat_template(asked, tokenize=False, add_generation_prompt=True) + response
+        lengths.append(len(words(text, add_special_tokens=False)["input_ids"]))
+    limit = sorted(lengths)[1]
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": limit}))
+    spec = mc.measure(str(folder), data(tmp_path), precision="float32")
+    with pytest.warns(StoreWarning, match=f"1 of 3 rows are longer than the {limit} tokens"):
+        assert mc.Workspace(tmp_path / "store").make(spec).facts["beyond_positions"] == 1
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -16,6 +16,7 @@ from micota.pretrained import load
 from micota.specs import Bpc
 from micota.stats import mean
 from micota.store.artifacts import Result
+from micota.store.checked import say
 from micota.store.pool import find
 from micota.store.records import Completion, read_rows, write_rows
 from micota.store.task import Task
@@ -35,17 +36,19 @@ def run(task: Task) -> Result:
     The value of a data set is the sum of the nats over the sum of the characters; the mean over rows is a fact too.
     Characters are code points. The EOS token belongs to no character and is left out. With `rsr` a row has `sha`,
     `ranks` (their clipped sum) and `rsr`; with `local` it has `steps` and `local`, with `context` it has `beyond`.
+    Rows longer than the positions that the model was made for are measured too, counted (`beyond_positions`) and told.
     """
     spec = task.spec
     assert isinstance(spec, Bpc)
     source = task.input(spec.data)
     chosen = list(find([task.store.pool(pool) for pool in source.pools], read_rows(task.rows(spec.data))))
     rows: list[dict[str, Any]] = []
-    for measured in _measured(task, spec, chosen):
+    long: dict[str, int] = {}
+    for measured in _measured(task, spec, chosen, long):
         rows += measured
         task.progress(len(rows), len(chosen), "responses")
     write_rows(task.out / "rows.jsonl", rows)
-    return Result(summary(rows) | learnability(rows), list(source.pools) if spec.rsr else [])
+    return Result(summary(rows) | learnability(rows) | long, list(source.pools) if spec.rsr else [])
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -82,7 +85,7 @@ def learnability(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return facts
 
 
-def _measured(task: Task, spec: Bpc, chosen: list[Completion]) -> Iterator[list[dict[str, Any]]]:
+def _measured(task: Task, spec: Bpc, chosen: list[Completion], long: dict[str, int]) -> Iterator[list[dict[str, Any]]]:
     """Rows in batches of similar length: one forward pass for each batch, and one for each batch of windows."""
     import torch
     import transformers
@@ -96,6 +99,7 @@ def _measured(task: Task, spec: Bpc, chosen: list[Completion]) -> Iterator[list[
     keywords = spec.template_kwargs
     pairs = [(row, example(tokenizer, row.prompt, row.target, system, 0, **keywords)) for row in chosen if row.target]
     pairs.sort(key=lambda pair: (len(pair[1]["input_ids"]), pair[0].key, pair[0].sample))
+    long |= _beyond_positions(model.config.get_text_config(), [len(tokens["input_ids"]) - 1 for _, tokens in pairs])
     ends = cache(lambda token: spec.step_end in tokenizer.decode([token]))
     blank = cache(lambda token: not tokenizer.decode([token]).strip())
     for start in range(0, len(pairs), task.machine.bpc.batch):
@@ -109,6 +113,16 @@ def _measured(task: Task, spec: Bpc, chosen: list[Completion]) -> Iterator[list[
                 row | local for row, local in zip(rows, _local(model, steps, len(examples[-1]["labels"])), strict=True)
             ]
         yield rows
+
+
+def _beyond_positions(config: Any, lengths: list[int]) -> dict[str, int]:
+    """How many rows are longer than the model reads, as a fact; what it says of the rest of them means little."""
+    limit = getattr(config, "max_position_embeddings", None)
+    beyond = sum(length > limit for length in lengths) if limit else 0
+    if beyond:
+        say(f"{beyond} of {len(lengths)} rows are longer than the {limit} tokens that the model was made for: `distill:"
+            " {max_tokens: ...}` leaves such responses out")  # fmt: skip
+    return {"beyond_positions": beyond} if beyond else {}
 
 
 def _loaded(task: Task, spec: Bpc, folder: Path) -> Any:
