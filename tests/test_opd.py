@@ -24,6 +24,8 @@ import micota as mc
 from micota.chat import end_id, example, prompt_ids
 from micota.checks.recipes import inspect_models
 from micota.errors import MicotaError, StageFailed
+from micota.export.folder import export
+from micota.export.lineage import prompt_fields
 from micota.machine import TrainConfig
 from micota.merging.padding import pad_folder
 from micota.specs import BETA, OnPolicyDistillation, from_json, to_json
@@ -278,6 +280,17 @@ def test_adapters_move_every_weight_that_they_are_on(distilled: World) -> None:
     before = load_file(distilled.folder / "models" / "student" / "model.safetensors")
     moved = [name for name in weights if not torch.equal(weights[name], before[name])]
     assert moved == [name for name in weights if "_proj.weight" in name]
+
+
+def test_an_exported_model_is_prompted_as_it_was_asked(distilled: World) -> None:
+    made(distilled)
+    manifest = distilled.store.manifest(distilled.load().named("opd"))
+    assert manifest is not None
+    assert prompt_fields(manifest) == {"template": "{problem}"}
+    out = distilled.folder / "out"
+    export(distilled.store, manifest, "opd", out, "./out", lambda done, total: None)
+    card = (out / "README.md").read_text()
+    assert "A model distilled on-policy" in card and "- divergence: `reverse_kl`" in card
 
 
 def test_a_second_run_executes_nothing_and_another_teacher_reruns_it(distilled: World) -> None:

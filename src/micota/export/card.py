@@ -61,7 +61,8 @@ def of_model(
         model_name=short(title) if results else None,
         eval_results=results or None,
     )
-    system, keywords = manifest.fields.get("system"), _keywords(manifest.fields.get("template_kwargs", {}))
+    asked = lineage.prompt_fields(manifest)
+    system, keywords = asked.get("system"), _keywords(asked.get("template_kwargs", {}))
     messages = [{"role": "system", "content": system}] if system is not None else []
     return _render(
         "model.md",

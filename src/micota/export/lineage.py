@@ -20,6 +20,12 @@ DATA = ("select", "mix", "redraw", "filter", "rewrite", "rows")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
+def prompt_fields(manifest: Manifest) -> dict[str, Any]:
+    """Where a trained model's system message and keywords of the template stand: those of its training."""
+    fields: dict[str, Any] = manifest.fields.get("prompt", manifest.fields)
+    return fields
+
+
 @dataclass(frozen=True)
 class Origin:
     """Something made elsewhere. `words` can be shown to anybody: of a path only its last part is left.
