@@ -25,7 +25,7 @@ from micota.chat import end_id, example, prompt_ids
 from micota.checks.recipes import inspect_models
 from micota.errors import MicotaError, StageFailed
 from micota.export.folder import export
-from micota.export.lineage import prompt_fields
+from micota.export.lineage import prompted
 from micota.machine import TrainConfig
 from micota.merging.padding import pad_folder
 from micota.specs import BETA, OnPolicyDistillation, from_json, to_json
@@ -286,7 +286,7 @@ def test_an_exported_model_is_prompted_as_it_was_asked(distilled: World) -> None
     made(distilled)
     manifest = distilled.store.manifest(distilled.load().named("opd"))
     assert manifest is not None
-    assert prompt_fields(manifest) == {"template": "{problem}"}
+    assert prompted(manifest) == (None, {})
     out = distilled.folder / "out"
     export(distilled.store, manifest, "opd", out, "./out", lambda done, total: None)
     card = (out / "README.md").read_text()

@@ -61,8 +61,7 @@ def of_model(
         model_name=short(title) if results else None,
         eval_results=results or None,
     )
-    asked = lineage.prompt_fields(manifest)
-    system, keywords = asked.get("system"), _keywords(asked.get("template_kwargs", {}))
+    system, keywords = lineage.prompted(manifest)
     messages = [{"role": "system", "content": system}] if system is not None else []
     return _render(
         "model.md",
@@ -75,7 +74,7 @@ def of_model(
         prompts=_prompts(store, manifest, evaluated),
         address=Markdown(json.dumps(address)),
         messages=Markdown(json.dumps([*messages, {"role": "user", "content": "..."}])),
-        keywords=keywords,
+        keywords=_keywords(keywords),
         sampling=", ".join(f"{name} {generation_config[name]}" for name in SAMPLING if name in generation_config),
         fake=manifest.fake,
         new_tokens=min(16_384, (context or 32_768) // 2),  # so that a prompt has room too

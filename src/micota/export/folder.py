@@ -20,7 +20,7 @@ from micota.atomic import atomic, check_free, read_json, write_json
 from micota.checks.models import number
 from micota.errors import MicotaError
 from micota.export import card, data_formats
-from micota.export.lineage import DATA, MODELS, prompt_fields
+from micota.export.lineage import DATA, MODELS, prompted
 from micota.merging.model_files import CONFIG, GENERATION, read_object
 from micota.merging.safetensor_files import DTYPES, Checkpoint
 from micota.recipe.shipped import SHIPPED
@@ -116,12 +116,10 @@ def _check_prompt(files: Path, folder: Path, manifest: Manifest) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(files, trust_remote_code=_trusts(manifest))
     if not getattr(tokenizer, "chat_template", None):
         return
-    asked = prompt_fields(manifest)
-    system = asked.get("system")
+    system, keywords = prompted(manifest)
     messages = [] if system is None else [{"role": "system", "content": system}]
     messages.append({"role": "user", "content": "1+2=?"})
     exported = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=_trusts(manifest))
-    keywords = asked.get("template_kwargs", {})
     options = {"add_generation_prompt": True, "tokenize": True, "return_dict": False, **keywords}
     served = exported.apply_chat_template(messages, **options)
     if list(served) != prompts.prompt_ids(tokenizer, "1+2=?", system, **keywords):

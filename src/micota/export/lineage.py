@@ -20,10 +20,10 @@ DATA = ("select", "mix", "redraw", "filter", "rewrite", "rows")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def prompt_fields(manifest: Manifest) -> dict[str, Any]:
-    """Where a trained model's system message and keywords of the template stand: those of its training."""
-    fields: dict[str, Any] = manifest.fields.get("prompt", manifest.fields)
-    return fields
+def prompted(manifest: Manifest) -> tuple[str | None, dict[str, Any]]:
+    """The system message and the keywords of the chat template of a model's training."""
+    fields = manifest.fields.get("prompt", manifest.fields)
+    return fields.get("system"), fields.get("template_kwargs", {})
 
 
 @dataclass(frozen=True)
