@@ -157,7 +157,7 @@ def failing_golds(console: Console, data_dir: Path | None) -> None:
 
 
 def measured(console: Console, facts: dict[str, Any]) -> None:
-    """How well a model foresees responses."""
+    """How well a model predicts responses."""
     table = Table("responses", "tokens", "characters", "bits per character", "bits per byte", "mean of the rows")
     sizes = (f"{facts[name]:,}" for name in ("rows", "tokens", "characters"))
     bits = ("bits_per_character", "bits_per_byte", "bits_per_character_mean_of_rows")

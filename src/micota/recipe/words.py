@@ -17,7 +17,7 @@ from micota.merging.model_files import read_object
 from micota.pretrained import ADAPTER
 from micota.recipe.signature import describe
 from micota.specs import Adapter, Data, Model, Problems, SftData, Source, Spec, Subset
-from micota.store.resolution import ENDPOINT, What, content_hash, local
+from micota.store.resolution import ENDPOINT, LAB_MODELS, What, content_hash, local
 
 S = TypeVar("S", bound=Spec)
 HERE = ("./", "../", "/", "~", "lab:", ENDPOINT)
@@ -40,9 +40,11 @@ def as_source(word: Source | str | Path, what: What, beside: Path | None = None)
     there = os.path.exists(beside / word)
     if "/" not in word or there:
         if not there:
-            raise MicotaError(
-                f"there is no {what} '{word}'", fix="give a Hub id (ORGANISATION/NAME), a path or lab:NAME"
+            in_the_lab = what == "model" and word in os.listdir(LAB_MODELS)
+            fix = (
+                f"did you mean 'lab:{word}'?" if in_the_lab else "give a Hub id (ORGANISATION/NAME), a path or lab:NAME"
             )
+            raise MicotaError(f"there is no {what} '{word}'", fix=fix)
         return local(f"./{word}", what, beside)
     return Source(ref=word)
 

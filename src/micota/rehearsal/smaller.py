@@ -87,7 +87,8 @@ class Smaller:
             case Problems() | SftData():
                 return self._data[value.digest].fields
             case Sampling():
-                return {"max_tokens": min(value.max_tokens, NEW_TOKENS)}
+                most, budget = min(value.max_tokens, NEW_TOKENS), value.thinking_budget
+                return {"max_tokens": most, "thinking_budget": budget and min(budget, most // 2)}
             case Generate():
                 return {"n": min(value.n, 2), "prompt": self._asked(value.prompt, value.model)}
             case Bpc() if self._is_bytewise(value.model):

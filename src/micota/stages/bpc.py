@@ -25,7 +25,7 @@ Example = dict[str, list[int]]
 CLIP = 100
 """The highest rank that counts, as in the paper of the rank-surprisal ratio."""
 TINY = 1e-9
-"""Nats of a text that is foreseen wholly: ratios to them stay finite."""
+"""Nats of a text that is predicted wholly: ratios to them stay finite."""
 LOGITS = 2**25
 """Logits that are held at a time to count ranks, however long the texts and however large the vocabulary."""
 

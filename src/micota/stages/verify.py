@@ -9,6 +9,7 @@ from micota.grading import DIED, SEMANTIC_REVISION, Grade, Verdict, judge_verdic
 from micota.specs import Inquiry, Verify
 from micota.stats import mean
 from micota.store.artifacts import Result
+from micota.store.checked import say
 from micota.store.completion_grades import grade_completions
 from micota.store.pool import find
 from micota.store.records import Completion, read_rows, solves, text_key, write_rows
@@ -50,7 +51,13 @@ def _judged(task: Task, spec: Verify, problems: dict[str, Any], answers: list[Co
     assert spec.judged is not None and isinstance(spec.judged.problems, Inquiry)
     texts = [spec.judged.problems.text(problems[one.key], one.target) for one in answers]
     pools = [task.store.pool(pool) for pool in task.input(spec.judged).pools]
-    replies = {one.key: judge_verdict(one.target) for one in find(pools, read_rows(task.rows(spec.judged)))}
+    said = list(find(pools, read_rows(task.rows(spec.judged))))
+    replies = {one.key: judge_verdict(one.target) for one in said}
+    if open_ := sum(one.verdict == Verdict.unverifiable for one in replies.values()):
+        cut = sum(one.finish_reason == "length" for one in said)
+        what = f"{open_} of the judge's {len(said)} replies hold no verdict, so these answers count as not correct"
+        fix = "raise the judge's max_tokens, or have its prompt ask for `Verdict: correct` or `Verdict: wrong`"
+        say(f"{what}; {cut} were cut: {fix}")
     none = Grade(Verdict.no_answer, None, "nothing follows the thought")
     return [none if text is None else replies[text_key(text)] for text in texts]
 

@@ -208,7 +208,8 @@ def _lab(word: str, what: What) -> Source:
         return Source(ref=word, revision=LAB_WORLD_VERSION)
     known = [path.name for path in LAB_MODELS.iterdir() if path.is_dir()]
     if name not in known:
-        raise MicotaError(f"no model '{word:.80}' is shipped with micota", fix=suggestion(name, known))
+        fix = suggestion(word, [f"lab:{one}" for one in known])
+        raise MicotaError(f"no model '{word:.80}' is shipped with micota", fix=fix)
     path = LAB_MODELS / name
     return Source(ref=word, revision=content_hash(path), path=str(path))
 
