@@ -60,6 +60,11 @@ class Inquiry(ProblemSet):
         return self
 
     @property
+    def stage_kinds(self) -> tuple[str, ...]:
+        """It makes problems."""
+        return ("problems",)
+
+    @property
     def source(self) -> Any:
         """Where the problems come from."""
         return self.problems.source
@@ -104,6 +109,11 @@ class Rewrite(Data):
     data: Data = Field(description="the verified chains")
     inquiry: Inquiry = Field(description="what the model reads")
     rewritten: Select = Field(description="its responses that are correct")
+
+    @property
+    def stage_kinds(self) -> tuple[str, ...]:
+        """A selection, as that of verified answers."""
+        return ("select",)
 
     @property
     def writer(self) -> Model:
