@@ -469,7 +469,8 @@ def test_the_commands_of_the_page(tmp_path: Path, s3: S3) -> None:
     for name, said in (("first", "2 stages executed"), ("second", "0 stages executed")):
         machine = Generation(tmp_path / name, 20, seconds=(0.1, 0.2))
         machine.profile(None)
-        script = f"set -e\n{text}\nkill %1; wait %1 || true; grep -c pushing pushes.log"
+        sent = "for i in {1..90}; do grep -q pushing pushes.log && break; sleep 1; done"
+        script = f"set -e\n{text}\n{sent}; kill %1; wait %1 || true; grep -c pushing pushes.log"
         done = subprocess.run(["bash", "-mc", script], cwd=machine.folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         assert said in done.stdout
