@@ -30,12 +30,9 @@ from micota.training.trl_settings import adapter, distillation_settings, load, w
 
 def run(task: Task) -> Result:
     """Write a model folder. Every rank runs this; only rank 0 writes."""
-    import torch
     import transformers
 
-    torch.set_num_threads(task.machine.threads)
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    course.begin(task)
     spec = task.spec
     assert isinstance(spec, OnPolicyDistillation)
     base, trust = task.model(spec.base), spec.trust_remote_code

@@ -29,12 +29,9 @@ from micota.training.trl_settings import adapter, load, settings, world
 
 def run(task: Task) -> Result:
     """Write a model folder. Every rank runs this; only rank 0 writes."""
-    import torch
     import transformers
 
-    torch.set_num_threads(task.machine.threads)
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    course.begin(task)
     spec = task.spec
     assert isinstance(spec, Train)
     base = task.model(spec.base)

@@ -37,8 +37,6 @@ class Remote(ABC):
     @abstractmethod
     def _list(self) -> Iterator[tuple[str, int]]: ...
     @abstractmethod
-    def _put(self, content: Content, name: str) -> None: ...
-    @abstractmethod
     def _read(self, name: str, start: int, end: int) -> bytes: ...
 
     def make(self) -> None:  # noqa: B027  (only the Hub can)
@@ -49,15 +47,9 @@ class Remote(ABC):
         with self._said():
             return dict(self._list())
 
+    @abstractmethod
     def put(self, files: Sequence[tuple[Content, str]], sent: Callable[[int], None]) -> None:
-        """Write files under names; all are there when it returns. `sent` is told the bytes of each that is."""
-
-        def one(file: tuple[Content, str]) -> None:
-            self._put(*file)
-            sent(size_of(file[0]))
-
-        with self._said():
-            each(one, files)
+        """Write files under names; all are there when it returns. `sent` is told the bytes that are."""
 
     def read(self, name: str, start: int, end: int) -> bytes:
         """The bytes [start, end) of a file."""
@@ -85,7 +77,24 @@ class Remote(ABC):
             raise MicotaError(f"{self.address} does not do what is asked", why=why, fix=fix) from None
 
 
-class Bucket(Remote):
+class OneByOne(Remote):
+    """Storage that takes each file by itself."""
+
+    @abstractmethod
+    def _put(self, content: Content, name: str) -> None: ...
+
+    def put(self, files: Sequence[tuple[Content, str]], sent: Callable[[int], None]) -> None:
+        """The same, several at a time; `sent` is told the bytes of each."""
+
+        def one(file: tuple[Content, str]) -> None:
+            self._put(*file)
+            sent(size_of(file[0]))
+
+        with self._said():
+            each(one, files)
+
+
+class Bucket(OneByOne):
     """A bucket of S3, Google or Azure, or of what speaks as one of them. Keys come from the environment."""
 
     def __init__(self, address: str) -> None:
@@ -109,7 +118,7 @@ class Bucket(Remote):
         return bytes(self._store.get_range(name, start=start, end=end))
 
 
-class Folder(Remote):
+class Folder(OneByOne):
     """A folder, as a disk that is carried from one machine to the other."""
 
     def __init__(self, address: str) -> None:
@@ -182,9 +191,6 @@ class Hub(Remote):
                         raise
                     time.sleep(pause)
         sent(sum(size_of(content) for content, _ in files))
-
-    def _put(self, content: Content, name: str) -> None:
-        raise NotImplementedError
 
     def _read(self, name: str, start: int, end: int) -> bytes:
         return bytes(self._files.cat_file(f"{self._root}/{name}", start, end))

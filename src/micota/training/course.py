@@ -10,6 +10,16 @@ from micota.training import checkpoints
 from micota.training.callbacks import agreed, seconds_of_a_step
 
 
+def begin(task: Task) -> None:
+    """Give this process its threads, and leave progress and warnings to micota."""
+    import torch
+    import transformers
+
+    torch.set_num_threads(task.machine.threads)
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
 def go(trainer: Any, task: Task) -> Any:
     """Train to the end; returns what the trainer says of it. Every process comes here. Raises Stopped if asked to."""
     folder = task.scratch / "checkpoints"

@@ -29,7 +29,7 @@ MEANS = ("accuracy", "tokens", "truncated", "repetitive")
 
 
 def prepare() -> None:
-    """Import what the first comparison would wait a second for."""
+    """Import what the first comparison would wait half a second for."""
     import pandas
     import scipy.special
 
