@@ -98,6 +98,46 @@ def test_samples_of_the_harness_are_graded_again(tmp_path: Path, monkeypatch: py
     assert (row["exact_match"], row["strict_match"], row["semantic"]) == (1, 0, "correct")
 
 
+def test_multiple_choice_is_graded_by_the_options_that_a_row_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Options of a row in its order, the right one by letter, number or text; those of a benchmark in micota's order."""
+    from micota.data import problem_sets
+    from micota.specs import Problems
+    from micota.store.resolution import local
+
+    names = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
+    question = {"Question": "Largest?", **dict(zip(names, ["nine", "one", "two", "three"], strict=True))}
+    lines(tmp_path / "gpqa_diamond.jsonl", [question])
+    source = local("./gpqa_diamond.jsonl", "dataset", tmp_path)
+    spec = Problems(source=source, problem="Question", answer=names[0], choices=names, shuffle=0)
+    (own,) = problem_sets.read(spec)
+    options, said = ["9", "10", "12"], {"problem": own["problem"], "benchmark": "gpqa_diamond", "index": 0}
+    rows = [
+        {"response": r"so \boxed{C}", "gold": "C", "choices": options},
+        {"response": "The answer is 10", "gold": 1, "choices": options},
+        {"response": r"\boxed{B}", "gold": "12", "choices": options},
+        {**said, "response": f"\\boxed{{{own['answer']}}}"},
+        {**said, "response": r"\boxed{nine}"},
+        {"response": r"\boxed{4}", "gold": "4"},
+    ]
+    path, out = lines(tmp_path / "rows.jsonl", rows), tmp_path / "out.jsonl"
+    assert command(monkeypatch, "grade", str(path), "--out", str(out), "--data-dir", str(tmp_path)) == 0
+    found = graded(out)
+    assert [row.get("choice") for row in found] == ["correct", "correct", "wrong", "correct", "correct", None]
+    assert [row.get("exact_match") for row in found] == [None] * 5 + [1]
+    assert "semantic, choice" in capsys.readouterr().out
+    for row, says in (
+        ({**said, "problem": "Largest?", "response": "A"}, "does not show the options of gpqa_diamond"),
+        ({"response": "A", "gold": "D", "choices": options}, "neither a letter"),
+        ({"response": "A", "gold": "A", "choices": "9, 10"}, "has no list of options"),
+    ):
+        bad = lines(tmp_path / "bad.jsonl", [row])
+        arguments = ("--out", str(tmp_path / "none.jsonl"), "--data-dir", str(tmp_path))
+        assert command(monkeypatch, "grade", str(bad), *arguments) == 2
+        assert says in capsys.readouterr().err
+
+
 def test_every_gold_of_the_benchmarks_grades_itself_or_is_listed(
     shared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import World
+from test_recipe import command
 
 import micota as mc
 from micota.errors import MicotaError
@@ -90,6 +91,33 @@ def test_a_judge_reads_question_gold_and_answer_and_its_verdict_counts(judged: W
     again = mc.load(str(recipe.save(judged.folder / "again.yaml") or judged.folder / "again.yaml"))
     assert [cell.spec for cell in again.evaluations] == [cell.spec for cell in recipe.evaluations]
     assert again.named("picked") == recipe.named("picked")
+
+
+MACHINE = "servers: {{endpoint:arbiter: {{engine: openai, url: '{url}', fake: true}}}}"
+
+
+def test_a_file_of_responses_is_judged_as_in_the_recipe(judged: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The judge of a recipe with its prompt; a model with the usual one; and what has no problem to read."""
+    rows = [{"problem": q, "gold": QUIZ[q], "response": TEXTS[q]} for q in QUIZ]
+    path = judged.write("rows.jsonl", "".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
+    recipe = RECIPE.replace("by: {judge: {model: endpoint:arbiter}}, ", "")
+    judged.write("judged.yaml", recipe)
+    monkeypatch.chdir(judged.folder)
+    with FakeServer(answer, model="arbiter") as server:
+        judged.write("mine.yaml", MACHINE.format(url=server.url))
+        for by in ("judged.yaml", "endpoint:arbiter"):
+            options = ["--judge", by, "--machine", "./mine.yaml", "--out", f"{by[:8]}.jsonl"]
+            assert command(monkeypatch, "grade", str(path), *options) == 0
+        found = [read_rows(judged.folder / f"{name}.jsonl") for name in ("judged.y", "endpoint")]
+        verdicts = ["correct", "correct", "wrong", "unverifiable", "no_answer", "correct"]
+        assert [row["judge"] for row in found[0]] == verdicts
+        assert [row["semantic"] for row in found[0]][:3] == ["correct", "wrong", "wrong"]
+        assert [row["judge"] for row in found[1]] == [row["judge"] for row in found[0]]
+        assert sum(server.asked.values()) == 8, "a text that two rows give is asked once"
+        assert "Q one G 1 R \\boxed{1} {left}" in server.asked
+        judged.write("rows.jsonl", json.dumps({"gold": "1", "response": "1"}) + "\n")
+        assert command(monkeypatch, "grade", str(path), "--judge", "endpoint:arbiter", "--out", "none.jsonl") == 2
+    assert not (judged.folder / "none.jsonl").exists()
 
 
 @pytest.mark.parametrize(

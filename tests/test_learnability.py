@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import micota as mc
 from micota.errors import MicotaError, StageFailed
 from micota.specs import Bpc
-from micota.stages.bpc import CLIP, LOGITS, rank_sums
+from micota.stages.bpc import CLIP, LOGITS, head_scores
 from micota.store.checked import StoreWarning
 from micota.store.records import read_rows
 
@@ -35,7 +35,11 @@ def model(folder: Path, family: str, kind: str) -> Path:
 
     words = family_tokenizer(family)
     shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-    more = {"gemma2": {"head_dim": 16, "final_logit_softcapping": 3.0}, "cohere": {"logit_scale": 0.5}}.get(kind, {})
+    more = {
+        "gemma2": {"head_dim": 16, "final_logit_softcapping": 3.0},
+        "cohere": {"logit_scale": 0.5},
+        "granite": {"logits_scaling": 4.0},
+    }.get(kind, {})
     ends = {"pad_token_id": 0, "eos_token_id": words.eos_token_id, "bos_token_id": words.bos_token_id}
     config = AutoConfig.for_model(
         kind, vocab_size=len(words) + 8, num_key_value_heads=2, initializer_range=0.3, **shape, **more, **ends
@@ -79,7 +83,10 @@ class Plain:
         order = logits.argsort(-1, descending=True).tolist()
         return [float(logs[i, t]) for i, t in enumerate(tokens)], [order[i].index(t) + 1 for i, t in enumerate(tokens)]
 
-    def measures(self, prompt: str, response: str, local: int, context: int) -> dict[str, float]:
+    def measures(
+        self, prompt: str, response: str, local: int, context: int, chosen: dict[int, list[int]]
+    ) -> dict[str, float]:
+        """`chosen` are the numbers of the steps that are read, for each number of steps; all where it has none."""
         asked = [{"role": "user", "content": prompt}]
         text = self.words.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
         before, tokens = self.ids(text), self.ids(response)
@@ -88,7 +95,7 @@ class Plain:
         assert list(chain(*steps[1:])) == tokens
         bos = before[:1] if before[0] == self.words.bos_token_id else []
         means = []
-        for n in range(1, len(steps)):
+        for n in chosen.get(len(steps) - 1, range(1, len(steps))):
             window = list(chain(*steps[max(0, n - local) : n]))
             one, _ = self.after(window if n <= local else bos + window, steps[n])
             means.append(sum(one) / len(one))
@@ -104,16 +111,18 @@ class Plain:
 
 
 @pytest.mark.parametrize(
-    ("family", "kind"), [("chatml-default", "qwen2"), ("chatml-default", "gemma2"), ("headers", "cohere")]
+    ("family", "kind"),
+    [("chatml-default", "qwen2"), ("chatml-default", "gemma2"), ("headers", "cohere"), ("headers", "granite")],
 )
 def test_each_row_has_what_the_definitions_say(tmp_path: Path, family: str, kind: str) -> None:
     folder, rows = model(tmp_path / "model", family, kind), data(tmp_path)
     ws = mc.Workspace(tmp_path / "store")
-    for local in (1, 2):
-        spec = mc.measure(str(folder), rows, precision="float32", rsr=True, local=local, context=80)
+    for local, most in ((1, None), (2, None), (2, 2)):
+        spec = mc.measure(str(folder), rows, precision="float32", rsr=True, local=local, local_steps=most, context=80)
+        chosen = {3: [1, 3], 4: [2, 4]} if most else {}
         artifact = ws.make(spec)
         found, plain = read_rows(artifact.path / "rows.jsonl"), Plain(folder)
-        by_size = {response: plain.measures(prompt, response, local, 80) for prompt, response in ROWS}
+        by_size = {response: plain.measures(prompt, response, local, 80, chosen) for prompt, response in ROWS}
         expected = {len(response): one for response, one in by_size.items()}
         assert len(found) == len(ROWS)
         for row in found:
@@ -171,13 +180,17 @@ def test_ranks_are_places_in_the_order_of_logits(bias: bool, dtype: torch.dtype)
     head = torch.nn.Linear(16, 1000, bias=bias).to(dtype)
     hidden, labels = torch.randn(3, 20, 16).to(dtype), torch.randint(0, 1000, (3, 20))
     labels[0, :7] = labels[2] = -100
-    logits = hidden.float() @ head.weight.float().T + (head.bias.float() if bias else 0)
+    logits = (hidden.float() @ head.weight.float().T + (head.bias.float() if bias else 0)).detach()
     order = logits.argsort(-1, descending=True)
     places = [
         [min(CLIP, order[row, i].tolist().index(label) + 1) for i, label in enumerate(line) if label != -100]
         for row, line in enumerate(labels.tolist())
     ]
-    assert rank_sums(head, hidden, labels) == [sum(row) for row in places]
+    scores = head_scores(head, (0.5, 3.0), hidden, labels, True)
+    assert [ranks for _, ranks in scores] == [sum(row) for row in places]
+    logs = (3 * (logits.double() / 6).tanh()).log_softmax(-1)
+    for (nats, _), row, line in zip(scores, logs, labels.tolist(), strict=True):
+        assert nats == pytest.approx(-sum(float(row[i, t]) for i, t in enumerate(line) if t != -100), rel=EXACT)
     assert max(map(max, filter(None, places))) == CLIP
 
 
@@ -198,7 +211,7 @@ def test_memory_for_ranks_does_not_grow_with_the_length() -> None:
     largest = []
     for length in (1000, 3000):
         with Largest() as seen:
-            rank_sums(head, torch.randn(1, length, 2), torch.randint(0, 40_000, (1, length)))
+            head_scores(head, (1.0, None), torch.randn(1, length, 2), torch.randint(0, 40_000, (1, length)), True)
         largest.append(seen.elements)
     assert largest[0] == largest[1] <= LOGITS < 1000 * 40_000
 
@@ -247,6 +260,7 @@ def test_the_responses_with_the_lowest_measure_are_an_arm(tmp_path: Path, by: st
         ({"by": "beyond"}, "context: 4096"),
         ({"keep": 1.5}, "keep"),
         ({"step_end": ";"}, "step_end belongs to `local`"),
+        ({"local_steps": 4}, "local_steps belongs to `local`"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(tmp_path: Path, fields: dict[str, Any], words: str) -> None:

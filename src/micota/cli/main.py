@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,19 @@ import typer
 import micota
 from micota.cli import console as terminal
 from micota.cli import job_commands, package_commands, result_commands, single_stage, store_commands, view
-from micota.cli.options import STORE, Answer, DataDir, MachineName, Only, RecipeName, Response, Sets, StoreDir
+from micota.cli.options import (
+    STORE,
+    Answer,
+    DataDir,
+    Fields,
+    MachineName,
+    Only,
+    Problem,
+    RecipeName,
+    Response,
+    Sets,
+    StoreDir,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -211,19 +224,31 @@ def grade(
     workers: Annotated[int, typer.Option(help="Processes that compare answers.")] = 1,
     response: Response = None,
     answer: Answer = None,
+    problem: Problem = None,
     by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="One line of the table for each value of it.")
     ] = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A model that judges too, or a recipe that has one in `by`.")
+    ] = None,
+    machine: MachineName = "laptop",
+    set_: Fields = None,
+    store: StoreDir = STORE,
 ) -> None:
-    """Grade responses by the paper's exact match and by the semantic grader."""
+    """Grade responses by the paper's exact match, by the semantic grader, and by a model that judges."""
     from rich.progress import Progress
 
     from micota.cli import grade as grading
+    from micota.cli.rows_to_grade import Columns
     from micota.cli.single_recipes import check_file
     from micota.cli.tables import grades
 
     check_file(out, [rows])
-    console = terminal.console()
+    console, judging = terminal.console(), None
+    if judge:
+        from micota.cli.judged_rows import judge_of, judged
+
+        judging = partial(judged, terminal.workspace(store, machine), judge_of(judge, set_ or (), store))
     with Progress(console=console, disable=not console.is_terminal) as bars:
         row = bars.add_task("grading", total=None)
         done = grading.grade_file(
@@ -233,7 +258,8 @@ def grade(
             workers,
             lambda at, total: bars.update(row, completed=at, total=total),
             by,
-            grading.Columns(response or "response", answer or "gold"),
+            Columns(response or "response", answer or "gold", problem or "problem"),
+            judging,
         )
     grades(console, grading.totals(done), grading.differences(done), by or "benchmark")
     console.print(f"graded rows: {out}", soft_wrap=True, highlight=False)

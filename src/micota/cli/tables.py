@@ -113,19 +113,25 @@ def _columns(table: page.Table) -> list[tuple[str, list[str]]]:
 def grades(
     console: Console, totals: dict[str, Counter[str]], parted: list[tuple[str, str, str, int, str, str]], group: str
 ) -> None:
-    """Accuracy by both graders for each value of `group`, and the rows on which they disagree, by the reason."""
-    table = Table(escape(group), "n", "exact_match", "semantic", "truncated", "repetitive", "no answer", "unverifiable")
+    """Accuracy by the graders for each value of `group`, and the rows on which the two disagree, by the reason."""
+    options, judged = (any(word in count for count in totals.values()) for word in ("options", "judged"))
+    meant, more = "semantic, choice" if options else "semantic", ("judge", "agrees") if judged else ()
+    head = (escape(group), "n", "exact_match", meant, *more, "truncated", "repetitive", "no answer", "unverifiable")
+    table = Table(*head)
     for name, count in totals.items():
         table.add_row(
             escape(name),
             str(count["n"]),
-            _percent(count["exact_match"], count["n"]),
+            _percent(count["exact_match"], count["n"] - count["options"]),
             _percent(count["correct"], count["n"]),
+            *(_percent(count[one], count["n"]) for one in ("judged", "judge_agrees") if judged),
             *(str(count[one]) for one in ("truncated", "looped", "no_answer", "unverifiable")),
         )
     console.print(table)
     if accidents := sum(count["accidents"] for count in totals.values()):
         console.print(f"warning: grading processes died over {accidents} answers; grade the file again")
+    if silent := sum(count["judge_open"] for count in totals.values()):
+        console.print(f"warning: {silent} of the judge's replies hold no verdict; these answers count as not correct")
     if parted:
         apart = Table(
             escape(group),
@@ -142,6 +148,8 @@ def grades(
 
 
 def _percent(correct: int, n: int) -> str:
+    if not n:
+        return "–"
     share, error = accuracy(correct, n)
     return f"{100 * share:.1f} ± {100 * error:.1f} %" if n > 1 else f"{100 * share:.1f} %"
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from typing import Any
+
+from micota.errors import MicotaError
+from micota.machine import EngineConfig
 
 MOST = 8 * 2**20  # bytes of a body, unpacked
 
@@ -42,3 +46,22 @@ async def _body(response: Any, packed: str, most: int) -> bytes:
     except zlib.error:
         return b"<a body that cannot be unpacked>"
     return bytes(body)
+
+
+def key(place: EngineConfig) -> str | None:
+    """The key in the environment variable that a profile names."""
+    if place.key_env is None:
+        return None
+    key = os.environ.get(place.key_env)
+    if not key:
+        raise MicotaError(f"the environment variable {place.key_env} is not set", fix=f"export {place.key_env}=...")
+    return key
+
+
+def tries(place: EngineConfig) -> int:
+    """The client's retries that last as long as the patience: its pauses double from 0.5 to 8 s, less a quarter."""
+    number, lasted = 0, 0.0
+    while lasted < place.patience_s:
+        lasted += 0.75 * min(0.5 * 2**number, 8.0)
+        number += 1
+    return number

@@ -128,6 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         chat = self.path.endswith("/chat/completions")
         message = body["messages"][-1]["content"] if chat else body["prompt"]
+        message = message if isinstance(message, str) else str(message)  # tokens
         with fake.lock:
             fake.asked[message] += 1
             fake.bodies.append(body)

@@ -7,14 +7,14 @@ tokenizer is available, the server's count of a prompt's tokens must equal ours:
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
 
+from micota.chat import still_thinks
 from micota.errors import MicotaError, suggestion
-from micota.generation.bounded_client import bounded_client
+from micota.generation.bounded_client import bounded_client, key, tries
 from micota.generation.concurrency import concurrently
 from micota.generation.prompt_encoder import PromptEncoder
 from micota.generation.replies import Malformed, Reply, largest, read, served_models
@@ -39,7 +39,7 @@ class OpenAI:
         assert place.url is not None
         self._spec, self._place, self._stop = spec, place, stop
         self._encoder = PromptEncoder.of_folder(spec, model) if model else None
-        self._served, self._key = place.served or _name(spec), _key(place)
+        self._served, self._key = place.served or _name(spec), key(place)
         self._errors = ServerErrors(place, self._served, self._key)
         self._name = f"openai {self._library.__version__}, {self._errors.where}"
         self._loop = asyncio.new_event_loop()
@@ -47,7 +47,7 @@ class OpenAI:
             api_key=self._key or "none",
             base_url=place.url,
             timeout=place.timeout_s,
-            max_retries=_tries(place),
+            max_retries=tries(place),
             http_client=bounded_client(self._library, largest(spec.sampling.max_tokens)),
         )
         self._is_vllm = False  # what the server says of itself
@@ -118,9 +118,9 @@ class OpenAI:
             ids = self._encoder.ids(request)
             prefix, count, limit = self._encoder.think_prefix(request), len(ids), self._encoder.room(ids)
             self._check_context(request, count + limit)
-        reply = await self._reply(request, prefix, limit, list(self._spec.sampling.stop))
+        reply = await self._budgeted(request, prefix, limit, list(self._spec.sampling.stop))
         if self._ended_in_thought(reply):
-            reply = await self._reply(request, prefix, limit, [])
+            reply = await self._budgeted(request, prefix, limit, [])
         if count is not None and reply.prompt_tokens not in (count, None):
             raise self._errors.other_prompt(request, count, reply.prompt_tokens)
         cut = self._spec.sampling.stop_place(reply.text, reply.opened)
@@ -134,7 +134,7 @@ class OpenAI:
         """As the server counts them, else by the model's tokenizer."""
         if reply.completion_tokens is not None or self._encoder is None:
             return reply.completion_tokens or 0
-        return len(self._encoder.tokenizer(reply.text, add_special_tokens=False)["input_ids"])
+        return len(self._encoder.tokens(reply.text))
 
     def _ended_in_thought(self, reply: Reply) -> bool:
         """Whether a stop string has cut the thought short, where it should not have."""
@@ -144,15 +144,44 @@ class OpenAI:
         thinks = bool(reply.opened) or reply.text.lstrip().startswith("<think>")
         return thinks and "</think>" not in reply.text
 
-    async def _reply(self, request: Request, prefix: str, limit: int, stops: list[str]) -> Reply:
-        """One usable reply; the client retries after failed connections and status codes, malformed bodies are retried
-        here."""
+    async def _budgeted(self, request: Request, prefix: str, limit: int, stops: list[str]) -> Reply:
+        """One reply; a thought that meets its budget is closed, and the model goes on behind it.
+
+        That takes two requests of tokens, since no chat can be continued. A server that returns no tokens has its text
+        read by the model's tokenizer, and is asked for the whole anew where nothing was to be cut.
+        """
+        budget, encoder = self._spec.sampling.thinking_budget, self._encoder
+        if budget is None or budget >= limit or encoder is None:
+            return await self._reply(request, prefix, limit, stops)
+        ids = encoder.ids(request)
+        first = await self._reply(request, prefix, budget, stops, ids)
+        if first.finish != "length":
+            return first
+        closing = encoder.thought_end[: limit - budget] if still_thinks(first.text, prefix) else []
+        if not closing and first.tokens is None:
+            return await self._reply(request, prefix, limit, stops, ids)
+        written = [*(first.tokens or encoder.tokens(first.text)), *closing]
+        rest = Reply("", "", "length", None, 0, ())
+        if len(written) < limit:
+            rest = await self._reply(request, prefix, limit - len(written), stops, ids + written, 1)
+        if first.tokens and rest.tokens is not None:
+            text, tokens = encoder.text([*written, *rest.tokens]), len(written) + len(rest.tokens)
+        else:
+            text = first.text + encoder.text(closing) + rest.text
+            tokens = len(written) + self._completion_tokens(rest)
+        return Reply(text, first.opened, rest.finish, first.prompt_tokens, tokens)
+
+    async def _reply(
+        self, request: Request, prefix: str, limit: int, stops: list[str], ids: Sequence[int] = (), part: int = 0
+    ) -> Reply:
+        """One usable reply, to `ids` where these are given; the client retries after failed connections and status
+        codes, malformed bodies are retried here. Each `part` of an answer has a seed of its own."""
         why = ""
         for _ in range(ATTEMPTS):
             self._check_budget()
             limited_by = self._limit
             try:
-                reply = read(await self._send(request, limit, stops), prefix, limit)
+                reply = read(await self._send(request, limit, stops, ids, part), prefix, limit)
                 self._count(reply)
             except Malformed as error:
                 why = self._errors.masked(str(error))
@@ -183,24 +212,26 @@ class OpenAI:
         self._uncounted = -1
         self._spent += (reply.prompt_tokens or 0) + self._completion_tokens(reply)
 
-    async def _send(self, request: Request, limit: int, stops: list[str]) -> str:
+    async def _send(self, request: Request, limit: int, stops: list[str], ids: Sequence[int], part: int) -> str:
         """The body of the reply to one request."""
         sampling = self._spec.sampling
         body: dict[str, Any] = {"model": self._served, self._limit: limit, "temperature": sampling.temperature}
         if sampling.temperature > 0:
-            body |= {"top_p": sampling.top_p, "seed": request.seed(sampling.seed) % 2**31}
+            body |= {"top_p": sampling.top_p, "seed": (request.seed(sampling.seed) ^ part) % 2**31}
         if stops:
             body["stop"] = stops if self._is_vllm else stops[:STOPS]
         more: dict[str, Any] = {"top_k": sampling.top_k} if sampling.top_k else {}
         if self._is_vllm:  # it would take what is not set from the model's own generation defaults
             more = {"top_k": sampling.top_k, "min_p": 0.0, "repetition_penalty": sampling.repetition_penalty}
-        if keywords := self._spec.prompt.template_kwargs:
+        if ids and self._is_vllm:
+            more["return_token_ids"] = True
+        elif (keywords := self._spec.prompt.template_kwargs) and not ids:
             more["chat_template_kwargs"] = dict(keywords)
         if more:
             body["extra_body"] = more
-        if self._spec.prompt.mode == "raw":
-            text = (self._spec.prompt.system or "") + request.prompt
-            raw = await self._client.completions.with_raw_response.create(prompt=text, **body)
+        if ids or self._spec.prompt.mode == "raw":
+            asked = list(ids) or (self._spec.prompt.system or "") + request.prompt
+            raw = await self._client.completions.with_raw_response.create(prompt=asked, **body)
         else:
             messages = self._messages(request)
             raw = await self._client.chat.completions.with_raw_response.create(messages=messages, **body)
@@ -253,21 +284,3 @@ def _name(spec: Generate) -> str:
             fix="name it in the machine profile: {engine: openai, url: ..., served: NAME}",
         )
     return ref
-
-
-def _key(place: EngineConfig) -> str | None:
-    if place.key_env is None:
-        return None
-    key = os.environ.get(place.key_env)
-    if not key:
-        raise MicotaError(f"the environment variable {place.key_env} is not set", fix=f"export {place.key_env}=...")
-    return key
-
-
-def _tries(place: EngineConfig) -> int:
-    """The client's retries that last as long as the patience: its pauses double from 0.5 to 8 s, less a quarter."""
-    tries, lasted = 0, 0.0
-    while lasted < place.patience_s:
-        lasted += 0.75 * min(0.5 * 2**tries, 8.0)
-        tries += 1
-    return tries

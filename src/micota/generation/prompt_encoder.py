@@ -67,7 +67,15 @@ class PromptEncoder:
     @cached_property
     def thought_end(self) -> list[int]:
         """The tokens that close a thought which is cut."""
-        return list(self.tokenizer(THOUGHT_END, add_special_tokens=False)["input_ids"])
+        return self.tokens(THOUGHT_END)
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of a text that stands in a response."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def text(self, tokens: list[int]) -> str:
+        """The text of a response's tokens, without special ones."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def room(self, ids: list[int]) -> int:
         """New tokens at most: the spec's max_tokens, as far as the model's context reaches."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -28,7 +29,7 @@ class Malformed(ValueError):
 class Reply:
     """One answer. `opened` is the opening of a thought that the text does not show; tokens are None if not counted.
 
-    `finish` is None where the server does not say how the answer ended.
+    `finish` is None where the server does not say how the answer ended, `tokens` where it does not return them.
     """
 
     text: str
@@ -36,6 +37,7 @@ class Reply:
     finish: FinishReason | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    tokens: Sequence[int] | None = None
 
 
 def _whole(value: Any) -> Any:
@@ -80,6 +82,7 @@ class _Choice(BaseModel):
     finish_reason: str | None = None
     message: _Message | None = None
     text: str | None = None
+    token_ids: list[Annotated[int, Field(strict=True, ge=0, lt=2**31)]] | None = None
 
 
 class _Body(BaseModel):
@@ -121,12 +124,14 @@ def read(body: str, opened: str, limit: int) -> Reply:
     if choice.message is None and choice.text is None:
         raise Malformed("it has neither a message nor a text")
     text, opened = _answer(choice.message, opened) if choice.message else (choice.text or "", opened)
-    if len(text) > LETTERS * (limit + LETTERS) or (usage.completion_tokens or 0) > 2 * (limit + LETTERS):
+    if len(text) > LETTERS * (limit + LETTERS) or max(usage.completion_tokens or 0, len(choice.token_ids or ())) > 2 * (
+        limit + LETTERS
+    ):
         raise Malformed(f"it is longer than max_tokens, {limit}, allows")
     refused = choice.message is not None and choice.message.refusal
     finish: FinishReason | None = "filter" if refused else _finish(choice.finish_reason, usage, limit)
     counted = usage.completion_tokens or (0 if usage.completion_tokens == 0 and not text else None)
-    return Reply(text or refused or "", opened, finish, usage.prompt_tokens or None, counted)
+    return Reply(text or refused or "", opened, finish, usage.prompt_tokens or None, counted, choice.token_ids)
 
 
 def _said(body: str) -> str:

@@ -173,7 +173,7 @@ class Vllm:
             rest = await self._write(request, ids + written, stops, room - len(written), 1)
             written += rest.token_ids
         shown = written[:-1] if written[-1] in ends else written
-        text = encoder.tokenizer.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = encoder.text(shown)
         about = {"finish_reason": rest.finish_reason, "stop_reason": rest.stop_reason}
         return SimpleNamespace(text=text, token_ids=written, **about)
 

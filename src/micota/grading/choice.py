@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import Final
 
-from micota.grading.extract import FinalAnswer, after_thought, final_answer
+from micota.grading.extract import FinalAnswer, after_thought, behind_box, final_answer
 from micota.grading.semantic import decide
 from micota.grading.special import stripped, unwrapped, words_of
 from micota.grading.verdict import Grade, Verdict, label
 
 LETTERS: Final = ascii_uppercase
-CHOICE_VERSION: Final = 2
+CHOICE_VERSION: Final = 3
 """A part of every digest of verdicts: bumped by hand when a verdict of `choice` could change."""
 _LONGEST: Final = 2000
 """Characters of an answer that are read; no quantifier below is unbounded where another could take over its text."""
@@ -60,6 +60,8 @@ _REFUSED = re.compile(
     r"|(?:is|was|does|do|ca|can|could|would)(?:n['’]t|not)\b|(?:does|can|could|would|must) not\b)",
     re.I,
 )
+_ENDS = re.compile(r"^\s?(?:\$\$?|\\[)\]])")
+"""What ends the formula that a box stands in."""
 _DENIED = re.compile(
     r"\bnot\b|n['’]t\b|\bcannot\b|\b(?:never|neither|nor|wrong|incorrect|false|unlikely|worst|least|(?:next|second).best|if"
     r"|unless|whether|suppose|supposing|assume|assuming|might|may|could|I (?:doubt|thought)|deny|students|people|others"
@@ -122,7 +124,8 @@ def _chosen(
     response: str, final: FinalAnswer, choices: Sequence[str], truncated: bool
 ) -> tuple[set[str] | None, str | None]:
     """The letters that a response chooses, None if it names none, and the words that do; no words if it denies them."""
-    if final.answer and final.how in ("boxed", "tagged", "after ####"):
+    refused = final.how == "boxed" and _REFUSED.match(_ENDS.sub("", behind_box(response)))
+    if final.answer and final.how in ("boxed", "tagged", "after ####") and not refused:
         return _letters(final.answer, choices), final.answer
     spoken = re.sub(r"\*\*|__", "", after_thought(response) or "").strip()
     spoken = re.sub(r"\bi\.\s?e\.,?", "that is", _single_blanks(spoken), flags=re.I)
@@ -132,7 +135,7 @@ def _chosen(
         if letters := _letters(words, choices):
             return letters, words
     at = spoken.rfind(final.answer) if final.answer else -1
-    denied = at >= 0 and (_is_denied(spoken, at) or _sentence(spoken, at).endswith("?"))
+    denied = refused or (at >= 0 and (_is_denied(spoken, at) or _sentence(spoken, at).endswith("?")))
     if final.answer and not denied and (letters := _letters(final.answer, choices)):
         return letters, final.answer
     lines = [line.strip() for line in spoken.splitlines() if line.strip()]

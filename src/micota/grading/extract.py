@@ -152,6 +152,12 @@ def _boxed(text: str) -> FinalAnswer | None:
     return FinalAnswer(None, "the box is empty") if start == len(text) and _BOX.search(text) else None
 
 
+def behind_box(text: str) -> str:
+    """What follows the last box of a text; nothing without one."""
+    _, after = next(_starts_backwards(text), (0, None))
+    return "" if after is None else text[_content(text, after)[1] :]
+
+
 def _starts_backwards(text: str) -> Iterator[tuple[int, int]]:
     """Begin and end of the last commands that open a box, the last first."""
     commands = [command for command in ("\\boxed", "\\fbox") if command in text]

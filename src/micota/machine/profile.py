@@ -246,12 +246,17 @@ class MachineProfile(FrozenModel):
     def check(self, specs: Iterable[Spec]) -> None:
         """Refuse, before anything is made, what this profile cannot do for these specs. Raises MicotaError."""
         for spec in specs:
-            if isinstance(spec, Generate) and spec.sampling.thinking_budget and self.engine(spec).engine == "openai":
+            if (
+                isinstance(spec, Generate)
+                and spec.sampling.thinking_budget
+                and self.engine(spec).engine == "openai"
+                and (spec.server or "").startswith("endpoint:")
+            ):
                 raise MicotaError(
-                    "a server cannot cut a thought at thinking_budget and go on behind it",
-                    where=f"machine profile '{self.name}'",
-                    why="OpenAI's interface does not continue an answer, and a server may return the thought apart",
-                    fix="generate with vLLM or transformers, or leave thinking_budget out",
+                    "a thought cannot be cut at thinking_budget without the model's tokenizer",
+                    where=f"{spec.server}, machine profile '{self.name}'",
+                    why="no chat can be continued: the prompt and what was written go to the server as tokens",
+                    fix="name the model by its Hub id or folder, and the server in the machine profile",
                 )
             if isinstance(spec, LengthDial) and self.engine(spec).engine == "openai":
                 raise MicotaError(

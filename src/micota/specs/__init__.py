@@ -7,7 +7,7 @@ fast it is made. Bump a kind's VERSION when its meaning changes.
 
 from micota.specs.chains import GRADERS, Generate, Precision, RejectionSampling, Select, Verify
 from micota.specs.fine_tuning import Bpc, FineTuned, Lora, Mix, MixtureComponent, Scoring, SelectBy, Train
-from micota.specs.inquiries import JUDGE, REWRITE, Inquiry, Judge, Rewrite
+from micota.specs.inquiries import JUDGE, REWRITE, Inquiry, Judge, Rewrite, asked_to_judge
 from micota.specs.lab_pretraining import Phase, Pretrain, Shape
 from micota.specs.length_dial import LengthDial, MergeSearch, Probe, Target
 from micota.specs.merges import Adapter, Merge, Slice
@@ -64,6 +64,7 @@ __all__ = [
     "Target",
     "Train",
     "Verify",
+    "asked_to_judge",
     "from_json",
     "replace",
     "sha",

@@ -139,14 +139,20 @@ class Scoring(FrozenModel):
         description="the log-probability of each step too, given only so many steps before it (arXiv 2510.03988)",
     )
     step_end: str = Field("\n", min_length=1, description="of `local`: a step ends with the token that holds this text")
+    local_steps: int | None = Field(
+        None, ge=1, description="of `local`: at most so many steps of each response, evenly spread; all without it"
+    )
     context: int | None = Field(
         None, ge=1, description="the share of tokens too that lie beyond so many, as the model was trained with"
     )
 
     @model_validator(mode="after")
     def _steps_are_read(self) -> Self:
-        if self.local is None and "step_end" in self.stated:
-            raise ValueError("step_end belongs to `local`: say how many steps before a step are read, or leave it out")
+        for name in ("step_end", "local_steps"):
+            if self.local is None and name in self.stated:
+                raise ValueError(
+                    f"{name} belongs to `local`: say how many steps before a step are read, or leave it out"
+                )
         return self
 
 

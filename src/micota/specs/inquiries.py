@@ -83,11 +83,20 @@ class Inquiry(ProblemSet):
         """The text about a response to a problem's row; None for one that is no more than a thought where its answer
         is asked about. What stands in braces inside a problem or a response stays as it is."""
         if self.part == "answer":
-            response = response[answer_begins(response, "") :].strip()[-ANSWER:]
-        gold = problem["answer"]
-        gold = " or ".join(map(str, gold)) if isinstance(gold, list) else str(gold)
-        parts = {"problem": problem["problem"], "response": response, "gold": gold}
-        return _PLACES.sub(lambda place: parts[place[1]], self.template) if response else None
+            return asked_to_judge(self.template, problem["problem"], problem["answer"], response)
+        return _filled(self.template, problem["problem"], problem["answer"], response) if response else None
+
+
+def asked_to_judge(template: str, problem: str, gold: Any, response: str) -> str | None:
+    """What a judge reads of a response: the end of what follows its thought; None where nothing does."""
+    answer = response[answer_begins(response, "") :].strip()[-ANSWER:]
+    return _filled(template, problem, gold, answer) if answer else None
+
+
+def _filled(template: str, problem: str, gold: Any, response: str) -> str:
+    gold = " or ".join(map(str, gold)) if isinstance(gold, list) else str(gold)
+    parts = {"problem": problem, "response": response, "gold": gold}
+    return _PLACES.sub(lambda place: parts[place[1]], template)
 
 
 class Judge(FrozenModel):

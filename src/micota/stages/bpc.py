@@ -109,6 +109,7 @@ def _measured(task: Task, spec: Bpc, chosen: list[Completion], long: dict[str, i
         rows = [_row(spec, row, tokens, *score) for (row, tokens), score in zip(batch, scores, strict=True)]
         if spec.local:
             steps = [windows(tokens, spec.local, tokenizer.bos_token_id, ends, blank) for tokens in examples]
+            steps = [_spread(one, spec.local_steps or len(one)) for one in steps]
             rows = [
                 row | local for row, local in zip(rows, _local(model, steps, len(examples[-1]["labels"])), strict=True)
             ]
@@ -126,39 +127,29 @@ def _beyond_positions(config: Any, lengths: list[int]) -> dict[str, int]:
 
 
 def _loaded(task: Task, spec: Bpc, folder: Path) -> Any:
-    """The model, with its layers spread over several devices if the profile has them.
-
-    It has the head that TRL trains with: all logits of a text of 16K tokens would be larger than the weights.
-    """
+    """The model, with its layers spread over several devices if the profile has them."""
     import torch
-    from trl.trainer.utils import add_fused_lm_head
 
     several: dict[str, Any] = {"device_map": "auto"} if task.machine.bpc.devices > 1 else {}
     model = load(folder, dtype=getattr(torch, spec.precision), **several)
     if not several:
         model.to(task.machine.bpc.device)
-    add_fused_lm_head(model)
     return model.eval()
 
 
 def _scores(model: Any, batch: list[Example], ranked: bool = False) -> list[tuple[float, int]]:
-    """For each row the negative log-likelihood of its response, in nats, summed in double precision, and its ranks."""
+    """For each row the negative log-likelihood of its response in nats, and its ranks."""
     import torch
 
     ids, labels, mask = (tensor.to(model.device) for tensor in _padded(batch))
-    hidden: list[Any] = []
-    body = model.base_model
-    hook = body.register_forward_hook(lambda *call: hidden.append(call[-1].last_hidden_state)) if ranked else None
     with torch.no_grad():
-        output = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, fused_lm_head=True)
-    nats, ranks = [-float(value) for value in output.log_probs.double().sum(1)], [0] * len(batch)
-    if not all(map(math.isfinite, nats)):
+        hidden = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        form = logit_form(model.config.get_text_config())
+        scores = head_scores(model.get_output_embeddings(), form, hidden[:, :-1], labels[:, 1:], ranked)
+    if not all(math.isfinite(nats) for nats, _ in scores):
         fix = "precision: bfloat16 or float32; if it is, check the model's weights"
         raise MicotaError("the model's probabilities are no numbers", why="no measure of them would be one", fix=fix)
-    if hook:
-        hook.remove()
-        ranks = rank_sums(model.get_output_embeddings(), hidden.pop()[:, :-1], labels[:, 1:])
-    return list(zip(nats, ranks, strict=True))
+    return scores
 
 
 def _padded(batch: list[Example]) -> tuple[Any, Any, Any]:
@@ -177,30 +168,51 @@ def _padded(batch: list[Example]) -> tuple[Any, Any, Any]:
     return ids, labels, mask
 
 
-def rank_sums(head: Any, hidden: Any, labels: Any) -> list[int]:
-    """The sum of each row's ranks, clipped at CLIP: 1 is the likeliest token, and equal logits have one rank.
+def logit_form(config: Any) -> tuple[float, float | None]:
+    """The factor and the soft cap that a family puts on its logits, from its configuration, as TRL reads them."""
+    names = ("logit_scale", "output_multiplier", "lm_head_multiplier")
+    scale = next((value for name in names if isinstance(value := getattr(config, name, None), int | float)), 1.0)
+    if isinstance(divisor := getattr(config, "logits_scaling", None), int | float):
+        scale = divisor if config.model_type == "hyperclovax" else 1 / divisor
+    return scale, getattr(config, "final_logit_softcapping", None)
+
+
+def head_scores(
+    head: Any, form: tuple[float, float | None], hidden: Any, labels: Any, ranked: bool
+) -> list[tuple[float, int]]:
+    """The sums of each row's nats, in double precision, and of its ranks, clipped at CLIP; 0 if not `ranked`.
 
     `hidden` (row, position, width) are the states before the `head`, `labels` (row, position) the tokens that follow,
-    -100 where none counts. Logits are in fp32, LOGITS of them at a time. A scale or a soft cap, which some models put
-    on theirs, changes no rank.
+    -100 where none counts: such places never reach the head. Logits are in fp32, LOGITS of them at a time. Rank 1 is
+    the likeliest token, and equal logits have one rank; the `form` of logits changes none.
     """
     import torch
 
-    weight, bias = head.weight.detach(), head.bias
+    weight, bias, (scale, cap) = head.weight.detach(), head.bias, form
     hidden, labels = hidden.detach().to(weight.device), labels.to(weight.device)
     half = weight.is_cuda and weight.dtype != torch.float32
     weight = weight if half else weight.float()
     rows, places = (labels != -100).nonzero(as_tuple=True)
-    sums = torch.zeros(len(labels), dtype=torch.long, device=weight.device)
+    nats = torch.zeros(len(labels), dtype=torch.double, device=weight.device)
+    ranks = torch.zeros(len(labels), dtype=torch.long, device=weight.device)
     size = max(1, LOGITS // len(weight))
     for start in range(0, len(rows), size):
         row, place = rows[start : start + size], places[start : start + size]
         states = hidden[row, place]
         logits = torch.mm(states, weight.T, out_dtype=torch.float32) if half else states.float() @ weight.T
-        logits = logits if bias is None else logits + bias.detach()
+        logits = logits if bias is None else logits.add_(bias.detach())
         own = logits.gather(1, labels[row, place].unsqueeze(1))
-        sums.index_add_(0, row, (logits > own).sum(1).clamp(max=CLIP - 1) + 1)
-    return [int(one) for one in sums]
+        if ranked:
+            ranks.index_add_(0, row, (logits > own).sum(1).clamp(max=CLIP - 1) + 1)
+        own = _formed(own, scale, cap).squeeze(1)
+        nats.index_add_(0, row, (_formed(logits, scale, cap).logsumexp(1) - own).double())
+    return list(zip(nats.tolist(), ranks.tolist(), strict=True))
+
+
+def _formed(logits: Any, scale: float, cap: float | None) -> Any:
+    """Logits as the model gives them, in place."""
+    logits = logits if scale == 1 else logits.mul_(scale)
+    return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)
 
 
 Test = Callable[[int], bool]
@@ -226,6 +238,11 @@ def windows(tokens: Example, before: int, bos: int | None, ends: Test, blank: Te
         labels = [-100] * (len(window) - (end - own)) + ids[own:end]
         examples += [{"input_ids": [*window, 0], "labels": [*labels, 0]}] if end > own else []
     return examples
+
+
+def _spread(steps: list[Example], most: int) -> list[Example]:
+    """At most so many of the steps, the middle one of each of as many equal stretches."""
+    return steps if len(steps) <= most else [steps[(2 * i + 1) * len(steps) // (2 * most)] for i in range(most)]
 
 
 def _local(model: Any, steps: list[list[Example]], width: int) -> list[dict[str, Any]]:
