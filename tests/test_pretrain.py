@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,19 @@ import pytest
 import torch
 from conftest import World, kinds
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
+from micota.arithmetic import split_of
 from micota.cli import main as cli
-from micota.errors import MicotaError, StageFailed
+from micota.errors import MicotaError, StageFailed, Stopped
 from micota.lab.designs import DESIGNS, SHIPPED
+from micota.lab.documents import held_out
 from micota.machine import MachineProfile, PretrainConfig, load
 from micota.recipe import recipe as recipes
 from micota.specs import Pretrain
 from micota.store.resolution import LAB_MODELS
+from micota.training import pretraining as lab
 
 SHAPE = "shape: {width: 16, layers: 1, heads: 1, feedforward: 32}"
 TOY = f"{SHAPE}, window: 200"
@@ -183,6 +189,53 @@ def test_like_takes_shape_phases_and_window_from_the_design(world: World) -> Non
 
 def test_a_known_digest_never_changes() -> None:
     assert DESIGNS["student"].digest == "937cf18fdc5bfbbe"
+
+
+RULE = "base: lab:student, window: 128, phases: [{style: terse, steps: 12, lr: 1e-5, batch: 4, shortest: 3, %s}]"
+
+
+def test_a_phase_ends_where_enough_workings_are_right(world: World) -> None:
+    """The shipped student has some 45 % right: it stops at the first look for .2, and never for .9."""
+    ended, whole = one(world, RULE % "until: 0.2, every: 5"), one(world, RULE % "until: 0.9, every: 5")
+    assert ended.digest != whole.digest
+    for rule, steps in (("until: 0.2, every: 5", 5), ("until: 0.9, every: 5", 12)):
+        spec = one(world, RULE % rule)
+        world.run()
+        manifest = world.store.manifest(spec)
+        assert manifest is not None and manifest.facts["phases"] == [steps] and manifest.facts["steps"] == steps
+
+
+def test_a_phase_that_was_interrupted_ends_at_the_same_step(world: World) -> None:
+    base, rule = LAB_MODELS / "student", "{style: terse, steps: 8, lr: 1e-5, batch: 4, until: 0.2, every: 2}"
+    spec = one(world, f"base: lab:student, window: 128, phases: [{rule}, {LAST}]")
+    folder, checkpoint = world.folder / "made", world.folder / "checkpoint.pt"
+    lab.pretrain(spec, folder / "whole", world.folder / "other.pt", base, lambda *_: None, lambda: False, 99)
+    for stop_at in (1, 2, 4, 99):
+        steps = iter([*[False] * (stop_at - 1), *[True] * 99])
+        with suppress(Stopped):
+            lab.pretrain(spec, folder / "parts", checkpoint, base, lambda *_: None, partial(next, steps), 99)
+    assert bytes_of(folder / "parts") == bytes_of(folder / "whole")
+
+
+def test_the_share_by_which_a_phase_ends_is_the_accuracy_of_terse_answers() -> None:
+    """Counted on greedy answers, one problem at a time; none of the problems is trained on."""
+    model = AutoModelForCausalLM.from_pretrained(LAB_MODELS / "student")
+    tokenizer = AutoTokenizer.from_pretrained(LAB_MODELS / "student")
+    terse = DESIGNS["student"].phases[-1]
+    batches = held_out(terse, "arithmetic", 128, seed=5)
+    assert sum(len(tokens) for tokens, _ in batches) == 500
+    right = []
+    for row, label in (
+        (row, label) for tokens, labels in batches[:1] for row, label in zip(tokens, labels, strict=True)
+    ):
+        begin = int((label >= 0).nonzero()[0]) + 1
+        problem, gold = tokenizer.decode(row[2 : begin - 1]), tokenizer.decode(label[label >= 0])
+        assert split_of(problem) == "dev" and len(gold) > 9
+        with torch.no_grad():
+            answer = tokenizer.decode(model.generate(row[None, :begin], max_new_tokens=80)[0, begin:])
+        right.append(answer.split("boxed")[-1] == gold.split("boxed")[-1])
+    share = lab.share_right(model, batches[:1])
+    assert abs(share - sum(right) / len(right)) <= 0.03, "a wrong working can end with the right answer"
 
 
 WRONG = [

@@ -7,7 +7,7 @@ import random
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from micota.arithmetic import World, compose, draw, split_of
+from micota.arithmetic import Split, World, compose, draw, split_of
 from micota.errors import MicotaError
 from micota.lab.tokenizer import PAD, build
 from micota.specs import Phase, Pretrain
@@ -31,21 +31,34 @@ def batch(spec: Pretrain, index: int, step: int) -> Batch:
 def _group(phase: Phase, world: World, window: int, key: str) -> list[Batch]:
     """`GROUP` batches, shuffled, each of documents of similar length; a function of its arguments alone."""
     rng = random.Random(key)
-    documents: list[Document] = []
-    while len(documents) < GROUP * phase.batch:
-        documents += _write(phase, world, window, rng)
-    documents = sorted(documents[: GROUP * phase.batch], key=lambda document: len(document[0]))
+    documents = _sorted(phase, world, window, rng, GROUP * phase.batch)
     starts = list(range(0, len(documents), phase.batch))
     rng.shuffle(starts)
     return [collate(documents[start : start + phase.batch]) for start in starts]
 
 
-def _write(phase: Phase, world: World, window: int, rng: random.Random) -> list[Document]:
-    """A few hundred documents of training problems: token ids, and where the response begins."""
+@lru_cache(maxsize=1)
+def held_out(phase: Phase, world: World, window: int, seed: int) -> list[Batch]:
+    """The 500 documents by which `until` ends a phase, in five batches: as those of training, of the dev split."""
+    documents = _sorted(phase, world, window, random.Random(f"held out {seed}"), 500, "dev")
+    return [collate(documents[start : start + 100]) for start in range(0, 500, 100)]
+
+
+def _sorted(
+    phase: Phase, world: World, window: int, rng: random.Random, count: int, split: Split = "train"
+) -> list[Document]:
+    documents: list[Document] = []
+    while len(documents) < count:
+        documents += _write(phase, world, window, rng, split)
+    return sorted(documents[:count], key=lambda document: len(document[0]))
+
+
+def _write(phase: Phase, world: World, window: int, rng: random.Random, split: Split) -> list[Document]:
+    """A few hundred documents of a split's problems: token ids, and where the response begins."""
     prompts, texts = [], []
     for _ in range(256):
         chain = draw(rng, phase.shortest, world)
-        if split_of(chain.text) == "train":
+        if split_of(chain.text) == split:
             prompts.append(f"<bos><user>{chain.text}<assistant>")
             texts.append(f"{prompts[-1]}{compose(phase.style, chain, rng)}<eos>")
     tokenizer = _tokenizer()

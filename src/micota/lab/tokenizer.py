@@ -16,6 +16,8 @@ WORDS = [r"\boxed{", " Hmm ", " ok", " no Redo "]
 CHARACTERS = list("0123456789+-*=;:,}")
 SYMBOLS = SPECIAL + WORDS + CHARACTERS
 PAD, BOS, EOS = range(3)
+DIGITS = range(SYMBOLS.index("0"), SYMBOLS.index("9") + 1)
+"""The token ids of the digits."""
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"

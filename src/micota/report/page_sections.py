@@ -9,6 +9,8 @@ from micota.report import (
     distillation_gains,
     figures,
     funnel,
+    length_map,
+    length_map_figures,
     merge_figures,
     merge_tables,
     paper_claims,
@@ -22,6 +24,7 @@ from micota.report.samples import samples
 from micota.report.texts import text
 
 CLAIMS = "Claims"
+MAP = "The map of lengths"
 MAIN = "Table 2: accuracy of arms, teacher and assistants"
 NEUTRAL = "Accuracy"
 TOKENS = "Table 2b: arms matched in target tokens"
@@ -38,15 +41,18 @@ COST = "Cost"
 def sections(results: GradedAnswers) -> tuple[Section, ...]:
     """Every section that has something to show."""
     r, dots = results, figures.accuracy_by_length
-    dots_of_arms, roles = dots(r, "steps"), r.recipe.roles
+    mapped = length_map.panels(r)  # a figure for each of its fields would be hundreds
+    dots_of_arms, roles = () if mapped else dots(r, "steps"), r.recipe.roles
+    lengths = *length_map_figures.maps(r), *length_map.ridges(r), *length_map.moves(r)
     claims = *(dots_of_arms if roles else ()), *paper_claims.claim_tables(r), *paper_claims.claim_tables(r, "tokens")
     tables = *accuracy.main(r), *accuracy.from_baseline(r)
-    main = *tables, *figures.students(r), *samples(r), *reflections(r)
+    main = *tables, *(() if mapped else figures.students(r)), *samples(r), *reflections(r)
     merging = *merge_tables.dials(r), *merge_figures.dials(r), *figures.assistant(r), *merge_tables.merges(r)
     data = *funnel.problems(r), *funnel.data(r), *training_figures.lengths(r), *funnel.mixtures(r), *funnel.judges(r)
-    losses = *training_figures.losses(r, "steps"), *training_figures.losses(r, "tokens")
+    losses = () if mapped else (*training_figures.losses(r, "steps"), *training_figures.losses(r, "tokens"))
     every = (
         _section(CLAIMS, paper_claims.summary(r), *claims),
+        _section(MAP, "", *lengths),
         _section(MAIN if roles else NEUTRAL, missing(r), *main, *(() if roles else dots_of_arms)),
         _section(TOKENS, "", *accuracy.matched(r), *dots(r, "tokens")),
         _section(GAINS, "", *distillation_gains.changes(r), *distillation_gains.gains(r)),

@@ -6,14 +6,14 @@ seed, phase and step alone.
 
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from micota.errors import MicotaError, Stopped
-from micota.lab.documents import batch
-from micota.lab.tokenizer import BOS, EOS, PAD, SYMBOLS, build
+from micota.lab.documents import Batch, batch, held_out
+from micota.lab.tokenizer import BOS, DIGITS, EOS, PAD, SYMBOLS, build
 from micota.pretrained import load
 from micota.specs import Pretrain, Shape
 from micota.training.checkpoints import damaged, read_file, write_file
@@ -75,20 +75,24 @@ def _train(
     every: int,
 ) -> Facts:
     """All phases; each begins with a fresh optimizer."""
-    facts: Facts = {"steps": 0, "tokens": 0, "loss": None}
+    lengths = [phase.steps for phase in spec.phases]
+    facts: Facts = {"steps": 0, "tokens": 0, "loss": None, "phases": lengths}
     optimizer = _optimizer(model)
     if (saved := read_file(checkpoint)) is not None:
-        facts = _resume(saved, model, optimizer)
-    for step in range(facts["steps"], spec.steps):
-        index, local = _locate(spec, step)
+        facts |= _resume(saved, model, optimizer)
+        lengths = facts["phases"]
+    while (done := facts["steps"]) < sum(lengths):
+        index, local = _locate(lengths, done)
         if local == 0:
             optimizer = _optimizer(model)
         loss, tokens = _train_step(model, optimizer, spec, index, local)
-        facts = {"steps": step + 1, "tokens": facts["tokens"] + tokens, "loss": round(loss, 5)}
+        if _has_learnt(model, spec, index, local + 1):
+            lengths[index] = local + 1
+        facts |= {"steps": done + 1, "tokens": facts["tokens"] + tokens, "loss": round(loss, 5)}
         stopping = stop()
-        if stopping or (step + 1) % every == 0 or step + 1 == spec.steps:
+        if stopping or (done + 1) % every == 0 or done + 1 == sum(lengths):
             _write_checkpoint(checkpoint, model, optimizer, facts)
-        report(step + 1, spec.steps, f"{spec.phases[index].style}: loss {loss:.3f}")
+        report(done + 1, sum(lengths), f"{spec.phases[index].style}: loss {loss:.3f}")
         if stopping:
             raise Stopped("stopped at a checkpoint")
     return facts
@@ -145,13 +149,34 @@ def save(model: "Qwen2ForCausalLM", out: Path) -> None:
     build().save_pretrained(out)
 
 
-def _locate(spec: Pretrain, step: int) -> tuple[int, int]:
+def _locate(lengths: Sequence[int], step: int) -> tuple[int, int]:
     """The phase in which a step of the whole run falls, and the step's place in it."""
-    for index, phase in enumerate(spec.phases):
-        if step < phase.steps:
+    for index, steps in enumerate(lengths):
+        if step < steps:
             return index, step
-        step -= phase.steps
+        step -= steps
     raise IndexError(step)
+
+
+def _has_learnt(model: "Qwen2ForCausalLM", spec: Pretrain, index: int, done: int) -> bool:
+    """Whether a phase ends here, by its rule `until`."""
+    phase = spec.phases[index]
+    if phase.until is None or done % phase.every:
+        return False
+    return share_right(model, held_out(phase, spec.world, spec.window, spec.seed)) >= phase.until
+
+
+def share_right(model: "Qwen2ForCausalLM", batches: Sequence[Batch]) -> float:
+    """The share of workings in which each digit is the likeliest token behind the right text before it."""
+    import torch
+
+    right: list[bool] = []
+    with torch.no_grad():
+        for tokens, labels in batches:
+            missed = model(input_ids=tokens, use_cache=False).logits.argmax(-1) != labels
+            digits = (labels >= DIGITS[0]) & (labels <= DIGITS[-1])
+            right += (~(missed & digits).any(-1)).tolist()
+    return sum(right) / len(right)
 
 
 def _optimizer(model: "Qwen2ForCausalLM") -> "torch.optim.Optimizer":
