@@ -436,6 +436,11 @@ def test_responses_are_those_of_the_frame(
     assert shown.count("strong · test-set · wrong (exact_match) · 11 tokens") == 1
     assert command(monkeypatch, "responses", *given, "--where", "token > 10") == 2
     assert "compare columns" in capsys.readouterr().err
+    monkeypatch.chdir(world.folder)  # where a recipe is found by its name
+    name = world.recipe_file.stem
+    assert command(monkeypatch, "responses", f"{name}/strong", *given[1:], "--n", "0") == 0
+    assert "micota · " not in (shown := capsys.readouterr().out) and "strong · " in shown
+    assert command(monkeypatch, "compare", f"{name}/strong", f"{name}/micota", *given[1:]) == 0
     with pytest.raises(MicotaError, match="no answer has the arm 'mikota'"):
         again.selected(right="mikota", wrong="strong")
 

@@ -101,7 +101,7 @@ def test_samples_of_the_harness_are_graded_again(tmp_path: Path, monkeypatch: py
 def test_multiple_choice_is_graded_by_the_options_that_a_row_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Options of a row in its order, the right one by letter, number or text; those of a benchmark in micota's order."""
+    """Options of a row in its order, the right one by letter, number or text; of a benchmark in micota's order."""
     from micota.data import problem_sets
     from micota.specs import Problems
     from micota.store.resolution import local

@@ -15,6 +15,7 @@ from micota.generation.fake_server import FakeServer
 from micota.grading import judge_verdict
 from micota.machine import MachineProfile, ServerConfig
 from micota.report.files import write
+from micota.report.results import Results
 from micota.store.checked import StoreWarning
 from micota.store.records import read_rows
 
@@ -88,6 +89,12 @@ def test_a_judge_reads_question_gold_and_answer_and_its_verdict_counts(judged: W
         picked = {row["prompt"] for row in ws.make(recipe.named("picked")).rows()}
         assert picked == {"one", "two"}
         assert "Judges" in write(recipe, ws.store).read_text() and results is not None
+        said = Results(recipe, ws.store).responses(scorer="judge").set_index("problem_text")["reply"]
+        replies = {**REPLIES, "two": REPLIES["one"]}  # its response has the word
+        assert {problem: said[problem] for problem in REPLIES} == replies and said.isna().sum() == 1
+        assert Results(recipe, ws.store).responses(scorer="semantic")["reply"].isna().all()
+        table = repr(Results(recipe, ws.store).table())
+        assert "..." not in table and all(name in table for name in ("benchmark", "accuracy", "tokens", "fake"))
     again = mc.load(str(recipe.save(judged.folder / "again.yaml") or judged.folder / "again.yaml"))
     assert [cell.spec for cell in again.evaluations] == [cell.spec for cell in recipe.evaluations]
     assert again.named("picked") == recipe.named("picked")
@@ -145,7 +152,7 @@ def test_a_judge_is_no_word_and_draws_no_samples(judged: World) -> None:
     answers = mc.generate("some/model", mc.problems(judged.folder / "quiz.jsonl"), sampling={"temperature": 1.0})
     with pytest.raises(MicotaError, match="a judge is a model"):
         mc.verify(answers, by="judge")
-    with pytest.raises(MicotaError, match=r"no \{response\}"):
+    with pytest.raises(MicotaError, match=r"^verify: the prompt has no \{response\}"):
         mc.verify(answers, by=mc.judge("some/model", prompt="{problem}"))
     quiz = mc.problems(judged.folder / "quiz.jsonl")
     with pytest.raises(MicotaError, match="does not take a judge"):

@@ -268,6 +268,13 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path, fields: dict[str, An
         mc.select(data(tmp_path), "some/model", **{"keep": 0.5, **fields})
 
 
+def test_a_keyword_that_the_template_never_reads_is_refused(tmp_path: Path) -> None:
+    folder = model(tmp_path / "model", "chatml-default", "qwen2")
+    spec = mc.measure(str(folder), data(tmp_path), precision="float32", template_kwargs={"enable_thinking": False})
+    with pytest.raises(StageFailed, match=r"bpc-\w+\) failed(.|\n)*never reads enable_thinking"):
+        mc.Workspace(tmp_path / "store").make(spec)
+
+
 def test_the_digest_of_bits_per_character_is_the_old_one(tmp_path: Path) -> None:
     spec = mc.measure("some/model", mc.rows("some/data"))
     assert set(spec.own_fields) == {"model", "data"}

@@ -325,7 +325,7 @@ REFUSED = {
     "arms.opd.opd.data=chains": "give one of the two: problems",
     "arms.opd.opd.teacher=student": "teacher and base are the same model",
     "arms.rows.opd.prompt=x {problem}": "the rows of data have user messages of their own",
-    "arms.opd.opd.temperature=0": "temperature: 0: Input should be greater than 0",
+    "arms.opd.opd.temperature=1e-300": "temperature: 1e-300: Input should be greater than or equal to 0.01",
     "arms.opd.opd.lora={targets: [lm_head]}": "an adapter on lm_head would learn nothing",
 }
 

@@ -32,7 +32,9 @@ from micota.housekeeping.pushing import push
 from micota.housekeeping.transfer import Moved
 from micota.run.execution import Run
 from micota.store.artifacts import Store
+from micota.store.checked import StoreWarning
 from micota.store.pool import Pool, Writer
+from micota.store.pool_pieces import LARGEST
 from micota.store.records import Completion
 from micota.store.remote import Bucket, connect, masked
 
@@ -226,6 +228,20 @@ def test_two_machines_lose_no_answers_of_each_other(tmp_path: Path) -> None:
     brought(disk, first.root)
     assert set(numbers(first.root)) == everything
     assert sent(first, disk).files == 0 and sent(third, disk).files == 0
+
+
+def test_a_line_that_no_piece_holds_is_told(tmp_path: Path) -> None:
+    store, disk = Store(tmp_path / "store"), f"file://{tmp_path}/a%20disk"
+    with Writer(store.pool_folder(POOL), {"source": "x"}) as writer:
+        writer.write([answer(0)])
+        (path,) = store.pool_folder(POOL).glob("*.jsonl")
+    with open(path, "ab") as file:
+        file.write(b"x" * (LARGEST + 1) + b"\n")
+    with pytest.warns(StoreWarning, match="not sent from byte .*more than 64 MiB"):
+        sent(store, disk)
+    assert [one.stat().st_size for one in (tmp_path / "a disk").glob(f"pools/{POOL}/*.jsonl")] == [
+        len(answer(0).line())
+    ]
 
 
 def test_a_file_that_grows_is_sent_once(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from micota.recipe import recipe as recipes
 from micota.run.plan import survey
 from micota.specs import Train, walk
 from micota.store.artifacts import Store
+from micota.store.checked import StoreWarning
 
 WRONG = yaml.safe_load((Path(__file__).parent / "data" / "wrong_recipes.yaml").read_text())
 
@@ -97,6 +98,17 @@ def test_a_matrix_makes_what_mentions_no_variable_once(world: World) -> None:
     assert recipe.named("ta-long").digest == recipe.named("strong[seed=0,student=./models/ta]").digest
     assert len([one for one in recipe.evaluations if one.role == "instruct"]) == 2  # no seed in it
     assert len({one.spec.digest for one in recipe.evaluations}) == len(recipe.evaluations) == 2 + 12
+
+
+def test_a_variable_that_nothing_mentions_is_told(world: World) -> None:
+    """Not one that chooses among a field's values."""
+    world.recipe_file.write_text(matrix("0", "1").replace("seed: [", "sead: [1], seed: ["))
+    with pytest.warns(StoreWarning, match="nothing mentions the variable 'sead' .*line"):
+        world.load()
+    head = "for: {size: [S, L], student: [{name: s, seed: {S: 1, L: 2}}]}\narms:"
+    text = RECIPE.replace("arms:", head, 1).replace("base: student", "base: student, seed: $student.seed")
+    world.recipe_file.write_text(text)
+    world.load()
 
 
 def test_a_large_matrix_is_planned(world: World) -> None:

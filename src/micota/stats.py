@@ -133,8 +133,8 @@ def differences(a: Observed, b: Observed, times: float = 1.0) -> list[float]:
 
 
 def paired(*sets: tuple[Observed, Observed]) -> Estimate:
-    """The difference a - b of two models on what both answered: `interval` of `differences`, in the unit of a."""
-    return interval(*(differences(a, b) for a, b in sets))
+    """The difference a - b of two models on what both answered: `bootstrap` of `differences`, in the unit of a."""
+    return bootstrap(*(differences(a, b) for a, b in sets))
 
 
 def ratio(*sets: tuple[Observed, Observed]) -> Estimate:

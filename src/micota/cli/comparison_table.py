@@ -13,6 +13,7 @@ from micota.atomic import write_text
 from micota.cli.tables import printed
 from micota.errors import MicotaError, suggestion
 from micota.recipe import recipe as recipes
+from micota.recipe.shipped import known
 from micota.report.comparison import Comparison, corrected
 from micota.report.comparison_tables import comparison_tables
 from micota.report.graded_files import GradedFile
@@ -104,11 +105,9 @@ def _side(name: str, sets: Sequence[str], store: Store, first: Side | None) -> S
 
 
 def _recipe(name: str, sets: Sequence[str]) -> recipes.Recipe | None:
-    if name in recipes.shipped() or Path(name).is_file():
-        return recipes.load(name, sets)
     base, _, changes = name.partition("+")
-    known = changes and "/" not in changes and (base in recipes.shipped() or Path(base).is_file())
-    return recipes.load(name, sets) if known else None
+    there = known(name) or (changes and "/" not in changes and known(base))
+    return recipes.load(name, sets) if there else None
 
 
 def show(console: Console, comparisons: Sequence[Comparison], texts: int = SHOWN) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from micota import yaml_tree
 from micota.atomic import write_text
+from micota.cli.grade import Judging
 from micota.cli.rows_to_grade import Asked
 from micota.cli.single_recipes import word
 from micota.errors import MicotaError
@@ -20,6 +22,11 @@ from micota.specs import Inquiry, Judge, Verify, asked_to_judge, sha, walk
 from micota.workspace import Workspace
 
 FIELDS = ("sampling", "precision", "trust_remote_code")
+
+
+def judging(ws: Workspace, given: str, sets: Sequence[str]) -> Judging:
+    """What gives the verdicts of the judge that was named."""
+    return partial(judged, ws, judge_of(given, sets, ws.store.root))
 
 
 def judge_of(given: str, sets: Sequence[str], store: Path) -> Judge:

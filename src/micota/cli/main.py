@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import sys
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -239,16 +238,14 @@ def grade(
     from rich.progress import Progress
 
     from micota.cli import grade as grading
+    from micota.cli.judged_rows import judging
     from micota.cli.rows_to_grade import Columns
     from micota.cli.single_recipes import check_file
     from micota.cli.tables import grades
 
     check_file(out, [rows])
-    console, judging = terminal.console(), None
-    if judge:
-        from micota.cli.judged_rows import judge_of, judged
-
-        judging = partial(judged, terminal.workspace(store, machine), judge_of(judge, set_ or (), store))
+    console = terminal.console()
+    verdicts = judging(terminal.workspace(store, machine), judge, set_ or ()) if judge else None
     with Progress(console=console, disable=not console.is_terminal) as bars:
         row = bars.add_task("grading", total=None)
         done = grading.grade_file(
@@ -259,7 +256,7 @@ def grade(
             lambda at, total: bars.update(row, completed=at, total=total),
             by,
             Columns(response or "response", answer or "gold", problem or "problem"),
-            judging,
+            verdicts,
         )
     grades(console, grading.totals(done), grading.differences(done), by or "benchmark")
     console.print(f"graded rows: {out}", soft_wrap=True, highlight=False)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from micota.cli.options import STORE, RecipeName, Sets, StoreDir
+from micota.cli.options import STORE, Sets, StoreDir
 
 app = typer.Typer()
 Scorer = Annotated[str | None, typer.Option(help="The scorer; by default `semantic` where it is there.")]
@@ -42,7 +42,7 @@ def compare(
 
 @app.command()
 def responses(
-    recipe: RecipeName,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE[/MODEL]", help="A recipe, or one model of it.")],
     arm: Annotated[str | None, typer.Option(help="One model, by the recipe's word or with its variables.")] = None,
     benchmark: Benchmark = None,
     scorer: Annotated[str | None, typer.Option(help="One scorer; without it there is a row for each.")] = None,
@@ -63,9 +63,13 @@ def responses(
     from micota.cli.console import console
     from micota.cli.response_rows import show, write
     from micota.recipe import recipe as recipes
+    from micota.recipe.shipped import known
     from micota.report.results import Results
     from micota.store.artifacts import Store
 
+    base, _, model = recipe.rpartition("/")
+    if base and known(recipe) is None and known(base):  # RECIPE/MODEL, as in the other commands
+        recipe, arm = base, arm or model
     results = Results(recipes.load(recipe, set_ or ()), Store(store))
     conditions = {"arm": arm, "benchmark": benchmark, "scorer": scorer, "verdict": verdict}
     found = results.selected(right=right, wrong=wrong, where=where, **conditions)

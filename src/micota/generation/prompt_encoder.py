@@ -21,12 +21,7 @@ class PromptEncoder:
         self.tokenizer = tokenizer
         self.context: int | None = getattr(config, "max_position_embeddings", None) or None
         self._prompt, self._sampling = spec.prompt, spec.sampling
-        if unread := unread_keywords(tokenizer, spec.prompt.template_kwargs):
-            raise MicotaError(
-                f"the chat template of {tokenizer.name_or_path} never reads {', '.join(unread)}",
-                why="the model would be asked as without it, and a result would be ascribed to it",
-                fix="remove it from template_kwargs, or correct its spelling",
-            )
+        check_keywords(tokenizer, spec.prompt.template_kwargs)
 
     @classmethod
     def of_folder(cls, spec: Generate, model: Path) -> PromptEncoder:
@@ -86,6 +81,16 @@ class PromptEncoder:
         """Tokens of a prompt and its longest answer."""
         ids = self.ids(request)
         return len(ids) + self.room(ids)
+
+
+def check_keywords(tokenizer: Any, keywords: dict[str, Any]) -> None:
+    """Raise MicotaError for keywords that the chat template never reads."""
+    if unread := unread_keywords(tokenizer, keywords):
+        raise MicotaError(
+            f"the chat template of {tokenizer.name_or_path} never reads {', '.join(unread)}",
+            why="the model would be asked as without it, and a result would be ascribed to it",
+            fix="remove it from template_kwargs, or correct its spelling",
+        )
 
 
 def end_tokens(folder: Path, tokenizer: Any, trust_remote_code: bool = False) -> list[int]:

@@ -129,7 +129,11 @@ def distill(
 
 @constructor(Generate, Rewrite, hidden=("unless", "problems", "inquiry", "rewritten"))
 def rewrite(
-    data: DataLike, model: ModelLike, by: Grader = "semantic", prompt: PromptLike = REWRITE, **fields: Any
+    data: DataLike,
+    model: ModelLike,
+    by: Annotated[Grader, Field(description="what decides whether a rewritten chain is still correct")] = "semantic",
+    prompt: PromptLike = REWRITE,
+    **fields: Any,
 ) -> Rewrite:
     """Verified chains as a model writes them again, with the chains' prompts; those that are still correct are kept.
 

@@ -33,6 +33,7 @@ from micota.recipe.variables import TEXTS, Values, Variables
 from micota.recipe.variants import overrides_of, variant_name
 from micota.recipe.words import HERE, adapter_folder, as_adapter, as_source
 from micota.specs import Adapter, Bpc, Data, Model, Problems, Source, Spec
+from micota.store.checked import say
 from micota.store.resolution import Lock, What
 
 
@@ -79,6 +80,10 @@ class _Reader:
         self._stem, self._suffix = path.stem, suffix
         self._sections()
         self._matrix = Variables(tree)
+        for variable, where in self._matrix.unused(str({**self._top, "for": None})):
+            say(
+                f"nothing mentions the variable '{variable}' ({where}): write ${variable} where it counts, or remove it"
+            )
         self._arms = self._read_arms()
         self._definitions = {**self._top["let"], **self._arms.expressions}
         self._depends = {name: self._variables(name) for name in self._definitions}

@@ -17,10 +17,16 @@ def shipped() -> dict[str, Path]:
     return {path.relative_to(SHIPPED).with_suffix("").as_posix(): path for path in found}
 
 
+def known(name: str) -> Path | None:
+    """The file of a recipe: a shipped one by its name, a path, or NAME.yaml here; None if there is none."""
+    paths = (shipped().get(name), written_path(name), written_path(f"{name}.yaml"))
+    return next((path for path in paths if path is not None and path.is_file()), None)
+
+
 def find(name: str) -> Path:
-    """The file of a recipe: a shipped one by its name, or a path."""
-    path = shipped().get(name) or written_path(name)
-    if not path.is_file():
+    """The same; a MicotaError if there is none."""
+    path = known(name)
+    if path is None:
         raise MicotaError(
             f"there is no recipe '{name}'", fix=suggestion(name, shipped()) + " or the path of a YAML file"
         )

@@ -19,6 +19,10 @@ SORTS: dict[type[Spec], str] = {Model: "a model", Data: "training data", Problem
 """What the kinds of the three sorts are called in messages."""
 
 
+INNER = ("bpc", "filter", "inquiry", "redraw")
+"""Kinds that no form has the name of."""
+
+
 class FieldError(MicotaError):
     """A mistake in a field of a constructor; `loc` is the path of the field below the call."""
 
@@ -54,7 +58,13 @@ def constructor(
             for name in kwargs:
                 if name not in known:
                     raise FieldError(f"{function.__name__}: unknown field '{name}'", (name,), suggestion(name, known))
-            return function(*args, **kwargs)
+            try:
+                return function(*args, **kwargs)
+            except FieldError as error:
+                kind, colon, rest = error.what.partition(": ")
+                if kind in INNER:  # as the user calls it
+                    error.what = f"{function.__name__}{colon}{rest}"
+                raise
 
         checked.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         checked.built = made  # type: ignore[attr-defined]

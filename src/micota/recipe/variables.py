@@ -39,6 +39,13 @@ class Variables:
             self._read(variable, entries)
         self._keys = {(v, field): self._key(v, field) for v in self._fields for field in self._known(v)}
 
+    def unused(self, mentions: str) -> Iterator[tuple[str, str]]:
+        """The variables that a text of all other sections mentions nowhere, each with its place."""
+        named = {found[2] for found in MENTIONED.finditer(mentions)}
+        keys = {other for (variable, _), other in self._keys.items() if other and variable in named}
+        for variable in self._names.keys() - named - keys:
+            yield variable, self._tree.where(("for", variable))
+
     def combinations(self) -> list[Values]:
         """Every value of every variable with every other, in the order in which they stand."""
         if (count := math.prod(map(len, self._names.values()))) > COMBINATIONS:

@@ -30,7 +30,7 @@ AFTER = (
     "generated_by",
     "fake",
 )
-TEXTS = ("problem_text", "gold", "response", "engine")
+TEXTS = ("problem_text", "gold", "response", "engine", "reply")
 MEANS = ("tokens", "truncated", "repetitive")
 WORDS = (*BEFORE, "scorer", "verdict", "generated_by")
 METHODS = ("str", "contains", "startswith", "endswith", "len", "lower", "isin", "isna", "notna", "between", "abs")
@@ -200,12 +200,12 @@ def by_problem(frame: DataFrame, column: str) -> Any:
 
 def accuracy_table(frame: DataFrame) -> DataFrame:
     """A row for each arm, combination of variables but the seed, benchmark and scorer: see `Results.table`."""
-    import pandas as pd
+    from micota.report.wide_frame import WideFrame
 
     keys = ["arm", *(name for name in variables_of(frame) if name != "seed"), "benchmark", "scorer"]
     groups = frame.groupby(keys, dropna=False, observed=True, sort=False)
     rows = [dict(zip(keys, values, strict=True)) | _summary(group) for values, group in groups]
-    return pd.DataFrame(rows, columns=[*keys, "n", "accuracy", "error", "low", "high", *MEANS, "fake"])
+    return WideFrame(rows, columns=[*keys, "n", "accuracy", "error", "low", "high", *MEANS, "fake"])
 
 
 def _summary(group: DataFrame) -> dict[str, Any]:

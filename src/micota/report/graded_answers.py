@@ -23,11 +23,12 @@ from micota.report.answer_frame import (
     usual_scorer,
 )
 from micota.run.damage import lost
-from micota.specs import Generate, Source, Spec
+from micota.specs import Generate, Inquiry, Source, Spec
 from micota.store.artifacts import Store
 from micota.store.checked import say
 from micota.store.manifest import Manifest
 from micota.store.pool import Pool
+from micota.store.records import text_key
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -79,8 +80,9 @@ class GradedAnswers:
     def responses(self, arm: str | None = None, benchmark: str | None = None, **where: str | None) -> DataFrame:
         """The rows of `frame` that fit, with their texts: `problem_text`, `gold` (the reference answer), `response`.
 
-        `where` may name `scorer`, `verdict` and `problem`. `engine` is what wrote the response, with its version. A
-        text that was removed from the store is <NA>. Raises MicotaError for a word that no row has.
+        `where` may name `scorer`, `verdict` and `problem`. `engine` is what wrote the response, with its version,
+        `reply` what a judge said of it. A text that was removed from the store is <NA>. Raises MicotaError for a word
+        that no row has.
 
         >>> results.responses("micota", "gsm8k", scorer="semantic", verdict="wrong")  # doctest: +SKIP
         """
@@ -102,7 +104,7 @@ class GradedAnswers:
         return rows_where(queried(frame, where) if where else frame, **words) if len(frame) else frame
 
     def with_texts(self, wanted: DataFrame) -> DataFrame:
-        """Rows of `frame` with the columns `problem_text`, `gold`, `response` and `engine`, read from the store."""
+        """Rows of `frame` with the columns `problem_text`, `gold`, `response`, `engine` and `reply`, from the store."""
         texts = [self._texts(i, wanted.loc[wanted.index.intersection(part.index)]) for i, part in enumerate(self.parts)]
         columns = zip(*(row for rows in texts for row in rows), strict=True) if len(wanted) else [()] * len(TEXTS)
         return wanted.assign(**{name: text_column(column) for name, column in zip(TEXTS, columns, strict=True)})
@@ -130,10 +132,10 @@ class GradedAnswers:
         return accuracy_table(rows_where(self.frame, arm=arm, benchmark=benchmark, scorer=scorer))
 
     def _texts(self, i: int, rows: DataFrame) -> list[tuple[str | None, ...]]:
-        """Problem, reference answer, response and engine of rows of one evaluation, read from the store."""
+        """Problem, reference answer, response, engine and judge's reply of rows of one evaluation, from the store."""
         if rows.empty:
             return []
-        completions = self.recipe.evaluations[i].spec.completions
+        judged, completions = self.recipe.evaluations[i].spec.judged, self.recipe.evaluations[i].spec.completions
         problems = {row["key"]: row for row in self.rows(completions.problems)}
         if (pool := self.pool(completions)) is None:
             name = self.recipe.evaluations[i].model
@@ -143,8 +145,16 @@ class GradedAnswers:
             problem = problems.get(key[0], {})
             answer = next(pool.read([key])) if pool is not None and key in pool else None
             written = (answer.target, answer.engine) if answer else (None, None)
-            texts.append((problem.get("problem"), gold_text(problem.get("answer")), *written))
+            reply = self._reply(judged, problem, answer.target) if judged and problem and answer else None
+            texts.append((problem.get("problem"), gold_text(problem.get("answer")), *written, reply))
         return texts
+
+    def _reply(self, judged: Generate, problem: dict[str, Any], response: str) -> str | None:
+        """What a judge said of a response; None where it was not asked, or its reply is gone."""
+        assert isinstance(judged.problems, Inquiry)
+        text, pool = judged.problems.text(problem, response), self.pool(judged)
+        key = (text_key(text or ""), 0)
+        return next(pool.read([key])).target if text and pool is not None and key in pool else None
 
     @cached_property
     def _graded(self) -> list[GradedRows]:

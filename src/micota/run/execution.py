@@ -267,7 +267,10 @@ class Run:
                 with open(log, "a", encoding="utf-8", opener=files_only) as file:
                     file.writelines(traceback.format_exception(error))
             write_text(work / ERROR, str(known))
-        message = f"{spec.id} failed: {known}" + (f"\n  log: {log}" if log.exists() else "")
+        name = self._names.get(spec.digest)
+        message = f"{f'{name} ({spec.id})' if name else spec.id} failed: {known}" + (
+            f"\n  log: {log}" if log.exists() else ""
+        )
         self.outcome.failed[spec.digest] = message
         self.watcher.failed(spec, message)
 

@@ -42,7 +42,10 @@ class OnPolicyDistillation(FineTuned):
         description="KL from the student to the teacher, KL from the teacher to the student, or Jensen-Shannon's",
     )
     temperature: float = Field(
-        1.0, gt=0, description="the temperature at which answers are sampled; both distributions are divided by it too"
+        1.0,
+        ge=0.01,
+        le=100,
+        description="the temperature at which answers are sampled; both distributions are divided by it too",
     )
     max_tokens: int = Field(
         2048, ge=1, description="the most tokens of an answer; rows of `data` with longer responses are dropped"

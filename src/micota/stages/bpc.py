@@ -12,6 +12,7 @@ from typing import Any
 
 from micota.chat import example
 from micota.errors import MicotaError
+from micota.generation.prompt_encoder import check_keywords
 from micota.pretrained import load
 from micota.specs import Bpc
 from micota.stats import mean
@@ -94,6 +95,7 @@ def _measured(task: Task, spec: Bpc, chosen: list[Completion], long: dict[str, i
     transformers.utils.logging.disable_progress_bar()
     folder = task.model(spec.model)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    check_keywords(tokenizer, spec.template_kwargs)
     model = _loaded(task, spec, folder)
     system = next(iter(spec.data.system_messages), None)
     keywords = spec.template_kwargs

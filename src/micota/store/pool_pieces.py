@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from micota.store.checked import say
+
 LARGEST = 64 * 2**20  # bytes of a piece
 NAME = re.compile(r"(?P<file>[\w-][\w.-]{0,180})\.(?P<start>\d{1,15})-(?P<end>\d{1,15})-(?P<sha>[0-9a-f]{16})\.jsonl")
 
@@ -78,7 +80,10 @@ def cut(path: Path, start: int) -> Iterator[tuple[Piece, bytes]]:
         while True:
             file.seek(start)
             data = file.read(LARGEST)
+            full = len(data) == LARGEST
             if not (data := data[: data.rfind(b"\n") + 1]):
+                if full:
+                    say(f"{path} is not sent from byte {start} on: a line there has more than {LARGEST >> 20} MiB")
                 return
             sha = hashlib.sha256(data).hexdigest()[:16]
             yield Piece(path.name.removesuffix(".jsonl"), start, start + len(data), sha), data

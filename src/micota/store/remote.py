@@ -16,7 +16,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from micota.atomic import atomic
 from micota.errors import MicotaError
@@ -123,7 +123,7 @@ class Folder(OneByOne):
 
     def __init__(self, address: str) -> None:
         super().__init__(address)
-        self._root = Path(urlsplit(address).path if address.startswith("file:") else address).expanduser()
+        self._root = Path(unquote(urlsplit(address).path) if address.startswith("file:") else address).expanduser()
 
     def _list(self) -> Iterator[tuple[str, int]]:
         paths = (path for path in self._root.rglob("[!.]*") if path.is_file() and not path.is_symlink())
