@@ -99,10 +99,10 @@ def after_thought(response: str) -> str | None:
     """What follows the last thought, the whole if there is none; None if it never closes, or nothing follows."""
     if not any(part in response for part in ("hink", "HINK", "hought", "reasoning>")):
         return response
-    closings = [
-        closing for _, closing in _THOUGHTS if closing in response
-    ]  # what is absent is found faster than sought
-    closed, length = max(((response.rfind(closing), len(closing)) for closing in closings), default=(-1, 0))
+    closed, length = -1, 0
+    for _, closing in _THOUGHTS:  # each only behind what is found; what is absent is found faster than sought
+        if response.find(closing, closed + 1) >= 0:
+            closed, length = response.rfind(closing), len(closing)
     if any(response.find(opening, closed + 1) >= 0 for opening, _ in _THOUGHTS):
         return None
     rest = response[closed + length :] if closed >= 0 else response

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from micota.grading import DIED, SEMANTIC_REVISION, Grade, Verdict, judge_verdict
@@ -10,7 +11,7 @@ from micota.specs import Inquiry, Verify
 from micota.stats import mean
 from micota.store.artifacts import Result
 from micota.store.checked import say
-from micota.store.completion_grades import grade_completions
+from micota.store.completion_grades import grade_rows
 from micota.store.pool import find
 from micota.store.records import Completion, read_rows, solves, text_key, write_rows
 from micota.store.task import Task
@@ -22,16 +23,16 @@ def run(task: Task) -> Result:
     assert isinstance(spec, Verify)
     problems = read_rows(task.rows(spec.problems))
     rows = read_rows(task.rows(spec.completions))
-    completions = list(find([task.store.pool(pool) for pool in task.input(spec.completions).pools], rows))
+    pools = [task.store.pool(pool) for pool in task.input(spec.completions).pools]
     by_rule = spec.changed(by="choice" if spec.problems.choices else "semantic", judged=None) if spec.judged else spec
     by_choice = by_rule.by == "choice"
     golds = {row["key"]: (row["answer"], *row["choices"]) if by_choice else row["answer"] for row in problems}
-    grades = grade_completions(
-        completions, golds, by_rule, task.machine.threads, lambda done: task.progress(done, len(rows), "answers")
+    grades = grade_rows(
+        pools, rows, golds, by_rule, task.machine.threads, lambda done: task.progress(done, len(rows), "answers")
     )
     agreement: dict[str, Any] = {}
     if spec.judged:
-        ruled, grades = grades, _judged(task, spec, {row["key"]: row for row in problems}, completions)
+        ruled, grades = grades, _judged(task, spec, {row["key"]: row for row in problems}, find(pools, rows))
         agreement = {"agreement": _agreement(by_rule.by, ruled, grades)}
     graded = [_row(row, grade) for row, grade in zip(rows, grades, strict=True)]
     write_rows(task.out / "rows.jsonl", graded)
@@ -46,7 +47,7 @@ def run(task: Task) -> Result:
     return Result(facts)
 
 
-def _judged(task: Task, spec: Verify, problems: dict[str, Any], answers: list[Completion]) -> list[Grade]:
+def _judged(task: Task, spec: Verify, problems: dict[str, Any], answers: Iterable[Completion]) -> list[Grade]:
     """The verdicts in a judge's replies; of a response that is no more than a thought there is no answer."""
     assert spec.judged is not None and isinstance(spec.judged.problems, Inquiry)
     texts = [spec.judged.problems.text(problems[one.key], one.target) for one in answers]

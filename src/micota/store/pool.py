@@ -41,16 +41,18 @@ class Pool:
 
     def refresh(self) -> None:
         """Read the keys of all whole lines; of two rows with one key the first file's counts."""
-        self._places: dict[Key, list[tuple[Path, int]]] = {}
+        places: dict[Key, list[tuple[Path, int]]] = {}
         paths = row_files(self.folder)
         try:
             for path in paths:
                 for key, offset in _keys(path):
-                    self._places.setdefault(key, []).append((path, offset))
+                    places.setdefault(key, []).append((path, offset))
         except FileNotFoundError:  # merged into another at this moment
             if paths == row_files(self.folder):
                 raise
             self.refresh()
+        else:
+            self._places = places  # as a whole: other threads read meanwhile
 
     def __contains__(self, key: Key) -> bool:
         return key in self._places
@@ -67,6 +69,10 @@ class Pool:
         """The (key, sample) of every completion."""
         return self._places.keys()
 
+    def places(self, key: Key) -> Sequence[tuple[Path, int]]:
+        """The files and offsets of the lines with a key, the one that counts first; none for a missing key."""
+        return self._places.get(key, ())
+
     def read(self, keys: Iterable[Key]) -> Iterator[Completion]:
         """The completions of the keys, in that order. Raises MicotaError for a missing key."""
         return (next(rows) for rows in self.versions(keys))
@@ -77,7 +83,11 @@ class Pool:
             for key in keys:
                 if key not in self._places:
                     raise _lost(key, self.folder)
-                yield (Completion.parse(self._line(files, key, i)) for i in range(len(self._places[key])))
+                yield self.of(key, files)
+
+    def of(self, key: Key, files: Files) -> Iterator[Completion]:
+        """The completions of a key, the one that counts first; none for a missing key. Texts are read from `files`."""
+        return (Completion.parse(self._line(files, key, i)) for i in range(len(self.places(key))))
 
     def _line(self, files: Files, key: Key, i: int) -> bytes:
         for _ in range(9):
@@ -155,13 +165,14 @@ def changed_lines(path: Path, pool: Pool) -> list[int]:
 
 def find(pools: Sequence[Pool], rows: Iterable[dict[str, Any]]) -> Iterator[Completion]:
     """The completion of each row {key, sample, sha}, from the pool that has exactly that text."""
-    for row in rows:
-        key = (row["key"], row["sample"])
-        found = (one for pool in pools if key in pool for rows in pool.versions([key]) for one in rows)
-        completion = next((c for c in found if c.sha == row["sha"]), None)
-        if completion is None:
-            raise _lost(key, pools[0].folder.parent)
-        yield completion
+    with Files() as files:
+        for row in rows:
+            key = (row["key"], row["sample"])
+            found = (one for pool in pools for one in pool.of(key, files))
+            completion = next((c for c in found if c.sha == row["sha"]), None)
+            if completion is None:
+                raise _lost(key, pools[0].folder.parent)
+            yield completion
 
 
 class Writer:
