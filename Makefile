@@ -48,9 +48,9 @@ test-slow: $(VENV)/.ready-for-tests
 test-vllm: $(VLLM)/.ready
 	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest tests/test_contract.py tests/test_thinking_budget.py tests/test_search.py::test_with_vllm_the_candidates_answer_as_with_transformers --deselect 'tests/test_contract.py::test_killed_at_random_moments_every_key_is_there_once[transformers-48]'
 
-# Generation on Ray clusters of real raylets, some of which die: 2.5 GB, about two minutes to set up.
+# Generation and training on Ray clusters of real raylets, some of which die: 2.5 GB, about two minutes to set up.
 test-ray: $(RAY)/.ready
-	OMP_NUM_THREADS=1 $(RAY)/bin/pytest tests/test_fleet.py tests/test_on_ray.py
+	OMP_NUM_THREADS=1 $(RAY)/bin/pytest tests/test_fleet.py tests/test_on_ray.py tests/test_training_on_ray.py
 
 # Runs in jobs of a SLURM of this machine (Debian's slurm-wlm, as root), with engines on Ray.
 test-slurm: $(RAY)/.ready

@@ -1,8 +1,11 @@
-"""A launcher for `micota stage` that lets accelerate shard over gloo: by itself it takes FSDP for GPUs only.
+"""A launcher for `micota stage`, or of a program, that lets accelerate shard over gloo: by itself it takes FSDP for
+GPUs only.
 
 torchrun --nproc_per_node 2 tests/fsdp_on_cpu.py micota stage WORK/
+python tests/fsdp_on_cpu.py PROGRAM.py [WORDS...]
 """
 
+import runpy
 import sys
 
 from accelerate import state
@@ -21,6 +24,9 @@ def sharded(self: state.AcceleratorState, *args: object, fsdp_plugin: object = N
 if __name__ == "__main__":
     state.AcceleratorState.__init__ = sharded
     sys.argv = sys.argv[1:]
-    from micota.cli.main import main
+    if sys.argv[0].endswith(".py"):
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    else:
+        from micota.cli.main import main
 
-    main()
+        main()

@@ -29,7 +29,13 @@ class Raylets:
     """A head that computes nothing, and nodes with places for engines, each a raylet with its workers."""
 
     def __init__(self, *places: int) -> None:
-        os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "120"}
+        slow = {
+            "raylet_start_wait_time_s": 600,
+            "worker_register_timeout_seconds": 600,
+            "agent_register_timeout_ms": 10**6,
+        }
+        os.environ |= {f"RAY_{name}": str(number) for name, number in slow.items()}  # a busy machine
+        os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
         from ray.cluster_utils import Cluster
 
         quiet = {"object_store_memory": 100 * 2**20, "include_dashboard": False, "include_log_monitor": False}
@@ -48,6 +54,12 @@ class Raylets:
         raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
         for process in [raylet, *raylet.children(recursive=True)]:
             process.kill()
+
+    @staticmethod
+    def of(node: Any, process: psutil.Process) -> bool:
+        """Whether a raylet has started a process."""
+        raylet = node.all_processes["raylet"][0].process.pid
+        return raylet in [one.pid for one in process.parents()]
 
     def kill_head(self) -> None:
         """`kill -9` of the process that knows the cluster."""

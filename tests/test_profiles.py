@@ -16,8 +16,9 @@ from micota import machine as machines
 from micota.cli.main import app
 from micota.errors import MicotaError
 from micota.machine import EngineConfig, GenerateConfig, MachineProfile, ServerConfig, TrainConfig
-from micota.machine.cluster import EnginesOnRay
+from micota.machine.cluster import EnginesOnRay, TrainingOnRay
 from micota.run.plan import STAGES
+from micota.run.torch_trainer import accelerate_settings
 
 PROFILES = sorted(path.stem for path in machines.PROFILES.glob("*.yaml"))
 
@@ -32,6 +33,10 @@ WRONG = [
     ("generate: {ray: {memory: 64}}", "generate.ray.memory: Input should be a valid string", "as in 64GB"),
     ("generate: {budget: 9, ray: {replicas: 2}}", "generate: several clients cannot keep one budget", "leave out"),
     ("ray: auto", "no stage of this profile runs on Ray", "generate: {ray: {replicas: 8}}"),
+    ("merge: {ray: {workers: 2}}", "unknown field 'workers' in `merge.ray:`", "it takes cpus, gpus, memory"),
+    ("train: {workers: 2}", "unknown field 'workers' in `train:`", "move it to `ray:` of the stage"),
+    ("train: {ray: {workers: 2}, prefix: accelerate launch}", "train: Ray starts the `workers`", "leave out `prefix:`"),
+    ("train: {ray: {workers: 2}, devices: 4}", "train: each of Ray's `workers` has one device", "leave out `devices:`"),
     ("pretrain: {device: cuda}", "unknown field 'device' in `pretrain:`", "it takes prefix, ray, checkpoint_every"),
     ("micro_batch: 2", "unknown field 'micro_batch'", "move it to `train:`"),
     ("generate: {enigne: vllm}", "unknown field 'enigne' in `generate:`", "did you mean 'engine'?"),
@@ -96,7 +101,7 @@ def launched(profile: str) -> list[str] | None:
     return words[words.index("launch") + 1 :] if "launch" in words else None
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", [name for name in PROFILES if not machines.load(name).train.workers])
 def test_every_launcher_takes_its_flags(profile: str) -> None:
     from accelerate.commands.launch import launch_command_parser
 
@@ -107,6 +112,22 @@ def test_every_launcher_takes_its_flags(profile: str) -> None:
     assert args.num_processes == place.devices
     assert bool(args.use_fsdp) == (place.sharding == "fsdp")
     assert bool(args.use_deepspeed) == (place.sharding == "zero3")
+
+
+@pytest.mark.parametrize("profile", ["ddp", "fsdp2", "zero3"])
+def test_workers_of_ray_get_what_a_launcher_gives(profile: str) -> None:
+    from accelerate.commands.launch import launch_command_parser
+    from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+
+    args = launch_command_parser().parse_args([*(launched(profile) or []), "micota", "stage", "WORK"])
+    args.main_process_port, args.deepspeed_fields_from_accelerate_config = 29500, ""
+    given = prepare_deepspeed_cmd_env(args)[1] if args.use_deepspeed else prepare_multi_gpu_env(args)
+    place = TrainConfig(device="cuda", sharding=machines.load(profile).train.sharding, ray=TrainingOnRay(workers=8))
+    settings = accelerate_settings(place)
+    assert settings.items() <= given.items()
+    used = {name for name in given if name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "FSDP_VERSION")}
+    assert used <= settings.keys()
+    assert (place.gpus, place.accelerators) == (1, 8)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="no DeepSpeed: micota[deepspeed]")

@@ -26,7 +26,7 @@ def on_device(spec: FineTuned, config: TrainConfig, shape: Architecture, longest
     """The training as the memory of one device sees it."""
     packing, cutoff = (spec.packing, spec.cutoff) if isinstance(spec, Train) else (False, longest)
     row = int(cutoff if packing else min(cutoff, longest))
-    micro = steps(spec.batch, spec.batch, config.devices, config.micro_batch).micro
+    micro = steps(spec.batch, spec.batch, config.accelerators, config.micro_batch).micro
     flat = packing or config.padding_free or "flash" in (config.attention or "")
     checkpointing = not on_cpu if config.activation_checkpointing is None else config.activation_checkpointing
     return Training(
@@ -37,8 +37,8 @@ def on_device(spec: FineTuned, config: TrainConfig, shape: Architecture, longest
         checkpointing=checkpointing,
         batch=spec.batch,
         padded=micro > 1 and not flat,
-        devices=config.devices,
-        sharded=config.sharding != "none" and config.devices > 1,
+        devices=config.accelerators,
+        sharded=config.sharding != "none" and config.accelerators > 1,
         rank=spec.lora.rank if spec.lora else None,
         quantized=bool(spec.lora and spec.lora.quantize),
         on_cpu=on_cpu,

@@ -30,7 +30,6 @@ from micota.store.records import Completion, Request
 
 POLL_S = 0.1  # how long the driver listens before it looks at all else
 GRACE_S = 30.0  # how long the others may hand over what is under way, after an error of one
-FIT_S = 5.0  # how often to look whether the cluster still has a node that is large enough
 LEAST_S, GROUPS_A_S = 0.1, 256  # engines hand over no more often; groups from all in a second: each costs about 1 ms
 LONGEST_PAUSE_S = 60.0  # between engines that do not start
 SPREAD = 8  # an engine is asked for where there are requests for this part of its batch
@@ -67,8 +66,9 @@ class Fleet:
         self._waiting: deque[Request] = deque()
         self._suspects = Suspects()
         self._failure: MicotaError | None = None
-        self._failed_at = self._not_before = self._looked = 0.0
-        self._unfit: float | None = None
+        self._room, self._fits = cluster.Room(self._ray, "an engine", self._config, self._gpus), True
+        self._unused = cluster.Unused(self._ray)
+        self._failed_at = self._not_before = 0.0
         self._longest = self._count = self._fruitless = self._unstarted = 0
         self.batch: int | None = None
 
@@ -76,7 +76,9 @@ class Fleet:
     def note(self) -> str:
         """How many engines there are, for the progress."""
         there = sum(one.hello is not None for one in self._hired.values())
-        return f" from {there} engines" if self._unfit is None else "; waiting for a node that is large enough"
+        unused = self._unused.check(bool(self._gpus and self._waiting))
+        note = f" from {there} engines" if self._fits else "; waiting for a node that is large enough"
+        return f"{note}; {unused}" if unused else note
 
     def render(self, request: Request) -> str:
         """The whole text that the model reads for a request; of an endpoint the message."""
@@ -112,15 +114,7 @@ class Fleet:
 
     def _check_room(self) -> None:
         """As long as no engine is there: whether the cluster has a node that can hold one."""
-        now = time.monotonic()
-        if any(one.hello for one in self._hired.values()):
-            self._unfit = None
-        elif now - self._looked > FIT_S:
-            self._looked = now
-            why = cluster.misfit(self._ray, self._config, self._gpus)
-            self._unfit = (self._unfit or now) if why else None
-            if self._unfit is not None and now - self._unfit >= self._config.wait_s:
-                raise cluster.unfit("an engine", why)
+        self._fits = any(one.hello for one in self._hired.values()) or self._room.check()
 
     def _hire(self) -> None:
         """Ask for engines: as many as have something to do. Those for which there is no room start when there is."""

@@ -1,18 +1,17 @@
 """Machine profiles: where and how fast each kind of stage runs. Nothing here affects cache keys."""
 
-from micota.machine.profile import (
+from micota.machine.profile import SECTIONS, MachineProfile
+from micota.machine.profile_files import PROFILES, find, load
+from micota.machine.stage_configs import (
     FAKES,
-    SECTIONS,
     BpcConfig,
     EngineConfig,
     GenerateConfig,
-    MachineProfile,
     PretrainConfig,
     ServerConfig,
     StageConfig,
     TrainConfig,
 )
-from micota.machine.profile_files import PROFILES, find, load
 
 __all__ = [
     "FAKES",

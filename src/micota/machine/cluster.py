@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
@@ -16,6 +17,8 @@ from micota.specs import FrozenModel
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 ADDRESS = "RAY_ADDRESS"
+AFTER_S = 60.0  # how long another node may take to come in place of a lost one
+UNUSED_S = 600.0  # how long GPUs may stand unused while there is work for them, before that is said
 NO_CLUSTER = "start one (ray start --head), or name its address in the machine profile: `ray: 10.0.0.1:6379`"
 
 
@@ -60,6 +63,14 @@ class EnginesOnRay(RayConfig):
     """`ray` of a stage that generates: engines, each with devices of its own on one node, that share the problems."""
 
     replicas: int = Field(1, ge=1, description="engines at most; those for which there is no room yet start later")
+
+
+class TrainingOnRay(RayConfig):
+    """`ray` of a training: on one node behind its prefix, or in several processes over nodes (Ray Train)."""
+
+    workers: int | None = Field(
+        None, ge=1, description="processes that train together, for each of which the rest is asked; null: see prefix"
+    )
 
 
 def join() -> Any:
@@ -113,14 +124,71 @@ def _connect(address: str) -> None:
     socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
 
 
-def misfit(ray: Any, config: RayConfig, gpus: float = 0) -> str:
-    """Why no node of the cluster can ever hold what is asked: what is asked, and what the nodes have; "" if one can."""
+def misfit(ray: Any, config: RayConfig, gpus: float = 0, times: int = 1) -> str:
+    """Why the cluster's nodes can never hold what is asked, so many times: what is asked, and what they have; or ""."""
     asks, nodes = config.asks(gpus), [node for node in ray.nodes() if node["Alive"]]
-    if any(_holds(node, asks, config.select) for node in nodes):
+    if sum(_room(node, asks, config.select) for node in nodes) >= times:
         return ""
     labels = "".join(f", {name}={value}" for name, value in config.select.items())
     has = sorted({_said(node["Resources"], asks) for node in nodes}, reverse=True)
-    return f"{_said(asks, asks)}{labels} are asked of one node; the {len(nodes)} nodes have {' or '.join(has)}"
+    of = "one node" if times == 1 else f"one node, {times} times in all"
+    return f"{_said(asks, asks)}{labels} are asked of {of}; the {len(nodes)} nodes have {' or '.join(has)}"
+
+
+class Unused:
+    """GPUs of a cluster that stand unused while there is work for them, looked at now and then."""
+
+    def __init__(self, ray: Any, after_s: float = UNUSED_S) -> None:
+        self._ray, self._after_s = ray, after_s
+        self._since: float | None = None
+        self._looked, self._said = -math.inf, ""
+
+    def check(self, work: bool, every_s: float = 30) -> str:
+        """What to say of them once it has been so for ten minutes: too little is asked for, or too much beside them."""
+        now = time.monotonic()
+        if now - self._looked > min(every_s, self._after_s):
+            self._looked = now
+            free = self._ray.available_resources().get("GPU", 0) if work else 0
+            self._since = (self._since or now) if free >= 1 else None
+            late = self._since is not None and now - self._since >= self._after_s
+            what = (
+                f"{free:g} GPUs of the cluster have stood unused for {self._after_s / 60:.0f} minutes while work waits"
+            )
+            hint = "raise `replicas`, or ask for fewer `cpus`, less `memory` or other nodes by `select`"
+            if late and not self._said:
+                say(f"{what}: {hint}")
+            self._said = what if late else ""
+        return self._said
+
+
+class Room:
+    """Whether the nodes of a cluster can hold what is asked, looked at now and then: Ray itself waits in silence."""
+
+    def __init__(self, ray: Any, what: str, config: RayConfig, gpus: float = 0, times: int = 1) -> None:
+        self._ray, self._what, self._config, self._gpus, self._times = ray, what, config, gpus, times
+        self._since: float | None = None
+        self._looked, self._patience = -math.inf, config.wait_s
+        self._unused = Unused(ray)
+
+    def note(self) -> str:
+        """What waits for its turn, and GPUs that stand unused meanwhile, for the progress of a stage."""
+        asks = self._config.asks(self._gpus)
+        unused = self._unused.check("GPU" in asks)
+        many = f"{self._times} x " if self._times > 1 else ""
+        return f"waits for {many}{_said(asks, asks)}{f'; {unused}' if unused else ''}"
+
+    def check(self, every_s: float = 5) -> bool:
+        """Raises MicotaError once it has been so for `wait_s` seconds that none can; a minute, if nodes have left."""
+        now = time.monotonic()
+        if now - self._looked > every_s:
+            self._looked = now
+            why = misfit(self._ray, self._config, self._gpus, self._times)
+            self._since = (self._since or now) if why else None
+            if self._since is None:
+                self._patience = max(self._config.wait_s, AFTER_S)
+            elif now - self._since >= self._patience:
+                raise unfit(self._what, why)
+        return self._since is None
 
 
 def unfit(what: str, why: str) -> MicotaError:
@@ -131,11 +199,12 @@ def unfit(what: str, why: str) -> MicotaError:
     return MicotaError(f"no node of the Ray cluster can hold {what}", why=why, fix=f"{fix} where one is still to join")
 
 
-def _holds(node: Mapping[str, Any], asks: Mapping[str, float], select: Mapping[str, str]) -> bool:
-    """Whether a node has what is asked. Ray's operators in labels (`!x`, `in(a, b)`) are left to Ray."""
+def _room(node: Mapping[str, Any], asks: Mapping[str, float], select: Mapping[str, str]) -> float:
+    """How many times a node has what is asked. Ray's operators in labels (`!x`, `in(a, b)`) are left to Ray."""
     labels = node.get("Labels", {})
-    named = all(labels.get(name) == value or value[:1] == "!" or "(" in value for name, value in select.items())
-    return named and all(node["Resources"].get(name, 0) >= number for name, number in asks.items())
+    if not all(labels.get(name) == value or value[:1] == "!" or "(" in value for name, value in select.items()):
+        return 0
+    return min((node["Resources"].get(name, 0) // number for name, number in asks.items()), default=math.inf)
 
 
 def _said(resources: Mapping[str, float], names: Iterable[str]) -> str:

@@ -12,9 +12,10 @@ import micota
 from micota import yaml_tree
 from micota.atomic import read_text, written_path
 from micota.errors import MicotaError, suggestion
-from micota.machine.cluster import EnginesOnRay
-from micota.machine.profile import SECTIONS, MachineProfile, ServerConfig
+from micota.machine.cluster import EnginesOnRay, TrainingOnRay
+from micota.machine.profile import SECTIONS, MachineProfile
 from micota.machine.slurm import SlurmConfig
+from micota.machine.stage_configs import ServerConfig
 from micota.specs import FrozenModel
 
 PROFILES = Path(micota.__file__).parent / "recipes" / "machines"
@@ -80,7 +81,8 @@ def _misplaced(field: str, section: str | None, known: list[str], where: str) ->
         what = "`processes` is gone: Ray shares the problems of one generation among engines"
         return MicotaError(what, where=where, fix=f"leave it and its `srun --ntasks` out, and write\n       {fix}")
     takers = [f"`{stage}:`" for stage, config in SECTIONS.items() if field in config.model_fields]
-    takers = ["`ray:` of the stage"] if "ray" in known and field in EnginesOnRay.model_fields else takers
+    of_ray = {*EnginesOnRay.model_fields, *TrainingOnRay.model_fields}
+    takers = ["`ray:` of the stage"] if "ray" in known and field in of_ray else takers
     return MicotaError(
         f"unknown field '{field}'{f' in `{section}:`' if section else ''}",
         where=where,

@@ -9,7 +9,7 @@ from typing import Any
 from micota import machine
 from micota.benchmarks import BENCHMARKS, Benchmark
 from micota.errors import MicotaError, suggestion
-from micota.machine.cluster import EnginesOnRay, RayConfig
+from micota.machine.cluster import EnginesOnRay, RayConfig, TrainingOnRay
 from micota.machine.slurm import Container, JobConfig, SlurmConfig
 from micota.recipe.constructors import FORMS
 from micota.recipe.schema import Schema, definitions, references, results, summary
@@ -63,7 +63,7 @@ def machine_reference() -> str:
     stages: dict[str, type[FrozenModel]] = {**machine.SECTIONS, "servers": machine.ServerConfig}
     for stage, config in stages.items():
         classes.setdefault(config, []).append(f"`{stage}`")
-    classes |= {EnginesOnRay: ["`ray-engines`"], RayConfig: ["`ray-stage`"]}
+    classes |= {EnginesOnRay: ["`ray-engines`"], TrainingOnRay: ["`ray-training`"], RayConfig: ["`ray-stage`"]}
     classes |= {SlurmConfig: ["`slurm`"], JobConfig: ["`head`"], Container: ["`container`"]}
     names = {cls.__name__: titles[0].strip("`") for cls, titles in classes.items()}
     parts = []

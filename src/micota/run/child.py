@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from micota.store.artifacts import Result
 from micota.store.locks import locked
 from micota.store.task import ERROR, STOP, Task
 
+ENDS = ("result.json", ERROR, "stopped")  # what a stage leaves in its work folder, one of them
 STOPPED = 75  # the exit code of a stage that stopped on request and can resume; a launcher may change it
 FAULT = re.compile(r"(\[rank\d+\]:\s*)?[\w.]*(Error|Exception)\b(?<!ChildFailedError)")
 
@@ -48,7 +50,7 @@ class Child:
         if task.place.on_ray:
             command = [sys.executable, "-m", "micota.run.on_ray", *shlex.split(prefix), str(task.work)]
         command[0] = shutil.which(command[0], path=search_path()) or command[0]
-        for name in ("result.json", ERROR, "stopped"):
+        for name in ENDS:
             (task.work / name).unlink(missing_ok=True)
         try:
             with open(task.work / "log.txt", "ab", opener=files_only) as log:
@@ -98,12 +100,29 @@ class Child:
 
 def run_alone(work: Path) -> int:
     """`micota stage WORK/`: run the stage of a work folder; its exit code. Under a launcher every rank comes here."""
-    task = tasks.load(work)
-    first = int(os.environ.get("RANK", 0)) == 0
-    # a scheduler sends one of them before it takes the machine away, a closed connection the last
+    task, first = tasks.load(work), int(os.environ.get("RANK", 0)) == 0
+    on_signals(task.progress.stop.set)
+    end_with_parent()
+    code = attempt(task, first)
+    if code == 0 and _left_group() and not (first and getattr(task.place, "report_to", None)):
+        sys.stdout.flush()
+        os._exit(0)
+    return code
+
+
+def on_signals(stop: Callable[[], None]) -> None:
+    """What asks a stage to stop: a scheduler sends one of them before it takes the machine away, a closed connection
+    the last."""
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
-        signal.signal(number, lambda *_: task.progress.stop.set())
-    _end_with_parent()
+        signal.signal(number, lambda *_: stop())
+
+
+def attempt(task: Task, first: bool) -> int:
+    """Run a stage in this process, and leave in its work folder what became of it; returns an exit code.
+
+    Of several processes the `first` one writes. Raises what is no error of micota's own or of the system's.
+    """
+    work = task.work
     with locked(work / "lock") if first else contextlib.nullcontext():
         try:
             result = stage(task.spec.kind)(task)
@@ -118,17 +137,27 @@ def run_alone(work: Path) -> int:
             own = of_system(error, work) if isinstance(error, OSError) and error.errno else error
             if not isinstance(own, MicotaError):
                 raise
-            if first:
+            if first or not (work / ERROR).exists():  # others may see what the first does not, and it waits for them
                 with contextlib.suppress(OSError):
                     write_text(work / ERROR, str(own))
             print(own, file=sys.stderr)
             return 2
         if first:
             write_json(work / "result.json", {"facts": result.facts, "pools": result.pools})
-    if _left_group() and not (first and getattr(task.place, "report_to", None)):
-        sys.stdout.flush()
-        os._exit(0)
     return 0
+
+
+def idle(task: Task) -> bool:
+    """Whether no process runs the stage, nor has ended it: its first one would hold the lock of the work folder."""
+    with locked(task.work / "lock", wait=False) as free:
+        return free and not any((task.work / name).exists() for name in ENDS)
+
+
+def arrive(work: Path) -> None:
+    """On a node of a cluster. Raises MicotaError if the work folder is not visible there."""
+    if not (work / "task.json").exists():
+        fix = "put the store on a file system that all nodes share, or `select` nodes that see it"
+        raise MicotaError(f"the store is not visible on node {socket.gethostname()}", where=str(work), fix=fix)
 
 
 def _left_group() -> bool:
@@ -161,7 +190,7 @@ def _environment(task: Task) -> dict[str, str]:
     return {**os.environ, **own, **task.machine.address}
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process when the run that started it has ended, so that no orphan goes on writing.
 
     Not behind a launcher that gives its stage another input (sbatch: none).

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,15 +15,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from micota.atomic import files_only, write_text
+from micota.atomic import files_only
 from micota.errors import MicotaError
 from micota.machine import MachineProfile, cluster
-from micota.run.child import STOPPED, micota_command, search_path
+from micota.machine.cluster import RayConfig
+from micota.run import torch_trainer
+from micota.run.child import STOPPED, arrive, end_with_parent, idle, micota_command, on_signals, search_path
 from micota.specs import Spec
 from micota.store import task as tasks
-from micota.store.task import ERROR, Task
+from micota.store.task import ERROR, STOP, Task
 
-NODE = "node"  # the file in a work folder that names the node, once the stage runs
 LOOK_S = 1.0
 CHECK = "--check"
 
@@ -35,7 +35,12 @@ def check(machine: MachineProfile, specs: Iterable[Spec]) -> None:
     In a process of its own, since Ray ends one that has lost its cluster. What may wait for a node is not asked.
     """
     places = {spec.kind: machine.place(spec) for spec in specs if not spec.made_elsewhere}
-    wanted = [(kind, place.ray.model_dump(), place.gpus) for kind, place in places.items() if place.ray]
+    shared = set(RayConfig.model_fields)
+    wanted = [
+        (kind, place.ray.model_dump(include=shared), place.gpus, place.workers or 1)
+        for kind, place in places.items()
+        if place.ray
+    ]
     wanted = [one for one in wanted if not one[1]["wait_s"]]
     if not wanted:
         return
@@ -51,8 +56,8 @@ def _check(wanted: str) -> int:
     """Print the first misfit as JSON."""
     try:
         ray = cluster.join()
-        for kind, config, gpus in json.loads(wanted):
-            if why := cluster.misfit(ray, cluster.EnginesOnRay(**config), gpus):
+        for kind, config, gpus, times in json.loads(wanted):
+            if why := cluster.misfit(ray, RayConfig(**config), gpus, times):
                 raise cluster.unfit(kind, why)
     except MicotaError as error:
         print(json.dumps({"what": error.what, "where": error.where, "why": error.why, "fix": error.fix}))
@@ -64,9 +69,9 @@ def main(words: list[str]) -> int:
     """Run the stage of the work folder that is named last, behind the words before it; its exit code."""
     if words[:1] == [CHECK]:
         return _check(words[1])
+    end_with_parent()
     *prefix, last = words
     task = tasks.load(Path(last))
-    (task.work / NODE).unlink(missing_ok=True)
     try:
         return _run(task, prefix)
     except MicotaError as error:
@@ -75,23 +80,32 @@ def main(words: list[str]) -> int:
 
 
 def _run(task: Task, prefix: list[str]) -> int:
-    config = task.place.ray
+    config, workers = task.place.ray, task.place.workers
     assert config is not None, "the profile has `ray:` for this stage"
-    ray, began = cluster.join(), time.monotonic()
-    head = cluster.Head(ray)
-    while why := cluster.misfit(ray, config):
-        if time.monotonic() - began >= config.wait_s:
-            raise cluster.unfit(task.spec.kind, why)
+    ray = cluster.join()
+    on_signals((task.work / STOP).touch)  # Ray has set a handler of its own
+    room = cluster.Room(ray, task.spec.kind, config, task.place.gpus, workers or 1)
+    while not room.check():
         if task.progress.stop.is_set():
             return STOPPED
         time.sleep(LOOK_S)
+    return torch_trainer.train(ray, task, room) if workers else _on_a_node(ray, task, room, prefix)
+
+
+def _on_a_node(ray: Any, task: Task, room: cluster.Room, prefix: list[str]) -> int:
+    """The whole stage in a task, behind its prefix."""
+    head, config = cluster.Head(ray), task.place.ray
+    assert config is not None
     options = config.options() | {"max_retries": config.retries, "name": task.spec.id}
     running = ray.remote(launch).options(**options).remote(prefix, str(task.work), task.machine.threads)
     while not ray.wait([running], timeout=LOOK_S)[0]:
         head.check()
-        if task.progress.stop.is_set() and not (task.work / NODE).exists():  # it still waits for room
-            ray.cancel(running, force=True)
-            return STOPPED
+        if idle(task):
+            room.check()
+            task.progress.report(0, 1, "stage", room.note())
+            if task.progress.stop.is_set():
+                ray.cancel(running, force=True)
+                return STOPPED
     try:
         return int(ray.get(running))
     except ray.exceptions.RayTaskError as error:
@@ -103,11 +117,8 @@ def _run(task: Task, prefix: list[str]) -> int:
 
 def launch(prefix: list[str], work: str, threads: int) -> int:
     """On the node: run the stage and wait for it; its exit code. It ends when this process does, by the pipe."""
-    folder, host = Path(work), socket.gethostname()
-    if not (folder / "task.json").exists():
-        fix = "put the store on a file system that all nodes share, or `select` nodes that see it"
-        raise MicotaError(f"the store is not visible on node {host}", where=work, fix=fix)
-    write_text(folder / NODE, host)
+    folder = Path(work)
+    arrive(folder)
     numbers = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     own: dict[str, Any] = {**os.environ, **numbers, "MICOTA_PARENT_PIPE": "1", "PATH": search_path()}
     with open(folder / "log.txt", "ab", opener=files_only) as log:
