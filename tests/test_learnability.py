@@ -280,3 +280,29 @@ def test_the_digest_of_bits_per_character_is_the_old_one(tmp_path: Path) -> None
     assert set(spec.own_fields) == {"model", "data"}
     assert isinstance(spec, Bpc)
     assert spec.VERSION == 1
+
+
+def test_gradient_agreement_is_the_cosine_of_plain_gradients(tmp_path: Path) -> None:
+    student = model(tmp_path / "model", "chatml-default", "qwen2")
+    other = tmp_path / "other.jsonl"
+    other.write_text(json.dumps({"prompt": "Is it so?", "response": "No, it is 17."}) + "\n")
+    mine, theirs = data(tmp_path), mc.rows(str(other), prompt="prompt", response="response")
+    ws = mc.Workspace(tmp_path / "store")
+    measured = {
+        name: ws.make(mc.measure(str(student), mine, precision="float32", gradient=one)).facts["gradient_agreement"]
+        for name, one in (("itself", mine), ("other", theirs))
+    }
+    assert measured["itself"] == pytest.approx(1)
+    plain = Plain(student)
+    sides = []
+    for rows in (ROWS, [("Is it so?", "No, it is 17.")]):
+        plain.model.zero_grad()
+        for prompt, response in rows:
+            before = plain.words.apply_chat_template(
+                [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
+            )
+            start, tokens = plain.ids(before), plain.ids(response)
+            logits = plain.model(torch.tensor([start + tokens])).logits[0, len(start) - 1 : -1]
+            torch.nn.functional.cross_entropy(logits, torch.tensor(tokens), reduction="sum").backward()
+        sides.append(torch.cat([one.grad.flatten() for one in plain.model.parameters() if one.grad is not None]))
+    assert measured["other"] == pytest.approx(float(torch.cosine_similarity(*sides, dim=0)), abs=1e-5)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from micota.recipe.merge_constructors import interpolate as interpolate
     from micota.recipe.merge_constructors import length as length
     from micota.recipe.merge_constructors import merge as merge
+    from micota.recipe.merge_constructors import rank as rank
     from micota.recipe.merge_constructors import tokens as tokens
     from micota.recipe.recipe import Recipe as Recipe
     from micota.recipe.recipe import load as load
@@ -56,7 +57,7 @@ _PLACES = {
         *("evaluation", "rewrite"),
     ),
     "micota.recipe.inquiry_constructors": ("judge",),
-    "micota.recipe.merge_constructors": ("merge", "interpolate", "dial", "length", "tokens"),
+    "micota.recipe.merge_constructors": ("merge", "interpolate", "dial", "length", "tokens", "rank"),
     "micota.errors": ("MicotaError", "StageFailed", "Stopped"),
 }
 """Where each public name is; it is imported when it is used."""

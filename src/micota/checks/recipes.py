@@ -197,7 +197,7 @@ def _probes(targets: Sequence[Spec]) -> list[str]:
     evaluated = [one for one in sets if isinstance(one, Problems)]
     dials = [spec for spec in walk(*targets) if isinstance(spec, LengthDial)]
     for probe in (dial.probe.problems for dial in dials):
-        if any(_share_rows(probe, problems) for problems in evaluated):
+        if any(share_rows(probe, problems) for problems in evaluated):
             raise MicotaError(
                 f"a dial's probe problems are evaluated too: {probe.source.ref}, split {probe.split}",
                 why="weights that were chosen on the evaluation's problems would flatter the result",
@@ -206,7 +206,7 @@ def _probes(targets: Sequence[Spec]) -> list[str]:
     return [f"{len(dials)} dials: their probe problems are not evaluated"] if dials and evaluated else []
 
 
-def _share_rows(first: Problems, second: Problems) -> bool:
+def share_rows(first: Problems, second: Problems) -> bool:
     """Whether two problem sets take some of the same rows of the same source."""
     places = [(p.source.digest, p.config, p.split, p.seed) for p in (first, second)]
     ends = [math.inf if p.n is None else p.skip + p.n for p in (first, second)]

@@ -1,4 +1,4 @@
-"""The commands on results: compare models, and read their responses."""
+"""The commands on results: compare models, rank data before trainings, and read responses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from micota.cli.options import STORE, Sets, StoreDir
+from micota.cli.options import STORE, MachineName, RecipeName, Sets, StoreDir
 
 app = typer.Typer()
 Scorer = Annotated[str | None, typer.Option(help="The scorer; by default `semantic` where it is there.")]
@@ -38,6 +38,38 @@ def compare(
     found = comparison_table.compare(names, set_ or (), Store(store), scorer, benchmark)
     comparison_table.write(found, json_file, csv_file)
     comparison_table.show(console(), found)
+
+
+@app.command()
+def rank(
+    recipe: RecipeName,
+    probe: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Problems that trials answer; by default those of a length dial."),
+    ] = None,
+    trials: Annotated[bool, typer.Option(help="Train each student for a tenth of the steps too.")] = True,
+    held_out: Annotated[int, typer.Option(min=1, help="Examples on which a trial's loss is measured.")] = 50,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be made; make nothing.")] = False,
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table.")] = None,
+    machine: MachineName = "laptop",
+    set_: Sets = None,
+    store: StoreDir = STORE,
+) -> None:
+    """Rank the data sets of a recipe's trained arms by what is known before they are trained."""
+    from micota.cli import tables
+    from micota.cli.console import workspace
+    from micota.cli.ranking_table import show
+    from micota.recipe import recipe as recipes
+    from micota.recipe.labels import labels
+
+    ws, made = workspace(store, machine), recipes.load(recipe, set_ or ())
+    found = ws.rank(made, probe=probe, trials=trials, held_out=held_out, make=not plan)
+    if plan:
+        tables.plan_table(ws.console, list(ws.plan(found.recipe).states), labels(found.recipe) | labels(made))
+        return
+    show(ws.console, found)
+    if csv_file:
+        found.frame.to_csv(csv_file, index=False)
 
 
 @app.command()

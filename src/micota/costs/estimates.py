@@ -32,6 +32,7 @@ from micota.specs import (
     walk,
 )
 from micota.store.artifacts import Store
+from micota.training.gradients import SAMPLE
 
 UTILISATION, WITH_ADAPTERS = 0.4, 0.3
 """Shares of the accelerator's rate that a training is assumed to reach."""
@@ -62,10 +63,10 @@ class Estimate:
 
 
 class Costs:
-    """The costs of what a recipe's targets still need on a machine."""
+    """The costs of what a recipe's targets still need on a machine; with `whole` of all of it, done or not."""
 
-    def __init__(self, store: Store, machine: MachineProfile, targets: Iterable[Spec]) -> None:
-        self.machine, self._store = machine, store
+    def __init__(self, store: Store, machine: MachineProfile, targets: Iterable[Spec], whole: bool = False) -> None:
+        self.machine, self._store, self._whole = machine, store, whole
         self.device: Accelerator = find(machine.hardware)
         targets = list(targets)
         self._specs = list(walk(*targets, asked=True))
@@ -88,7 +89,7 @@ class Costs:
 
     def of(self, spec: Spec) -> Estimate:
         """One stage; those that take seconds of a CPU cost nothing."""
-        if spec.digest not in self._missing:
+        if not (self._whole or spec.digest in self._missing):
             return Estimate(spec, "done" if self._store.manifest(spec) else "not needed")
         ways: dict[type[Spec], Callable[[Any], Estimate]] = {
             Generate: self._generate,
@@ -106,7 +107,7 @@ class Costs:
         return way(spec) if way else Estimate(spec, "new")
 
     def _generate(self, spec: Generate) -> Estimate:
-        share = measurements.remaining_share(self._store, spec)
+        share = 1.0 if self._whole else measurements.remaining_share(self._store, spec)
         texts = self._lengths.responses(spec)
         texts = replace(texts, number=texts.number * share)
         config = self.machine.engine(spec)
@@ -235,6 +236,9 @@ class Costs:
             return replace(one, unknown=shapes.unknown(spec.model))
         row = texts.prompt + texts.response
         work = at_ends(partial(flops.forward, shape), texts.number * row, row)
+        if spec.gradient:
+            each = texts.number.at_most(SAMPLE) * row * 2
+            work += at_ends(partial(flops.training, shape, checkpointing=False), each, row)
         width, batch, devices = WIDTHS[spec.precision], self.machine.bpc.batch, self.machine.bpc.devices
         longest_row = min(texts.longest, shape.context or math.inf)
         needs = accelerator_memory.measuring(shape, width, batch, longest_row, devices)

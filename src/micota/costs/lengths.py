@@ -131,6 +131,8 @@ class Lengths:
             if model.target.tokens is not None:
                 return assumptions.DIALLED * model.target.tokens, ("dialled",)
             length, basis = self.response(model.target.of)
+            if model.target.rank:
+                return length * assumptions.MERGED, ("merged", *basis)
             return length * assumptions.DIALLED * (model.target.length or 1), ("dialled", *basis)
         if isinstance(model, Merge):
             length, basis = max((self.response(one) for one in model.models), key=lambda one: one[0].high)

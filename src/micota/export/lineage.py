@@ -16,7 +16,7 @@ from micota.store.manifest import ID, Manifest
 from micota.store.records import read_rows
 
 MODELS = ("pretrain", "train", "opd", "adapter", "merge", "dial")
-DATA = ("select", "mix", "redraw", "filter", "rewrite", "rows")
+DATA = ("select", "candidate", "mix", "redraw", "filter", "rewrite", "rows")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 

@@ -165,7 +165,7 @@ def _component(part: Any) -> Any:
     return {**part, "data": as_data(part["data"])} if isinstance(part, dict) and "data" in part else part
 
 
-@constructor(SelectBy, Bpc, hidden=("measure", "rsr"))
+@constructor(SelectBy, Bpc, hidden=("measure", "rsr", "gradient"))
 def select(data: DataLike, model: ModelLike, **fields: Any) -> SelectBy:
     """The responses of a data set that a measure under a model prefers, such as `by: rsr`, `keep: 0.5`: the half with
     the lowest rank-surprisal ratio.

@@ -11,7 +11,7 @@ from pydantic import Field
 from micota.errors import expected
 from micota.recipe.signature import build, constructor
 from micota.recipe.words import as_model, as_problems
-from micota.specs import LengthDial, Merge, Model, Probe, Problems, Slice, Subset, Target
+from micota.specs import Learner, LengthDial, Merge, Model, Probe, Problems, Slice, Subset, Target
 
 ModelLike = Model | str | Path
 ProblemsLike = Problems | Subset | str | Path
@@ -99,3 +99,15 @@ def length(share: float, of: ModelLike) -> Target:
 def tokens(mean: float, of: ModelLike) -> Target:
     """The target of a dial: mean tokens of a response; `of` is whose accuracy may fall by at most `max_loss`."""
     return build(Target, tokens=mean, of=as_model(of))
+
+
+@constructor(Learner, Target, hidden=("rank", "length", "tokens"))
+def rank(student: ModelLike, of: ModelLike, **fields: Any) -> Target:
+    """The target of a dial: the candidate whose verified chains a student learns best from by a measure.
+
+    `of` is whose accuracy may fall by at most `max_loss`. `micota rank` says what a measure is worth.
+
+    >>> mid = dial(ta, [ta_long], method="dare_ties", density=0.7, weight=(0.3, 0.9),
+    ...            target=rank(student, of=ta_long), probe=math.take(200))
+    """
+    return build(Target, rank=build(Learner, student=as_model(student), **fields), of=as_model(of))

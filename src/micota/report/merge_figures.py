@@ -67,8 +67,9 @@ def _draw(axes: Sequence[Axes], dials: Sequence[Dial]) -> None:
             [row[dial.setting] for row in rows], [row["share"] for row in rows], "o-", color=colour("ta_mid"), ms=5
         )
         dashed: dict[str, Any] = {"color": SOFT, "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 1}
-        right.axhline(dial.facts["target"], **dashed)
-        left.axvline(dial.facts["target"], **dashed)
+        if (target := dial.facts["target"]) is not None:
+            right.axhline(target, **dashed)
+            left.axvline(target, **dashed)
         if row := dial.choice:
             for panel, at in (
                 (left, (row["share"], 100 * row["accuracy"])),

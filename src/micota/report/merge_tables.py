@@ -12,7 +12,7 @@ from micota.report.cells import Row, between, number, percent, points, table
 from micota.report.graded_answers import GradedAnswers
 from micota.report.page import MISSING, Cell, Table
 from micota.report.texts import text
-from micota.specs import LengthDial, Merge
+from micota.specs import LengthDial, Merge, Target
 from micota.specs.dial_policy import SETTINGS
 
 Facts = Mapping[str, Any]
@@ -58,13 +58,13 @@ def _candidate(row: Facts, spec: LengthDial, facts: Facts) -> Row:
 
 def _caption(spec: LengthDial, search: Facts, facts: Facts) -> dict[str, Any]:
     """What the caption of a dial says."""
-    reference, tokens = search["reference"], spec.target.tokens
+    reference = search["reference"]
     fixed = {name: spec.ranges[name] for name in ("density", "lambda") if spec.ranges[name] != 1.0}
     settings = [f"{name} {value:g}" for name, value in fixed.items() if not isinstance(value, tuple)]
     state = "chosen_fallback" if facts.get("fallback") else "" if facts else "chosen_nothing"
     return {
         "settings": ", ".join([spec.method, *settings]),
-        "wanted": f"{tokens:g} tokens" if tokens else f"{search['target']:g} of the reference's length",
+        "wanted": _wanted(spec.target),
         "max_loss": 100 * spec.max_loss,
         "probe": f"{spec.probe.n} probe problems ({spec.probe.by})",
         "accuracy": 100 * reference["accuracy"],
@@ -72,6 +72,12 @@ def _caption(spec: LengthDial, search: Facts, facts: Facts) -> dict[str, Any]:
         "runaways": text("runaways"),
         "state": text(state),
     }
+
+
+def _wanted(target: Target) -> str:
+    if target.rank:
+        return f"the length at which `{target.rank.by}` under the student is best"
+    return f"{target.tokens:g} tokens" if target.tokens else f"{target.length:g} of the reference's length"
 
 
 def merges(results: GradedAnswers) -> tuple[Table, ...]:

@@ -28,6 +28,7 @@ STAGES = {
     "adapter": "micota.stages.adapter",
     "merge": "micota.stages.merge",
     "search": "micota.stages.search",
+    "candidate": "micota.stages.candidate",
     "mix": "micota.stages.mix",
     "bpc": "micota.stages.bpc",
 }

@@ -9,7 +9,7 @@ from micota.specs.chains import GRADERS, Generate, Precision, RejectionSampling,
 from micota.specs.fine_tuning import Bpc, FineTuned, Lora, Mix, MixtureComponent, Scoring, SelectBy, Train
 from micota.specs.inquiries import JUDGE, REWRITE, Inquiry, Judge, Rewrite, asked_to_judge
 from micota.specs.lab_pretraining import Phase, Pretrain, Shape
-from micota.specs.length_dial import LengthDial, MergeSearch, Probe, Target
+from micota.specs.length_dial import CandidateChains, Learner, LengthDial, MergeSearch, Probe, Target
 from micota.specs.merges import Adapter, Merge, Slice
 from micota.specs.on_policy import BETA, OnPolicyDistillation
 from micota.specs.sampling import DEFAULT_PROMPT, Prompt, Sampling
@@ -27,6 +27,7 @@ __all__ = [
     "REWRITE",
     "Adapter",
     "Bpc",
+    "CandidateChains",
     "Choice",
     "Data",
     "FineTuned",
@@ -34,6 +35,7 @@ __all__ = [
     "Generate",
     "Inquiry",
     "Judge",
+    "Learner",
     "LengthDial",
     "Lora",
     "Merge",

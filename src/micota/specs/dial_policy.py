@@ -79,9 +79,21 @@ def row(
 
 
 def nearest(rows: Sequence[Row], target: float, max_loss: float, fallback: bool) -> tuple[Row, bool]:
-    """The chosen row and whether it qualified; equal distances go to the smaller weight.
+    """The row nearest to the target, and whether it loses at most `max_loss`; equal ones go to the smaller weight."""
+    best = min(fitting(rows, max_loss, fallback), key=_distance(target))
+    return best, bool(_fitting([best], max_loss))
 
-    If none loses at most `max_loss` that is a MicotaError, or with `fallback` the nearest of all.
+
+def preferred(rows: Sequence[Row], measures: Sequence[float], max_loss: float) -> tuple[Row, bool]:
+    """The row with the lowest measure, and whether it loses at most `max_loss`; equal ones go to the smaller weight."""
+    best = min(zip(measures, rows, strict=True), key=lambda one: (one[0], *(one[1][name] for name in SETTINGS)))[1]
+    return best, bool(_fitting([best], max_loss))
+
+
+def fitting(rows: Sequence[Row], max_loss: float, fallback: bool) -> Sequence[Row]:
+    """The rows that lose at most `max_loss`.
+
+    If there are none that is a MicotaError, or with `fallback` all rows.
     """
     fit = _fitting(rows, max_loss)
     if not fit and not fallback:
@@ -91,7 +103,7 @@ def nearest(rows: Sequence[Row], target: float, max_loss: float, fallback: bool)
             where=f"dial, {len(rows)} candidates; the least is lost by {setting_text(least)}",
             fix="raise max_loss, widen weight, density or lambda, or set `fallback: nearest`",
         )
-    return min(fit or rows, key=_distance(target)), bool(fit)
+    return fit or rows
 
 
 def _fitting(rows: Sequence[Row], max_loss: float) -> list[Row]:

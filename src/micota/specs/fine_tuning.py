@@ -162,6 +162,9 @@ class Bpc(Spec, Scoring):
     kind: ClassVar[str] = "bpc"
     model: Model = Field(description="the model")
     data: Data = Field(description="the data set whose responses are scored")
+    gradient: Data | None = Field(
+        None, description="the cosine of this data's gradient with that of another data set too, of 128 responses each"
+    )
 
     @model_validator(mode="after")
     def _has_one_system_message(self) -> Bpc:
@@ -170,24 +173,35 @@ class Bpc(Spec, Scoring):
         return self
 
 
+By = Annotated[
+    Literal["rsr", "local", "bpc", "beyond", "tokens"],
+    Field(
+        description="the measure, and which end is preferred: rank-surprisal ratio (`rsr`, lowest), log-probability of "
+        "a step given `local` steps before it (`local`, highest), bits per character (`bpc`, lowest), share of tokens "
+        "beyond `context` (`beyond`, lowest), or tokens, the control for length (`tokens`, fewest)"
+    ),
+]
+
+
+def check_measured(by: str, scoring: Scoring) -> None:
+    """Refuse, with a ValueError, a measure for which the scoring lacks a field."""
+    if by == "local" and scoring.local is None:
+        raise ValueError("say how many steps before a step are read, such as local: 3")
+    if by == "beyond" and scoring.context is None:
+        raise ValueError("say how many tokens the model was trained with, such as context: 4096")
+
+
 class SelectBy(Data):
     """The share of a data set whose responses have the lowest measure under a model; of `local` the highest."""
 
     kind: ClassVar[str] = "filter"
     measure: Bpc = Field(description="the measures of all responses, ranks among them")
-    by: Literal["rsr", "local", "bpc", "beyond", "tokens"] = Field(
-        "rsr",
-        description="the measure: rank-surprisal ratio, log-probability of a step given `local` steps before it, bits "
-        "per character, share of tokens beyond `context`, or tokens, the control for length",
-    )
-    keep: float = Field(gt=0, lt=1, description="the share of the responses that is kept")
+    by: By = "rsr"
+    keep: float = Field(gt=0, lt=1, description="the share of the responses that is kept, from the preferred end")
 
     @model_validator(mode="after")
     def _is_measured(self) -> SelectBy:
-        if self.by == "local" and self.measure.local is None:
-            raise ValueError("say how many steps before a step are read, such as local: 3")
-        if self.by == "beyond" and self.measure.context is None:
-            raise ValueError("say how many tokens the model was trained with, such as context: 4096")
+        check_measured(self.by, self.measure)
         return self
 
     @property

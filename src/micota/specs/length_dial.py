@@ -3,41 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
 from pydantic import Field, model_validator
 
+from micota.errors import MicotaError
 from micota.merging import Rescale
 from micota.merging.settings import AVERAGING, THINNING, SearchedMethod
 from micota.specs import dial_policy
 from micota.specs.chains import Generate, Precision, Verify
+from micota.specs.fine_tuning import Bpc, By, Scoring, check_measured
 from micota.specs.merges import Merge, check_thinning
 from micota.specs.sampling import Prompt, PromptField, Sampling, SamplingField
 from micota.specs.sources import Problems, Subset
-from micota.specs.spec import Choice, FrozenModel, Model, Spec
+from micota.specs.spec import Choice, Data, FrozenModel, Model, Spec
 
 Range = float | Annotated[tuple[float, float], Field(strict=False)]
 """A value, or the two ends between which the best one is searched."""
 MISSED = 0.1
 """A chosen merge whose share of the length is farther than this from the target is warned of."""
+MEASURED = {"bpc": "bits_per_character", "rsr": "rank_surprisal_ratio", "local": "local_log_probability",
+            "beyond": "beyond_context", "gradient": "gradient_agreement"}  # fmt: skip
+"""The facts of a `bpc` artifact that are measures of learnability."""
 MAX_CANDIDATES = 64
 """Of a grid: a finer one is cheaper as rounds of refinement."""
 
 
+class Learner(Scoring):
+    """A student, and the measure under it by which the candidate with the most learnable chains is found."""
+
+    student: Model = Field(description="the model that is to learn from the merged one, before its training")
+    by: By = "rsr"
+
+    @model_validator(mode="after")
+    def _is_measured(self) -> Learner:
+        check_measured(self.by, self)
+        return self
+
+    def measure(self, chains: Data) -> Bpc:
+        """The measures of chains under the student."""
+        fields = {name: getattr(self, name) for name in Scoring.model_fields}
+        return Bpc(**{**fields, "rsr": True}, model=self.student, data=chains)
+
+    def value(self, facts: Mapping[str, Any]) -> float:
+        """The measure out of the facts of `measure`, as a number of which the lowest is preferred."""
+        if self.by == "tokens":
+            return float(facts["tokens"] / facts["rows"])
+        return float(facts[MEASURED[self.by]]) * (-1 if self.by == "local" else 1)
+
+
 class Target(FrozenModel):
-    """The length to search for: a share of another model's mean response, or tokens.
+    """The length to search for: a share of another model's mean response, tokens, or what a student learns best from.
 
     `of` is also whose accuracy the candidates may lose `max_loss` of.
     """
 
     length: float | None = Field(None, gt=0, description="share of the mean response length of the model `of`")
     tokens: float | None = Field(None, gt=0, description="mean tokens of a response, in place of a share")
+    rank: Annotated[Learner | None, Field(strict=False)] = Field(
+        None,
+        description="in place of a length, the candidate whose verified chains a student should learn best from, by a "
+        "measure; the first round decides",
+    )
     of: Model = Field(description="the model whose length and accuracy the candidates are compared with")
 
     @model_validator(mode="after")
     def _is_one(self) -> Target:
-        if (self.length is None) == (self.tokens is None):
-            raise ValueError("give the target as `length`, a share, or as `tokens`")
+        if sum(one is not None for one in (self.length, self.tokens, self.rank)) != 1:
+            raise ValueError("give the target as `length`, a share, or as `tokens`, or as `rank`")
         return self
 
 
@@ -159,6 +192,19 @@ class MergeSearch(MergeSearchFields):
         return ("search", "generate")
 
 
+class CandidateChains(Data):
+    """The verified answers of one candidate of a search to its probe problems, as training data."""
+
+    kind: ClassVar[str] = "candidate"
+    search: MergeSearch = Field(description="the search")
+    number: int = Field(ge=0, description="which candidate of its first round, in the order of trying")
+
+    @property
+    def stage_kinds(self) -> tuple[str, ...]:
+        """A selection, as that of verified answers."""
+        return ("select",)
+
+
 class LengthDial(MergeSearchFields, Model):
     """The merge whose responses have the wanted length, found by trying settings on probe problems.
 
@@ -188,6 +234,7 @@ class LengthDial(MergeSearchFields, Model):
     def search(self) -> MergeSearch:
         """The trials that the choice is made from."""
         shared = {name: getattr(self, name) for name in MergeSearchFields.model_fields}
+        shared |= {"refine": 0} if self.target.rank else {}
         reference = self.probe.grade(self.target.of)
         return MergeSearch(**shared, problems=self.probe.problems, reference=reference,
                       length=self.target.length, tokens=self.target.tokens)  # fmt: skip
@@ -201,14 +248,31 @@ class LengthDial(MergeSearchFields, Model):
         return f"the chosen merge ({dial_policy.setting_text(chosen)}) has {text}; widen the ranges or raise max_loss"
 
     def next(self, results: Mapping[str, Mapping[str, Any]]) -> tuple[Spec, ...] | Choice | None:
-        """The search, and from its results the chosen merge."""
+        """The search, of a `rank` what its candidates' chains measure, and from the results the chosen merge."""
         search = self.search
         if search.digest not in results:
             return (search,)
         facts = results[search.digest]
-        best, fits = dial_policy.nearest(facts["dial"], facts["target"], self.max_loss, self.fallback == "nearest")
+        rows, target, fallback = facts["dial"], facts["target"], self.fallback == "nearest"
+        if learner := self.target.rank:
+            fit = [row for row in dial_policy.fitting(rows, self.max_loss, fallback) if row["accuracy"] > 0]
+            asked = tuple(learner.measure(CandidateChains(search=search, number=rows.index(row))) for row in fit)
+            if not fit or not all(one.digest in results for one in asked):
+                return asked or _none_is_right(len(rows))
+            values = [learner.value(results[one.digest]) for one in asked]
+            best, fits = dial_policy.preferred(fit, values, self.max_loss)
+            target = best["share"]
+            rows = [*(row for row in rows if row not in fit),
+                    *({**row, "measure": value} for row, value in zip(fit, values, strict=True))]  # fmt: skip
+        else:
+            best, fits = dial_policy.nearest(rows, target, self.max_loss, fallback)
         why = f"{dial_policy.setting_text(best)}: {best['share']:.2f} of the length, loss {best['loss']:.3f}"
-        seen = {"dial": facts["dial"], "reference": facts["reference"], "target": facts["target"]}
+        seen = {"dial": rows, "reference": facts["reference"], "target": target}
         chosen = {name: best[name] for name in dial_policy.SETTINGS}
         return Choice(self.candidate(best), why if fits else why + " (fallback)",
                       seen | {"chosen": chosen, "fallback": not fits})  # fmt: skip
+
+
+def _none_is_right(tried: int) -> NoReturn:
+    what = f"none of {tried} candidates answers a probe problem correctly, so a student has nothing to learn from"
+    raise MicotaError(what, fix="widen weight, density or lambda, or give the probe more problems")

@@ -14,13 +14,14 @@ from micota.chat import example
 from micota.errors import MicotaError
 from micota.generation.prompt_encoder import check_keywords
 from micota.pretrained import load
-from micota.specs import Bpc
+from micota.specs import Bpc, Data
 from micota.stats import mean
 from micota.store.artifacts import Result
 from micota.store.checked import say
 from micota.store.pool import find
 from micota.store.records import Completion, read_rows, write_rows
 from micota.store.task import Task
+from micota.training.gradients import agreement, sample
 
 Example = dict[str, list[int]]
 CLIP = 100
@@ -38,18 +39,22 @@ def run(task: Task) -> Result:
     Characters are code points. The EOS token belongs to no character and is left out. With `rsr` a row has `sha`,
     `ranks` (their clipped sum) and `rsr`; with `local` it has `steps` and `local`, with `context` it has `beyond`.
     Rows longer than the positions that the model was made for are measured too, counted (`beyond_positions`) and told.
+    With `gradient` the cosine of two gradients is a fact.
     """
     spec = task.spec
     assert isinstance(spec, Bpc)
-    source = task.input(spec.data)
-    chosen = list(find([task.store.pool(pool) for pool in source.pools], read_rows(task.rows(spec.data))))
+    chosen = _responses(task, spec.data)
     rows: list[dict[str, Any]] = []
-    long: dict[str, int] = {}
-    for measured in _measured(task, spec, chosen, long):
+    more: dict[str, Any] = {}
+    for measured in _measured(task, spec, chosen, more):
         rows += measured
         task.progress(len(rows), len(chosen), "responses")
     write_rows(task.out / "rows.jsonl", rows)
-    return Result(summary(rows) | learnability(rows) | long, list(source.pools) if spec.rsr else [])
+    return Result(summary(rows) | learnability(rows) | more, list(task.input(spec.data).pools) if spec.rsr else [])
+
+
+def _responses(task: Task, data: Data) -> list[Completion]:
+    return list(find([task.store.pool(pool) for pool in task.input(data).pools], read_rows(task.rows(data))))
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -86,8 +91,11 @@ def learnability(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return facts
 
 
-def _measured(task: Task, spec: Bpc, chosen: list[Completion], long: dict[str, int]) -> Iterator[list[dict[str, Any]]]:
-    """Rows in batches of similar length: one forward pass for each batch, and one for each batch of windows."""
+def _measured(task: Task, spec: Bpc, chosen: list[Completion], more: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    """Rows in batches of similar length: one forward pass for each batch, and one for each batch of windows.
+
+    `more` gets the facts that no row has.
+    """
     import torch
     import transformers
 
@@ -99,9 +107,16 @@ def _measured(task: Task, spec: Bpc, chosen: list[Completion], long: dict[str, i
     model = _loaded(task, spec, folder)
     system = next(iter(spec.data.system_messages), None)
     keywords = spec.template_kwargs
-    pairs = [(row, example(tokenizer, row.prompt, row.target, system, 0, **keywords)) for row in chosen if row.target]
+
+    def examples_of(rows: list[Completion]) -> list[tuple[Completion, Example]]:
+        return [(row, example(tokenizer, row.prompt, row.target, system, 0, **keywords)) for row in rows if row.target]
+
+    pairs = examples_of(chosen)
+    if spec.gradient:
+        sides = [examples_of(sample(rows)) for rows in (chosen, _responses(task, spec.gradient))]
+        more["gradient_agreement"] = agreement(model, *([_padded([one]) for _, one in side] for side in sides))
     pairs.sort(key=lambda pair: (len(pair[1]["input_ids"]), pair[0].key, pair[0].sample))
-    long |= _beyond_positions(model.config.get_text_config(), [len(tokens["input_ids"]) - 1 for _, tokens in pairs])
+    more |= _beyond_positions(model.config.get_text_config(), [len(tokens["input_ids"]) - 1 for _, tokens in pairs])
     ends = cache(lambda token: spec.step_end in tokenizer.decode([token]))
     blank = cache(lambda token: not tokenizer.decode([token]).strip())
     for start in range(0, len(pairs), task.machine.bpc.batch):

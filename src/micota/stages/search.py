@@ -41,7 +41,7 @@ def run(task: Task) -> Result:
     runner = CandidateRunner(task, spec)
     reference = _figures(read_rows(task.rows(spec.reference)))
     length, accuracy = (mean(list(figures.values())) for figures in reference)
-    target = spec.length if spec.length is not None else float(spec.tokens or 0) / length
+    target = spec.length if spec.tokens is None else spec.tokens / length
     candidates: list[dict[str, float]] = []
     points = dial_policy.grid(spec.ranges, spec.steps)
     for number in range(spec.refine + 1):
@@ -51,7 +51,7 @@ def run(task: Task) -> Result:
             shares = {name: mean([row[name] for row in rows]) for name in ("truncated", "looped")}
             row = dial_policy.row(point, *_figures(rows), reference)
             candidates.append({**row, **shares, "round": number})
-        points = dial_policy.finer(spec.ranges, candidates, target, spec.max_loss)
+        points = [] if target is None else dial_policy.finer(spec.ranges, candidates, target, spec.max_loss)
         if not points:
             break
     write_rows(task.out / "rows.jsonl", runner.rows)

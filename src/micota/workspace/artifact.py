@@ -17,7 +17,7 @@ from micota.store.pool import find
 from micota.store.records import read_rows
 from micota.store.resolution import fetch
 
-DATA = {"select", "redraw", "filter", "rewrite", "mix", "rows"}
+DATA = {"select", "candidate", "redraw", "filter", "rewrite", "mix", "rows"}
 """Kinds whose rows are training data."""
 
 if TYPE_CHECKING:

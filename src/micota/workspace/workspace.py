@@ -5,11 +5,8 @@ The commands, the rehearsal and notebooks go through it: load, resolve, check, e
 
 from __future__ import annotations
 
-import signal
-import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -22,13 +19,14 @@ from micota.errors import MicotaError, Stopped, expected, of_system
 from micota.machine import MachineProfile
 from micota.recipe.labels import labels
 from micota.recipe.merge_constructors import ModelLike, ProblemsLike
-from micota.recipe.recipe import Recipe
+from micota.recipe.recipe import Recipe, Section
 from micota.recipe.words import as_model
 from micota.specs import Problems, Sampling, Source, Spec, Subset, walk
 from micota.store.artifacts import Store
 from micota.store.resolution import Lock, check_unchanged
 from micota.workspace.artifact import Artifact
 from micota.workspace.planning import Plan
+from micota.workspace.signals import stopping
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
     from micota.report.results import Results
     from micota.run.execution import Outcome
     from micota.workspace.progress import Bars
+    from micota.workspace.ranking import Ranking
 
 SAMPLING = ("temperature", "top_p", "top_k", "repetition_penalty", "max_tokens", "stop")
 Data = ProblemsLike | Sequence[ProblemsLike] | Mapping[str, ProblemsLike]
@@ -115,12 +114,39 @@ class Workspace:
     ) -> Results:
         """The same table of what is there already; makes nothing."""
         self.store.refresh()
-        recipe = self._evaluation(arms, data, name, settings)
-        return self._results(self._locked(recipe))
+        return self._results(self._locked(self._evaluation(arms, data, name, settings)))
 
     def compare(self, a: ModelLike, b: ModelLike, data: Data, scorer: str | None = None, **settings: Any) -> Comparison:
         """Evaluate two models and compare them, paired by problem: a minus b, with 95 % intervals."""
         return self.evaluate({"a": a, "b": b}, data, **settings).compare("a", "b", scorer)
+
+    def rank(
+        self,
+        student: ModelLike | Recipe,
+        data_sets: Mapping[str, Any] | None = None,
+        *,
+        probe: ProblemsLike | None = None,
+        evaluate: Section | None = None,
+        trials: bool = True,
+        held_out: int = 50,
+        make: bool = True,
+        **training: Any,
+    ) -> Ranking:
+        """What can be known of data sets before a student is trained on them; plans, runs, resumes.
+
+        `training` says how it would be trained (lr, epochs, ...). With `trials` it is, for a tenth of the length and
+        without `held_out` examples of the data; with `probe`, problems that are not those of the evaluation, the
+        trial answers them, asked as `evaluate` says. A Recipe says all of this itself: its trained arms are ranked.
+        Without `make` the table has what is there.
+
+        >>> ws.rank(student, {"long": long, "short": short}, lr=1e-5).frame  # doctest: +SKIP
+        """
+        from micota.workspace.ranking import Ranking, as_recipe
+
+        recipe = student if isinstance(student, Recipe) and not data_sets else as_recipe(student, data_sets, training)
+        found = Ranking.of(recipe, self.store, self.machine, probe, evaluate or {}, held_out if trials else None)
+        every = found.recipe
+        return found.resolved(self.run(every, lambda one: [*one.names.values()])[0] if make else self._locked(every))
 
     def artifact(self, what: Spec | str) -> Artifact:
         """A finished artifact: of a spec, by its id, or by the name that a recipe gave it (`lab/ta-long`)."""
@@ -189,7 +215,7 @@ class Workspace:
         with bars or usual_bars(self.console, names) as shown:
             full = {digest: f"{recipe.name}/{name}" for digest, name in names.items()}
             running = execution.Run(self.store, self.machine, shown, full)
-            with _signals(running.stop):
+            with stopping(running.stop):
                 try:
                     return running.go(specs, files)
                 finally:
@@ -272,29 +298,3 @@ def _word(spec: Spec) -> str:
 def targets(only: str | None) -> Targets:
     """What the recipe wants, or one name of it."""
     return lambda recipe: [recipe.named(only)] if only else recipe.targets
-
-
-@contextmanager
-def _signals(stop: Callable[[bool], None]) -> Iterator[None]:
-    """The first SIGTERM or Ctrl-C asks the stages to stop, the second kills them; SIGUSR1, a warning, only asks.
-
-    So does SIGHUP, from a closed terminal, but not under nohup; neither counts as the first. In a thread other than the
-    main one, where no signal arrives, nothing is changed.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    asked: list[int] = []
-
-    def handle(number: int, frame: object) -> None:
-        asked.extend([number] if number not in (signal.SIGUSR1, signal.SIGHUP) else [])
-        stop(len(asked) > 1)
-
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
-    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    before = {number: signal.signal(number, handle) for number in numbers[: -1 if ignored else None]}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

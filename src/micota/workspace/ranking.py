@@ -1,0 +1,225 @@
+"""Which data for which student: what is known of each pair before its training, as ordinary stages and one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from micota.checks.recipes import share_rows
+from micota.costs import shapes
+from micota.errors import MicotaError, expected, suggestion
+from micota.lab.designs import DESIGNS
+from micota.machine import MachineProfile
+from micota.recipe.constructors import evaluation, train
+from micota.recipe.labels import labels, name
+from micota.recipe.recipe import Recipe, Section
+from micota.recipe.signature import build
+from micota.recipe.words import as_problems
+from micota.report.data_ranking import NAMED_BY, PREFERRED
+from micota.specs import (
+    Bpc,
+    Data,
+    LengthDial,
+    Mix,
+    MixtureComponent,
+    Model,
+    Pretrain,
+    Problems,
+    Source,
+    Spec,
+    Train,
+    Verify,
+    walk,
+)
+from micota.specs.length_dial import MEASURED
+from micota.store.artifacts import Store
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+TENTH = 10
+STAGES = {"measured": tuple(MEASURED), "trial": ("trial_loss",), "answers": ("trial_accuracy",)}
+"""The stages of a pair, with the measures that each gives."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A student's training on a data set, before it is paid for: names of both, and the stages by `STAGES`."""
+
+    student: str
+    data: str
+    training: Train
+    stages: Mapping[str, Spec]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What is known of data sets before students are trained on them. `recipe` names the stages that measure it."""
+
+    recipe: Recipe
+    candidates: Mapping[str, Candidate]
+    store: Store
+    machine: MachineProfile
+
+    @classmethod
+    def of(
+        cls,
+        recipe: Recipe,
+        store: Store,
+        machine: MachineProfile,
+        probe: Any,
+        asked: Section,
+        held_out: int | None,
+    ) -> Ranking:
+        """The stages for the trained arms of a recipe; without trials where `held_out` is None. Makes nothing."""
+        found = candidates(recipe, probe, held_out, asked)
+        names = {f"{stage}:{word}": spec for word, one in found.items() for stage, spec in one.stages.items()}
+        stages = Recipe({}, let=names, name=f"{recipe.name}-rank").with_specs(lock=recipe.lock)
+        return cls(stages, found, store, machine)
+
+    def resolved(self, recipe: Recipe) -> Ranking:
+        """The same with the commits of Hub ids in its recipe."""
+        return replace(self, recipe=recipe)
+
+    @property
+    def frame(self) -> DataFrame:
+        """A row for each student and data set, the preferred first; columns as in `report.data_ranking.PREFERRED`.
+
+        `bpc` is in bits per character, `rsr` a pure number, `local` and `trial_loss` in nats of a token, `tokens` the
+        mean length of a response, `beyond` and `trial_accuracy` are shares, `gradient` is a cosine. What was not
+        measured is nan.
+        """
+        import pandas as pd
+
+        rows = [{"student": one.student, "data": one.data, **self._figures(word)}
+                for word, one in self.candidates.items()]  # fmt: skip
+        frame = pd.DataFrame(rows, columns=["student", "data", *PREFERRED])
+        return frame.sort_values(["student", NAMED_BY], ascending=[True, PREFERRED[NAMED_BY] < 0], kind="stable")
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """By stage, as in `STAGES`, its operations as a share of those of the whole training; means over the pairs."""
+        from micota.costs.estimates import Costs
+        from micota.stats import mean
+
+        targets = [*self.recipe.names.values(), *(one.training for one in self.candidates.values())]
+        costs, shares = Costs(self.store, self.machine, targets, whole=True), dict[str, float]()
+        for stage in STAGES:
+            found = []
+            for word, one in self.candidates.items():
+                spec = self.recipe.names.get(f"{stage}:{word}")
+                work = costs.of(spec.completions if isinstance(spec, Verify) else spec).flops if spec else None
+                whole = costs.of(one.training).flops
+                found += [work.high / whole.high] if work and whole.high else []
+            shares |= {stage: mean(found)} if found else {}
+        return shares
+
+    def _figures(self, word: str) -> dict[str, float]:
+        facts = {stage: self._facts(f"{stage}:{word}") for stage in STAGES}
+        measured, losses, verdicts = facts["measured"], facts["trial"].get("held_out_loss"), facts["answers"]
+        found = {name: measured[fact] for name, fact in MEASURED.items() if fact in measured}
+        found |= {"tokens": measured["tokens"] / measured["rows"]} if measured else {}
+        found |= {"trial_loss": losses[-1][1]} if losses else {}
+        right = verdicts.get("verdicts", {}).get("correct", 0)
+        return found | ({"trial_accuracy": right / verdicts["rows"]} if verdicts else {})
+
+    def _facts(self, label: str) -> dict[str, Any]:
+        spec = self.recipe.names.get(label)
+        manifest = self.store.manifest(spec) if spec else None
+        return dict(manifest.facts) if manifest else {}
+
+
+def as_recipe(student: Any, data_sets: Any, training: Mapping[str, Any]) -> Recipe:
+    """Trainings of a student on data sets by name, as the arms of a recipe."""
+    if isinstance(student, Recipe):
+        raise MicotaError("a recipe has its own data", fix="leave the data sets out, or give a student")
+    named = expected(data_sets, Mapping, "a mapping of names to training data", '{"long": long, "short": short}')
+    return Recipe({word: train(student, data, **training) for word, data in named.items()}, name="python")
+
+
+def candidates(recipe: Recipe, probe: Any, held_out: int | None, asked: Section) -> dict[str, Candidate]:
+    """By the words of its arms, every pair of a student and a data set that a recipe trains, once.
+
+    `probe` names the problems of the trials, `asked` how they are asked where the recipe evaluates nothing.
+    """
+    trained = {word: spec for word, spec in recipe.arms.items() if isinstance(spec, Train)}
+    pairs = {(spec.base.digest, spec.data.digest): word for word, spec in reversed(trained.items())}
+    if not pairs:
+        raise MicotaError(f"'{recipe.name}' has no arm that is a `train`", fix="arms: {mine: {train: {...}}}")
+    names, problems = labels(recipe), _probe(recipe, probe)
+    found = {}
+    for word, spec in trained.items():
+        if pairs[spec.base.digest, spec.data.digest] == word:
+            together = _together([one.data for one in trained.values() if one.base == spec.base])
+            stages: dict[str, Spec] = {"measured": _measure(recipe, spec, together)}
+            if held_out is not None:
+                stages["trial"] = trial = shortened(spec, held_out)
+                stages |= {"answers": _answers(recipe, spec, trial, problems, asked)} if problems else {}
+            found[word] = Candidate(name(names, spec.base), name(names, spec.data), spec, stages)
+    return found
+
+
+def shortened(spec: Train, held_out: int) -> Train:
+    """A tenth of a training, with its own schedule; so many examples are held out of it."""
+    shorter: dict[str, Any] = {"epochs": spec.epochs / TENTH}
+    for field in ("max_steps", "target_tokens"):
+        if value := getattr(spec, field):
+            shorter = {field: -(-value // TENTH)}
+    return spec.changed(**shorter, held_out=spec.held_out or held_out)
+
+
+def _together(data: list[Data]) -> Data | None:
+    """All data sets of a student in equal shares; None for one alone."""
+    distinct = {one.digest: one for one in data}
+    if len(distinct) == 1:
+        return None
+    return Mix(parts=tuple(MixtureComponent(data=one, share=1 / len(distinct)) for one in distinct.values()))
+
+
+def _measure(recipe: Recipe, spec: Train, together: Data | None) -> Bpc:
+    """The measures of training data; how they are taken is what the recipe says of `measure`, where it does."""
+    said = [one for one in recipe.measures.values() if one.model == spec.base]
+    mine = [one for one in said if one.data == spec.data]
+    fields: dict[str, Any] = {"precision": spec.precision, "template_kwargs": spec.template_kwargs}
+    fields |= {"local": 2, "local_steps": 8}
+    fields |= {"context": window} if (window := _window(spec.base)) else {}
+    for one in (mine or said)[:1]:
+        fields |= {key: value for key, value in one.stated.items() if key not in ("model", "data", "gradient")}
+    return build(Bpc, **{**fields, "rsr": True}, model=spec.base, data=spec.data, gradient=together)
+
+
+def _window(student: Model) -> int | None:
+    """The tokens of the longest text that a student has read: of the lab's by their design, else its positions."""
+    origin = student.origin
+    if isinstance(origin, Source) and origin.ref.startswith("lab:"):
+        origin = DESIGNS.get(origin.ref.removeprefix("lab:"), origin)
+    if isinstance(origin, Pretrain):
+        return origin.window
+    shape = shapes.shape(student)
+    return shape.context if shape else None
+
+
+def _answers(recipe: Recipe, spec: Train, trial: Train, probe: Problems, asked: Section) -> Verify:
+    """The trial's verified answers to the probe problems, asked and graded as those of the arm itself."""
+    own = [one.spec for one in recipe.evaluations if one.spec.completions.model == spec and one.spec.judged is None]
+    if not own:
+        return evaluation(trial, probe, **{"precision": spec.precision, **asked})
+    completions = own[0].completions.changed(model=trial, problems=probe)
+    return build(Verify, problems=probe, completions=completions, by=own[0].by, grader=own[0].grader)
+
+
+def _probe(recipe: Recipe, probe: Any) -> Problems | None:
+    """The problems of the trials: those that were named, else those of a length dial; never those of the evaluation."""
+    dials = [spec.probe.problems for spec in walk(*recipe.targets) if isinstance(spec, LengthDial)]
+    if probe is None:
+        return dials[0] if dials else None
+    known = recipe.names.get(probe) if isinstance(probe, str) else None
+    problems = known if isinstance(known, Problems) else as_problems(probe)
+    if any(share_rows(problems, one.problems) for one in recipe.evaluations):
+        others = [word for word, spec in recipe.names.items() if isinstance(spec, Problems)]
+        fix = suggestion(str(probe), others) if others else "name other problems"
+        raise MicotaError(
+            "the probe has problems that the arms are evaluated on", why="chosen data would look too good", fix=fix
+        )
+    return problems
