@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ from micota.recipe.labels import labels, name
 from micota.recipe.recipe import Recipe, Section
 from micota.recipe.signature import build
 from micota.recipe.words import as_problems
+from micota.report.answer_frame import usual_scorer
 from micota.report.data_ranking import NAMED_BY, PREFERRED
+from micota.report.graded_answers import GradedAnswers
 from micota.specs import (
     Bpc,
     Data,
@@ -97,6 +100,24 @@ class Ranking:
         frame = pd.DataFrame(rows, columns=["student", "data", *PREFERRED])
         return frame.sort_values(["student", NAMED_BY], ascending=[True, PREFERRED[NAMED_BY] < 0], kind="stable")
 
+    def judged(self, results: GradedAnswers) -> DataFrame:
+        """The map that `report.data_ranking` judges: the measures beside what the trainings of a recipe came to.
+
+        The variable `seed` is a column of its own, and no part of the names of students and data sets.
+        """
+        found, scorer = [], usual_scorer(results.frame)
+        rows = self.frame.set_index(["student", "data"])
+        for one in results.recipe.evaluations:
+            facts = results.facts(one.spec) if one.spec.by == scorer else {}
+            for pair in self.candidates.values() if facts else ():
+                if one.spec.completions.model == pair.training:
+                    found.append({**rows.loc[(pair.student, pair.data)], "seed": one.variables.get("seed", 0),
+                                  "student": _seedless(pair.student), "data": _seedless(pair.data),
+                                  "accuracy": facts["verdicts"].get("correct", 0) / facts["rows"]})  # fmt: skip
+        import pandas as pd
+
+        return pd.DataFrame(found).groupby(["student", "seed", "data"], as_index=False).mean()
+
     @property
     def costs(self) -> dict[str, float]:
         """By stage, as in `STAGES`, its operations as a share of those of the whole training; means over the pairs."""
@@ -128,6 +149,11 @@ class Ranking:
         spec = self.recipe.names.get(label)
         manifest = self.store.manifest(spec) if spec else None
         return dict(manifest.facts) if manifest else {}
+
+
+def _seedless(label: str) -> str:
+    """A label without the value of the variable `seed`."""
+    return re.sub(r"(?<=[\[,])seed=[^,\]]*(,|(?=\]))", "", label).replace(",]", "]").replace("[]", "")
 
 
 def as_recipe(student: Any, data_sets: Any, training: Mapping[str, Any]) -> Recipe:
@@ -191,11 +217,13 @@ def _measure(recipe: Recipe, spec: Train, together: Data | None) -> Bpc:
 
 def _window(student: Model) -> int | None:
     """The tokens of the longest text that a student has read: of the lab's by their design, else its positions."""
-    origin = student.origin
-    if isinstance(origin, Source) and origin.ref.startswith("lab:"):
-        origin = DESIGNS.get(origin.ref.removeprefix("lab:"), origin)
-    if isinstance(origin, Pretrain):
-        return origin.window
+    found = student
+    while not isinstance(found, Pretrain) and found.parents:
+        found = found.parents[0]
+    if isinstance(found, Source):
+        found = DESIGNS.get(found.ref.removeprefix("lab:"), found)
+    if isinstance(found, Pretrain):
+        return found.window
     shape = shapes.shape(student)
     return shape.context if shape else None
 
