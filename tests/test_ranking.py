@@ -51,6 +51,10 @@ def test_every_pair_is_measured_once_and_a_second_time_nothing_runs(ranked: Worl
     assert found.costs["trial"] == pytest.approx(2 / 11)
     assert 0 < found.costs["measured"] < 1
     assert ws.run(found.recipe, lambda one: [*one.names.values()])[1].executed == []
+    map_ = found.judged(ws.evaluate(recipe)).set_index("data")
+    verdicts = ws.artifact(recipe.evaluations[-1].spec).facts
+    assert map_.loc["mid-cot", "accuracy"] == verdicts["verdicts"].get("correct", 0) / verdicts["rows"]
+    assert map_["rsr"].to_dict() == frame["rsr"].to_dict()
 
 
 def test_without_make_nothing_is_made_and_the_command_shows_the_plan(ranked: World) -> None:

@@ -16,9 +16,12 @@ Row = tuple[Any, Any, Any]
 def agreement(model: Any, own: Iterable[Row], other: Iterable[Row]) -> float:
     """The cosine of the gradients of the summed negative log-likelihoods of two sets of texts, in [-1, 1].
 
-    The `model` has TRL's fused head, and all of its parameters count. Texts are read one at a time and summed in fp32:
-    two gradients are held, one of them in the memory of the CPU. nan where one is zero.
+    All parameters of the `model` count; it gets the head that TRL trains with, which holds few logits at a time. Texts
+    are read one by one and summed in fp32: two gradients are held, one of them in the CPU's memory. nan where one is 0.
     """
+    from trl.trainer.utils import add_fused_lm_head
+
+    add_fused_lm_head(model)
     first = [part.cpu() for part in gradient(model, own)]
     dot, norms = 0.0, [0.0, 0.0]
     for a, b in zip(first, gradient(model, other), strict=True):
