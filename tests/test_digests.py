@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from micota.recipe import recipe as recipes
+from micota.specs.spec import sha
 
+LARGE = 500
+"""Of a recipe with so many names one hash of all digests is frozen."""
 FROZEN = json.loads((Path(__file__).parent / "data" / "recipe_digests.json").read_text(encoding="utf-8"))
 
 
@@ -25,4 +28,4 @@ def test_a_shipped_recipe_keeps_its_digests(name: str) -> None:
         "measures": {label: spec.digest for label, spec in recipe.measures.items()},
         "targets": [spec.digest for spec in recipe.targets],
     }
-    assert digests == FROZEN[name]
+    assert (digests if len(recipe.names) < LARGE else sha(digests)) == FROZEN[name]

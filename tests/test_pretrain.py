@@ -109,6 +109,22 @@ def test_the_recipe_of_the_shipped_models_makes_their_designs() -> None:
     )
 
 
+def test_the_steady_students_of_the_shipped_recipes_are_the_design_in_two_parts() -> None:
+    """The first part is common to both windows, so that it is made once for each width."""
+    steady = DESIGNS["steady"]
+    for name, seed, key in (
+        ("lab-steady", 41, "student[seed=41]"),
+        ("lab-map", 42, "student[seed=42,width=64,window=128]"),
+    ):
+        student = recipes.load(name).named(key)
+        assert isinstance(student, Pretrain) and isinstance(student.base, Pretrain)
+        assert (*student.base.phases, *student.phases) == steady.phases and student.first == len(student.base.phases)
+        assert (student.base.shape, student.window, student.seed) == (steady.shape, steady.window, seed)
+    wide = recipes.load("lab-map").named("student[seed=40,width=96,window=512]")
+    assert isinstance(wide, Pretrain) and isinstance(wide.base, Pretrain) and wide.base.shape
+    assert (wide.window, wide.base.shape.width, wide.base.window) == (512, 96, 128)
+
+
 def test_the_facts_are_counts_and_the_last_loss(world: World) -> None:
     say(world, RECIPE)
     world.run(only="whole", machine=MachineProfile(pretrain=PretrainConfig(checkpoint_every=4)))

@@ -14,8 +14,9 @@ SHIPPED = ("teacher", "ta-base", "ta", "student")
 """The designs whose models lie in `lab/models`, pre-trained with seed 0 by the recipe `lab-models`."""
 
 
-def _phase(style: str, steps: int, lr: float, batch: int = 64, shortest: int = 1) -> Phase:
-    return Phase.model_validate({"style": style, "steps": steps, "lr": lr, "batch": batch, "shortest": shortest})
+def _phase(style: str, steps: int, lr: float, batch: int = 64, shortest: int = 1, **rule: float) -> Phase:
+    fields = {"style": style, "steps": steps, "lr": lr, "batch": batch, "shortest": shortest}
+    return Phase.model_validate({**fields, **rule})
 
 
 DESIGNS: dict[str, Pretrain] = {
@@ -43,6 +44,16 @@ DESIGNS: dict[str, Pretrain] = {
         window=128,
     ),
 }
+DESIGNS["steady"] = Pretrain(
+    shape=DESIGNS["student"].shape,
+    phases=(
+        _phase("basics", 1800, 3e-3, 32),
+        _phase("mixed", 3000, 2e-3, 32, 2, until=0.4),
+        _phase("mixed", 200, 1e-3, 32, 2),
+        _phase("terse", 800, 1e-3, 32, 3, until=0.45, every=10),
+    ),
+    window=128,
+)
 HARD_BASE = (_phase("mixed", 1200, 2e-3), _phase("mixed", 400, 1e-3), _phase("mixed", 1500, 1.5e-3))
 DESIGNS["teacher-hard"] = Pretrain(
     world="arithmetic-hard",

@@ -72,6 +72,5 @@ def _field(axes: Axes, x: int, y: int, student: Student, length: float) -> None:
     axes.fill_between((x - 0.48, x + 0.48), y - 0.48, y + 0.48, color=colour, alpha=0.75 * strength, linewidth=0)
     mark = "↓" if gain.high < 0 else ""
     weight = "bold" if length == student.ridge.value else "normal"
-    colour = TEXT if strength < 0.8 else PAPER
-    axes.text(x, y, f"{100 * reached:.0f}{mark}", color=colour, ha="center", va="center", fontsize=9, fontweight=weight)
+    axes.text(x, y, f"{100 * reached:.0f}{mark}", ha="center", va="center", fontsize=9, fontweight=weight)
     axes.tick_params(axis="y", colors=SOFT)
