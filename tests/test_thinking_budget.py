@@ -127,9 +127,13 @@ class Vllm:
         with open(at / "log.txt", "wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         self.url = f"http://127.0.0.1:{port}/v1"
-        while not self.healthy():
-            assert self.process.poll() is None, (at / "log.txt").read_text()[-3000:]
-            time.sleep(0.5)
+        try:
+            while not self.healthy():
+                assert self.process.poll() is None, (at / "log.txt").read_text()[-3000:]
+                time.sleep(0.5)
+        except BaseException:  # a timeout leaves no server behind
+            self.process.kill()
+            raise
 
     def healthy(self) -> bool:
         try:
