@@ -216,7 +216,7 @@ def test_table_1_is_paired_and_table_3_has_three_arms(world: World) -> None:
         "-25.0",
         "25.0",
         "[-100.0, +0.0]",
-    ]  # of Binomial(4, 1/4), P(4) and P(0) are above the tail
+    ]
     assert texts(shown, "Student: assistant CoT")[4:7] == ["+0.0", "0.0", "–"]
     assert texts(shown, "Assistant: teacher CoT")[4] == "+25.0"
     both = [row[1].text for row in shown.rows if row[0].text == "Student: teacher CoT"]
