@@ -122,6 +122,8 @@ def test_a_file_of_responses_is_judged_as_in_the_recipe(judged: World, monkeypat
         assert [row["judge"] for row in found[1]] == [row["judge"] for row in found[0]]
         assert sum(server.asked.values()) == 8, "a text that two rows give is asked once"
         assert "Q one G 1 R \\boxed{1} {left}" in server.asked
+        judged.write("rows.jsonl", json.dumps({**rows[0], "response": "1 \ud800"}) + "\n")
+        assert command(monkeypatch, "grade", str(path), *options) == 0, "half a character is none in a file"
         judged.write("rows.jsonl", json.dumps({"gold": "1", "response": "1"}) + "\n")
         assert command(monkeypatch, "grade", str(path), "--judge", "endpoint:arbiter", "--out", "none.jsonl") == 2
     assert not (judged.folder / "none.jsonl").exists()

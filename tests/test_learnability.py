@@ -17,9 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import micota as mc
 from micota.errors import MicotaError, StageFailed
 from micota.specs import Bpc
-from micota.stages.bpc import CLIP, LOGITS, head_scores
 from micota.store.checked import StoreWarning
 from micota.store.records import read_rows
+from micota.training.head_product import CLIP, LOGITS, check_product, head_scores
 
 ROWS = [
     ("What is 17 * 3?", "17 * 3 = 51.\n \nSo\nit is 51.\n"),
@@ -192,6 +192,24 @@ def test_ranks_are_places_in_the_order_of_logits(bias: bool, dtype: torch.dtype)
     for (nats, _), row, line in zip(scores, logs, labels.tolist(), strict=True):
         assert nats == pytest.approx(-sum(float(row[i, t]) for i, t in enumerate(line) if t != -100), rel=EXACT)
     assert max(map(max, filter(None, places))) == CLIP
+
+
+@pytest.mark.parametrize("kind", ["recurrent_gemma", "xlstm"])
+def test_families_whose_logits_are_another_product_are_refused(kind: str) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shapes = {
+        "recurrent_gemma": {"logits_soft_cap": 2.0, "num_attention_heads": 4, "num_key_value_heads": 2,
+                            "head_dim": 8, "lru_width": 32, "intermediate_size": 48},
+        "xlstm": {"output_logit_soft_cap": 2.0, "num_blocks": 2, "num_heads": 4},
+    }  # fmt: skip
+    shape = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0, **shapes[kind]}
+    torch.manual_seed(0)
+    made = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape), dtype=torch.float32).eval()
+    for part in made.parameters():
+        torch.nn.init.normal_(part, std=0.15) if part.dim() > 1 else None
+    with pytest.raises(MicotaError, match=f"family {kind} cannot be measured"):
+        check_product(made)
 
 
 class Largest(TorchDispatchMode):

@@ -10,11 +10,12 @@ from test_dial import DIAL, MERGE
 from typer.testing import CliRunner
 
 import micota as mc
+from micota.checks.recipes import share_rows
 from micota.cli.main import app
 from micota.errors import MicotaError
-from micota.specs import Bpc, Choice, LengthDial, Train, to_json
+from micota.specs import Bpc, Choice, LengthDial, Problems, SftData, Source, Train, to_json
 from micota.specs.tree import from_json
-from micota.workspace.ranking import shortened
+from micota.workspace.ranking import candidates, shortened
 
 MORE = (
     "\n  dev-set: {problems: {source: ./dev.jsonl}}\narms:\n  again: {train: {base: student, data: mid-cot, lr: 1e-4}}"
@@ -87,8 +88,31 @@ def test_a_student_and_data_sets_from_python(world: World) -> None:
 def test_what_cannot_be_ranked_is_refused(ranked: World) -> None:
     with pytest.raises(MicotaError, match="the arms are evaluated on"):
         workspace(ranked).rank(ranked.load(), probe="test-set")
+    ranked.recipe_file.write_text(ranked.recipe_file.read_text().replace(MERGE, DIAL.replace("train-set", "test-set")))
+    with pytest.raises(MicotaError, match="the arms are evaluated on"):
+        workspace(ranked).rank(ranked.load(), make=False)
     with pytest.raises(MicotaError, match="no arm that is a `train`"):
         workspace(ranked).rank(mc.Recipe({"student": ranked.folder / "models" / "student"}))
+
+
+def test_a_seed_tells_apart_only_problems_that_a_program_writes() -> None:
+    def of(ref: str, seed: int) -> Problems:
+        return Problems(source=Source(ref=ref, revision="1"), split="test", seed=seed, n=5)
+
+    assert share_rows(of("a/b", 0), of("a/b", 1))
+    assert not share_rows(of("lab:arithmetic", 0), of("lab:arithmetic", 1))
+
+
+def test_gradients_are_compared_under_one_system_message(ranked: World) -> None:
+    spec = ranked.load().named("strong")
+    assert isinstance(spec, Train)
+    one, other = (SftData(source=Source(ref="a/b", revision="1"), system=system) for system in ("x", "y"))
+    assert Bpc(model=spec.base, data=one, gradient=one).gradient == one
+    with pytest.raises(ValueError, match="several system messages"):
+        Bpc(model=spec.base, data=one, gradient=other)
+    recipe = mc.Recipe({str(data.system): spec.changed(data=data, system=data.system) for data in (one, other)})
+    measured = [found.stages["measured"] for found in candidates(recipe, None, None, {}).values()]
+    assert [getattr(found, "gradient", 0) for found in measured] == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,7 @@ REFUSED = {
     "400 digits": reply(usage={"prompt_tokens": 3, "completion_tokens": 10**399}),
     "9,999 digits": '{"usage": {"completion_tokens": ' + "9" * 9_999 + "}}",
     "more tokens than the limit": reply(usage={"prompt_tokens": 3, "completion_tokens": 999}),
+    "one token more than the limit": json.dumps({"choices": [{"text": "x", "token_ids": [5] * 9}]}),
     "a text beyond the limit": reply({"content": "x" * 100_000}),
     "a thought beyond it": reply({"reasoning": "x" * 100_000}),
     "brackets": '{"choices":' + "[" * 200_000 + "]" * 200_000 + "}",

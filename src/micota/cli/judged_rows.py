@@ -53,6 +53,7 @@ def judged(ws: Workspace, by: Judge, rows: Sequence[Asked]) -> list[Grade]:
     """The verdicts in the judge's replies, which the pool keeps; a text that several rows give is asked once."""
     template = by.prompt.template
     texts = [asked_to_judge(template, one.problem, one.reference, one.item.response) for one in rows]
+    texts = [text and text.encode("utf-8", "replace").decode() for text in texts]  # a file keeps no lone surrogates
     wanted = dict.fromkeys(text for text in texts if text is not None)
     replies: dict[str, Grade] = {}
     if wanted:

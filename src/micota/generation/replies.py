@@ -124,9 +124,8 @@ def read(body: str, opened: str, limit: int) -> Reply:
     if choice.message is None and choice.text is None:
         raise Malformed("it has neither a message nor a text")
     text, opened = _answer(choice.message, opened) if choice.message else (choice.text or "", opened)
-    if len(text) > LETTERS * (limit + LETTERS) or max(usage.completion_tokens or 0, len(choice.token_ids or ())) > 2 * (
-        limit + LETTERS
-    ):
+    long = len(text) > LETTERS * (limit + LETTERS) or (usage.completion_tokens or 0) > 2 * (limit + LETTERS)
+    if long or len(choice.token_ids or ()) > limit:
         raise Malformed(f"it is longer than max_tokens, {limit}, allows")
     refused = choice.message is not None and choice.message.refusal
     finish: FinishReason | None = "filter" if refused else _finish(choice.finish_reason, usage, limit)

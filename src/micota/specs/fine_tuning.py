@@ -168,7 +168,8 @@ class Bpc(Spec, Scoring):
 
     @model_validator(mode="after")
     def _has_one_system_message(self) -> Bpc:
-        if len(messages := self.data.system_messages) > 1:
+        messages = self.data.system_messages | (self.gradient.system_messages if self.gradient else frozenset())
+        if len(messages) > 1:
             raise ValueError(f"the rows have several system messages: {sorted(map(repr, messages))}")
         return self
 

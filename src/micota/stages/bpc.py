@@ -22,14 +22,11 @@ from micota.store.pool import find
 from micota.store.records import Completion, read_rows, write_rows
 from micota.store.task import Task
 from micota.training.gradients import agreement, sample
+from micota.training.head_product import check_product, head_scores, logit_form
 
 Example = dict[str, list[int]]
-CLIP = 100
-"""The highest rank that counts, as in the paper of the rank-surprisal ratio."""
 TINY = 1e-9
 """Nats of a text that is predicted wholly: ratios to them stay finite."""
-LOGITS = 2**25
-"""Logits that are held at a time to count ranks, however long the texts and however large the vocabulary."""
 
 
 def run(task: Task) -> Result:
@@ -151,7 +148,8 @@ def _loaded(task: Task, spec: Bpc, folder: Path) -> Any:
     model = load(folder, dtype=getattr(torch, spec.precision), **several)
     if not several:
         model.to(task.machine.bpc.device)
-    return model.eval()
+    check_product(model.eval())
+    return model
 
 
 def _scores(model: Any, batch: list[Example], ranked: bool = False) -> list[tuple[float, int]]:
@@ -183,53 +181,6 @@ def _padded(batch: list[Example]) -> tuple[Any, Any, Any]:
         labels[i, :length] = torch.tensor(tokens["labels"][:length])
         mask[i, :length] = 1
     return ids, labels, mask
-
-
-def logit_form(config: Any) -> tuple[float, float | None]:
-    """The factor and the soft cap that a family puts on its logits, from its configuration, as TRL reads them."""
-    names = ("logit_scale", "output_multiplier", "lm_head_multiplier")
-    scale = next((value for name in names if isinstance(value := getattr(config, name, None), int | float)), 1.0)
-    if isinstance(divisor := getattr(config, "logits_scaling", None), int | float):
-        scale = divisor if config.model_type == "hyperclovax" else 1 / divisor
-    return scale, getattr(config, "final_logit_softcapping", None)
-
-
-def head_scores(
-    head: Any, form: tuple[float, float | None], hidden: Any, labels: Any, ranked: bool
-) -> list[tuple[float, int]]:
-    """The sums of each row's nats, in double precision, and of its ranks, clipped at CLIP; 0 if not `ranked`.
-
-    `hidden` (row, position, width) are the states before the `head`, `labels` (row, position) the tokens that follow,
-    -100 where none counts: such places never reach the head. Logits are in fp32, LOGITS of them at a time. Rank 1 is
-    the likeliest token, and equal logits have one rank; the `form` of logits changes none.
-    """
-    import torch
-
-    weight, bias, (scale, cap) = head.weight.detach(), head.bias, form
-    hidden, labels = hidden.detach().to(weight.device), labels.to(weight.device)
-    half = weight.is_cuda and weight.dtype != torch.float32
-    weight = weight if half else weight.float()
-    rows, places = (labels != -100).nonzero(as_tuple=True)
-    nats = torch.zeros(len(labels), dtype=torch.double, device=weight.device)
-    ranks = torch.zeros(len(labels), dtype=torch.long, device=weight.device)
-    size = max(1, LOGITS // len(weight))
-    for start in range(0, len(rows), size):
-        row, place = rows[start : start + size], places[start : start + size]
-        states = hidden[row, place]
-        logits = torch.mm(states, weight.T, out_dtype=torch.float32) if half else states.float() @ weight.T
-        logits = logits if bias is None else logits.add_(bias.detach())
-        own = logits.gather(1, labels[row, place].unsqueeze(1))
-        if ranked:
-            ranks.index_add_(0, row, (logits > own).sum(1).clamp(max=CLIP - 1) + 1)
-        own = _formed(own, scale, cap).squeeze(1)
-        nats.index_add_(0, row, (_formed(logits, scale, cap).logsumexp(1) - own).double())
-    return list(zip(nats.tolist(), ranks.tolist(), strict=True))
-
-
-def _formed(logits: Any, scale: float, cap: float | None) -> Any:
-    """Logits as the model gives them, in place."""
-    logits = logits if scale == 1 else logits.mul_(scale)
-    return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)
 
 
 Test = Callable[[int], bool]

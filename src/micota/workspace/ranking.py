@@ -196,9 +196,9 @@ def shortened(spec: Train, held_out: int) -> Train:
 
 
 def _together(data: list[Data]) -> Data | None:
-    """All data sets of a student in equal shares; None for one alone."""
+    """All data sets of a student in equal shares; None for one alone, or where their system messages differ."""
     distinct = {one.digest: one for one in data}
-    if len(distinct) == 1:
+    if len(distinct) == 1 or len(frozenset().union(*(one.system_messages for one in data))) > 1:
         return None
     return Mix(parts=tuple(MixtureComponent(data=one, share=1 / len(distinct)) for one in distinct.values()))
 
@@ -240,13 +240,13 @@ def _answers(recipe: Recipe, spec: Train, trial: Train, probe: Problems, asked: 
 def _probe(recipe: Recipe, probe: Any) -> Problems | None:
     """The problems of the trials: those that were named, else those of a length dial; never those of the evaluation."""
     dials = [spec.probe.problems for spec in walk(*recipe.targets) if isinstance(spec, LengthDial)]
-    if probe is None:
-        return dials[0] if dials else None
+    if probe is None and not dials:
+        return None
     known = recipe.names.get(probe) if isinstance(probe, str) else None
-    problems = known if isinstance(known, Problems) else as_problems(probe)
+    problems = dials[0] if probe is None else known if isinstance(known, Problems) else as_problems(probe)
     if any(share_rows(problems, one.problems) for one in recipe.evaluations):
         others = [word for word, spec in recipe.names.items() if isinstance(spec, Problems)]
-        fix = suggestion(str(probe), others) if others else "name other problems"
+        fix = suggestion(str(probe), others) if probe and others else "name other problems as the probe"
         raise MicotaError(
             "the probe has problems that the arms are evaluated on", why="chosen data would look too good", fix=fix
         )
