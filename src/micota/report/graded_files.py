@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 SCORES = ("semantic", "exact_match")
+RULES = ("choice", "judge")
 TEXTS = ("problem_text", "question", "doc", "prompt")
 COLUMNS = ("arm", "model", "benchmark", "problem", "sample", "scorer", "verdict", "tokens", "fake", *TEXTS)
 TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
@@ -27,8 +28,8 @@ TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0
 class GradedFile:
     """A file of graded rows: JSONL, CSV or Parquet.
 
-    A row has a grade, `verdict` with `scorer`, or `semantic` and `exact_match` as `micota grade` writes them, and says
-    which problem it answers: by `problem`, `key`, `index`, `doc_id`, or by the text of the prompt. `arm`, `benchmark`,
+    A row has a grade, `verdict` with `scorer`, or those that `micota grade` writes, each by its name, and says which
+    problem it answers: by `problem`, `key`, `index`, `doc_id`, or by the text of the prompt. `arm`, `benchmark`,
     `sample`, `tokens` and `level` are read where they are; without `sample`, rows of one problem are its samples. In
     lm-eval's samples the scorer is the `filter`, and `exact_match` may be the share of right samples.
     """
@@ -89,6 +90,7 @@ def _tidy(row: Mapping[str, Any], path: Path, where: str) -> Iterator[dict[str, 
         if one != two and "correct" in (one, two):
             fix = f"keep one of `verdict` and `{name}`"
             raise MicotaError(f"a row has two grades by {name}: {one} and {two}", where=where, fix=fix)
+    grades |= {name: row[name] for name in RULES if str(row.get(name)) in set(Verdict)}
     if harness := _there(row, "filter") and list(grades) == ["exact_match"]:
         grades = {str(row["filter"]): row["exact_match"]}
     if not grades:
