@@ -343,7 +343,10 @@ def test_grades_of_a_file_are_read_as_they_are_meant(tmp_path: Path) -> None:
     values = [True, 1, 1.0, "correct", False, 0, 0.0, "unverifiable"]
     found = file(tmp_path / "a.jsonl", *({"index": i, "verdict": v, "fake": 1} for i, v in enumerate(values))).frame
     assert found.verdict.tolist() == ["correct"] * 4 + ["wrong"] * 3 + ["unverifiable"] and found.fake.all()
-    graded = [{"choice": "correct", "judge": "wrong"}, {"semantic": "wrong", "judge": "some-model"}]  # as `grade` has them
+    graded = [
+        {"choice": "correct", "judge": "wrong"},
+        {"semantic": "wrong", "judge": "some-model"},
+    ]  # as `grade` has them
     found = file(tmp_path / "b.jsonl", *({"index": i, **grades} for i, grades in enumerate(graded))).frame
     assert dict(zip(found.scorer, found.verdict, strict=True)) == {
         "choice": "correct", "judge": "wrong", "semantic": "wrong",

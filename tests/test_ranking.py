@@ -13,7 +13,7 @@ import micota as mc
 from micota.checks.recipes import share_rows
 from micota.cli.main import app
 from micota.errors import MicotaError
-from micota.specs import Bpc, Choice, LengthDial, Problems, SftData, Source, Train, to_json
+from micota.specs import Bpc, Choice, LengthDial, Problems, SftData, Source, Train, Verify, to_json
 from micota.specs.tree import from_json
 from micota.workspace.ranking import candidates, shortened
 
@@ -44,6 +44,10 @@ def test_every_pair_is_measured_once_and_a_second_time_nothing_runs(ranked: Worl
     assert list(found.frame["rsr"]) == sorted(frame["rsr"])
     answers = ws.artifact("small-rank/answers:strong").facts["verdicts"]
     assert frame.loc["long-cot", "trial_accuracy"] == answers.get("correct", 0) / 5
+    before = found.candidates["strong"].stages["before"]
+    assert isinstance(before, Verify) and before.completions.model == recipe.arms["strong"].base
+    assert set(frame["untrained"]) == {ws.artifact(before).facts["verdicts"].get("correct", 0) / 5}
+    assert list(found.sorted("tokens")["tokens"]) == sorted(frame["tokens"])
     trial = ws.artifact("small-rank/trial:strong").facts
     assert (trial["steps"], trial["examples"]) == (2, 6)
     assert frame.loc["long-cot", "trial_loss"] == trial["held_out_loss"][-1][1]

@@ -49,6 +49,7 @@ def rank(
     ] = None,
     trials: Annotated[bool, typer.Option(help="Train each student for a tenth of the steps too.")] = True,
     held_out: Annotated[int, typer.Option(min=1, help="Examples on which a trial's loss is measured.")] = 50,
+    by: Annotated[str, typer.Option(metavar="MEASURE", help="The measure that sorts the table.")] = "rsr",
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be made; make nothing.")] = False,
     csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table.")] = None,
     machine: MachineName = "laptop",
@@ -67,7 +68,7 @@ def rank(
     if plan:
         tables.plan_table(ws.console, list(ws.plan(found.recipe).states), labels(found.recipe) | labels(made))
         return
-    show(ws.console, found)
+    show(ws.console, found, by)
     if csv_file:
         found.frame.to_csv(csv_file, index=False)
 

@@ -23,8 +23,9 @@ PREFERRED = {"rsr": -1, "bpc": -1, "local": 1, "beyond": -1, "tokens": -1,
 """The measures, with the end that is preferred: 1 the highest, -1 the lowest."""
 NAMED_BY = "rsr"
 """The measure by which a ranking is sorted."""
+UNSHOWN = "not yet shown to name the best data."
 WORTH = (
-    "not yet shown to name the best data. In a published table of five students of 3B to 14B by eleven teachers "
+    f"{UNSHOWN} In a published table of five students of 3B to 14B by eleven teachers "
     "(arXiv 2601.14249) its first data set is 0 to 1.2 points below the best one, but it is the same for all five; in "
     "the lab it names the wrong one."
 )

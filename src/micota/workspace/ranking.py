@@ -42,8 +42,13 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 TENTH = 10
-STAGES = {"measured": tuple(MEASURED), "trial": ("trial_loss",), "answers": ("trial_accuracy",)}
-"""The stages of a pair, with the measures that each gives."""
+STAGES = {
+    "measured": tuple(MEASURED),
+    "trial": ("trial_loss",),
+    "answers": ("trial_accuracy",),
+    "before": ("untrained",),
+}
+"""The stages of a pair, with the figures that each gives."""
 
 
 @dataclass(frozen=True)
@@ -87,18 +92,22 @@ class Ranking:
 
     @property
     def frame(self) -> DataFrame:
+        """`sorted` by the measure that the evidence supports most."""
+        return self.sorted(NAMED_BY)
+
+    def sorted(self, by: str) -> DataFrame:
         """A row for each student and data set, the preferred first; columns as in `report.data_ranking.PREFERRED`.
 
         `bpc` is in bits per character, `rsr` a pure number, `local` and `trial_loss` in nats of a token, `tokens` the
-        mean length of a response, `beyond` and `trial_accuracy` are shares, `gradient` is a cosine. What was not
-        measured is nan.
+        mean length of a response, `beyond` and `trial_accuracy` are shares, `gradient` is a cosine. `untrained` is the
+        share of the probe problems that the student answers before any training. What was not measured is nan.
         """
         import pandas as pd
 
         rows = [{"student": one.student, "data": one.data, **self._figures(word)}
                 for word, one in self.candidates.items()]  # fmt: skip
-        frame = pd.DataFrame(rows, columns=["student", "data", *PREFERRED])
-        return frame.sort_values(["student", NAMED_BY], ascending=[True, PREFERRED[NAMED_BY] < 0], kind="stable")
+        frame = pd.DataFrame(rows, columns=["student", "data", *PREFERRED, "untrained"])
+        return frame.sort_values(["student", by], ascending=[True, PREFERRED[by] < 0], kind="stable", ignore_index=True)
 
     def judged(self, results: GradedAnswers) -> DataFrame:
         """The map that `report.data_ranking` judges: the measures beside what the trainings of a recipe came to.
@@ -138,12 +147,14 @@ class Ranking:
 
     def _figures(self, word: str) -> dict[str, float]:
         facts = {stage: self._facts(f"{stage}:{word}") for stage in STAGES}
-        measured, losses, verdicts = facts["measured"], facts["trial"].get("held_out_loss"), facts["answers"]
+        measured, losses = facts["measured"], facts["trial"].get("held_out_loss")
         found = {name: measured[fact] for name, fact in MEASURED.items() if fact in measured}
         found |= {"tokens": measured["tokens"] / measured["rows"]} if measured else {}
         found |= {"trial_loss": losses[-1][1]} if losses else {}
-        right = verdicts.get("verdicts", {}).get("correct", 0)
-        return found | ({"trial_accuracy": right / verdicts["rows"]} if verdicts else {})
+        for stage in ("answers", "before"):
+            if graded := facts[stage]:
+                found |= {STAGES[stage][0]: graded["verdicts"].get("correct", 0) / graded["rows"]}
+        return found
 
     def _facts(self, label: str) -> dict[str, Any]:
         spec = self.recipe.names.get(label)
@@ -181,7 +192,9 @@ def candidates(recipe: Recipe, probe: Any, held_out: int | None, asked: Section)
             stages: dict[str, Spec] = {"measured": _measure(recipe, spec, together)}
             if held_out is not None:
                 stages["trial"] = trial = shortened(spec, held_out)
-                stages |= {"answers": _answers(recipe, spec, trial, problems, asked)} if problems else {}
+                if problems:
+                    stages["answers"] = _answers(recipe, spec, trial, problems, asked)
+                    stages["before"] = _answers(recipe, spec, spec.base, problems, asked)
             found[word] = Candidate(name(names, spec.base), name(names, spec.data), spec, stages)
     return found
 
@@ -228,12 +241,12 @@ def _window(student: Model) -> int | None:
     return shape.context if shape else None
 
 
-def _answers(recipe: Recipe, spec: Train, trial: Train, probe: Problems, asked: Section) -> Verify:
-    """The trial's verified answers to the probe problems, asked and graded as those of the arm itself."""
+def _answers(recipe: Recipe, spec: Train, model: Model, probe: Problems, asked: Section) -> Verify:
+    """The model's verified answers to the probe problems, asked and graded as those of the arm itself."""
     own = [one.spec for one in recipe.evaluations if one.spec.completions.model == spec and one.spec.judged is None]
     if not own:
-        return evaluation(trial, probe, **{"precision": spec.precision, **asked})
-    completions = own[0].completions.changed(model=trial, problems=probe)
+        return evaluation(model, probe, **{"precision": spec.precision, **asked})
+    completions = own[0].completions.changed(model=model, problems=probe)
     return build(Verify, problems=probe, completions=completions, by=own[0].by, grader=own[0].grader)
 
 
