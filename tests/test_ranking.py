@@ -10,11 +10,13 @@ from test_dial import DIAL, MERGE
 from typer.testing import CliRunner
 
 import micota as mc
+from micota.chat import example
 from micota.checks.recipes import share_rows
 from micota.cli.main import app
 from micota.errors import MicotaError
 from micota.specs import Bpc, Choice, LengthDial, Problems, SftData, Source, Train, Verify, to_json
 from micota.specs.tree import from_json
+from micota.stages import bpc
 from micota.workspace.ranking import candidates, shortened
 
 MORE = (
@@ -117,6 +119,26 @@ def test_gradients_are_compared_under_one_system_message(ranked: World) -> None:
     recipe = mc.Recipe({str(data.system): spec.changed(data=data, system=data.system) for data in (one, other)})
     measured = [found.stages["measured"] for found in candidates(recipe, None, None, {}).values()]
     assert [getattr(found, "gradient", 0) for found in measured] == [None, None]
+
+
+def test_rows_are_measured_under_the_system_message_of_their_training(
+    ranked: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = ranked.load()
+    spec = recipe.named("strong")
+    assert isinstance(spec, Train)
+    asked = mc.Recipe({"strong": spec.changed(system="Count.")})
+    (found,) = candidates(asked, None, None, {}).values()
+    measured = found.stages["measured"]
+    assert isinstance(measured, Bpc)
+    assert measured.system == "Count."
+    said = list[str | None]()
+    monkeypatch.setattr(bpc, "example", lambda *words, **more: said.append(words[3]) or example(*words, **more))
+    workspace(ranked).make(measured)
+    assert set(said) == {"Count."}
+    elsewhere = SftData(source=Source(ref="a/b", revision="1"), system="x")
+    with pytest.raises(ValueError, match="several system messages"):
+        Bpc(model=spec.base, data=elsewhere, system="y")
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,9 @@ class Scoring(FrozenModel):
     template_kwargs: TemplateKwargs = Field(
         {}, description="keywords of the chat template through which the prompts go"
     )
+    system: str | None = Field(
+        None, description="the system message of rows made here, as `train` has it; rows from elsewhere have their own"
+    )
     rsr: bool = Field(False, description="the rank-surprisal ratio too (arXiv 2601.14249): ranks, clipped at 100")
     local: int | None = Field(
         None,
@@ -169,6 +172,7 @@ class Bpc(Spec, Scoring):
     @model_validator(mode="after")
     def _has_one_system_message(self) -> Bpc:
         messages = self.data.system_messages | (self.gradient.system_messages if self.gradient else frozenset())
+        messages |= {self.system} if self.system is not None else frozenset()
         if len(messages) > 1:
             raise ValueError(f"the rows have several system messages: {sorted(map(repr, messages))}")
         return self

@@ -102,7 +102,7 @@ def _measured(task: Task, spec: Bpc, chosen: list[Completion], more: dict[str, A
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     check_keywords(tokenizer, spec.template_kwargs)
     model = _loaded(task, spec, folder)
-    system = next(iter(spec.data.system_messages), None)
+    system = next(iter(spec.data.system_messages), spec.system)
     keywords = spec.template_kwargs
 
     def examples_of(rows: list[Completion]) -> list[tuple[Completion, Example]]:

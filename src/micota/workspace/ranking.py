@@ -221,10 +221,12 @@ def _measure(recipe: Recipe, spec: Train, together: Data | None) -> Bpc:
     said = [one for one in recipe.measures.values() if one.model == spec.base]
     mine = [one for one in said if one.data == spec.data]
     fields: dict[str, Any] = {"precision": spec.precision, "template_kwargs": spec.template_kwargs}
-    fields |= {"local": 2, "local_steps": 8}
+    fields |= {"local": 2, "local_steps": 8} | ({"system": spec.system} if spec.system is not None else {})
     fields |= {"context": window} if (window := _window(spec.base)) else {}
     for one in (mine or said)[:1]:
-        fields |= {key: value for key, value in one.stated.items() if key not in ("model", "data", "gradient")}
+        fields |= {
+            key: value for key, value in one.stated.items() if key not in ("model", "data", "gradient", "system")
+        }
     return build(Bpc, **{**fields, "rsr": True}, model=spec.base, data=spec.data, gradient=together)
 
 
