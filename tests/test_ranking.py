@@ -97,6 +97,10 @@ def test_what_cannot_be_ranked_is_refused(ranked: World) -> None:
     ranked.recipe_file.write_text(ranked.recipe_file.read_text().replace(MERGE, DIAL.replace("train-set", "test-set")))
     with pytest.raises(MicotaError, match="the arms are evaluated on"):
         workspace(ranked).rank(ranked.load(), make=False)
+    with pytest.raises(MicotaError, match="the arms are trained on"):
+        workspace(ranked).rank(ranked.load(), probe="train-set", make=False)
+    with pytest.raises(MicotaError, match=r"unknown problem set 'dev-sets'[^$]*'dev-set'"):
+        workspace(ranked).rank(ranked.load(), probe="dev-sets", make=False)
     with pytest.raises(MicotaError, match="no arm that is a `train`"):
         workspace(ranked).rank(mc.Recipe({"student": ranked.folder / "models" / "student"}))
 

@@ -65,9 +65,11 @@ def train(ray: Any, task: Task, room: cluster.Room) -> int:
                 break
     if (task.work / ERROR).exists():
         return 2
+    if (task.work / "result.json").exists():  # whatever became of the processes afterwards
+        return 0
     if failures:
         raise _failure(failures[0], task)
-    return 0 if (task.work / "result.json").exists() else STOPPED
+    return STOPPED
 
 
 def _fit(task: Task, failures: list[BaseException]) -> None:

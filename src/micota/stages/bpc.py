@@ -111,7 +111,8 @@ def _measured(task: Task, spec: Bpc, chosen: list[Completion], more: dict[str, A
     pairs = examples_of(chosen)
     if spec.gradient:
         sides = [examples_of(sample(rows)) for rows in (chosen, _responses(task, spec.gradient))]
-        more["gradient_agreement"] = agreement(model, *([_padded([one]) for _, one in side] for side in sides))
+        cosine = agreement(model, *([_padded([one]) for _, one in side] for side in sides))
+        more |= {"gradient_agreement": cosine} if math.isfinite(cosine) else {}
     pairs.sort(key=lambda pair: (len(pair[1]["input_ids"]), pair[0].key, pair[0].sample))
     more |= _beyond_positions(model.config.get_text_config(), [len(tokens["input_ids"]) - 1 for _, tokens in pairs])
     ends = cache(lambda token: spec.step_end in tokenizer.decode([token]))

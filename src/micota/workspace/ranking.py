@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -253,16 +253,40 @@ def _answers(recipe: Recipe, spec: Train, model: Model, probe: Problems, asked: 
 
 
 def _probe(recipe: Recipe, probe: Any) -> Problems | None:
-    """The problems of the trials: those that were named, else those of a length dial; never those of the evaluation."""
+    """The problems of the trials: those that were named, else those of a length dial; never those that the arms learn
+    from or are evaluated on."""
     dials = [spec.probe.problems for spec in walk(*recipe.targets) if isinstance(spec, LengthDial)]
     if probe is None and not dials:
         return None
-    known = recipe.names.get(probe) if isinstance(probe, str) else None
-    problems = dials[0] if probe is None else known if isinstance(known, Problems) else as_problems(probe)
-    if any(share_rows(problems, one.problems) for one in recipe.evaluations):
-        others = [word for word, spec in recipe.names.items() if isinstance(spec, Problems)]
-        fix = suggestion(str(probe), others) if probe and others else "name other problems as the probe"
-        raise MicotaError(
-            "the probe has problems that the arms are evaluated on", why="chosen data would look too good", fix=fix
-        )
+    problems = dials[0] if probe is None else _named(recipe, probe)
+    trained = [spec.data for spec in recipe.arms.values() if isinstance(spec, Train)]
+    for used, how in (([one.problems for one in recipe.evaluations], "evaluated"), (trained, "trained")):
+        if any(share_rows(problems, one) for spec in used for one in _problems(spec)):
+            raise MicotaError(
+                f"the probe has problems that the arms are {how} on",
+                why="chosen data would look too good",
+                fix="name other problems as the probe, such as those behind them (`skip`)",
+            )
     return problems
+
+
+def _named(recipe: Recipe, probe: Any) -> Problems:
+    """A problem set of the recipe by its name, or what else names one."""
+    sets = {word: spec for word, spec in recipe.names.items() if isinstance(spec, Problems)}
+    if isinstance(probe, str) and probe in sets:
+        return sets[probe]
+    try:
+        return as_problems(probe)
+    except MicotaError as error:
+        if isinstance(probe, str) and sets:
+            raise MicotaError(error.what, fix=suggestion(probe, sets)) from None
+        raise
+
+
+def _problems(spec: Spec) -> Iterator[Problems]:
+    """The problems that rows answer; not those by which the models that wrote them came to be."""
+    if isinstance(spec, Problems):
+        yield spec
+    for child in spec.children:
+        if not isinstance(child, Model):
+            yield from _problems(child)
