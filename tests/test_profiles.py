@@ -66,7 +66,7 @@ def test_a_refused_address_is_not_repeated(url: str, tmp_path: Path) -> None:
 
 
 def test_every_kind_of_stage_has_a_section_and_every_field_a_meaning() -> None:
-    under = {"filter": "select", "rewrite": "select", "inquiry": "problems"}
+    under = {"filter": "select", "rewrite": "select", "candidate": "select", "inquiry": "problems"}
     assert machines.SECTIONS.keys() == {under.get(kind, kind) for kind in STAGES}
     for config in (MachineProfile, ServerConfig, *machines.SECTIONS.values()):
         assert all(field.description for field in config.model_fields.values()), config

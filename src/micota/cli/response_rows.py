@@ -25,7 +25,7 @@ def show(console: Console, rows: DataFrame, of: int) -> None:
         console.print(Rule(Text(short(" · ".join(map(str, [*about, *marks]))))))
         console.print(f"problem {row['problem']}, sample {row['sample']}", style="dim", markup=False, highlight=False)
         parts = [("", "problem_text"), ("gold: ", "gold"), ("answer: ", "answer"), ("", "response")]
-        for title, name in [*parts, *([("judge: ", "reply")] if isinstance(row["reply"], str) else [])]:
+        for title, name in [*parts, *([("judge: ", "reply")] if isinstance(row.get("reply"), str) else [])]:
             text = row[name] if isinstance(row[name], str) else "–"
             console.print(Text(title + long(text)), soft_wrap=True)
             console.print()
