@@ -18,6 +18,7 @@ from micota.grading import Grade, Verdict, judge_verdict
 from micota.recipe import recipe as recipes
 from micota.recipe.constructors import generate, problems
 from micota.recipe.inquiry_constructors import judge
+from micota.recipe.shipped import known
 from micota.specs import Inquiry, Judge, Verify, asked_to_judge, sha, walk
 from micota.workspace import Workspace
 
@@ -31,7 +32,7 @@ def judging(ws: Workspace, given: str, sets: Sequence[str]) -> Judging:
 
 def judge_of(given: str, sets: Sequence[str], store: Path) -> Judge:
     """The judge that a recipe has in `by`, or a model as one; `sets` override values of the recipe, or its fields."""
-    if given not in recipes.shipped() and not Path(given).is_file():
+    if known(given) is None:
         fields: dict[str, Any] = {}
         for one in sets:
             yaml_tree.override(fields, one)
