@@ -233,7 +233,7 @@ def test_a_phase_that_was_interrupted_ends_at_the_same_step(world: World) -> Non
     assert bytes_of(folder / "parts") == bytes_of(folder / "whole")
 
 
-def test_the_share_by_which_a_phase_ends_is_the_accuracy_of_terse_answers() -> None:
+def test_the_share_by_which_a_phase_ends_is_that_of_greedy_answers_in_its_style() -> None:
     """Counted on greedy answers, one problem at a time; none of the problems is trained on."""
     model = AutoModelForCausalLM.from_pretrained(LAB_MODELS / "student")
     tokenizer = AutoTokenizer.from_pretrained(LAB_MODELS / "student")
@@ -249,9 +249,11 @@ def test_the_share_by_which_a_phase_ends_is_the_accuracy_of_terse_answers() -> N
         assert split_of(problem) == "dev" and len(gold) > 9
         with torch.no_grad():
             answer = tokenizer.decode(model.generate(row[None, :begin], max_new_tokens=80)[0, begin:])
-        right.append(answer.split("boxed")[-1] == gold.split("boxed")[-1])
-    share = lab.share_right(model, batches[:1])
-    assert abs(share - sum(right) / len(right)) <= 0.03, "a wrong working can end with the right answer"
+        right.append(answer == gold)
+    share = lab.share_right(model, batches[:1], digits_only=False)
+    assert share == sum(right) / len(right) and 0.3 < share < 0.6
+    other = held_out(terse.model_copy(update={"style": "expanded"}), "arithmetic", 128, seed=5)
+    assert lab.share_right(model, other, digits_only=False) < 0.05 < lab.share_right(model, other, digits_only=True)
 
 
 WRONG = [

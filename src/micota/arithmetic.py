@@ -211,6 +211,8 @@ SHARES: dict[Style, tuple[Shares, Shares]] = {
     "slips": ((0, 0, 1), (0, 0, 1)),
 }
 """For a product, which is hard, and for a sum or a difference, which is not."""
+DETERMINED: tuple[Style, ...] = ("terse", "expanded", "checked")
+"""The styles in which a problem has a single working."""
 SLIPS: dict[Style, float] = {"checked": 0.0, "slips": 0.3}
 """How likely a checked step forgets a carry; one time in ten where nothing is said."""
 

@@ -28,9 +28,10 @@ class Shape(FrozenModel):
 class Phase(FrozenModel):
     """A stretch of training on one style, with an optimizer of its own and a cosine schedule over its `steps`.
 
-    With `until` it ends as soon as that share of 500 workings of its style, of problems of the dev split, has every
-    digit right. Each digit is predicted behind the right text before it, which a greedy answer has up to its first
-    mistake: for terse workings the share is the accuracy.
+    With `until` it ends as soon as that share of 500 workings of its style, of problems of the dev split, is right. Each
+    token is predicted behind the right text before it, which a greedy answer has up to its first mistake. So the share
+    of a style with one working for each problem (terse, expanded, checked) is that of problems which the model solves
+    in this style; in other styles, where a step's length is drawn, only the digits count.
     """
 
     style: Style = Field(description="how the chains of thought of its documents are written")

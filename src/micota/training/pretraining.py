@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from micota.arithmetic import DETERMINED
 from micota.errors import MicotaError, Stopped
 from micota.lab.documents import Batch, batch, held_out
 from micota.lab.tokenizer import BOS, DIGITS, EOS, PAD, SYMBOLS, build
@@ -163,19 +164,23 @@ def _has_learnt(model: "Qwen2ForCausalLM", spec: Pretrain, index: int, done: int
     phase = spec.phases[index]
     if phase.until is None or done % phase.every:
         return False
-    return share_right(model, held_out(phase, spec.world, spec.window, spec.seed)) >= phase.until
+    batches = held_out(phase, spec.world, spec.window, spec.seed)
+    return share_right(model, batches, digits_only=phase.style not in DETERMINED) >= phase.until
 
 
-def share_right(model: "Qwen2ForCausalLM", batches: Sequence[Batch]) -> float:
-    """The share of workings in which each digit is the likeliest token behind the right text before it."""
+def share_right(model: "Qwen2ForCausalLM", batches: Sequence[Batch], *, digits_only: bool) -> float:
+    """The share of workings in which each token, or each digit, is the likeliest behind the right text before it.
+
+    With every token it is the share of problems that the model, asked greedily, answers in just these workings.
+    """
     import torch
 
     right: list[bool] = []
     with torch.no_grad():
         for tokens, labels in batches:
             missed = model(input_ids=tokens, use_cache=False).logits.argmax(-1) != labels
-            digits = (labels >= DIGITS[0]) & (labels <= DIGITS[-1])
-            right += (~(missed & digits).any(-1)).tolist()
+            counted = (labels >= DIGITS[0]) & (labels <= DIGITS[-1]) if digits_only else labels >= 0
+            right += (~(missed & counted).any(-1)).tolist()
     return sum(right) / len(right)
 
 
