@@ -22,7 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from micota import arithmetic
 from micota.generation.engine import Engine, open_engine
 from micota.machine import EngineConfig
 from micota.specs import Generate, Problems, Prompt, Sampling, Source
@@ -30,6 +29,7 @@ from micota.stats import t_quantile
 from micota.store.pool import Pool, Writer
 from micota.store.records import Completion, Request, text_key
 from micota.store.resolution import LAB_MODELS
+from micota.worlds.workings import problems
 
 BATCH, LIMIT = 128, 300
 TOKENS, RATE = 2_000, 2_000  # of a completion; of an engine, a second
@@ -82,7 +82,7 @@ def rate(run: Pass) -> float:
 
 
 def compare(model: Path, prompts: int, pairs: int) -> None:
-    requests = [Request(text_key(p["problem"]), 0, p["problem"]) for p in arithmetic.problems(prompts)]
+    requests = [Request(text_key(p["problem"]), 0, p["problem"]) for p in problems(prompts)]
     with tempfile.TemporaryDirectory() as folder:
         engine, run = ours(model, requests, Path(folder))
         core, plain = bare(model, requests)

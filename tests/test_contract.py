@@ -21,7 +21,6 @@ import pytest
 from conftest import Quiet
 from killing import Killed, soak
 
-from micota import arithmetic
 from micota.errors import MicotaError
 from micota.generation.engine import Engine, open_engine
 from micota.machine import GenerateConfig, MachineProfile
@@ -31,6 +30,7 @@ from micota.specs import Generate, Problems, Prompt, Sampling, Source
 from micota.store.artifacts import Store
 from micota.store.records import Completion, Request, text_key
 from micota.store.resolution import LAB_MODELS
+from micota.worlds.workings import problems
 
 TEACHER = LAB_MODELS / "teacher"
 SOURCE = Source(ref="lab:teacher", revision="1", path=str(TEACHER))
@@ -110,7 +110,7 @@ def place(name: str, request: pytest.FixtureRequest) -> GenerateConfig:
 
 def asked(n: int = 48) -> list[Request]:
     """Problems, one of them twice, and one with characters that the lab's tokenizer does not know."""
-    texts = [p["problem"] for p in arithmetic.problems(n)]
+    texts = [p["problem"] for p in problems(n)]
     found = [Request(text_key(text), 0, text) for text in texts]
     return [*found, Request(found[0].key, 1, found[0].prompt), Request("ü", 0, texts[1] + "∞\U0001f600é数")]
 

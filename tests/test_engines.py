@@ -9,7 +9,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from micota import arithmetic
 from micota.errors import MicotaError, Stopped
 from micota.generation.engine import open_engine
 from micota.generation.transformers import Transformers
@@ -17,6 +16,7 @@ from micota.machine import EngineConfig
 from micota.specs import Generate, Problems, Prompt, Sampling, Source
 from micota.store.records import Completion, Request, text_key
 from micota.store.resolution import LAB_MODELS
+from micota.worlds.workings import problems
 
 SOURCE = Source(ref="x", revision="y")
 TA = LAB_MODELS / "ta"
@@ -36,7 +36,7 @@ def engine(model: Path = TA, mode: str = "chat", **sampling: object) -> Transfor
 
 
 def requests(n: int) -> list[Request]:
-    return [Request(text_key(p["problem"]), 0, p["problem"]) for p in arithmetic.problems(n)]
+    return [Request(text_key(p["problem"]), 0, p["problem"]) for p in problems(n)]
 
 
 def answers(made: Transformers, wanted: list[Request]) -> dict[tuple[str, int], Completion]:

@@ -7,30 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from micota.arithmetic import (
-    CHECKED,
-    EXPANDED,
-    RULES,
-    TERSE,
-    Chain,
-    Style,
-    World,
-    compose,
-    draw,
-    expand,
-    problems,
-    split_of,
-    write,
-)
 from micota.lab.designs import DESIGNS, SHIPPED, design
 from micota.lab.documents import batch
 from micota.lab.tokenizer import SYMBOLS, build
 from micota.specs import Shape
 from micota.store.resolution import LAB_MODELS as MODELS
 from micota.training import pretraining as lab
+from micota.worlds.arithmetic import Chain, expand
+from micota.worlds.levels import CHECKED, EXPANDED, TERSE
+from micota.worlds.workings import WORLDS as ALL
+from micota.worlds.workings import Style, World, compose, problems, split_of
 
 STYLES: list[Style] = ["basics", "mixed", "instruct", "terse", "long", "expanded", "checked", "slips"]
-WORLDS: list[World] = list(RULES)
+WORLDS: list[World] = ["arithmetic", "arithmetic-hard"]
 EASY, HARD = ["232*5*3*5*4", "865-78*2-22"], ["232*38*22*40", "063-24*19*64"]
 BATCHES = {
     "ta-base": "44af153f0e01adb4",
@@ -44,7 +33,8 @@ EXAMPLE = [*PROMPT, {"role": "assistant", "content": r"452*5=260;260+17=277;277-
 
 def chains(n: int, world: World = "arithmetic") -> list[Chain]:
     rng = random.Random(0)
-    return [draw(rng, 1, world) for _ in range(n)]
+    drawn = [ALL[world].draw(rng, 1) for _ in range(n)]
+    return [one for one in drawn if isinstance(one, Chain)]
 
 
 def by_hand(text: str) -> str:
@@ -96,13 +86,13 @@ def test_splits_never_share_a_problem() -> None:
 def test_every_written_equation_holds() -> None:
     """Each digit's sum, each check and each step is right, save what a slip makes wrong."""
     for chain in chains(300):
-        text = write(chain, [EXPANDED] * len(chain.steps))
+        text = chain.write([EXPANDED] * len(chain.steps))
         for left, right in re.findall(r"(\d[-+*]\d[-+*]\d|\d[-+*]\d)=(\d\d)[,=]", text):
             value = eval(left)
             assert right == (f"{int(value < 0)}{value % 10}" if "-" in left else f"{value:02d}")
         heads = re.findall(r"(?:^|;)(\d{3}[-+*]\d+):.*?=(\d{3})(?=;)", text)
         assert [right for _, right in heads] == [by_hand(left) for left, _ in heads]
-        for left, right in re.findall(r"(\d{3}[-+*]\d+)=(\d{3})", write(chain, [TERSE] * len(chain.steps))):
+        for left, right in re.findall(r"(\d{3}[-+*]\d+)=(\d{3})", chain.write([TERSE] * len(chain.steps))):
             assert by_hand(left) == right
 
 
@@ -110,7 +100,7 @@ def test_every_written_equation_of_the_harder_world_holds() -> None:
     """Whatever stands between separators, as in `5*7+1=36` or `114+850+800=764`, is right; of a step its end is."""
     for chain in chains(300, "arithmetic-hard"):
         for level in (TERSE, EXPANDED, CHECKED):
-            text = write(chain, [level] * len(chain.steps)).rpartition("\\")[0]
+            text = chain.write([level] * len(chain.steps)).rpartition("\\")[0]
             for piece in re.split(r"[,;: ]|Hmm|ok", text):
                 left, *rights = piece.split("=")
                 for right in rights:
@@ -125,10 +115,10 @@ def test_a_product_with_two_digits_is_written_in_parts() -> None:
     chain = Chain(452, (("*", 57), ("+", 17)))
     parts = "2*7=14,5*7+1=36,4*7+3=31=164,2*5=10,5*5+1=26=600,164+600=764"
     check = "57*2=114,57*50=850,57*400=800,114+850+800=764"
-    assert write(chain, [TERSE, TERSE]) == r"452*57=764;764+17=781;\boxed{781}"
-    assert write(chain, [EXPANDED, TERSE]) == rf"452*57:{parts};764+17=781;\boxed{{781}}"
-    assert write(chain, [CHECKED, TERSE]) == rf"452*57:{parts} Hmm {check} ok;764+17=781;\boxed{{781}}"
-    slipped = write(chain, [CHECKED, TERSE], [1, None])
+    assert chain.write([TERSE, TERSE]) == r"452*57=764;764+17=781;\boxed{781}"
+    assert chain.write([EXPANDED, TERSE]) == rf"452*57:{parts};764+17=781;\boxed{{781}}"
+    assert chain.write([CHECKED, TERSE]) == rf"452*57:{parts} Hmm {check} ok;764+17=781;\boxed{{781}}"
+    slipped = chain.write([CHECKED, TERSE], [1, None])
     assert f"5*7+0=35,4*7+3=31=154,2*5=10,5*5+1=26=600,154+600=754 Hmm {check} no Redo 452*57:{parts}" in slipped
     for value in range(1000):
         for number in (11, 20, 57, 99):
@@ -137,18 +127,18 @@ def test_a_product_with_two_digits_is_written_in_parts() -> None:
 
 def test_whole_chains_of_the_harder_world_stay_within_a_window() -> None:
     tokenizer = build()
-    checked = [write(chain, [CHECKED] * len(chain.steps)) for chain in chains(2000, "arithmetic-hard")]
+    checked = [chain.write([CHECKED] * len(chain.steps)) for chain in chains(2000, "arithmetic-hard")]
     assert max(map(len, tokenizer(checked)["input_ids"])) <= 360
 
 
 def test_a_slip_is_found_and_done_again() -> None:
     chain = Chain(452, (("*", 5), ("+", 17)))
-    text = write(chain, [CHECKED, TERSE], [1, None])
+    text = chain.write([CHECKED, TERSE], [1, None])
     assert text == (
         "452*5:2*5=10,5*5+0=25,4*5+2=22=250 Hmm 400*5=000,52*5=260,000+260=260 no Redo "
         "452*5:2*5=10,5*5+1=26,4*5+2=22=260 Hmm 400*5=000,52*5=260,000+260=260 ok;260+17=277;\\boxed{277}"
     )
-    assert write(chain, [CHECKED, CHECKED], [2, 2]).count("Redo") == 1, "a slip that changes nothing is none"
+    assert chain.write([CHECKED, CHECKED], [2, 2]).count("Redo") == 1, "a slip that changes nothing is none"
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -21,16 +21,17 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
-from micota.arithmetic import split_of
 from micota.cli import main as cli
 from micota.errors import MicotaError, StageFailed, Stopped
 from micota.lab.designs import DESIGNS, SHIPPED
 from micota.lab.documents import held_out
+from micota.lab.tokenizer import digits
 from micota.machine import MachineProfile, PretrainConfig, load
 from micota.recipe import recipe as recipes
 from micota.specs import Pretrain
 from micota.store.resolution import LAB_MODELS
 from micota.training import pretraining as lab
+from micota.worlds.workings import split_of
 
 SHAPE = "shape: {width: 16, layers: 1, heads: 1, feedforward: 32}"
 TOY = f"{SHAPE}, window: 200"
@@ -250,10 +251,10 @@ def test_the_share_by_which_a_phase_ends_is_that_of_greedy_answers_in_its_style(
         with torch.no_grad():
             answer = tokenizer.decode(model.generate(row[None, :begin], max_new_tokens=80)[0, begin:])
         right.append(answer == gold)
-    share = lab.share_right(model, batches[:1], digits_only=False)
+    share = lab.share_right(model, batches[:1])
     assert share == sum(right) / len(right) and 0.3 < share < 0.6
     other = held_out(terse.model_copy(update={"style": "expanded"}), "arithmetic", 128, seed=5)
-    assert lab.share_right(model, other, digits_only=False) < 0.05 < lab.share_right(model, other, digits_only=True)
+    assert lab.share_right(model, other) < 0.05 < lab.share_right(model, other, digits("arithmetic"))
 
 
 WRONG = [

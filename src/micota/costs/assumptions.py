@@ -6,7 +6,7 @@ import re
 
 from micota.benchmarks import BENCHMARKS
 from micota.costs.spans import Span, known
-from micota.store.resolution import LAB_WORLD
+from micota.store.resolution import LAB_WORLDS
 
 REASONER = re.compile(r"qwq|think|reason|(^|[/-])r1([-/]|$)", re.IGNORECASE)
 """What the names of reasoning models have in common."""
@@ -57,4 +57,4 @@ def model_sort(ref: str) -> str:
 
 def prompt_sort(ref: str) -> str:
     """Which assumption holds for the prompts of a problem set: lab or problems."""
-    return "lab" if ref == LAB_WORLD else "problems"
+    return "lab" if ref in LAB_WORLDS else "problems"

@@ -12,7 +12,8 @@ from micota.data.multiple_choice import asked
 from micota.errors import MicotaError
 from micota.specs import Problems
 from micota.store.records import text_key
-from micota.store.resolution import LAB_WORLD
+from micota.store.resolution import LAB_WORLDS
+from micota.worlds.workings import WORLDS, Split, World, problems
 
 ABOUT = ("level", "subject")
 
@@ -30,7 +31,7 @@ def read(spec: Problems, cache: Path | None = None) -> Generator[dict[str, Any],
         with tempfile.TemporaryDirectory() as folder:
             yield from read(spec, Path(folder))
         return
-    if spec.source.ref == LAB_WORLD:
+    if spec.source.ref in LAB_WORLDS:
         yield from _world(spec)
         return
     rows = table(spec.source, spec.config, spec.split, cache)
@@ -59,7 +60,7 @@ def column_of(spec: Problems, column: str) -> dict[str, str]:
 
     Of the Hub's data sets only what was downloaded before is read.
     """
-    if spec.source.ref == LAB_WORLD:
+    if spec.source.ref in LAB_WORLDS:
         return {}
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -73,18 +74,17 @@ def column_of(spec: Problems, column: str) -> dict[str, str]:
 
 
 def _world(spec: Problems) -> Iterable[dict[str, Any]]:
-    from micota import arithmetic
-
     if spec.n is None or spec.split not in ("train", "dev", "test"):
         raise MicotaError(
-            f"{LAB_WORLD} generates its problems: give their number and split",
-            fix="{problems: {source: lab:arithmetic, split: train, n: 600}}  (or dev, test)",
+            f"{spec.source.ref} generates its problems: give their number and split",
+            fix=f"{{problems: {{source: {spec.source.ref}, split: train, n: 600}}}}  (or dev, test)",
         )
-    if spec.config not in (None, "hard"):
+    name = "-".join(filter(None, (spec.source.ref.removeprefix("lab:"), spec.config)))
+    if name not in WORLDS:
         raise MicotaError(
-            f"{LAB_WORLD} has no config '{spec.config}'",
-            fix="remove config, or take the harder problems: `config: hard`",
+            f"{spec.source.ref} has no config '{spec.config}'",
+            fix="remove config; lab:arithmetic has harder problems: `config: hard`",
         )
-    split: arithmetic.Split = spec.split  # type: ignore[assignment]
-    world: arithmetic.World = "arithmetic-hard" if spec.config else "arithmetic"
-    return arithmetic.problems(spec.skip + spec.n, spec.seed, split, world)
+    split: Split = spec.split  # type: ignore[assignment]
+    world: World = name  # type: ignore[assignment]
+    return problems(spec.skip + spec.n, spec.seed, split, world)

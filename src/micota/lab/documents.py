@@ -5,12 +5,12 @@ A batch holds documents of similar length, which saves padding: sixteen batches 
 
 import random
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from micota.arithmetic import Split, World, compose, draw, split_of
 from micota.errors import MicotaError
 from micota.lab.tokenizer import PAD, build
 from micota.specs import Phase, Pretrain
+from micota.worlds.workings import WORLDS, Split, World, compose, split_of
 
 if TYPE_CHECKING:
     import torch
@@ -57,11 +57,11 @@ def _write(phase: Phase, world: World, window: int, rng: random.Random, split: S
     """A few hundred documents of a split's problems: token ids, and where the response begins."""
     prompts, texts = [], []
     for _ in range(256):
-        chain = draw(rng, phase.shortest, world)
+        chain = WORLDS[world].draw(rng, phase.shortest)
         if split_of(chain.text) == split:
             prompts.append(f"<bos><user>{chain.text}<assistant>")
             texts.append(f"{prompts[-1]}{compose(phase.style, chain, rng)}<eos>")
-    tokenizer = _tokenizer()
+    tokenizer = build(world)
     heads, rows = tokenizer(prompts)["input_ids"], tokenizer(texts)["input_ids"]
     documents = [(row, len(head)) for head, row in zip(heads, rows, strict=True) if len(row) <= window]
     if not documents:
@@ -70,11 +70,6 @@ def _write(phase: Phase, world: World, window: int, rng: random.Random, split: S
             fix=f"widen the window (the shortest of them has {min(map(len, rows))} tokens), or lower shortest",
         )
     return documents
-
-
-@lru_cache(maxsize=1)
-def _tokenizer() -> Any:
-    return build()
 
 
 def collate(documents: list[Document]) -> Batch:

@@ -48,7 +48,7 @@ Grader = str | Source | Judge | Callable[..., Any]
 
 @constructor(Problems)
 def problems(source: Source | str | Path, **fields: Any) -> Problems:
-    """A problem set with reference answers, from a Hub id, a JSONL, CSV or Parquet file, or `lab:arithmetic`.
+    """A problem set with reference answers, from a Hub id, a JSONL, CSV or Parquet file, or a world (`lab:dates`).
 
     `benchmark` names the benchmark whose columns and rules of extraction hold. With `decontaminate` and no `against`,
     the set is compared with the paper's five benchmarks.

@@ -14,7 +14,7 @@ from micota.data import problem_sets
 from micota.data.loading import table
 from micota.errors import MicotaError
 from micota.specs import Problems, SftData, Source, sha
-from micota.store.resolution import LAB_WORLD, content_hash
+from micota.store.resolution import LAB_WORLDS, content_hash
 
 ROWS = 8
 
@@ -31,7 +31,7 @@ class Few:
 def few(spec: Problems, folder: Path, online: bool) -> Few:
     """The first rows of a problem set. What cannot be read keeps its source: its stage will say what is wrong."""
     wanted = min(spec.n or ROWS, ROWS)
-    if spec.source.path or spec.source.ref == LAB_WORLD:
+    if spec.source.path or spec.source.ref in LAB_WORLDS:
         rows = _own(spec, wanted)
         return Few({"n": len(rows) or wanted}, rows, "real")
     rows = _streamed(spec, wanted) if online else []

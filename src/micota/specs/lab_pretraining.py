@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from micota.arithmetic import RULES, Style, World
 from micota.specs.spec import FrozenModel, Model
+from micota.worlds.workings import WORLDS, Style, World
 
 
 class Shape(FrozenModel):
@@ -28,10 +28,10 @@ class Shape(FrozenModel):
 class Phase(FrozenModel):
     """A stretch of training on one style, with an optimizer of its own and a cosine schedule over its `steps`.
 
-    With `until` it ends as soon as that share of 500 workings of its style, of problems of the dev split, is right. Each
-    token is predicted behind the right text before it, which a greedy answer has up to its first mistake. So the share
-    of a style with one working for each problem (terse, expanded, checked) is that of problems which the model solves
-    in this style; in other styles, where a step's length is drawn, only the digits count.
+    With `until` it ends as soon as that share of 500 workings of its style, of problems of the dev split, is right.
+    Each token is predicted behind the right text before it, which a greedy answer has up to its first mistake. So the
+    share of a style with one working for each problem (terse, expanded, checked) is that of the problems which the
+    model solves in this style; in other styles, where a step's length is drawn, only the digits count.
     """
 
     style: Style = Field(description="how the chains of thought of its documents are written")
@@ -81,7 +81,7 @@ class Pretrain(Model):
 
     @model_validator(mode="after")
     def _has_such_problems(self) -> Pretrain:
-        longest = RULES[self.world].longest
+        longest = WORLDS[self.world].longest
         for phase in self.phases:
             if phase.shortest > longest:
                 raise ValueError(f"shortest is {phase.shortest}, but a problem of {self.world} has {longest} at most")

@@ -43,7 +43,7 @@ class Problems(ProblemSet):
 
     kind: ClassVar[str] = "problems"
     source_type: ClassVar[Literal["model", "dataset"]] = "dataset"
-    source: Source = Field(description="a Hub id, a JSONL, CSV or Parquet file, or `lab:arithmetic`")
+    source: Source = Field(description="a Hub id, a JSONL, CSV or Parquet file, `lab:arithmetic` or `lab:dates`")
     config: str | None = Field(None, description="the configuration of the data set on the Hub")
     split: str | None = Field(None, description="the split to read")
     problem: str = Field("problem", description="the column with the text of the problem")
@@ -58,7 +58,9 @@ class Problems(ProblemSet):
     )
     n: int | None = Field(None, ge=1, description="how many problems to take; all of them without it")
     skip: int = Field(0, ge=0, description="how many problems to leave out at the beginning")
-    seed: int = Field(0, description="the random seed of problems that a program writes (`lab:arithmetic`)")
+    seed: int = Field(
+        0, description="the random seed of problems that a program writes (`lab:arithmetic`, `lab:dates`)"
+    )
     benchmark: str | None = Field(None, description="the benchmark whose columns and answer extraction to use")
     decontaminate: Literal["report", "drop"] | None = Field(
         None, description="count the problems that also stand in `against`, or drop them"

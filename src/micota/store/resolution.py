@@ -27,7 +27,7 @@ LARGE = 64 * 2**20  # bytes: weights of a real model take minutes to hash, at ev
 MOST_FILES = 20_000  # of one model or data set
 ENDPOINT = "endpoint:"
 TOKENIZER_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.py"]  # all of a model but its weights
-LAB_WORLD = "lab:arithmetic"
+LAB_WORLDS = ("lab:arithmetic", "lab:dates")
 LAB_WORLD_VERSION = "1"  # raise it when the world writes other problems for the same seed
 DATA_FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
@@ -203,8 +203,9 @@ def _endpoint(word: str, what: What) -> Source:
 def _lab(word: str, what: What) -> Source:
     name = word.removeprefix("lab:")
     if what == "dataset":
-        if word != LAB_WORLD:
-            raise MicotaError(f"there is no data set '{word:.80}'", fix=suggestion(name, ["arithmetic"]))
+        if word not in LAB_WORLDS:
+            fix = suggestion(word, LAB_WORLDS)
+            raise MicotaError(f"there is no data set '{word:.80}'", fix=fix)
         return Source(ref=word, revision=LAB_WORLD_VERSION)
     known = [path.name for path in LAB_MODELS.iterdir() if path.is_dir()]
     if name not in known:

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from micota.arithmetic import DETERMINED
 from micota.errors import MicotaError, Stopped
 from micota.lab.documents import Batch, batch, held_out
-from micota.lab.tokenizer import BOS, DIGITS, EOS, PAD, SYMBOLS, build
+from micota.lab.tokenizer import BOS, EOS, PAD, build, digits
 from micota.pretrained import load
 from micota.specs import Pretrain, Shape
 from micota.training.checkpoints import damaged, read_file, write_file
+from micota.worlds.workings import DETERMINED, World
 
 if TYPE_CHECKING:
     import torch
@@ -47,9 +47,9 @@ def pretrain(
 
     transformers.utils.logging.disable_progress_bar()
     with single_threaded():
-        model = create(spec.shape, spec.seed) if spec.shape else _load(base)
+        model = create(spec.shape, spec.seed, spec.world) if spec.shape else _load(base, spec.world)
         facts = _train(model, spec, checkpoint, report, stop, every)
-    save(model, out)
+    save(model, out, spec.world)
     parameters = sum(weight.numel() for weight in model.parameters())
     return {**facts, "parameters": parameters, **damaged(checkpoint.parent)}
 
@@ -99,13 +99,13 @@ def _train(
     return facts
 
 
-def create(shape: Shape, seed: int) -> "Qwen2ForCausalLM":
-    """A model of this size with fresh weights."""
+def create(shape: Shape, seed: int, world: World = "arithmetic") -> "Qwen2ForCausalLM":
+    """A model of this size with fresh weights, for the tokens of a world."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(
-        vocab_size=len(SYMBOLS),
+        vocab_size=len(build(world)),
         hidden_size=shape.width,
         intermediate_size=shape.feedforward,
         num_hidden_layers=shape.layers,
@@ -123,23 +123,23 @@ def create(shape: Shape, seed: int) -> "Qwen2ForCausalLM":
         return Qwen2ForCausalLM(config)
 
 
-def _load(base: Path | None) -> "Qwen2ForCausalLM":
-    """The model of a folder in fp32; one that was not made with the lab's tokenizer is a MicotaError."""
+def _load(base: Path | None, world: World) -> "Qwen2ForCausalLM":
+    """The model of a folder in fp32; one that was not made with the world's tokenizer is a MicotaError."""
     import torch
     from transformers import AutoTokenizer
 
     assert base is not None, "a spec without a shape has a base"
-    if AutoTokenizer.from_pretrained(base).get_vocab() != build().get_vocab():
+    if AutoTokenizer.from_pretrained(base).get_vocab() != build(world).get_vocab():
         raise MicotaError(
-            f"the base {base} does not have the lab's tokenizer",
-            why="the documents of pre-training are written in its 28 symbols",
+            f"the base {base} does not have the lab's tokenizer for {world}",
+            why=f"the documents of pre-training are written in its {len(build(world))} tokens",
             fix="take a model of the lab (lab:student, or one made of it), or `train` on data",
         )
     model: Qwen2ForCausalLM = load(base, dtype=torch.float32)
     return model.train()
 
 
-def save(model: "Qwen2ForCausalLM", out: Path) -> None:
+def save(model: "Qwen2ForCausalLM", out: Path, world: World = "arithmetic") -> None:
     """Write a Hugging Face folder: fp32 weights, configuration, greedy generation, tokenizer and template."""
     from transformers import GenerationConfig
 
@@ -147,7 +147,7 @@ def save(model: "Qwen2ForCausalLM", out: Path) -> None:
         do_sample=False, max_new_tokens=512, bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD
     )
     model.save_pretrained(out)
-    build().save_pretrained(out)
+    build(world).save_pretrained(out)
 
 
 def _locate(lengths: Sequence[int], step: int) -> tuple[int, int]:
@@ -165,13 +165,14 @@ def _has_learnt(model: "Qwen2ForCausalLM", spec: Pretrain, index: int, done: int
     if phase.until is None or done % phase.every:
         return False
     batches = held_out(phase, spec.world, spec.window, spec.seed)
-    return share_right(model, batches, digits_only=phase.style not in DETERMINED) >= phase.until
+    counted = None if phase.style in DETERMINED else digits(spec.world)
+    return share_right(model, batches, counted) >= phase.until
 
 
-def share_right(model: "Qwen2ForCausalLM", batches: Sequence[Batch], *, digits_only: bool) -> float:
-    """The share of workings in which each token, or each digit, is the likeliest behind the right text before it.
+def share_right(model: "Qwen2ForCausalLM", batches: Sequence[Batch], only: frozenset[int] | None = None) -> float:
+    """The share of workings in which each token is the likeliest behind the right text before it; `only` these count.
 
-    With every token it is the share of problems that the model, asked greedily, answers in just these workings.
+    With every token that is the share of problems that the model, asked greedily, answers in just these workings.
     """
     import torch
 
@@ -179,7 +180,7 @@ def share_right(model: "Qwen2ForCausalLM", batches: Sequence[Batch], *, digits_o
     with torch.no_grad():
         for tokens, labels in batches:
             missed = model(input_ids=tokens, use_cache=False).logits.argmax(-1) != labels
-            counted = (labels >= DIGITS[0]) & (labels <= DIGITS[-1]) if digits_only else labels >= 0
+            counted = torch.isin(labels, torch.tensor(sorted(only))) if only else labels >= 0
             right += (~(missed & counted).any(-1)).tolist()
     return sum(right) / len(right)
 

@@ -1,4 +1,4 @@
-"""The lab's world: left-to-right arithmetic modulo 1000, and the ways in which it can be written down.
+"""The lab's first world: left-to-right arithmetic modulo 1000, and the ways in which it can be written down.
 
 A problem is a chain such as `452*5+17-23`: a three-digit start and three or four operations, half of them
 a product with one digit, the rest a sum or a difference with two digits. It is worked from left to right,
@@ -19,20 +19,15 @@ through the digits of the other factor:
         Hmm 57*2=114,57*50=850,57*400=800,114+850+800=764 ok;               (all on one line)
 """
 
-import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+
+from micota.worlds.levels import EXPANDED, TERSE
 
 MODULUS = 1000
-Split = Literal["train", "dev", "test"]
 Step = tuple[str, int]
 """One operation and its number: `("*", 5)`."""
-TERSE, EXPANDED, CHECKED = 0, 1, 2
-
-
-World = Literal["arithmetic", "arithmetic-hard"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +38,10 @@ class Rules:
     longest: int
     factors: tuple[int, int]
 
-
-RULES: dict[World, Rules] = {"arithmetic": Rules(3, 4, (2, 9)), "arithmetic-hard": Rules(2, 3, (11, 99))}
+    def draw(self, rng: random.Random, shortest: int | None = None) -> "Chain":
+        """A random chain with at least `shortest` operations where that is given."""
+        start, length = rng.randrange(MODULUS), rng.randint(shortest or self.shortest, self.longest)
+        return Chain(start, tuple(_draw_step(rng, self.factors) for _ in range(length)))
 
 
 @dataclass(frozen=True)
@@ -72,6 +69,20 @@ class Chain:
         """The last value, as three digits."""
         return three(self.values[-1])
 
+    @property
+    def hard(self) -> list[bool]:
+        """Whether each step is a product."""
+        return [sign == "*" for sign, _ in self.steps]
+
+    def write(self, levels: Sequence[int], slips: Sequence[int | None] = ()) -> str:
+        """The working, each step at its level, and the boxed answer.
+
+        `slips` names, for a checked step, the digit (1 or 2) whose incoming carry is forgotten at first.
+        """
+        slips = slips or [None] * len(levels)
+        steps = map(_write_step, self.values, self.steps, levels, slips)
+        return "".join(steps) + rf"\boxed{{{self.answer}}}"
+
 
 def three(value: int) -> str:
     """A value modulo 1000 as three digits: 7 is `007`, -1 is `999`."""
@@ -85,51 +96,10 @@ def apply(value: int, step: Step) -> int:
     return result % MODULUS
 
 
-def draw(rng: random.Random, shortest: int | None = None, world: World = "arithmetic") -> Chain:
-    """A random chain of the world, with at least `shortest` operations where that is given."""
-    rules = RULES[world]
-    start, length = rng.randrange(MODULUS), rng.randint(shortest or rules.shortest, rules.longest)
-    return Chain(start, tuple(_draw_step(rng, rules.factors) for _ in range(length)))
-
-
 def _draw_step(rng: random.Random, factors: tuple[int, int]) -> Step:
     if rng.random() < 0.5:
         return "*", rng.randint(*factors)
     return rng.choice("+-"), rng.randint(10, 99)
-
-
-def split_of(text: str) -> Split:
-    """The one split to which a problem belongs, by a hash of its text: 8 in 10 train, 1 dev, 1 test."""
-    tenth = hashlib.sha256(text.encode()).digest()[0] % 10
-    return "test" if tenth == 0 else "dev" if tenth == 1 else "train"
-
-
-def problems(n: int, seed: int = 0, split: Split = "train", world: World = "arithmetic") -> list[dict[str, str]]:
-    """`n` different problems of a split of a world, as rows of `problem` and `answer`.
-
-    Splits never share a problem, whatever `n` and `seed`; more problems of one seed begin with the fewer:
-
-    >>> problems(2, seed=1) == problems(10, seed=1)[:2]
-    True
-    """
-    rng = random.Random(f"problems {split} {seed}")
-    found: dict[str, str] = {}
-    while len(found) < n:
-        chain = draw(rng, world=world)
-        if split_of(chain.text) == split:
-            found.setdefault(chain.text, chain.answer)
-    return [{"problem": text, "answer": answer} for text, answer in found.items()]
-
-
-def write(chain: Chain, levels: Sequence[int], slips: Sequence[int | None] = ()) -> str:
-    """The chain's working, each step at its level, and the boxed answer.
-
-    `slips` names, for a checked step, the digit (1 or 2) whose incoming carry is forgotten at first.
-    """
-    values = chain.values
-    slips = slips or [None] * len(levels)
-    steps = map(_write_step, values, chain.steps, levels, slips)
-    return "".join(steps) + rf"\boxed{{{chain.answer}}}"
 
 
 def _write_step(value: int, step: Step, level: int, slip: int | None) -> str:
@@ -194,44 +164,3 @@ def check(value: int, step: Step, result: int) -> str:
         return f"{high:03d}*{number}={left},{low:02d}*{number}={right},{left}+{right}={three(value * number)}"
     inverse = "-" if sign == "+" else "+"
     return f"{three(result)}{inverse}{number}={three(apply(result, (inverse, number)))}"
-
-
-Style = Literal["basics", "mixed", "instruct", "terse", "long", "expanded", "checked", "slips"]
-"""What a working is composed in: the mixtures of pre-training and the styles of tuning, see `compose`."""
-
-Shares = tuple[float, float, float]
-"""How likely a step is terse, expanded, checked."""
-SHARES: dict[Style, tuple[Shares, Shares]] = {
-    "terse": ((1, 0, 0), (1, 0, 0)),
-    "instruct": ((0.85, 0.15, 0), (0.95, 0.05, 0)),
-    "mixed": ((0.15, 0.60, 0.25), (0.75, 0.15, 0.10)),
-    "long": ((0, 0.1, 0.9), (0, 0.1, 0.9)),
-    "expanded": ((0, 1, 0), (0, 1, 0)),
-    "checked": ((0, 0, 1), (0, 0, 1)),
-    "slips": ((0, 0, 1), (0, 0, 1)),
-}
-"""For a product, which is hard, and for a sum or a difference, which is not."""
-DETERMINED: tuple[Style, ...] = ("terse", "expanded", "checked")
-"""The styles in which a problem has a single working."""
-SLIPS: dict[Style, float] = {"checked": 0.0, "slips": 0.3}
-"""How likely a checked step forgets a carry; one time in ten where nothing is said."""
-
-
-def compose(style: Style, chain: Chain, rng: random.Random) -> str:
-    """The chain's working in a style.
-
-    - `terse`: every step terse. `instruct`: nearly every step.
-    - `mixed`: the length of each step is drawn on its own, by its difficulty.
-    - `basics`: two in three `terse`, the rest `mixed`: the quick start of pre-training.
-    - `long`: nearly every step checked. One checked step in ten forgets a carry, here and in `mixed`.
-    - `expanded`: every step expanded. `checked`: every step checked, and right at once. `slips`: every step
-      checked, and three in ten forget a carry.
-
-    A forgotten carry of 0 changes nothing and shows nowhere.
-    """
-    if style == "basics":
-        style = "terse" if rng.random() < 0.65 else "mixed"
-    product, other = SHARES[style]
-    levels = [rng.choices((TERSE, EXPANDED, CHECKED), product if s == "*" else other)[0] for s, _ in chain.steps]
-    slips = [rng.choice((1, 2)) if rng.random() < SLIPS.get(style, 0.1) else None for _ in chain.steps]
-    return write(chain, levels, slips)
