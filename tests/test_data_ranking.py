@@ -122,3 +122,16 @@ def test_what_has_no_order_or_no_measure_has_no_correlation() -> None:
     assert analysis.measures(missing.assign(bpc=np.nan)) == ["rsr"]
     row = analysis.correlations(missing).iloc[0]
     assert (row["value"], row["n"]) == (-1.0, 1), "the one seed with measures, over the data sets that have one"
+
+
+def test_what_each_measure_was_worth_beside_what_following_it_costs() -> None:
+    """Two students of two seeds, three data sets: `bpc` names the best, `tokens` the worst."""
+    accuracy = [[[0.2, 0.5, 0.8], [0.3, 0.5, 0.9]], [[0.1, 0.2, 0.3], [0.1, 0.2, 0.4]]]
+    found = analysis.worth(tidy(accuracy, tokens=np.array([1.0, 2.0, 3.0]), bpc=np.array([3.0, 2.0, 1.0])))
+    assert list(found["measure"]) == ["bpc", "tokens"]
+    best, worst = found.to_dict("records")
+    assert (best["correlation"], best["lowest"], best["highest"], best["regret"]) == (1, 1, 1, 0)
+    assert (worst["correlation"], worst["regret"]) == (-1, pytest.approx(np.mean([0.6, 0.6, 0.2, 0.3])))
+    assert best["gain"] == pytest.approx(np.mean([0.3, 1 / 3, 0.1, 1 / 6]))
+    half = known.t.ppf(0.975, 1) * np.std([0.4, 0.45], ddof=1) / np.sqrt(2)
+    assert worst["regret_high"] == pytest.approx(0.425 + half)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import RECIPE, World, kinds
+from rich.console import Console
 from test_dial import DIAL, MERGE
 from typer.testing import CliRunner
 
@@ -13,6 +16,7 @@ import micota as mc
 from micota.chat import example
 from micota.checks.recipes import share_rows
 from micota.cli.main import app
+from micota.cli.ranking_table import judge
 from micota.errors import MicotaError
 from micota.specs import Bpc, Choice, LengthDial, Problems, SftData, Source, Train, Verify, to_json
 from micota.specs.tree import from_json
@@ -62,6 +66,19 @@ def test_every_pair_is_measured_once_and_a_second_time_nothing_runs(ranked: Worl
     verdicts = ws.artifact(recipe.evaluations[-1].spec).facts
     assert map_.loc["mid-cot", "accuracy"] == verdicts["verdicts"].get("correct", 0) / verdicts["rows"]
     assert map_["rsr"].to_dict() == frame["rsr"].to_dict()
+
+
+def test_where_trainings_were_made_the_command_says_what_each_measure_was_worth() -> None:
+    index = pd.MultiIndex.from_product([["a", "b"], range(4), list("xyz")], names=["student", "seed", "data"])
+    frame = pd.DataFrame({"accuracy": [0.2, 0.5, 0.8] * 8, "tokens": [1, 2, 3] * 8, "bpc": [3, 2, 1] * 8}, index)
+    console = Console(width=200, record=True)
+    judge(console, frame.reset_index())
+    shown = console.export_text()
+    assert re.search(r"bits/char +1.00 +1.00 to 1.00 +0.0 .* 30.0 ", shown)
+    assert re.search(r"tokens +-1.00 +-1.00 to -1.00 +60.0 .* -30.0 ", shown)
+    assert "chosen on half of the seeds: bits/char; on the other half its regret is 0.0" in shown
+    judge(console, frame.reset_index().iloc[:0])
+    assert console.export_text() == "", "nothing was trained"
 
 
 def test_without_make_nothing_is_made_and_the_command_shows_the_plan(ranked: World) -> None:

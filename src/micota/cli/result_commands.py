@@ -59,7 +59,7 @@ def rank(
     """Rank the data sets of a recipe's trained arms by what is known before they are trained."""
     from micota.cli import tables
     from micota.cli.console import workspace
-    from micota.cli.ranking_table import show
+    from micota.cli.ranking_table import judge, show
     from micota.recipe import recipe as recipes
     from micota.recipe.labels import labels
 
@@ -69,6 +69,7 @@ def rank(
         tables.plan_table(ws.console, list(ws.plan(found.recipe).states), labels(found.recipe) | labels(made))
         return
     show(ws.console, found, by)
+    judge(ws.console, found.judged(ws.results(made)))
     if csv_file:
         found.frame.to_csv(csv_file, index=False)
 

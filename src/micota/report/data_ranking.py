@@ -78,6 +78,24 @@ def regrets(frame: DataFrame, names: Names) -> DataFrame:
     return _regrets(accuracy, _followed(accuracy, ranks(frame, names))).reset_index()
 
 
+def worth(frame: DataFrame) -> DataFrame:
+    """For each measure what it was worth: its mean correlation over the students, the lowest and the highest of them,
+    and means over the seeds of regret and gain with t intervals. Columns: measure, correlation, lowest, highest,
+    regret, regret_low, regret_high, gain, gain_low, gain_high.
+    """
+    import pandas as pd
+
+    rows = []
+    for name, own in correlations(frame).groupby("measure", sort=False)["value"]:
+        found = regrets(frame, (str(name),)).groupby("seed")
+        row: dict[str, Any] = {"measure": name, "correlation": own.mean(), "lowest": own.min(), "highest": own.max()}
+        for what in ("regret", "gain"):
+            mean = interval(list(found[what].mean()))
+            row |= {what: mean.value, f"{what}_low": mean.low, f"{what}_high": mean.high}
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values("regret", kind="stable", ignore_index=True)
+
+
 @dataclass(frozen=True)
 class Tested:
     """A measure, or two together, that was chosen on one half of the units and tested on the other.

@@ -125,7 +125,8 @@ class Ranking:
                                   "accuracy": facts["verdicts"].get("correct", 0) / facts["rows"]})  # fmt: skip
         import pandas as pd
 
-        return pd.DataFrame(found).groupby(["student", "seed", "data"], as_index=False).mean()
+        frame = pd.DataFrame(found, columns=["student", "seed", "data", *PREFERRED, "untrained", "accuracy"])
+        return frame.groupby(["student", "seed", "data"], as_index=False).mean()
 
     @property
     def costs(self) -> dict[str, float]:
