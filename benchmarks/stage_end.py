@@ -2,8 +2,9 @@
 
     python benchmarks/stage_end.py [ROWS] [--against CHECKOUT] [--rounds 3] [--threads 2]
 
-Answers of 8 KB, every third with a fraction. In each round this checkout and the other run in turn, in processes of
-their own; a line of JSON for each stage has the seconds (medians) and the ratio. Contents must be equal.
+Answers of 8 KB, every third with a fraction, every hundredth to be compared by meaning. In each round this checkout and
+the other run in turn, in processes of their own; a line of JSON for each stage has the seconds by the clock and of the
+processor (medians), in the stage's process and in all of them, and the ratios. Contents must be equal.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from operator import sub
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,7 +28,8 @@ WORDS = [f"{word}{i}" for word in ("so", "thus", "x", "let", "we", "have", "then
 def text(i: int) -> str:
     """A thought of 8 KB and an answer."""
     thought = " ".join(random.Random(i).choices(WORDS, k=1500))
-    return f"<think>\n{thought}\n</think>\n\nThe answer is \\boxed{{{i % 97 if i % 3 else f'{i}/7'}}}."
+    answer = f"x^{{{i}}}" if i % 100 == 0 else i % 97 if i % 3 else f"{i}/7"
+    return f"<think>\n{thought}\n</think>\n\nThe answer is \\boxed{{{answer}}}."
 
 
 def fill(folder: Path, rows: int) -> None:
@@ -76,10 +79,17 @@ def stages(folder: Path, threads: int) -> dict[str, Any]:
         (work / "out").mkdir(parents=True, exist_ok=True)
         machine = MachineProfile(name="bench", threads=threads)
         task = Task(one, work, inputs, Store(folder / "store"), machine, Progress(work / "progress.json"))
-        began = time.perf_counter()
+        before = clocks()
         run(task)
-        found[name] = time.perf_counter() - began, sha256(work / "out" / "rows.jsonl")
+        found[name] = [*map(sub, clocks(), before)], sha256(work / "out" / "rows.jsonl")
     return found
+
+
+def clocks() -> tuple[float, float, float]:
+    """The seconds of the clock, of the processor in this process, and in it and those that it has waited for."""
+    times = os.times()
+    own = times.user + times.system
+    return time.perf_counter(), own, own + times.children_user + times.children_system
 
 
 def main() -> None:
@@ -106,9 +116,11 @@ def main() -> None:
                 runs.append(json.loads(done.stdout))
     for stage in ("generate", "verify"):
         assert len({run[stage][1] for runs in seen for run in runs}) == 1, "contents differ"
-        seconds = [median(run[stage][0] for run in runs) for runs in seen]
-        row = {"stage": stage, "rows": chosen.rows, "seconds": [round(one, 2) for one in seconds]}
-        print(json.dumps(row | {"times_faster": round(seconds[-1] / seconds[0], 2)}))
+        row: dict[str, Any] = {"stage": stage, "rows": chosen.rows}
+        for number, what in enumerate(("wall", "cpu_here", "cpu")):
+            seconds = [median(run[stage][0][number] for run in runs) for runs in seen]
+            row |= {what: [round(one, 2) for one in seconds], f"{what}_ratio": round(seconds[-1] / seconds[0], 2)}
+        print(json.dumps(row))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Many answers graded by several processes, each of which reads its part of a pool: the grades of one process."""
+"""Many answers worked through by several processes, each of which reads its part of a pool, as by one process."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from micota.errors import MicotaError, Stopped
+from micota.generation.answer_rows import answer_rows
 from micota.grading import Verdict
 from micota.specs import Generate, Problems, Prompt, Source, Verify
-from micota.store.completion_grades import MANY, PART, grade_rows
+from micota.store.completion_grades import grade_rows
 from micota.store.pool import Pool, Writer
+from micota.store.pool_parts import MANY, PART
 from micota.store.records import Completion, text_key
 
 SOURCE = Source(ref="lab:teacher", revision="1")
@@ -81,3 +83,11 @@ def test_a_request_to_stop_ends_it_between_two_parts(pools: list[Pool]) -> None:
 
     with pytest.raises(Stopped, match=str(PART)):
         grades(pools, 2, progress=stop)
+
+
+def test_three_processes_describe_answers_as_one(pools: list[Pool]) -> None:
+    keys = [(one.key, one.sample) for one in answers()][::-1]
+    made = answer_rows(pools[1], keys, 3)
+    assert made == answer_rows(pools[1], keys, 1)
+    assert [row["sha"] for row, _ in made] == [one.sha for one in answers()][::-1]
+    assert sum(row.get("unanswered", False) for row, _ in made) == len(range(0, N, 7))

@@ -155,9 +155,10 @@ def _plain_number(text: str) -> tuple[Fraction, bool] | None:
     sign, decimal, below, whole, top, bottom = match.groups()
     if decimal is not None:
         value = Fraction(_GROUPING.sub("", decimal))
-        if below is not None and (not int(below) or "," in decimal or "." in decimal):
-            return None
-        value /= int(below or 1)
+        if below is not None:
+            if not int(below) or "," in decimal or "." in decimal:
+                return None
+            value /= int(below)
     else:
         if not int(bottom) or (whole and not 0 < int(top) < int(bottom)) or whole == "0":
             return None

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
 
+from micota.generation.answer_rows import answer_rows
 from micota.generation.collection import collect, missing
 from micota.generation.engine import Engine, open_engine
-from micota.generation.repetition import loops
 from micota.generation.requests import requests
 from micota.specs import Generate
 from micota.stats import mean
 from micota.store.artifacts import Result
 from micota.store.pool import Pool
-from micota.store.records import Completion, Request, write_rows
+from micota.store.records import Request, write_rows
 from micota.store.task import Task
 
 WEIGHTS = ("transformers", "vllm", "rehearsed")  # the engines that load the model; a server needs its tokenizer at most
@@ -29,11 +28,10 @@ def run(task: Task) -> Result:
     wanted = requests(spec, task.rows(spec.problems), task.rows(spec.unless) if spec.unless else None)
     lacking = missing(wanted, pool)
     first_prompt = _generate(task, spec, pool, lacking) if lacking else None
-    pool.refresh()
-    rows, prompt_tokens = [], 0
-    for completion in pool.read((r.key, r.sample) for r in wanted):
-        rows.append(_row(completion))
-        prompt_tokens += completion.prompt_tokens
+    if lacking:
+        pool.refresh()
+    counted = answer_rows(pool, [(r.key, r.sample) for r in wanted], task.machine.threads)
+    rows = [row for row, _ in counted]
     write_rows(task.out / "rows.jsonl", rows)
     tokens = [row["tokens"] for row in rows]
     facts = {
@@ -41,7 +39,7 @@ def run(task: Task) -> Result:
         "generated": len(lacking),
         "reused": len(rows) - len(lacking),
         "tokens": sum(tokens),
-        "prompt_tokens": prompt_tokens,
+        "prompt_tokens": sum(tokens for _, tokens in counted),
         "mean_tokens": mean(tokens),
         "truncated": sum(row["finish"] == "length" for row in rows),
         "looped": sum(row.get("looped", False) for row in rows),
@@ -66,15 +64,3 @@ def _engine(task: Task, spec: Generate) -> Engine:
     name = config.engine
     folder = task.model(spec.model) if name in WEIGHTS else task.tokenizer(spec.model) if name == "openai" else None
     return open_engine(spec, folder, config, task.machine.threads, task.progress.stop)
-
-
-def _row(completion: Completion) -> dict[str, Any]:
-    row = {
-        "key": completion.key,
-        "sample": completion.sample,
-        "sha": completion.sha,
-        "tokens": completion.completion_tokens,
-        "finish": completion.finish_reason,
-    }
-    flags = {"looped": loops(completion.text), "unanswered": not completion.answered}
-    return row | {name: True for name, holds in flags.items() if holds}

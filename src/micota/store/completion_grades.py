@@ -6,21 +6,16 @@ Many answers of a pool are graded in parts, each in one of several processes, wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, cast
 
-from micota.bounded import Bounded, Failed
 from micota.grading import By, Grade, Verdict, grade_responses
 from micota.specs import Verify
 from micota.store.grading_part import item
 from micota.store.pool import Pool, find
+from micota.store.pool_parts import MANY, in_parts
 from micota.store.records import Completion
 from micota.store.resolution import grader
-
-PART, MANY = 1_000, 10_000
-"""Answers that one process grades at a time, and so many that processes which read for themselves are worth a start."""
-_DAY_S, _MEMORY_MB = 86_400, 4_096  # of a process that grades a part: what one answer may take is bounded in there
 
 
 def grade_rows(
@@ -37,33 +32,19 @@ def grade_rows(
     """
     if workers == 1 or spec.grader is not None or len(rows) < MANY:
         return grade_completions(find(pools, rows), golds, spec, workers, progress)
-    grades: list[Grade] = []
-    starts = range(0, len(rows), PART)
-    processes = Bounded("micota.store.grading_part:grade", _DAY_S, _MEMORY_MB, "micota.grading", workers)
+    keys, grades = [(row["key"], row["sample"]) for row in rows], list[Grade]()
+    more = [(row["sha"], golds[row["key"]]) for row in rows]
 
-    def grade(start: int) -> list[Grade]:
-        chosen = rows[start : start + PART]
-        places = [[place for pool in pools for place in pool.places((row["key"], row["sample"]))] for row in chosen]
-        files = list(dict.fromkeys(str(path) for found in places for path, _ in found))
-        numbers = {file: number for number, file in enumerate(files)}
-        jobs = [
-            ([(numbers[str(path)], offset) for path, offset in found], row["sha"], golds[row["key"]])
-            for row, found in zip(chosen, places, strict=True)
+    def here(part: slice) -> list[Any]:
+        return [
+            (one.verdict, one.answer, one.reason) for one in grade_completions(find(pools, rows[part]), golds, spec, 1)
         ]
-        try:
-            said = processes(files=files, rows=jobs, by=spec.by, benchmark=spec.problems.benchmark)
-        except Failed:
-            return grade_completions(find(pools, chosen), golds, spec, 1)
-        return [Grade(Verdict(verdict), answer, reason) for verdict, answer, reason in said]
 
-    with closing(processes), ThreadPoolExecutor(workers) as threads:
-        try:
-            for graded in threads.map(grade, starts):
-                grades += graded
-                progress(len(grades))
-        except BaseException:
-            threads.shutdown(cancel_futures=True)
-            raise
+    name, same = "micota.store.grading_part:grade", {"by": spec.by, "benchmark": spec.problems.benchmark}
+    with closing(in_parts(name, pools, keys, more, workers, here, **same)) as parts:
+        for made in parts:
+            grades += [Grade(Verdict(verdict), answer, reason) for verdict, answer, reason in made]
+            progress(len(grades))
     return grades
 
 

@@ -22,6 +22,7 @@ from micota.store.records import Completion, intact
 
 Key = tuple[str, int]
 _HEAD = re.compile(rb'\{"key":"([0-9a-f]+)","sample":(\d+),')
+_BLOCK = 2**18  # bytes that are read at a time: lines are longer than Python's own block
 
 
 MANY = 64  # files of a pool that are merged into one, and files that a reader has open at most
@@ -228,7 +229,7 @@ def _lost(key: Key, folder: Path) -> MicotaError:
 
 def _keys(path: Path) -> Iterator[tuple[Key, int]]:
     offset = 0
-    with open(path, "rb") as file:
+    with open(path, "rb", buffering=_BLOCK) as file:
         for line in file:
             head = _HEAD.match(line)
             if head and intact(line):
