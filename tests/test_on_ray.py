@@ -14,7 +14,7 @@ from test_dial import DIAL, MERGE
 
 from micota.errors import StageFailed
 from micota.machine import SECTIONS, GenerateConfig, MachineProfile, StageConfig, TrainConfig
-from micota.machine.cluster import EnginesOnRay, RayConfig
+from micota.machine.cluster import EnginesOnRay, RayConfig, TrainingOnRay
 from micota.run.execution import Run
 
 pytestmark = [
@@ -33,8 +33,10 @@ def two() -> Iterator[Raylets]:
 
 def profile(address: str, generate: GenerateConfig, **stages: StageConfig) -> MachineProfile:
     """Every stage on the cluster, what generates in two engines."""
-    ray = {"ray": RayConfig(cpus=0.1, resources={"engine": 0.1})}
-    plain = {name: config(**ray) for name, config in SECTIONS.items() if name not in ("generate", "search")}
+    ray = {"ray": {"cpus": 0.1, "resources": {"engine": 0.1}}}
+    plain = {
+        name: config.model_validate(ray) for name, config in SECTIONS.items() if name not in ("generate", "search")
+    }
     engines = generate.changed(ray=EnginesOnRay(replicas=2, cpus=0.1, resources={"engine": 0.5}))
     return MachineProfile(name="test", jobs=3, ray=address, **{**plain, "generate": engines, **stages})  # type: ignore[arg-type]
 
@@ -84,7 +86,7 @@ def test_what_fits_nowhere_and_what_fails_is_said(two: Raylets, world: World) ->
 
 def test_a_training_goes_on_when_its_node_is_lost(two: Raylets, world: World) -> None:
     sets = ("defaults.train.max_steps=60",)
-    train = TrainConfig(checkpoint_every=5, ray=RayConfig(cpus=0.1, resources={"lost": 1}), micro_batch=4)
+    train = TrainConfig(checkpoint_every=5, ray=TrainingOnRay(cpus=0.1, resources={"lost": 1}), micro_batch=4)
     node = two.join(lost=1)
     world.run(*sets, only="long-cot")
     spec = world.load(*sets).named("ta-long")

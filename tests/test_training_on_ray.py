@@ -107,8 +107,8 @@ def test_an_own_error_ends_the_training_at_once(two: Raylets, world: World) -> N
         Run(world.fresh(), profile(world, two.address, "ddp"), Quiet()).go([world.load(*sets).named("ta-long")])
     assert str(error.value).count("longer than the cutoff") == 1
     logs = Path("/tmp/ray/session_latest/logs").resolve().glob("worker-*.err")
-    said = "".join(path.read_text(errors="replace") for path in logs)
-    begun = [part for part in said.split("rank 0 of 2 begins")[1:] if "longer than the cutoff of 2 tokens" in part]
+    parts = [part for path in logs for part in path.read_text(errors="replace").split("rank 0 of 2 begins")[1:]]
+    begun = [part for part in parts if "longer than the cutoff of 2 tokens" in part]
     assert len(begun) == 1  # it was not tried again
 
 
