@@ -17,7 +17,7 @@ from pathlib import Path
 from micota.chat import render
 from micota.checks import weights
 from micota.checks.before_merging import inspect_merges, tokenizer_source
-from micota.checks.finding import Finding, beginning, difference, distinct
+from micota.checks.finding import Finding, beginning, difference, distinct, errors
 from micota.checks.models import PROBLEM, Subject, Use
 from micota.checks.rules import check_model
 from micota.checks.teachers import inspect_teachers
@@ -71,7 +71,7 @@ def inspect_models(specs: Sequence[Spec]) -> Inspection:
     """Check the models that generate, are trained or merged."""
     lines, findings = _inspect_files(specs)
     findings += distinct([*inspect_merges(specs), *inspect_teachers(specs)])
-    if findings:
+    if errors(findings):
         return lines, findings
     for model in _models(specs):
         ref = model.source.ref

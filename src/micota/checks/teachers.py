@@ -1,4 +1,4 @@
-"""Teachers of an on-policy distillation: a distribution over the student's own tokens, from weights that are here."""
+"""Teachers of an on-policy distillation: a distribution from weights that are here, over comparable tokens."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from micota.chat import end_id, unread_keywords
 from micota.checks.before_merging import tokenizer_source
 from micota.checks.finding import Finding
 from micota.checks.models import Subject, Use
@@ -14,12 +15,14 @@ from micota.errors import MicotaError
 from micota.specs import OnPolicyDistillation, Source, Spec
 from micota.store.resolution import ENDPOINT, cached_tokenizer
 from micota.store.task import Task
+from micota.training.token_alignment import TokenAlignment
 
 SHOWN = 3  # tokens in a message
 
 
 def inspect_teachers(specs: Iterable[Spec]) -> Iterator[Finding]:
-    """What a distillation would refuse, before its models are made: the models that they come from are compared."""
+    """What a distillation would refuse or do otherwise, before its models are made: the models that they come from are
+    compared."""
     for spec in specs:
         if not isinstance(spec, OnPolicyDistillation):
             continue
@@ -31,34 +34,64 @@ def inspect_teachers(specs: Iterable[Spec]) -> Iterator[Finding]:
             if teacher and student and teacher != student:
                 first, second = cached_tokenizer(student), cached_tokenizer(teacher)
                 if first and second:
-                    _compare(student.ref, first, teacher.ref, second, spec.trust_remote_code)
+                    trust = spec.trust_remote_code
+                    yield from _other(Subject.read(student.ref, first, trust), Subject.read(teacher.ref, second, trust))
         except MicotaError as error:
             name = teacher.ref if teacher else spec.teacher.kind
             yield Finding("teacher", name, error.what, error.why or "", error.fix or "")
 
 
-def check_distillation(task: Task, tokenizer: Any, base: Path, teacher: Path) -> None:
-    """Check a model, how it is asked, and its teacher's vocabulary, before a distillation begins. Raises MicotaError;
-    warnings go to the log."""
+def check_distillation(task: Task, tokenizer: Any, base: Path, teacher: Path) -> TokenAlignment | None:
+    """Check a model, how it is asked, and its teacher, before a distillation begins. Raises MicotaError; warnings go to
+    the log. Returns how the tokens of both are aligned, if the teacher has another tokenizer."""
     spec = task.spec
     assert isinstance(spec, OnPolicyDistillation)
     names = [one.ref if isinstance(one, Source) else one.id for one in (spec.base, spec.teacher)]
-    _compare(names[0], base, names[1], teacher, spec.trust_remote_code)
-    check_use(task, Subject.beside(names[0], tokenizer, base), Use("distillation", spec.prompt, spec.sampling))
+    here = Subject.beside(names[0], tokenizer, base)
+    there = Subject.read(names[1], teacher, spec.trust_remote_code)
+    found = alignment(here, there)
+    check_use(task, here, Use("distillation", spec.prompt, spec.sampling))
+    if found:
+        unread = unread_keywords(there.tokenizer, spec.prompt.template_kwargs) if there.has_template else ()
+        keywords = {name: value for name, value in spec.prompt.template_kwargs.items() if name not in unread}
+        check_use(task, there, Use("the teacher of a distillation", spec.prompt.changed(template_kwargs=keywords)))
+    return found
 
 
-def _compare(student: str, folder: Path, teacher: str, other: Path, trust: bool) -> None:
-    """Raise MicotaError unless every token has the same number in both vocabularies, and the teacher a row for it."""
-    here, there = (Subject.read(name, path, trust) for name, path in ((student, folder), (teacher, other)))
-    ours, theirs = (dict(subject.tokenizer.get_vocab()) for subject in (here, there))
-    if odd := sorted(token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token)):
+def alignment(student: Subject, teacher: Subject) -> TokenAlignment | None:
+    """How the tokens of two models are aligned; None where each token has the same number in both.
+
+    Raises MicotaError if the teacher has no row for a token of the student's, or none of its tokens.
+    """
+    if _vocabulary(student) != _vocabulary(teacher):
+        ends = [end_id(one.tokenizer, list(one.eos)) for one in (student, teacher)]
+        found = TokenAlignment(student.tokenizer, teacher.tokenizer, (ends[0], ends[1]), student.eos, teacher.context)
+        if len(found.shared) > 1:
+            return found
+        what = f"the tokenizers of {student.name} and its teacher {teacher.name} have no token in common"
+        raise MicotaError(what, why="no two probabilities could be compared", fix=_OTHERWISE)
+    if student.rows and teacher.rows and teacher.rows < student.rows:
+        what = f"the teacher {teacher.name} has {teacher.rows} rows of embedding, {student.name} has {student.rows}"
+        raise MicotaError(
+            what, fix=f"micota pad {teacher.tokenizer.name_or_path} OUT --rows {student.rows}, and OUT as teacher"
+        )
+    return None
+
+
+def _vocabulary(subject: Subject) -> dict[str, int]:
+    return dict(subject.tokenizer.get_vocab())
+
+
+def _other(student: Subject, teacher: Subject) -> Iterator[Finding]:
+    """The warning on a teacher with another tokenizer."""
+    if found := alignment(student, teacher):
+        ours, theirs = _vocabulary(student), _vocabulary(teacher)
+        odd = sorted(token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token))
         shown = ", ".join(f"{token!r} is {ours.get(token)} here and {theirs.get(token)} there" for token in odd[:SHOWN])
-        what = f"the tokenizers of {student} and its teacher {teacher} differ in {len(odd)} tokens: {shown}"
-        why = "the divergence compares two distributions over the same tokens"
-        raise MicotaError(what, why=why, fix=_OTHERWISE)
-    if here.rows and there.rows and there.rows < here.rows:
-        what = f"the teacher {teacher} has {there.rows} rows of embedding, {student} has {here.rows}"
-        raise MicotaError(what, fix=f"micota pad {other} OUT --rows {here.rows}, and OUT as teacher")
+        what = f"the tokenizers of {student.name} and its teacher differ in {len(odd)} tokens: {shown}"
+        why = f"answers are compared span by span, over the {len(found.shared)} tokens of equal text (GOLD)"
+        fix = "for the divergence over the whole vocabulary take a teacher of the student's family"
+        yield Finding("teacher", teacher.name, what, why, fix, severity="warning")
 
 
 _OTHERWISE = "take a teacher of the student's family; of any other train on its chains: {distill: {from: TEACHER, ...}}"

@@ -25,7 +25,7 @@ class OnPolicyDistillation(FineTuned):
     """
 
     kind: ClassVar[str] = "opd"
-    teacher: Model = Field(description="the model whose next-token distribution is learnt; it has the same tokenizer")
+    teacher: Model = Field(description="the model whose next-token distribution is learnt")
     problems: Problems | None = Field(None, description="the problems that the model answers while it is trained")
     data: Data | None = Field(
         None, description="instead of problems: training data, whose responses are learnt on too, as `on_policy` says"

@@ -25,6 +25,8 @@ from micota.training.callbacks import callback
 from micota.training.rollouts import Draws, Prompt, answers
 from micota.training.saving import save
 from micota.training.sft_examples import Steps, steps
+from micota.training.span_trainer import with_spans
+from micota.training.token_alignment import TokenAlignment
 from micota.training.trl_settings import adapter, distillation_settings, load, world
 
 
@@ -37,20 +39,22 @@ def run(task: Task) -> Result:
     assert isinstance(spec, OnPolicyDistillation)
     base, trust = task.model(spec.base), spec.trust_remote_code
     tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=trust)
-    check_distillation(task, tokenizer, base, task.model(spec.teacher))
+    alignment = check_distillation(task, tokenizer, base, task.model(spec.teacher))
     encoder = PromptEncoder(spec, tokenizer, transformers.AutoConfig.from_pretrained(base, trust_remote_code=trust))
     eos = end_tokens(base, tokenizer, trust)
-    prompts, dropped = _prompts(task, spec, encoder, end_id(tokenizer, eos))
+    prompts, dropped = _prompts(task, spec, encoder, end_id(tokenizer, eos), alignment)
     longest = min(encoder.room(prompt.ids) for prompt in prompts)
     if spec.on_policy and 2 * longest < spec.max_tokens:  # all answers of a training have one limit
         what = f"the longest prompt leaves room for {longest} tokens of an answer, max_tokens is {spec.max_tokens}"
         raise MicotaError(what, why="the answers to all would end there", fix="leave long problems out")
     arguments = distillation_settings(task, spec, _steps(task, spec), longest)
     watch = callback(task, spec.precision)
-    trainer = _trainer(arguments, task, base, tokenizer, Draws(prompts, spec), eos, watch)
+    kind = with_spans(_answering(eos), alignment) if alignment else _answering(eos)
+    trainer = _trainer(arguments, task, base, tokenizer, Draws(prompts, spec), kind, watch)
     outcome = course.go(trainer, task)
     save(trainer, spec, base, task.out, task.scratch)
     counts = {"examples": len(prompts), "dropped": dropped, **_answered(trainer, spec)}
+    counts |= {"shared_tokens": len(alignment.shared)} if alignment else {}
     return Result(counts | course.facts(trainer, task, outcome, watch.ends))
 
 
@@ -66,20 +70,24 @@ def _steps(task: Task, spec: OnPolicyDistillation) -> Steps:
 
 
 def _prompts(
-    task: Task, spec: OnPolicyDistillation, encoder: PromptEncoder, end: int
+    task: Task, spec: OnPolicyDistillation, encoder: PromptEncoder, end: int, alignment: TokenAlignment | None
 ) -> tuple[list[Prompt], dict[str, int]]:
     """The prompts of the problems, or of the data's rows with their responses; and how many are too long."""
+
+    def taught(text: str) -> list[int]:
+        return alignment.prompt(text, spec.prompt) if alignment else []
+
     if spec.problems is not None:
         rows = read_rows(task.rows(spec.problems))
         asked = [Request(row["key"], 0, spec.prompt.user_message(row["problem"])) for row in rows]
-        return [Prompt(encoder.ids(request)) for request in asked], {}
+        return [Prompt(encoder.ids(request), teacher=taught(request.prompt)) for request in asked], {}
     assert spec.data is not None
     pools = [task.store.pool(pool) for pool in task.input(spec.data).pools]
     prompts = []
     for row in find(pools, read_rows(task.rows(spec.data))):
         one = example(encoder.tokenizer, row.prompt, row.target, spec.prompt.system, end, **spec.prompt.template_kwargs)
         begin = sum(label == -100 for label in one["labels"])
-        prompts.append(Prompt(one["input_ids"][:begin], one["input_ids"][begin:]))
+        prompts.append(Prompt(one["input_ids"][:begin], one["input_ids"][begin:], taught(row.prompt)))
     short = [prompt for prompt in prompts if len(prompt.response) <= encoder.room(prompt.ids)]
     if not short:
         least = min(len(prompt.response) for prompt in prompts)
@@ -89,7 +97,7 @@ def _prompts(
 
 
 def _trainer(
-    arguments: dict[str, Any], task: Task, base: Path, tokenizer: Any, draws: Draws, eos: list[int], watch: Any
+    arguments: dict[str, Any], task: Task, base: Path, tokenizer: Any, draws: Draws, kind: type[Any], watch: Any
 ) -> Any:
     import transformers
     import trl
@@ -98,9 +106,9 @@ def _trainer(
     assert isinstance(spec, OnPolicyDistillation)
     config = trl.DistillationConfig(**arguments)  # before the model is loaded: it decides how the model is sharded
     model = load(task, spec, base)
-    trainer = _answering(eos)(
+    trainer = kind(
         model=model,
-        teacher_model=_teacher(task, spec, model.config.get_text_config().vocab_size),
+        teacher_model=_teacher(task, spec),
         args=config,
         train_dataset=draws,
         processing_class=tokenizer,
@@ -124,7 +132,7 @@ def _padding_check(trainer: Any, precision: str) -> Any:
     return Callback()
 
 
-def _answering(eos: list[int]) -> Any:
+def _answering(eos: list[int]) -> type[Any]:
     """TRL's trainer, but for how prompts become tokens and how they are answered: both as everywhere in micota."""
     import torch
     import trl
@@ -133,6 +141,13 @@ def _answering(eos: list[int]) -> Any:
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # TRL's
 
     class Trainer(trl.DistillationTrainer):  # type: ignore[misc]
+        def __init__(self, model: Any, teacher_model: Any = None, **options: Any) -> None:
+            if teacher_model is not None:
+                rows, others = (one.config.get_text_config().vocab_size for one in (model, teacher_model))
+                if others > rows:  # which are of no token
+                    teacher_model.resize_token_embeddings(rows)
+            super().__init__(model=model, teacher_model=teacher_model, **options)
+
         def _tokenize_prompts(self, prompts: list[dict[str, Any]]) -> tuple[list[list[int]], None, dict[str, Any]]:
             self.drawn = prompts
             return [prompt["ids"] for prompt in prompts], None, {}
@@ -153,17 +168,14 @@ def _answering(eos: list[int]) -> Any:
     return Trainer
 
 
-def _teacher(task: Task, spec: OnPolicyDistillation, rows: int) -> Any:
-    """The teacher, in the precision of the recipe; rows of its embedding that the student lacks are of no token."""
+def _teacher(task: Task, spec: OnPolicyDistillation) -> Any:
+    """The teacher, in the precision of the recipe."""
     import torch
 
     options: dict[str, Any] = {"dtype": getattr(torch, spec.precision), "trust_remote_code": spec.trust_remote_code}
     if task.machine.training(task.spec).attention:
         options["attn_implementation"] = task.machine.training(task.spec).attention
-    teacher = pretrained.load(task.model(spec.teacher), **options)
-    if teacher.config.get_text_config().vocab_size > rows:
-        teacher.resize_token_embeddings(rows)
-    return teacher.requires_grad_(False)
+    return pretrained.load(task.model(spec.teacher), **options).requires_grad_(False)
 
 
 def _answered(trainer: Any, spec: OnPolicyDistillation) -> dict[str, Any]:

@@ -18,10 +18,12 @@ from micota.training.trl_settings import world
 
 @dataclass(frozen=True)
 class Prompt:
-    """The tokens of a prompt; of a row of training data also those of its response with EOS."""
+    """The tokens of a prompt; of a row of training data also those of its response with EOS; and those of the prompt
+    as a teacher with another tokenizer reads it."""
 
     ids: list[int]
     response: Sequence[int] = ()
+    teacher: Sequence[int] = ()
 
 
 class Draws:
@@ -40,9 +42,8 @@ class Draws:
     def __getitem__(self, number: int) -> dict[str, Any]:
         prompt = self._prompts[self._place(number)]
         response = [] if self.is_on_policy(number // self._spec.batch) else list(prompt.response)
-        return {
-            "prompt": {"ids": prompt.ids, "response": response, "seed": self._random("answer", number).getrandbits(62)}
-        }
+        seed = self._random("answer", number).getrandbits(62)
+        return {"prompt": {"ids": prompt.ids, "response": response, "seed": seed, "teacher": list(prompt.teacher)}}
 
     def is_on_policy(self, step: int) -> bool:
         """Whether a step learns on the model's own answers; all processes agree on it."""
