@@ -1,4 +1,4 @@
-"""A merge of bf16 has the same bits on every processor, whatever the method, in NumPy and compiled."""
+"""A merge of bf16 has the same bits on every processor, whatever the method, in NumPy and compiled; and in threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,29 @@ from pathlib import Path
 
 import pytest
 
-CODE = """
+PROCESSORS = {"x86_64": ["x86-64-v2", "x86-64-v3"], "aarch64": ["generic"]}
+KERNELS = """
+import hashlib, numpy as np
+from micota.merging import kernels
+from micota.merging.vectors import Addition, Kept, sizes
+kernels.prepare(kernels.ENOUGH)
+size = 100_001
+base, model = np.random.default_rng(0).integers(0, 2**15, (2, size)).astype(np.uint16)
+bits, count = kernels.draw([1, 2, 3, 4], 45_875, size)
+values = (np.array([block & 0x7F7F for block in (base, model, base[::-1])], np.uint32) << 16).view(np.float32)
+kept = [Kept(bits), Kept(None, 0x3F000000, 0x3F000000)]
+digest = hashlib.sha256(repr((count, bits.tobytes(), sizes(values, kept))).encode())
+mixed = np.empty(size, np.float32)
+digest.update(repr(Addition([(1.4, 0.3), (0.7, 1)], (0.3, 0.7), "weighted", True).add(values, kept, mixed)).encode())
+digest.update(mixed)
+for factor in (0.3, 0.9):
+    merged = np.empty(size, np.uint16)
+    kernels.interpolate(base, model, bits, factor, merged)
+    merged[np.isnan((merged.astype(np.uint32) << 16).view(np.float32))] = 0x7FC0
+    digest.update(merged)
+print(digest.hexdigest(), count)
+"""
+METHODS = """
 import hashlib, sys
 import numpy as np
 from micota.merging import kernels
@@ -53,9 +75,35 @@ def test_every_method_gives_the_same_bits_on_every_processor(tmp_path: Path) -> 
     features = run(PLAIN, {}).strip()
     plain = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "", "ATEN_CPU_CAPABILITY": "default"}
     plain |= {"NPY_DISABLE_CPU_FEATURES": features} if features else {}
-    said = [run(CODE, env | {"NUMBA_CACHE_DIR": str(tmp_path / str(i))}) for i, env in enumerate(({}, plain))]
+    said = [run(KERNELS + METHODS, env) for env in ({}, plain | {"NUMBA_CACHE_DIR": str(tmp_path)})]
     assert said[0] == said[1]
-    assert len(said[0].splitlines()) == 40
+    assert len(said[0].splitlines()) == 41
+
+
+@pytest.mark.slow  # every kernel is compiled for each
+@pytest.mark.skipif(platform.machine() not in PROCESSORS, reason=f"no list of processors for {platform.machine()}")
+def test_the_kernels_give_the_same_bits_with_fused_multiplication_and_wide_vectors(tmp_path: Path) -> None:
+    """The processors between those two, each with kernels of its own."""
+    targets = [{"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""} for cpu in PROCESSORS[platform.machine()]]
+    said = {run(KERNELS, env | {"NUMBA_CACHE_DIR": str(tmp_path / str(i))}) for i, env in enumerate([{}, *targets])}
+    assert len(said) == 1
+
+
+def test_many_threads_may_be_the_first() -> None:
+    code = """
+import threading
+from micota.merging import kernels
+from micota.merging.masks import mask_bits
+kernels.prepare(kernels.ENOUGH)
+gate, counts = threading.Barrier(8), []
+def one():
+    gate.wait()
+    counts.append(mask_bits(0, "m", "w", 0, 2**20, 0.7)[1])
+threads = [threading.Thread(target=one) for _ in range(8)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+print(len(counts), len(set(counts)))
+"""
+    assert run(code, {}).strip() == "8 1"
 
 
 def run(code: str, env: dict[str, str]) -> str:
