@@ -14,6 +14,7 @@ import pytest
 from families import FAMILIES, PUBLISHED, subject
 
 import micota
+from micota import chat
 from micota.bounded import Bounded, Died, Failed
 from micota.chat import apply_template
 from micota.checks import recipes as inspection
@@ -37,8 +38,18 @@ HOSTILE = {
 STUDENT = Path(micota.__file__).parent / "lab" / "models" / "student"
 
 
+@pytest.fixture(scope="module")
+def hurried() -> Bounded:
+    """What renders templates, with a quarter of its time."""
+    function, seconds, memory_mb, needs = chat._RENDERING._words
+    return Bounded(function, float(seconds) / 4, int(memory_mb), needs)
+
+
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_template_is_a_finding(name: str, tmp_path: Path) -> None:
+def test_a_hostile_template_is_a_finding(
+    name: str, tmp_path: Path, hurried: Bounded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "_RENDERING", hurried)
     folder = shutil.copytree(STUDENT, tmp_path / "model")
     (folder / "chat_template.jinja").write_text(HOSTILE[name] + "{{ messages[0]['content'] }}")
     _, findings = inspection.inspect_folder(str(folder))

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import micota as mc
 from micota.errors import MicotaError, StageFailed
+from micota.machine import MachineProfile
 from micota.specs import Bpc
 from micota.store.checked import StoreWarning
 from micota.store.records import read_rows
@@ -252,7 +253,7 @@ def test_the_responses_with_the_lowest_measure_are_an_arm(tmp_path: Path, by: st
     data(tmp_path)
     (tmp_path / "chosen.yaml").write_text(RECIPE % by)
     recipe = mc.load(str(tmp_path / "chosen.yaml"))
-    ws = mc.Workspace(tmp_path / "store")
+    ws = mc.Workspace(tmp_path / "store", MachineProfile())
     measured = read_rows(ws.make(recipe.measures["bpc:mine@./model"]).path / "rows.jsonl")
     values = {
         "rsr": lambda row: row["rsr"],

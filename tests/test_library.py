@@ -14,6 +14,7 @@ from conftest import World
 
 import micota as mc
 from micota.errors import MicotaError
+from micota.machine import MachineProfile, TrainConfig
 from micota.recipe.recipe import load, shipped
 from micota.specs import SftData, Source, Train, Verify, walk
 
@@ -74,10 +75,10 @@ def test_python_and_yaml_make_the_same_specs(tmp_path: Path) -> None:
 def test_the_front_door_from_specs_to_results(tmp_path: Path) -> None:
     arms = method()
     test = mc.problems("lab:arithmetic", split="test", n=8)
-    ws = mc.Workspace(tmp_path / "runs", machine="laptop")
-    plan = ws.plan(arms)
+    plan = mc.Workspace(tmp_path / "runs", machine="laptop").plan(arms)
     assert {"new", "done"} >= set(plan.frame.state) and not (tmp_path / "runs").exists()
     assert plan.cost().hours_high.sum() > 0
+    ws = mc.Workspace(tmp_path / "runs", machine=MachineProfile(train=TrainConfig(micro_batch=4)))  # in this process
     results = ws.evaluate(arms, {"test": test}, prompt="{problem}", max_tokens=60)
     assert len(results.frame) == 3 * 8 * 2  # arms, problems, scorers
     assert set(results.frame.arm) == {"instruct", "strong", "micota"}

@@ -219,6 +219,7 @@ LAB = ("let.student=lab:student", "let.teacher=lab:ta", "defaults.opd.max_tokens
 """Models whose answers end at different lengths."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
 def test_two_processes_distil_what_one_distils(distilled: World, kind: str) -> None:
     alone, facts = made(distilled, *LAB, micro_batch=2)
@@ -230,11 +231,13 @@ def test_two_processes_distil_what_one_distils(distilled: World, kind: str) -> N
     assert same_facts["distributed"].startswith("2 processes")
 
 
+@pytest.mark.slow
 def test_processes_that_cannot_share_a_step_evenly_are_refused(distilled: World) -> None:
     with pytest.raises(StageFailed, match=r"2 processes cannot share 3 answers of a step evenly[\s\S]*batch: 4"):
         made(distilled, "defaults.opd.batch=3", prefix=prefix("ddp"))
 
 
+@pytest.mark.slow
 def test_killed_and_stopped_it_ends_with_the_same_weights(distilled: World) -> None:
     alone, _ = made(distilled, *LAB)
     (distilled.folder / "store").rename(distilled.folder / "before")

@@ -55,7 +55,7 @@ def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
         torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=2e-5, msg=name)
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("kind", ["ddp", pytest.param("fsdp2", marks=pytest.mark.slow)])
 def test_two_processes_train_what_one_trains(world: World, kind: str) -> None:
     """Seven examples in steps of three: one of two processes gets a row with nothing to learn in most steps."""
     alone, facts = trained(world, "one", micro_batch=2)

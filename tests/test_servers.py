@@ -83,19 +83,20 @@ def ask(made: Any, n: int = 1) -> list[Completion]:
         made.close()
 
 
-def test_two_thousand_prompts_survive_a_server_that_fails_a_fifth_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("n", [300, pytest.param(2000, marks=pytest.mark.slow)])
+def test_all_prompts_survive_a_server_that_fails_a_fifth_of_them(
+    n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHOP_KEY", KEY)
-    buyer = Buyer(tmp_path, 2000)
+    buyer = Buyer(tmp_path, n)
     with FakeServer(said, key=KEY, faults=FAULTS, share=0.2, slow_s=2.5) as server:
         buyer.run(server, key_env="SHOP_KEY", timeout_s=1.5, patience_s=60, batch=128)
         assert server.failed.keys() == set(FAULTS)
-        assert sum(server.failed.values()) > 300
-        assert sum(server.answered.values()) - 2000 <= server.failed["slow"]  # nothing good was asked for twice
+        assert sum(server.failed.values()) > 0.15 * n
+        assert sum(server.answered.values()) - n <= server.failed["slow"]  # nothing good was asked for twice
         assert server.most_at_once <= 128 + server.failed["slow"]
     rows = buyer.pooled()
-    assert len(rows) == len({row.key for row in rows}) == 2000
+    assert len(rows) == len({row.key for row in rows}) == n
     assert all(row.text == said(row.prompt) and row.finish_reason == "stop" for row in rows)
     assert {row.engine.partition(" at ")[0].partition(", ")[2] for row in rows} == {"fake"}
     assert buyer.run("http://127.0.0.1:9/v1", fake=True).executed == []  # nobody is asked again

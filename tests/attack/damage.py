@@ -52,6 +52,7 @@ LOOKS = (
     ("export", "small/ta-mid", "OUT/model"),
     ("export", "small/long-cot", "OUT/rows"),
 )
+MAKE = ("run", "small.yaml", "--machine", "machine.yaml")
 Damage = Callable[[Path, random.Random], None]
 
 
@@ -249,7 +250,8 @@ class Place:
 
     def build(self) -> None:
         (self.folder / "small.yaml").write_text(RECIPE)
-        said, fault = self.use(self.folder / "whole", "run", "small.yaml")
+        (self.folder / "machine.yaml").write_text("jobs: 1\n")
+        said, fault = self.use(self.folder / "whole", *MAKE)
         assert fault is None, said + fault
         self.contents, self.report = contents(self.folder / "whole"), self.table(self.folder / "whole")
 
@@ -288,7 +290,7 @@ class Place:
         damage(store, dice)
         hit = [path for path in {*before, *store.rglob("*")} if before.get(path) != _state(path)]
         said = ""
-        for words in (*LOOKS, ("run", "small.yaml"), ("verify",)):
+        for words in (*LOOKS, MAKE, ("verify",)):
             text, fault = self.use(store, *(word.replace("OUT", str(out)) for word in words))
             said += text
             if fault:
