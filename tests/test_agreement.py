@@ -90,11 +90,13 @@ def compared(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
     assert all(stops), "an answer that is cut shows no stop"
 
 
+@pytest.mark.slow  # the whole vocabulary is trained
 def test_an_export_of_qwen3_answers_in_transformers_as_in_micota(served: tuple[Path, list[dict[str, Any]]]) -> None:
     folder, answers = served
     compared(answers, by_transformers(str(folder), [row["prompt"] for row in answers], LONGEST))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ELSEWHERE)
 def test_an_export_of_qwen3_answers_elsewhere_as_in_micota(
     served: tuple[Path, list[dict[str, Any]]], engine: str, tmp_path: Path
