@@ -35,7 +35,8 @@ def inspect_teachers(specs: Iterable[Spec]) -> Iterator[Finding]:
                 first, second = cached_tokenizer(student), cached_tokenizer(teacher)
                 if first and second:
                     trust = spec.trust_remote_code
-                    yield from _other(Subject.read(student.ref, first, trust), Subject.read(teacher.ref, second, trust))
+                    subjects = (Subject.read(student.ref, first, trust), Subject.read(teacher.ref, second, trust))
+                    yield from _other(*subjects, spec.top_k)
         except MicotaError as error:
             name = teacher.ref if teacher else spec.teacher.kind
             yield Finding("teacher", name, error.what, error.why or "", error.fix or "")
@@ -49,7 +50,7 @@ def check_distillation(task: Task, tokenizer: Any, base: Path, teacher: Path) ->
     names = [one.ref if isinstance(one, Source) else one.id for one in (spec.base, spec.teacher)]
     here = Subject.beside(names[0], tokenizer, base)
     there = Subject.read(names[1], teacher, spec.trust_remote_code)
-    found = alignment(here, there)
+    found = alignment(here, there, spec.top_k)
     check_use(task, here, Use("distillation", spec.prompt, spec.sampling))
     if found:
         unread = unread_keywords(there.tokenizer, spec.prompt.template_kwargs) if there.has_template else ()
@@ -58,12 +59,16 @@ def check_distillation(task: Task, tokenizer: Any, base: Path, teacher: Path) ->
     return found
 
 
-def alignment(student: Subject, teacher: Subject) -> TokenAlignment | None:
+def alignment(student: Subject, teacher: Subject, top_k: int | None = None) -> TokenAlignment | None:
     """How the tokens of two models are aligned; None where each token has the same number in both.
 
-    Raises MicotaError if the teacher has no row for a token of the student's, or none of its tokens.
+    Raises MicotaError if the teacher has no row for a token of the student's, or none of its tokens; with `top_k`, if
+    they need to be aligned.
     """
     if _vocabulary(student) != _vocabulary(teacher):
+        if top_k:
+            what = f"top_k keeps a teacher's tokens for a student, and {teacher.name} has another tokenizer"
+            raise MicotaError(what, fix=f"leave top_k out, or take a teacher of the family of {student.name}")
         ends = [end_id(one.tokenizer, list(one.eos)) for one in (student, teacher)]
         found = TokenAlignment(student.tokenizer, teacher.tokenizer, (ends[0], ends[1]), student.eos, teacher.context)
         if len(found.shared) > 1:
@@ -82,9 +87,9 @@ def _vocabulary(subject: Subject) -> dict[str, int]:
     return dict(subject.tokenizer.get_vocab())
 
 
-def _other(student: Subject, teacher: Subject) -> Iterator[Finding]:
+def _other(student: Subject, teacher: Subject, top_k: int | None) -> Iterator[Finding]:
     """The warning on a teacher with another tokenizer."""
-    if found := alignment(student, teacher):
+    if found := alignment(student, teacher, top_k):
         ours, theirs = _vocabulary(student), _vocabulary(teacher)
         odd = sorted(token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token))
         shown = ", ".join(f"{token!r} is {ours.get(token)} here and {theirs.get(token)} there" for token in odd[:SHOWN])

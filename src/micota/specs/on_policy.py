@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from micota.specs.fine_tuning import FineTuned
 from micota.specs.sampling import Prompt, PromptField, Sampling
 from micota.specs.sources import Problems
-from micota.specs.spec import Data, Model
+from micota.specs.spec import Data, Model, sha
 
 BETA: Mapping[str, float] = {"forward_kl": 0.0, "jsd": 0.5, "reverse_kl": 1.0}
 """The divergences by beta of the generalised Jensen-Shannon divergence (Agarwal et al., arXiv 2306.13649, Eq. 1)."""
@@ -41,6 +41,12 @@ class OnPolicyDistillation(FineTuned):
         "reverse_kl",
         description="KL from the student to the teacher, KL from the teacher to the student, or Jensen-Shannon's",
     )
+    top_k: int | None = Field(
+        None,
+        ge=1,
+        description="of `forward_kl` on `data`: the teacher scores each response once and its likeliest tokens are "
+        "kept, so many at each place, with all others as one; it is not there while the model is trained",
+    )
     temperature: float = Field(
         1.0,
         ge=0.01,
@@ -59,6 +65,12 @@ class OnPolicyDistillation(FineTuned):
     def sampling(self) -> Sampling:
         """How its answers are sampled."""
         return Sampling(temperature=self.temperature, max_tokens=self.max_tokens, seed=self.seed)
+
+    def targets(self, teacher: str, vocabulary: int) -> str:
+        """The id of the table that keeps a teacher's likeliest tokens: that of its content, precision, temperature and
+        `top_k`, and of how many rows of its vocabulary count."""
+        fields = {name: getattr(self, name) for name in ("precision", "temperature", "top_k", "trust_remote_code")}
+        return sha({"targets": 1, "teacher": teacher, "vocabulary": vocabulary, **fields})
 
     @property
     def stage_kinds(self) -> tuple[str, ...]:
@@ -88,6 +100,17 @@ class OnPolicyDistillation(FineTuned):
                 raise ValueError(
                     f"the rows have the system message {message!r}, prompt.system is {self.prompt.system!r}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_what_it_can_look_up(self) -> OnPolicyDistillation:
+        if self.top_k and (self.problems or self.on_policy):
+            raise ValueError("top_k keeps the teacher's tokens for responses that are there: give data, on_policy: 0")
+        if self.top_k and self.divergence != "forward_kl":
+            raise ValueError(
+                f"over its likeliest tokens only the KL from the teacher is near the whole one, not {self.divergence}: "
+                "divergence: forward_kl, or leave top_k out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -26,8 +26,10 @@ from micota.training.rollouts import Draws, Prompt, answers
 from micota.training.saving import save
 from micota.training.sft_examples import Steps, steps
 from micota.training.span_trainer import with_spans
+from micota.training.table_trainer import with_table
+from micota.training.teacher_scoring import filled
 from micota.training.token_alignment import TokenAlignment
-from micota.training.trl_settings import adapter, distillation_settings, load, world
+from micota.training.trl_settings import adapter, device, distillation_settings, load, world
 
 
 def run(task: Task) -> Result:
@@ -39,8 +41,11 @@ def run(task: Task) -> Result:
     assert isinstance(spec, OnPolicyDistillation)
     base, trust = task.model(spec.base), spec.trust_remote_code
     tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=trust)
-    alignment = check_distillation(task, tokenizer, base, task.model(spec.teacher))
-    encoder = PromptEncoder(spec, tokenizer, transformers.AutoConfig.from_pretrained(base, trust_remote_code=trust))
+    teacher = task.tokenizer(spec.teacher) if spec.top_k else task.model(spec.teacher)
+    assert teacher is not None, "a teacher behind a server is refused before"
+    alignment = check_distillation(task, tokenizer, base, teacher)
+    config = transformers.AutoConfig.from_pretrained(base, trust_remote_code=trust)
+    encoder = PromptEncoder(spec, tokenizer, config)
     eos = end_tokens(base, tokenizer, trust)
     prompts, dropped = _prompts(task, spec, encoder, end_id(tokenizer, eos), alignment)
     longest = min(encoder.room(prompt.ids) for prompt in prompts)
@@ -49,12 +54,12 @@ def run(task: Task) -> Result:
         raise MicotaError(what, why="the answers to all would end there", fix="leave long problems out")
     arguments = distillation_settings(task, spec, _steps(task, spec), longest)
     watch = callback(task, spec.precision)
-    kind = with_spans(_answering(eos), alignment) if alignment else _answering(eos)
-    trainer = _trainer(arguments, task, base, tokenizer, Draws(prompts, spec), kind, watch)
+    draws, rows = Draws(prompts, spec), config.get_text_config().vocab_size
+    kind, more = _taught(task, spec, _answering(eos), draws, rows, alignment)
+    trainer = _trainer(arguments, task, base, tokenizer, draws, kind, watch)
     outcome = course.go(trainer, task)
     save(trainer, spec, base, task.out, task.scratch)
-    counts = {"examples": len(prompts), "dropped": dropped, **_answered(trainer, spec)}
-    counts |= {"shared_tokens": len(alignment.shared)} if alignment else {}
+    counts = {"examples": len(prompts), "dropped": dropped, **more, **_answered(trainer, spec)}
     return Result(counts | course.facts(trainer, task, outcome, watch.ends))
 
 
@@ -108,7 +113,7 @@ def _trainer(
     model = load(task, spec, base)
     trainer = kind(
         model=model,
-        teacher_model=_teacher(task, spec),
+        teacher_model=None if spec.top_k else _teacher(task, spec),
         args=config,
         train_dataset=draws,
         processing_class=tokenizer,
@@ -120,13 +125,23 @@ def _trainer(
     return trainer
 
 
+def _taught(
+    task: Task, spec: OnPolicyDistillation, kind: type[Any], draws: Draws, rows: int, alignment: TokenAlignment | None
+) -> tuple[type[Any], dict[str, int]]:
+    """The trainer for a teacher of one tokenizer, of another, or one whose likeliest tokens are kept; and facts."""
+    if spec.top_k:
+        table, scored = filled(task, draws.drawn, rows, lambda: _teacher(task, spec).to(device(task)))
+        return with_table(kind, table), {"scored": scored}
+    return (with_spans(kind, alignment), {"shared_tokens": len(alignment.shared)}) if alignment else (kind, {})
+
+
 def _padding_check(trainer: Any, precision: str) -> Any:
     """Checks both models when they are where they will be trained and read."""
     import transformers
 
     class Callback(transformers.TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-            for one in (model, trainer.teacher_model):
+            for one in filter(None, (model, trainer.teacher_model)):
                 padding_check.check(one, precision)
 
     return Callback()

@@ -3,6 +3,7 @@
 STORE/artifacts/KIND-DIGEST/   manifest.json, files/, log.txt
 STORE/making/KIND-DIGEST.TOKEN/  work folders of one run each: task.json, out/, scratch/, log.txt, progress.json
 STORE/pools/ID/                completions, shared by every recipe
+STORE/targets/ID/              a teacher's likeliest tokens for responses
 STORE/inputs/KEY               which artifact was made of these fields and input contents (early cut-off)
 STORE/names/RECIPE/NAME        links to artifacts by the recipe's names
 STORE/claims/                  locks: who is making what

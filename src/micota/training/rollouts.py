@@ -45,6 +45,11 @@ class Draws:
         seed = self._random("answer", number).getrandbits(62)
         return {"prompt": {"ids": prompt.ids, "response": response, "seed": seed, "teacher": list(prompt.teacher)}}
 
+    @property
+    def drawn(self) -> list[Prompt]:
+        """The prompts that are drawn at all: the first pass asks each once."""
+        return [self._prompts[self._place(number)] for number in range(min(len(self), len(self._prompts)))]
+
     def is_on_policy(self, step: int) -> bool:
         """Whether a step learns on the model's own answers; all processes agree on it."""
         return self._random("policy", step).random() < self._spec.on_policy

@@ -89,7 +89,7 @@ def load(task: Task, spec: FineTuned, base: Path) -> Any:
     if task.machine.training(task.spec).attention:
         options["attn_implementation"] = task.machine.training(task.spec).attention
     if spec.lora and spec.lora.quantize:
-        options |= {"quantization_config": _four_bits(spec), "device_map": {"": _device(task)}}
+        options |= {"quantization_config": _four_bits(spec), "device_map": {"": device(task)}}
     options["dtype"] = getattr(torch, spec.precision) if spec.lora else torch.float32
     return pretrained.load(base, **options)
 
@@ -134,5 +134,6 @@ def _four_bits(spec: FineTuned) -> Any:
     )
 
 
-def _device(task: Task) -> str | int:
+def device(task: Task) -> str | int:
+    """Where this process of a training works."""
     return "cpu" if task.machine.training(task.spec).device == "cpu" else int(os.environ.get("LOCAL_RANK", "0"))
