@@ -101,7 +101,14 @@ def launched(profile: str) -> list[str] | None:
     return words[words.index("launch") + 1 :] if "launch" in words else None
 
 
-@pytest.mark.parametrize("profile", [name for name in PROFILES if not machines.load(name).train.workers])
+def test_one_process_on_the_cpu_needs_no_launcher() -> None:
+    place = machines.load("laptop").train
+    assert (place.prefix, place.device, place.devices, place.sharding) == ("env", "cpu", 1, "none")
+
+
+@pytest.mark.parametrize(
+    "profile", [name for name in PROFILES if name != "laptop" and not machines.load(name).train.workers]
+)
 def test_every_launcher_takes_its_flags(profile: str) -> None:
     from accelerate.commands.launch import launch_command_parser
 
