@@ -43,10 +43,10 @@ class Raylets:
         self.address = str(self._cluster.address)
         self.nodes = [self.join(engine=number) for number in places]
 
-    def join(self, **places: float) -> Any:
-        """A node more, with these places by name."""
-        size = 100 * 2**20
-        return again(lambda: self._cluster.add_node(num_cpus=4, resources=places, object_store_memory=size))
+    def join(self, cache: Path | None = None, **places: float) -> Any:
+        """A node more, with these places by name, and a cache of its own."""
+        size, own = 100 * 2**20, {"env_vars": {"XDG_CACHE_HOME": str(cache)}} if cache else {}
+        return again(lambda: self._cluster.add_node(num_cpus=4, resources=places, object_store_memory=size, **own))
 
     @staticmethod
     def kill(node: Any) -> None:
@@ -128,9 +128,9 @@ class Generation:
             (folder / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
         (folder / "fleet.yaml").write_text(RECIPE)
 
-    def profile(self, address: str | None, more: str = "", **ray: Any) -> None:
+    def profile(self, address: str | None, engine: str = "scripted, script: ./script.jsonl", **ray: Any) -> None:
         """Write the machine profile: on a cluster, or (None) in one process."""
-        lines = [f"generate: {{engine: scripted, script: ./script.jsonl, batch: 4{more}"]
+        lines = [f"generate: {{batch: 4, engine: {engine}"]
         config = {"resources": {"engine": 1}, "replicas": 6, "cpus": 0.1, **ray}
         lines[0] += f", ray: {json.dumps(config)}}}" if address else "}"
         if address:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from raylets import Generation, Raylets, gone, members, raylets, until
+
+from micota.store.resolution import LAB_MODELS, content_hash
+
+VLLM = os.environ.get("MICOTA_VLLM")
 
 pytestmark = [
     pytest.mark.timeout(900),
@@ -142,6 +150,55 @@ def test_a_node_joins_and_gets_engines(three: Raylets, tmp_path: Path) -> None:
     run.finish(process)
     assert run.log().count("is ready on") == 3
     assert len(run.rows()) == 200 and set(run.counts().values()) == {1}
+
+
+def test_models_travel_once_to_each_node_that_does_not_see_them(three: Raylets, tmp_path: Path) -> None:
+    if subprocess.run(["unshare", "--map-root-user", "--mount", "true"]).returncode:
+        pytest.skip("no mount namespace can be made here")
+    run = Generation(tmp_path, 60)
+    shutil.copytree(LAB_MODELS / "teacher", tmp_path / "models" / "teacher")
+    recipe = (tmp_path / "fleet.yaml").read_text().replace("lab:teacher", "./models/teacher")
+    (tmp_path / "fleet.yaml").write_text(recipe.replace("max_tokens: 300", "max_tokens: 30"))
+    blind = tmp_path / "blind-python"  # an interpreter that finds the folder of models empty
+    inside = f'mount -t tmpfs none {tmp_path}/models && exec {sys.executable} "$@"'
+    blind.write_text(f"#!/bin/sh\nexec unshare --map-root-user --mount sh -c '{inside}' sh \"$@\"\n")
+    blind.chmod(0o755)
+    for cache in ("one", "two"):
+        three.join(tmp_path / cache, blind=2)
+    run.profile(three.address, "transformers", resources={"blind": 1}, replicas=4, gpus=0, python=str(blind))
+    run.finish()
+    assert len(run.rows()) == 60 and set(run.counts().values()) == {1}
+    copies = [folder for cache in ("one", "two") for folder in (tmp_path / cache).glob("micota/models/*/")]
+    assert (
+        [content_hash(one) for one in copies]
+        == [one.name for one in copies]
+        == 2 * [content_hash(LAB_MODELS / "teacher")]
+    )
+    logs = Path("/tmp/ray/session_latest/logs").resolve().glob("worker-*.err")
+    said = "".join(path.read_text(errors="replace") for path in logs)
+    assert said.count(f"is not visible here: it is copied to {tmp_path}") == 2 < run.log().count("is ready on")
+
+
+def test_vllm_of_another_environment_loses_its_core(three: Raylets, tmp_path: Path) -> None:
+    if not VLLM or subprocess.run([VLLM, "-c", "import ray, vllm"], capture_output=True).returncode:
+        pytest.skip("MICOTA_VLLM names no interpreter with vLLM and Ray, as make test-vllm makes one")
+    run = Generation(tmp_path, 300)
+    run.profile(three.address, "vllm", python=VLLM, gpus=0, replicas=2)
+    process = run.start()
+    run.reach(60, process)
+    core = cores()[0]
+    core.kill()
+    run.finish(process)
+    assert len(run.counts()) == 300 and sum(run.counts().values()) <= 303
+    assert {row["engine"].split()[0] for row in run.rows()} == {"vllm"}
+    assert "requests are given to others" in run.log()
+    assert until(lambda: not cores(), 10)
+
+
+def cores() -> list[psutil.Process]:
+    """The processes in which vLLM computes."""
+    every = psutil.process_iter(["cmdline"])
+    return [one for one in every if "VLLM::EngineCor" in " ".join(one.info["cmdline"] or ())]
 
 
 def test_ray_is_joined_by_a_variable_of_its_own(

@@ -21,6 +21,7 @@ from typing import Any
 import micota
 from micota.errors import MicotaError, Stopped
 from micota.generation.member import Hello, Member, Opener
+from micota.generation.model_copy import Home
 from micota.generation.prompt_encoder import PromptEncoder
 from micota.generation.suspects import Suspects
 from micota.machine import EngineConfig, cluster
@@ -60,8 +61,9 @@ class Fleet:
         self._encoder = PromptEncoder.of_folder(spec, model) if model else None
         self._place = place.changed(ray=None)
         every_s = max(LEAST_S, self._config.replicas / GROUPS_A_S)
+        home = Home.here(self._ray)
         secrets = {name: os.environ[name] for name in (place.key_env or "",) if name in os.environ}
-        self._arguments = (open_here, spec, model, self._place, threads, every_s, secrets)
+        self._arguments = (open_here, spec, model, self._place, threads, every_s, secrets, home)
         self._hired: dict[Any, Hired] = {}
         self._waiting: deque[Request] = deque()
         self._suspects = Suspects()

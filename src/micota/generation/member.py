@@ -12,7 +12,7 @@ from threading import Event
 from typing import Any
 
 import micota
-from micota.errors import MicotaError
+from micota.generation.model_copy import Home, model_here
 from micota.machine import EngineConfig
 from micota.specs import Generate, Source
 from micota.store.records import Completion, Request
@@ -66,11 +66,12 @@ class Member:
         threads: int,
         every_s: float,
         secrets: dict[str, str],
+        home: Home,
         longest: int,
     ) -> None:
         os.environ.update(secrets)
         self._open_here, self._spec, self._model, self._place = open_here, spec, model, place
-        self._threads, self._every_s, self._longest = threads, every_s, longest
+        self._threads, self._every_s, self._home, self._longest = threads, every_s, home, longest
         self._feed = Feed()
 
     def feed(self, requests: list[Request]) -> None:
@@ -79,7 +80,7 @@ class Member:
 
     def run(self) -> Iterator[Hello | list[Completion]]:
         """A greeting once the engine is open, then groups of answers. Its errors come as they are."""
-        folder, batch = _folder(self._spec, self._model, self._place), self._place.batch
+        folder, batch = _folder(self._spec, self._model, self._place, self._home), self._place.batch
         engine = self._open_here(self._spec, folder, self._place, self._threads, Event(), self._longest)
         window = batch + max(1, batch // 4) if engine.batch is None else 2 * batch
         yield Hello(micota.__version__, _node(), os.getpid(), window)
@@ -114,8 +115,8 @@ def _node() -> str:
     return str(ray.util.get_node_ip_address())
 
 
-def _folder(spec: Generate, model: Path | None, place: EngineConfig) -> Path | None:
-    """The model's folder on this node; one of the Hub is downloaded where the driver's is not visible."""
+def _folder(spec: Generate, model: Path | None, place: EngineConfig, home: Home) -> Path | None:
+    """The model's folder on this node. Where the driver's is not visible, one of the Hub is downloaded, others come."""
     source = spec.model
     if model is None or model.exists():
         return model
@@ -123,9 +124,4 @@ def _folder(spec: Generate, model: Path | None, place: EngineConfig) -> Path | N
         return fetch(local(source.ref, "model", Path()), "model")
     if isinstance(source, Source) and source.path is None:
         return fetch_tokenizer(source) if place.engine == "openai" else fetch(source, "model")
-    raise MicotaError(
-        f"the model's folder is not visible on node {_node()}",
-        where=str(model),
-        why="every engine reads a model that was made here, or lies in a folder, from there",
-        fix="put the store and local models on a file system that all nodes share, or `select` nodes that see it",
-    )
+    return model_here(model, home)

@@ -73,7 +73,7 @@ def check_model(path: Path) -> None:
 def content_hash(path: Path) -> str:
     """The hash of a file, or of all files of a folder by relative name; hidden files are left out."""
     digest = hashlib.sha256()
-    for name, file in _files(path):
+    for name, file in content_files(path):
         digest.update(f"{name}\0{_file_hash(file)}\0".encode())
     return digest.hexdigest()
 
@@ -245,7 +245,13 @@ def grader(source: Source) -> Any:
     return function
 
 
-def _files(path: Path) -> Iterator[tuple[str, Path]]:
+def cache_folder() -> Path:
+    """Where this machine keeps what can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "micota"
+
+
+def content_files(path: Path) -> Iterator[tuple[str, Path]]:
+    """What `content_hash` covers: names and paths, in their order."""
     if path.is_file():
         yield path.suffix, path
         return
@@ -265,7 +271,7 @@ def _file_hash(path: Path) -> str:
     stat = path.stat()
     if stat.st_size < LARGE:
         return _sha256(path)
-    memory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "micota" / "hashes.json"
+    memory = cache_folder() / "hashes.json"
     known = unsealed(memory)
     key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
     if key not in known:
