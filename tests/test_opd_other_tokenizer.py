@@ -22,10 +22,12 @@ from test_opd import distilled as distilled
 from test_processes import prefix, same
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
-from transformers import AutoModelForCausalLM, AutoTokenizer, ByT5Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
 from micota.chat import end_id
+from micota.checks.models import Subject
 from micota.checks.recipes import inspect_models
+from micota.checks.teachers import alignment
 from micota.errors import MicotaError, StageFailed
 from micota.specs import BETA, Prompt
 from micota.training import head_logs, span_loss
@@ -225,6 +227,37 @@ def test_the_teacher_reads_its_own_template_and_thinks_where_the_student_does(sh
     here.chat_template = here.chat_template + "{{- '<think>\\n' }}"
     assert there.decode(alignment.prompt("1+1?", Prompt())).endswith("<｜Assistant｜><think>\n")
     assert there.decode(alignment.prompt("1+1?", Prompt(mode="raw", template="{problem}"))).endswith("1+1?")
+
+
+CHANGED = {
+    "lower": (normalizers.Lowercase(), False, "makes '12+3 is 15."),
+    "prefix": (normalizers.NFC(), True, "makes ' 12+3 is 15."),
+    "same": (normalizers.NFC(), False, None),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_teacher_that_changes_what_it_reads_is_refused(name: str) -> None:
+    """Behind the first difference nothing is learnt, in silence; upper and lower case are such."""
+    normalizer, space, said = CHANGED[name]
+    student, teacher = (byte_tokenizer(size) for size in (256, 257))
+    teacher.backend_tokenizer.normalizer = normalizer
+    teacher.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
+    subjects = [Subject("student", student, (256,)), Subject("teacher", teacher, (257,))]
+    if said is None:
+        assert alignment(*subjects) is not None
+        return
+    with pytest.raises(MicotaError) as error:
+        alignment(*subjects)
+    assert said in str(error.value) and "would be learnt" in str(error.value)
+
+
+def byte_tokenizer(end: int) -> PreTrainedTokenizerFast:
+    """One token for each byte, and one of this number that ends an answer."""
+    symbols = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(f"<{n}>" for n in range(256, end + 1))]
+    tokenizer = Tokenizer(BPE({symbol: n for n, symbol in enumerate(symbols)}, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=f"<{end}>")
 
 
 def test_a_slow_tokenizer_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -20,6 +21,7 @@ from test_processes import prefix, same
 from transformers import AutoModelForCausalLM
 
 from micota.errors import MicotaError, StageFailed
+from micota.specs import OnPolicyDistillation
 from micota.store.checked import StoreWarning
 from micota.training import head_logs
 from micota.training.head_logs import Head
@@ -27,6 +29,7 @@ from micota.training.table_trainer import table_loss
 from micota.training.teacher_scoring import targets
 from micota.training.teacher_table import Targets, TeacherTable, row_key
 
+CHANGES = {"precision": "float16", "temperature": 0.5, "top_k": 27, "trust_remote_code": True}
 WHOLE = ("arms.rows.opd.top_k=28", "defaults.opd.max_tokens=20")
 
 
@@ -99,6 +102,67 @@ def test_a_table_is_read_as_it_was_written_and_a_damaged_file_has_no_rows(
     with pytest.warns(StoreWarning, match="is not read, its responses are scored again"):
         left = TeacherTable(tmp_path, 2)
     assert "1" not in left and "3" not in left and "4" in left
+
+
+def test_a_changed_bit_of_a_row_is_noticed_and_other_rows_are_read(tmp_path: Path) -> None:
+    row = Targets(
+        np.array([[70001, 70002]], np.int32), np.array([[-0.51, -1.53]], np.float32), np.array([-2.07], np.float32)
+    )
+    table = TeacherTable(tmp_path, 2)
+    assert list(table.add([("a", row), ("b", row)])) == [2]
+    (path,) = tmp_path.glob("*.arrow")
+    whole = path.read_bytes()
+    for part in row:
+        data = bytearray(whole)
+        data[whole.index(part.tobytes()) + 2] ^= 1  # the first is that of row a
+        path.write_bytes(data)
+        again = TeacherTable(tmp_path, 2)
+        with pytest.raises(MicotaError, match=r"a row of .* is damaged"):
+            again.read("a", 1)
+        assert (again.read("b", 1).rest == row.rest).all()
+
+
+@pytest.mark.parametrize("damage", [b"", b"0" * 3000, b"ARROW1\0\0" + b"\xff" * 900])
+def test_a_file_that_is_no_table_has_no_rows(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "0-1-1.arrow").write_bytes(damage)
+    with pytest.warns(StoreWarning, match="is not read"):
+        assert "0" not in TeacherTable(tmp_path, 2)
+
+
+def test_a_teacher_that_gives_nan_leaves_no_rows(models: Path) -> None:
+    """Its half precision overflows: that would be kept for every later run."""
+    teacher = AutoModelForCausalLM.from_pretrained(models / "teacher", dtype=torch.float32)
+    teacher.model.norm.weight.data[0] = torch.inf
+    with pytest.raises(MicotaError, match="the teacher gives NaN"):
+        list(targets(teacher, [("a", [1, 5], [6, 2])], 5, 1.0, 28))
+
+
+def test_tables_are_apart_by_all_that_changes_their_rows_and_rows_by_their_boundary(distilled: World) -> None:
+    spec = distilled.load(*WHOLE).named("rows")
+    assert isinstance(spec, OnPolicyDistillation)
+    others = [spec.changed(**{name: value}) for name, value in CHANGES.items()]
+    ids = {
+        spec.targets("a", 28),
+        spec.targets("b", 28),
+        spec.targets("a", 29),
+        *(one.targets("a", 28) for one in others),
+    }
+    assert len(ids) == 3 + len(CHANGES)
+    assert spec.changed(lr=0.5, seed=3, steps=9).targets("a", 28) == spec.targets("a", 28)
+    rows = [([1, 2], [3]), ([1], [2, 3]), ([1, 23], []), ([12], [3]), ([1, 2, 3], [])]
+    assert len({row_key(*row) for row in rows}) == len(rows)
+
+
+def test_what_the_teacher_cannot_read_is_not_learnt(distilled: World) -> None:
+    """A teacher of the student's tokenizer with fewer positions: rows beyond them are dropped and counted."""
+    rows = [json.loads(line) for line in (distilled.folder / "answers.jsonl").read_text().splitlines()]
+    rows[3]["text"] = "1+1=2;" * 10 + rows[3]["text"]
+    (distilled.folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = distilled.folder / "models" / "teacher" / "config.json"
+    sets = (WHOLE[0], "defaults.opd.max_tokens=400", "let.chains.distil.from=./models/ta")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 64}))
+    _, facts = made(distilled, *sets, only="rows")
+    assert (facts["examples"], facts["dropped"]) == (7, {"too_long": 1})
 
 
 def test_it_ends_as_with_the_teacher_and_a_second_training_asks_no_teacher(distilled: World) -> None:

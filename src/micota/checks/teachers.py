@@ -18,6 +18,7 @@ from micota.store.task import Task
 from micota.training.token_alignment import TokenAlignment
 
 SHOWN = 3  # tokens in a message
+PROBE = "12+3 is 15.\n\nSo  we get x = 15"
 
 
 def inspect_teachers(specs: Iterable[Spec]) -> Iterator[Finding]:
@@ -62,8 +63,8 @@ def check_distillation(task: Task, tokenizer: Any, base: Path, teacher: Path) ->
 def alignment(student: Subject, teacher: Subject, top_k: int | None = None) -> TokenAlignment | None:
     """How the tokens of two models are aligned; None where each token has the same number in both.
 
-    Raises MicotaError if the teacher has no row for a token of the student's, or none of its tokens; with `top_k`, if
-    they need to be aligned.
+    Raises MicotaError if the teacher has no row for a token of the student's, or none of its tokens, or changes the
+    texts that it reads; with `top_k`, if they need to be aligned.
     """
     if _vocabulary(student) != _vocabulary(teacher):
         if top_k:
@@ -72,6 +73,7 @@ def alignment(student: Subject, teacher: Subject, top_k: int | None = None) -> T
         ends = [end_id(one.tokenizer, list(one.eos)) for one in (student, teacher)]
         found = TokenAlignment(student.tokenizer, teacher.tokenizer, (ends[0], ends[1]), student.eos, teacher.context)
         if len(found.shared) > 1:
+            _check_reading(found, student, teacher)
             return found
         what = f"the tokenizers of {student.name} and its teacher {teacher.name} have no token in common"
         raise MicotaError(what, why="no two probabilities could be compared", fix=_OTHERWISE)
@@ -83,6 +85,15 @@ def alignment(student: Subject, teacher: Subject, top_k: int | None = None) -> T
     return None
 
 
+def _check_reading(found: TokenAlignment, student: Subject, teacher: Subject) -> None:
+    """Raise MicotaError if the teacher's tokenizer writes another text than it reads: lower case, a space before it."""
+    there, marks, _ = found.answer(student.ids(PROBE))
+    if 0 in marks:
+        read, again = student.text(student.ids(PROBE)), teacher.text(there)
+        what = f"the tokenizer of the teacher {teacher.name} makes {again!r:.60} of {read!r:.60}"
+        raise MicotaError(what, why="behind the first difference no token of an answer would be learnt", fix=_OTHERWISE)
+
+
 def _vocabulary(subject: Subject) -> dict[str, int]:
     return dict(subject.tokenizer.get_vocab())
 
@@ -92,7 +103,10 @@ def _other(student: Subject, teacher: Subject, top_k: int | None) -> Iterator[Fi
     if found := alignment(student, teacher, top_k):
         ours, theirs = _vocabulary(student), _vocabulary(teacher)
         odd = sorted(token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token))
-        shown = ", ".join(f"{token!r} is {ours.get(token)} here and {theirs.get(token)} there" for token in odd[:SHOWN])
+        shown = ", ".join(
+            f"{token!r} is {ours.get(token, 'missing')} here and {theirs.get(token, 'missing')} there"
+            for token in odd[:SHOWN]
+        )
         what = f"the tokenizers of {student.name} and its teacher differ in {len(odd)} tokens: {shown}"
         why = f"answers are compared span by span, over the {len(found.shared)} tokens of equal text (GOLD)"
         fix = "for the divergence over the whole vocabulary take a teacher of the student's family"

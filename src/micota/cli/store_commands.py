@@ -66,7 +66,8 @@ def du(store: StoreDir = STORE) -> None:
     from micota.housekeeping import holdings
 
     place = _there(store)
-    shown(terminal.console(), holdings.artifacts(place), holdings.pools(place), holdings.works(place))
+    held = holdings.artifacts(place), holdings.pools(place), holdings.works(place), holdings.targets(place)
+    shown(terminal.console(), *held)
 
 
 @app.command()

@@ -176,8 +176,10 @@ def measured(console: Console, facts: dict[str, Any]) -> None:
     console.print(table)
 
 
-def holdings(console: Console, held: list[HeldArtifact], pools: list[HeldPool], works: list[WorkFolder]) -> None:
-    """What a store holds, by size."""
+def holdings(
+    console: Console, held: list[HeldArtifact], pools: list[HeldPool], works: list[WorkFolder], targets: int = 0
+) -> None:
+    """What a store holds, by size; `targets` are the bytes of the tables of teachers' tokens."""
     table = Table("size", "files", "artifact", "names", box=None, pad_edge=False)
     for one in held[:LONG]:
         state = f"{one.state}, fake" if one.manifest.fake else one.state
@@ -201,7 +203,9 @@ def holdings(console: Console, held: list[HeldArtifact], pools: list[HeldPool], 
     for kind in sorted({one.manifest.kind for one in held}):
         sizes = [one.size for one in held if one.manifest.kind == kind]
         console.print(f"{kind}: {len(sizes)}, {_bytes(sum(sizes))}", highlight=False)
-    sizes = [*(one.size for one in held), *(one.size for one in pools), *(one.size for one in works)]
+    if targets:
+        console.print(f"targets/, which teachers score again if it is removed: {_bytes(targets)}", highlight=False)
+    sizes = [*(one.size for one in held), *(one.size for one in pools), *(one.size for one in works), targets]
     console.print(f"in all {_bytes(sum(sizes))}", highlight=False)
 
 

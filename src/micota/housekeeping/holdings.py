@@ -107,6 +107,11 @@ def _sources(store: Store) -> dict[str, str]:
     return sources
 
 
+def targets(store: Store) -> int:
+    """Bytes of the tables of teachers' likeliest tokens."""
+    return size_of(store.root / "targets")
+
+
 def works(store: Store) -> list[WorkFolder]:
     """The work folders, and files that were moved to their artifact but have no manifest; the oldest first."""
     finished = {one.id for one in store.all()}

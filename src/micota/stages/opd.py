@@ -46,6 +46,10 @@ def run(task: Task) -> Result:
     alignment = check_distillation(task, tokenizer, base, teacher)
     config = transformers.AutoConfig.from_pretrained(base, trust_remote_code=trust)
     encoder = PromptEncoder(spec, tokenizer, config)
+    if alignment is None:  # the teacher reads the same tokens
+        read = transformers.AutoConfig.from_pretrained(teacher, trust_remote_code=trust)
+        contexts = encoder.context, PromptEncoder(spec, tokenizer, read).context
+        encoder.context = min(filter(None, contexts), default=None)
     eos = end_tokens(base, tokenizer, trust)
     prompts, dropped = _prompts(task, spec, encoder, end_id(tokenizer, eos), alignment)
     longest = min(encoder.room(prompt.ids) for prompt in prompts)

@@ -133,7 +133,7 @@ def _load(base: Path | None, world: World) -> "Qwen2ForCausalLM":
         raise MicotaError(
             f"the base {base} does not have the lab's tokenizer for {world}",
             why=f"the documents of pre-training are written in its {len(build(world))} tokens",
-            fix="take a model of the lab (lab:student, or one made of it), or `train` on data",
+            fix=f"take a base that was made with world: {world}, or a shape in its place; or `train` on data",
         )
     model: Qwen2ForCausalLM = load(base, dtype=torch.float32)
     return model.train()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
+from micota.errors import MicotaError
 from micota.specs import OnPolicyDistillation
 from micota.store.locks import locked
 from micota.store.task import Task
@@ -75,5 +76,8 @@ def targets(
                 logs = head.logs(places)
                 top = logs.topk(top_k, dim=1)
                 rest = logs.scatter(1, top.indices, -torch.inf).logsumexp(1)
+                if rest.isnan().any() or top.values.isnan().any():
+                    what, why = "the teacher gives NaN in place of probabilities", "it would be kept and learnt"
+                    raise MicotaError(what, why=why, fix="precision: bfloat16 or float32 in the recipe")
                 parts.append((top.indices.int().cpu(), top.values.cpu(), rest.cpu()))
         yield key, Targets(*(torch.cat(column).numpy() for column in zip(*parts, strict=True)))
