@@ -104,6 +104,8 @@ def main() -> None:
         print(json.dumps(stages(chosen.folder, chosen.threads)))
         return
     here = Path(__file__).parents[1]
+    if chosen.against and not (chosen.against / "src" / "micota").is_dir():
+        parser.error(f"{chosen.against} is no checkout: git worktree add {chosen.against} COMMIT")
     checkouts = [here, *([chosen.against] if chosen.against else [])]
     with tempfile.TemporaryDirectory() as name:
         fill(Path(name), chosen.rows)
