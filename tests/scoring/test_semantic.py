@@ -109,6 +109,22 @@ def test_verdicts(response: str, gold: object, benchmark: str | None, verdict: s
 
 
 @pytest.mark.parametrize(
+    ("answer", "gold", "right"),
+    [
+        ("8 April", "8 April", True), (r"8\text{ April}", "April 8", True), ("April 8th", "8 April", True),
+        ("8 Apr.", "8 April", True), ("8th of April", "April the 8th", True), ("08 April", "8 April", True),
+        ("Sept. 3, 1999", "3 September 1999", True), ("8 MAY", "8 May", True),
+        ("8", "8 April", False), ("8 April", "8", False), ("April", "8 April", False), ("8 May", "8 April", False),
+        ("8 May", "8", False), ("9 April", "8 April", False), ("18 April", "8 April", False),
+        ("8 April 2020", "8 April 2021", False), ("April 2020", "8 April 2020", False), ("4/8", "8 April", False),
+        ("8 marbles", "8", True), ("8 meters", "8 m", True), ("8 seconds", "8", True),
+    ],
+)  # fmt: skip
+def test_a_date_is_its_day_and_month_however_it_is_written(answer: str, gold: str, right: bool) -> None:
+    assert (semantic(rf"\boxed{{{answer}}}", gold).verdict == "correct") == right
+
+
+@pytest.mark.parametrize(
     ("gold", "kind"),
     [
         ("12", Quantity), (r"2\sqrt{3}\text{ cm}", Quantity), ("2n-1", Quantity), ("(1,2)", Group), ("(1,2]", Group),

@@ -1,4 +1,4 @@
-"""Answers that are read as a whole: words, a time of day, a ratio, a numeral in a stated base."""
+"""Answers that are read as a whole: words, a time of day, a date, a ratio, a numeral in a stated base."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ _WRAPPED = re.compile(
 _LAYOUT = re.compile(r"\\[!,;: ]|\$|~|\\left|\\right|\\quad|\\displaystyle")
 _MATHS = re.compile(r"\\[a-zA-Z]|[=<>^_\[+*/]|\d\s*[(\[]|[a-z]\(")
 _CLOCK = re.compile(r"(\d{1,2})(?:\s*:\s*(\d\d))?(?:\s*:\s*(\d\d))?\s*([ap])\.?\s?m\b\.?", re.I | re.A)
+_MONTH = (
+    "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    "|nov(?:ember)?|dec(?:ember)?"
+)
+_DAY, _YEAR = r"(\d{1,2})(?:st|nd|rd|th)?", r"(?:\s*,?\s+(\d{4}))?"
+_DATE = re.compile(
+    rf"{_DAY}\s+(?:of\s+)?({_MONTH})\b\.?{_YEAR}|({_MONTH})\b\.?\s+(?:the\s+)?{_DAY}{_YEAR}", re.I | re.A
+)
 _RATIO = re.compile(r"\s*\d+(?:\.\d+)?(?:(?:\s*:\s*|\s+to\s+)\d+(?:\.\d+)?)+\s*", re.A)
 _NUMERAL = re.compile(r"\s*(-?[0-9A-Z]+(?:\.[0-9A-Z]+)?)\s*_\s*(?:\{\s*(\d\d?|[a-z]{3,8})\s*\}|(\d))\s*", re.A)
 
@@ -62,10 +70,14 @@ def words_of(text: str) -> str:
 
 
 def special_form(plain: str) -> Answer | None:
-    """Forms that are read as a whole: a time of day, a ratio, a numeral with its base."""
+    """Forms that are read as a whole: a time of day, a date, a ratio, a numeral with its base."""
     if match := _CLOCK.fullmatch(plain.strip()):
         parts = tuple(int(part or 0) for part in match.groups()[:3])
         return Clock(parts, match[4].lower())
+    if match := _DATE.fullmatch(plain.strip()):
+        day, month, year, *turned = match.groups()
+        month, day, year = (month, day, year) if day else turned
+        return Text(" ".join(filter(None, (str(int(day)), month[:3].lower(), year))))
     if _RATIO.fullmatch(plain):
         return Ratio(tuple(Fraction(part.strip()) for part in re.split(":|to", plain)))
     if match := _NUMERAL.fullmatch(plain):
