@@ -27,7 +27,7 @@ from micota.grading.verdict import Grade, Verdict
 
 SEMANTIC_VERSION: Final = 1
 """A part of every digest of verdicts: bumped by hand when all verdicts must be given again."""
-SEMANTIC_REVISION: Final = 3
+SEMANTIC_REVISION: Final = 4
 """A fact of verdicts, bumped by hand when some of `semantic` change: older ones stay, and a run says so."""
 FAILED: Final = "the scorer failed"
 """How the reason begins where a mistake of ours, not the answer, kept the verdict open."""
