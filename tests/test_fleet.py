@@ -176,7 +176,7 @@ def test_models_travel_once_to_each_node_that_does_not_see_them(three: Raylets, 
     )
     logs = Path("/tmp/ray/session_latest/logs").resolve().glob("worker-*.err")
     said = "".join(path.read_text(errors="replace") for path in logs)
-    assert said.count(f"is not visible here: it is copied to {tmp_path}") == 2 < run.log().count("is ready on")
+    assert said.count(f"is not visible here: it is copied to {tmp_path}") == 2 <= run.log().count("is ready on")
 
 
 def test_vllm_of_another_environment_loses_its_core(three: Raylets, tmp_path: Path) -> None:
