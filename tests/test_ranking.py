@@ -87,6 +87,7 @@ def test_without_make_nothing_is_made_and_the_command_shows_the_plan(ranked: Wor
     assert found.frame.drop(columns=["student", "data"]).isna().all(axis=None)
     assert not (ranked.folder / "empty" / "artifacts").exists()
     assert all(isinstance(spec, Bpc) for spec in found.recipe.names.values())
+    assert found.judged(ws.results(ranked.load())).empty, "nothing is trained yet"
     words = ["rank", str(ranked.recipe_file), "--plan", "--store", str(ranked.folder / "empty"), "--no-trials"]
     shown = CliRunner().invoke(app, words)
     assert shown.exit_code == 0
